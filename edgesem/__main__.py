@@ -1,0 +1,8 @@
+"""`python -m edgesem`: the same as the command `edgesem`."""
+
+import sys
+
+from edgesem.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

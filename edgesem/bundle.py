@@ -1,0 +1,103 @@
+"""A bundle: the folder with everything a codec needs, and the manifest that vouches for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.context import CHANNELS, PASSES, context_graph
+from edgesem.errors import BundleError
+from edgesem.tables import Tables
+
+MANIFEST = "manifest.json"
+DEFAULT = Path(__file__).parent / "default_bundle"
+CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
+REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)
+_MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle whose files are what the manifest says. Use `Bundle.open`."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path | str | None = None) -> Bundle:
+        """The bundle in `folder`, or the default one. Raises BundleError when it is missing, incomplete or altered."""
+        folder = DEFAULT if folder is None else Path(folder)
+        path = folder / MANIFEST
+        try:
+            if path.stat().st_size > _MAX_MANIFEST_BYTES:
+                raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES} bytes: this is no manifest")
+            manifest = json.loads(path.read_text())
+            files = manifest["files"]
+            wrong = [name for name in {*REQUIRED, *files} if digest_of(folder / Path(name).name) != files.get(name)]
+        except OSError as error:
+            raise BundleError(f"no bundle in {folder}: {error}; make one with edgesem export") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, BundleError):
+                raise
+            raise BundleError(f"{path} cannot be read as a manifest: {error!r}") from error
+        if wrong:
+            raise BundleError(f"{folder}: {', '.join(sorted(wrong))} is not what the manifest vouches for: copy it again")
+        return cls(folder, manifest)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of each file."""
+        return dict(self.manifest["files"])
+
+    @cached_property
+    def id(self) -> int:
+        """16 bits that stand in each packet: both ends must share context model and tables, to the bit."""
+        joined = "".join(self.files[name] for name in CODING)
+        return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:2], "little")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all files: what distinguishes two bundles that read the same packets."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in (*self.files, MANIFEST))
+
+    @cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        try:
+            with np.load(self.folder / "tables.npz", allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in ("radius", "frequency", "gain", "inverse_gain")}
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
+        for name in ("gain", "inverse_gain"):
+            if arrays[name].shape != (256, CHANNELS) or not np.isfinite(arrays[name]).all():
+                raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, [256, {CHANNELS}]")
+        return arrays
+
+    @cached_property
+    def tables(self) -> Tables:
+        return Tables.of(self._arrays["radius"], self._arrays["frequency"])
+
+    @property
+    def gain(self) -> npt.NDArray[np.float32]:
+        """float32 [256, 96]: quantizer steps per unit of the latent, for each quality and channel."""
+        return self._arrays["gain"].astype(np.float32)
+
+    @property
+    def inverse_gain(self) -> npt.NDArray[np.float32]:
+        """float32 [256, 96]: units of the latent per quantizer step."""
+        return self._arrays["inverse_gain"].astype(np.float32)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

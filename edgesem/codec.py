@@ -1,0 +1,277 @@
+"""The codec: a frame is analysed once, packed to any size afterwards, and drawn again on the other side.
+
+    Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Picture
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem import rans
+from edgesem.bundle import Bundle
+from edgesem.context import (
+    GROUPS,
+    MEAN_GRID,
+    PASSES,
+    STRIDE,
+    ContextModel,
+    Values,
+    context_graph,
+    last_of_layer,
+    position_mask,
+)
+from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
+from edgesem.packet import HEADER_BYTES, MAX_SIDE, Packet
+from edgesem.runner import OrtRunner
+from edgesem.tables import Tables
+
+LEVELS = 255  # quality as it stands in a packet
+MIN_SIDE = 16
+MAX_TRIALS = 6
+BIT_WORTH = 2 * math.log(2) / 12
+_SLOPE = math.log(24) / LEVELS  # a first guess of d ln(size) / d level
+
+Frame = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What the encoder sees in a frame, or what a packet said of it.
+
+    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order. level: the quality that a packet had, 0..255; None for
+    a latent straight from the encoder, which has no rounding in it yet.
+    """
+
+    values: npt.NDArray[np.float32]
+    width: int
+    height: int
+    level: int | None = None
+
+
+class Trial(NamedTuple):
+    """A latent rounded at one quality: table entries by layer and pass, and the ideal size of all layers."""
+
+    level: int
+    entries: list[list[Values]]
+    bits: float
+
+    def chunks(self, codec: Codec) -> list[bytes]:
+        return rans.encode(self.entries, codec.bundle.tables, rans.lanes_for(self.bits))
+
+
+class Codec:
+    """Encoder and decoder of one bundle. Stateless between frames; graphs are loaded when they are first needed."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.bundle, self._threads = bundle, threads
+        self._runners: dict[str, OrtRunner] = {}
+        self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
+
+    def _runner(self, name: str) -> OrtRunner:
+        if name not in self._runners:
+            self._runners[name] = OrtRunner(self.bundle.folder / name, self._threads)
+        return self._runners[name]
+
+    def analyze(self, frame: Frame) -> Latent:
+        """The latent of a frame: uint8 [H, W, 3], RGB, sides 16..4096. Raises FrameError for anything else."""
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise FrameError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
+        height, width = frame.shape[:2]
+        if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+            raise FrameError(f"a frame's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it")
+        padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
+        planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        return Latent(self._runner("encoder.onnx").run({"frame": planes})["latent"][0], width, height)
+
+    def pack(
+        self,
+        latent: Latent,
+        *,
+        budget_bytes: int | None = None,
+        quality: float | None = None,
+        layers: int = len(GROUPS),
+        epoch: int = 0,
+        frame: int = 0,
+        time_ms: int = 0,
+    ) -> Packet:
+        """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
+
+        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with fewer
+        layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run again.
+        Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and quality is given.
+        """
+        if (budget_bytes is None) == (quality is None):
+            raise UsageError("pack takes either budget_bytes or quality")
+        if not 1 <= layers <= len(GROUPS):
+            raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
+        if budget_bytes is not None:
+            level, chunks = self._fit(latent, budget_bytes, layers)
+        else:
+            assert quality is not None
+            if not 0 <= quality <= 1:
+                raise UsageError(f"quality must be 0 to 1, got {quality}")
+            level = round(quality * LEVELS)
+            chunks = self.trial(latent, level, layers).chunks(self)
+        return Packet(
+            bundle_id=self.bundle.id,
+            epoch=epoch,
+            frame=frame,
+            time_ms=time_ms,
+            width=latent.width,
+            height=latent.height,
+            q=level,
+            total_layers=len(chunks),
+            first_layer=0,
+            chunks=tuple(chunks),
+        )
+
+    def trial(self, latent: Latent, level: int, layers: int = len(GROUPS)) -> Trial:
+        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
+        tables = self.bundle.tables
+        target = latent.values * self._gain[level][:, None, None]
+        entries: list[list[Values]] = [[] for _ in range(layers)]
+
+        def fill(index: int, mean: Values, scale: Values) -> Values:
+            sweep = PASSES[index]
+            wanted = target[sweep.start : sweep.stop, position_mask(index, *target.shape[1:])].ravel()
+            symbol = _choose(wanted - mean / np.float32(MEAN_GRID), scale, tables)
+            coded = tables.radius[scale] > 0
+            entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
+            return symbol
+
+        self._context.walk(*target.shape[1:], level, layers, fill)
+        bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
+        return Trial(level, entries, bits)
+
+    @property
+    def _context(self) -> ContextModel:
+        return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
+
+    def _fit(self, latent: Latent, budget_bytes: int, layers: int) -> tuple[int, list[bytes]]:
+        """Level and chunks of the finest trial whose real size fits, by a secant search on log size."""
+        level, slope = self._guess(latent, budget_bytes), _SLOPE
+        best: tuple[int, list[bytes]] | None = None
+        too_big = LEVELS + 1
+        known: dict[int, int] = {}
+        while len(known) < MAX_TRIALS:
+            chunks = self.trial(latent, level, layers).chunks(self)
+            size = known[level] = _size(chunks)
+            if size <= budget_bytes and (best is None or level > best[0]):
+                best = level, chunks
+            if size > budget_bytes:
+                too_big = min(too_big, level)
+            floor = -1 if best is None else best[0]
+            if (best is not None and _size(best[1]) >= 0.97 * budget_bytes) or too_big - floor <= 1:
+                break
+            if len(known) >= 2:
+                (a, size_a), (b, size_b) = sorted(known.items(), key=lambda item: abs(math.log(item[1] / budget_bytes)))[:2]
+                slope = min(max((math.log(size_a) - math.log(size_b)) / (a - b), _SLOPE / 4), _SLOPE * 4)
+                level, size = a, size_a
+            step = math.floor((math.log(0.99 * budget_bytes) - math.log(size)) / slope)
+            level = min(max(level + step, floor + 1), too_big - 1)
+        if best is not None:
+            return best
+        if 0 not in known:
+            chunks = self.trial(latent, 0, layers).chunks(self)
+            if _size(chunks) <= budget_bytes:
+                return 0, chunks
+        if layers == 1:
+            raise BudgetError(
+                f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {_size(chunks)} would: "
+                "raise the budget or send a smaller picture",
+                smallest_bytes=_size(chunks),
+            )
+        return self._fit(latent, budget_bytes, layers - 1)
+
+    def _guess(self, latent: Latent, budget_bytes: int) -> int:
+        """A level to begin the search at: symbols cost about log2(1 + 2 |value|) bits where the model knows little."""
+        sample = np.abs(latent.values[:, ::2, ::2])
+        levels = np.arange(0, LEVELS + 1, 51)
+        bits = [4 * np.log2(1 + (sample * self._gain[k][:, None, None]) ** 2).sum() / 2 for k in levels]
+        wanted = math.log(max(budget_bytes - HEADER_BYTES, 8) * 8)
+        return int(np.clip(np.interp(wanted, np.log(np.maximum(bits, 1)), levels), 0, LEVELS))
+
+    def unpack(self, packet: Packet) -> Latent:
+        """The latent that a packet describes, from as many layers as it carries from the base on.
+
+        Raises BundleError if the packet was made with another bundle, and PacketError if its symbols do not hold together.
+        """
+        if packet.bundle_id != self.bundle.id:
+            raise BundleError(
+                f"the packet was made with bundle {packet.bundle_id:04x}, this is {self.bundle.id:04x}: "
+                "load the bundle of its sender"
+            )
+        if packet.first_layer != 0:
+            raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
+        tables = self.bundle.tables
+        decoder = rans.Decoder(packet.chunks, packet.total_layers, tables)
+
+        def fill(index: int, mean: Values, scale: Values) -> Values:
+            coded = tables.radius[scale] > 0
+            symbols = np.zeros(scale.shape, np.int32)
+            entries = decoder.read(scale[coded], PASSES[index].group, last_of_layer(index))
+            symbols[coded] = tables.symbol(entries, scale[coded])
+            return symbols
+
+        height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
+        values = self._context.walk(height, width, packet.q, len(packet.chunks), fill)
+        latent = values.astype(np.float32) / MEAN_GRID * self._inverse_gain[packet.q][:, None, None]
+        return Latent(latent, packet.width, packet.height, packet.q)
+
+    def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
+        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; this bundle format has no other yet.
+
+        Raises UsageError for steps that the bundle has no decoder for.
+        """
+        if steps != 0:
+            raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
+        level = LEVELS if latent.level is None else latent.level
+        feed = {"latent": latent.values[None], "quality": np.full((1, 1, 1, 1), level / LEVELS, np.float32)}
+        planes = self._runner("decoder.onnx").run(feed)["picture"][0]
+        picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        return np.ascontiguousarray(picture[: latent.height, : latent.width])
+
+    def encode(
+        self, frame: Frame, *, budget_bytes: int | None = None, quality: float | None = None, layers: int = len(GROUPS)
+    ) -> bytes:
+        """A frame as the bytes of its packet: analyze and pack in one."""
+        return self.pack(self.analyze(frame), budget_bytes=budget_bytes, quality=quality, layers=layers).to_bytes()
+
+    def decode(self, data: bytes, *, layers: int | None = None, steps: int = 0) -> Frame:
+        """The picture in a packet's bytes, from all its layers or the first few: unpack and synthesize in one."""
+        packet = Packet.from_bytes(data)
+        return self.synthesize(self.unpack(packet if layers is None else packet.prefix(layers)), steps=steps)
+
+
+def load(path: str | Path | None = None, threads: int = 1) -> Codec:
+    """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none."""
+    return Codec(Bundle.open(path), threads)
+
+
+def _choose(residual: npt.NDArray[np.float32], scale: Values, tables: Tables) -> Values:
+    """Symbols for a residual in quantizer steps: the nearest, or the next towards zero if that saves bits worth the error.
+
+    At high rate a bit is worth 2 ln(2) / 12 squared steps of error (uniform quantizer, D = step^2 / 12); deciding each symbol
+    by it is free for the receiver.
+    """
+    symbol = np.rint(residual).astype(np.int32)
+    radius = tables.radius[scale]
+    np.clip(symbol, -radius, radius, out=symbol)
+    at = np.flatnonzero(symbol)
+    full, table = symbol[at], scale[at]
+    smaller = full - np.sign(full)
+    saved_bits = tables.bits[tables.entry(full, table)] - tables.bits[tables.entry(smaller, table)]
+    off = residual[at]
+    symbol[at] = np.where((off - smaller) ** 2 - (off - full) ** 2 < BIT_WORTH * saved_bits, smaller, full)
+    return symbol
+
+
+def _size(chunks: list[bytes]) -> int:
+    return HEADER_BYTES + 2 * (len(chunks) - 1) + sum(map(len, chunks))

@@ -1,0 +1,110 @@
+"""The order in which symbols are coded, and the integer model that predicts each from those before it.
+
+A latent has 96 channels in four groups (the layers of a packet). A group is coded in passes over the positions:
+the first group climbs a quincunx pyramid in five passes, so that only one position in sixteen is coded blind;
+the others take two checkerboard passes, because they already know the groups before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.runner import Runner
+
+CHANNELS = 96
+GROUPS = (6, 18, 24, 48)
+STRIDE = 16
+MEAN_GRID = 8  # means and decoded values live on a grid of 1/8 step
+VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the integer bound of the context model rests on it
+
+Values = npt.NDArray[np.int32]
+Fill = Callable[[int, Values, Values], Values]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One sweep: channels `[start, stop)` of group `group` at the positions that `at(i, j)` selects."""
+
+    group: int
+    start: int
+    stop: int
+    at: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+
+    def mask(self, height: int, width: int) -> npt.NDArray[np.bool_]:
+        """bool [height, width]: the positions of this pass."""
+        i, j = np.mgrid[:height, :width]
+        return self.at(i, j)
+
+
+_PYRAMID = (
+    lambda i, j: (i % 4 == 0) & (j % 4 == 0),
+    lambda i, j: (i % 4 == 2) & (j % 4 == 2),
+    lambda i, j: (i % 2 == 0) & (j % 2 == 0) & ((i + j) % 4 == 2),
+    lambda i, j: (i % 2 == 1) & (j % 2 == 1),
+    lambda i, j: (i + j) % 2 == 1,
+)
+_CHECKERBOARD = (lambda i, j: (i + j) % 2 == 0, lambda i, j: (i + j) % 2 == 1)
+
+
+def _schedule() -> tuple[Pass, ...]:
+    passes, start = [], 0
+    for group, size in enumerate(GROUPS):
+        for at in _PYRAMID if group == 0 else _CHECKERBOARD:
+            passes.append(Pass(group, start, start + size, at))
+        start += size
+    return tuple(passes)
+
+
+PASSES = _schedule()
+
+
+def context_graph(index: int) -> str:
+    """Name of the file that predicts pass `index`."""
+    return f"context_{index:02d}.onnx"
+
+
+class ContextModel:
+    """Walks the schedule, asking before each pass the integer network of that pass what to expect.
+
+    A network takes `values` float32 [1,96,h,w] (integers in 1/8 steps, zero where unknown) and `level` float32 [1,1,h,w]
+    (0..255), and gives `mean` (integers in 1/8 steps) and `scale` (0..63), each [1,n,h,w], for the channels of its pass.
+    All are integers in float32, below 2^24 in every sum, so each machine computes the same.
+    """
+
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        self._runners = runners
+
+    def walk(self, height: int, width: int, level: int, layers: int, fill: Fill) -> Values:
+        """Decoded values, int32 [96, height, width] in 1/8 steps.
+
+        `fill(pass_index, mean, scale)`, each int32 [n], gives the symbols of a pass, int32 [n]; groups from `layers` on
+        did not arrive and become their means.
+        """
+        values = np.zeros((1, CHANNELS, height, width), np.float32)
+        plane = np.full((1, 1, height, width), level, np.float32)
+        for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
+            out = runner.run({"values": values, "level": plane})
+            mask = position_mask(index, height, width)
+            mean = out["mean"][0][:, mask].astype(np.int32)
+            if sweep.group < layers:
+                scale = out["scale"][0][:, mask].astype(np.int32)
+                symbols = fill(index, mean.ravel(), scale.ravel())
+                mean = mean + MEAN_GRID * symbols.reshape(mean.shape)
+            values[0, sweep.start : sweep.stop, mask] = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT).T
+        return values[0].astype(np.int32)
+
+
+@lru_cache(maxsize=256)
+def position_mask(index: int, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """bool [height, width]: the positions of pass `index`."""
+    return PASSES[index].mask(height, width)
+
+
+def last_of_layer(index: int) -> bool:
+    """Whether pass `index` closes its group."""
+    return index + 1 == len(PASSES) or PASSES[index + 1].group != PASSES[index].group

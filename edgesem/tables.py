@@ -1,0 +1,72 @@
+"""The 64 integer distributions that symbols are coded with.
+
+Table k gives symbols -r..r (r its radius) frequencies that sum to 2^16. All tables stand one behind the other, so that a
+symbol under its table is a single number, its `entry`; this is what the entropy coder works with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.errors import BundleError
+
+PRECISION = 16
+SCALES = 64
+MAX_RADIUS = 255
+SMALLEST_WIDTH = 0.055  # width of the logistic law that scale index 0 was trained with, in quantizer steps
+WIDTH_RATIO = (64 / SMALLEST_WIDTH) ** (1 / (SCALES - 1))  # index 63 has a width of 64 steps
+
+Integers = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Frequencies of all entries, ready for coding. Build with `Tables.of`.
+
+    radius: int32 [64]; frequency, start: uint64 [entries]; lookup: uint16 [64 * 65536], entry of each slot;
+    bits: float32 [entries], the ideal code length.
+    """
+
+    radius: Integers
+    frequency: npt.NDArray[np.uint64]
+    start: npt.NDArray[np.uint64]
+    lookup: npt.NDArray[np.uint16]
+    bits: npt.NDArray[np.float32]
+    centre: Integers = field(repr=False)
+
+    @classmethod
+    def of(cls, radius: npt.NDArray[np.integer], frequency: npt.NDArray[np.integer]) -> Tables:
+        """Tables from radii [64] and the frequencies of all symbols, one table behind the other.
+
+        Raises BundleError unless every table has 2r+1 positive frequencies that sum to 2^16.
+        """
+        if radius.shape != (SCALES,) or radius.min(initial=0) < 0 or radius.max(initial=0) > MAX_RADIUS:
+            raise BundleError(f"tables: there must be {SCALES} radii between 0 and {MAX_RADIUS}")
+        sizes = 2 * radius.astype(np.int64) + 1
+        ends = np.cumsum(sizes)
+        if frequency.shape != (ends[-1],) or frequency.min(initial=1) < 1 or frequency.max(initial=1) > 1 << PRECISION:
+            raise BundleError(f"tables: there must be {ends[-1]} frequencies between 1 and {1 << PRECISION}")
+        sums = np.add.reduceat(frequency.astype(np.int64), ends - sizes)
+        if (sums != 1 << PRECISION).any():
+            raise BundleError(f"tables: the frequencies of each table must sum to {1 << PRECISION}")
+        running = np.cumsum(frequency.astype(np.int64)) - frequency
+        start = running - np.repeat(np.arange(SCALES, dtype=np.int64) << PRECISION, sizes)
+        return cls(
+            radius=radius.astype(np.int32),
+            frequency=frequency.astype(np.uint64),
+            start=start.astype(np.uint64),
+            lookup=np.repeat(np.arange(ends[-1], dtype=np.uint16), frequency),
+            bits=(PRECISION - np.log2(frequency)).astype(np.float32),
+            centre=(ends - radius - 1).astype(np.int32),
+        )
+
+    def entry(self, symbol: Integers, scale: Integers) -> Integers:
+        """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""
+        return self.centre[scale] + symbol
+
+    def symbol(self, entry: Integers, scale: Integers) -> Integers:
+        """The symbol that an entry stands for."""
+        return entry - self.centre[scale]

@@ -1,0 +1,54 @@
+"""Random crops of a folder of photographs, decoded once and kept in memory as bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from edgesem.errors import InputError
+from edgesem.files import read_picture
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif"}
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The picture files under `folder`, sorted. Raises InputError when there is none."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise InputError(f"no pictures ({', '.join(sorted(SUFFIXES))}) under {folder}: name a folder that holds some")
+    return found
+
+
+class Crops:
+    """Square crops at full, three-quarter and half size (a smaller copy also hides JPEG traces), randomly mirrored."""
+
+    def __init__(self, folder: Path, crop: int, seed: int, shrink: tuple[float, ...] = (1.0, 0.75, 0.5)) -> None:
+        self.crop, self.random = crop, np.random.default_rng(seed)
+        self.pictures: list[npt.NDArray[np.uint8]] = []
+        self.names = [p.name for p in pictures(folder)]
+        for path in pictures(folder):
+            full = Image.fromarray(read_picture(path))
+            for factor in shrink:
+                size = (round(full.width * factor), round(full.height * factor))
+                if min(size) >= crop:
+                    self.pictures.append(np.asarray(full.resize(size, Image.Resampling.LANCZOS)))
+        if not self.pictures:
+            raise InputError(f"no picture under {folder} is at least {crop} pixels on its short side")
+        areas = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
+        self.weights = np.sqrt(areas) / np.sqrt(areas).sum()
+
+    def batch(self, count: int) -> Tensor:
+        """float32 [count, 3, crop, crop], RGB 0..1."""
+        crops = []
+        for index in self.random.choice(len(self.pictures), count, p=self.weights):
+            picture = self.pictures[index]
+            top = self.random.integers(picture.shape[0] - self.crop + 1)
+            left = self.random.integers(picture.shape[1] - self.crop + 1)
+            crop = picture[top : top + self.crop, left : left + self.crop]
+            crops.append(crop[:, ::-1] if self.random.random() < 0.5 else crop)
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,81 @@
+"""Tables fitted by counting: what symbols really occur under each scale index, on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.codec import LEVELS, Codec
+from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+
+_SLOTS = 1 << PRECISION
+_PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
+_SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
+
+Counts = npt.NDArray[np.float64]
+
+
+def logistic(scale: int, radius: int) -> Counts:
+    """Probabilities of -radius..radius under the law that scale index `scale` was trained with: float64 [2r+1]."""
+    width = SMALLEST_WIDTH * WIDTH_RATIO**scale
+    away = np.abs(np.arange(-radius, radius + 1))
+    mass = _sigmoid((0.5 - away) / width) - _sigmoid((-0.5 - away) / width)
+    return np.asarray(mass / mass.sum())
+
+
+def starting_tables() -> Tables:
+    """Tables of the logistic law alone, wide enough for the outliers that a fit has to see."""
+    widths = SMALLEST_WIDTH * WIDTH_RATIO ** np.arange(SCALES)
+    radius = np.clip(np.ceil(25 * widths), 8, MAX_RADIUS).astype(np.int32)
+    return _build(radius, [logistic(k, r) for k, r in enumerate(radius)])
+
+
+def fitted_tables(counts: Sequence[Counts], may_skip: bool) -> Tables:
+    """Tables from counts [2r+1] of each scale index, symmetric, leaning on the logistic law where counts are few."""
+    radius, laws = [], []
+    for scale, count in enumerate(counts):
+        r = len(count) // 2
+        total = count.sum()
+        if may_skip and total > 1e4 and 1 - count[r] / total < _SKIP:
+            radius.append(0)
+            laws.append(np.ones(1))
+            continue
+        law = (count + count[::-1]) / 2 + _PRIOR * logistic(scale, r)
+        radius.append(r)
+        laws.append(law / law.sum())
+    return _build(np.array(radius, np.int32), laws)
+
+
+def count_symbols(
+    codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
+) -> list[Counts]:
+    """How often each symbol occurs under each scale index when `codec` codes `frames`, at qualities of all kinds."""
+    tables = codec.bundle.tables
+    total = np.zeros(tables.bits.size)
+    for index, frame in enumerate(frames):
+        level = (index * 97 + 13) % (LEVELS + 1)
+        for entries in codec.trial(codec.analyze(frame), level).entries:
+            for sweep in entries:
+                total += np.bincount(sweep, minlength=total.size)
+        progress((index + 1) / len(frames))
+    ends = np.cumsum(2 * tables.radius + 1)
+    return np.split(total, ends[:-1])
+
+
+def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:
+    return Tables.of(radius, np.concatenate([_to_slots(law) for law in laws]))
+
+
+def _to_slots(law: Counts) -> npt.NDArray[np.int64]:
+    """Frequencies of at least 1 that sum to 2^16, by largest remainder."""
+    ideal = law / law.sum() * (_SLOTS - law.size)
+    slots = np.floor(ideal).astype(np.int64)
+    for index in np.argsort(slots - ideal)[: _SLOTS - law.size - slots.sum()]:
+        slots[index] += 1
+    return slots + 1
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -700, 700))))

@@ -1,0 +1,133 @@
+"""From trained modules to ONNX graphs: opset 20, sizes as multiples of 16, and proof that the context model is exact."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgesem.context import CHANNELS, MEAN_GRID, STRIDE, VALUE_LIMIT, context_graph
+from edgesem.errors import ExportError
+from edgesem.tables import SCALES
+from export.context_net import EXACT, HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet
+
+OPSET = 20
+
+
+class IntegerLayer(nn.Module):
+    """floor((integer weights * integers + integer bias) * power of two): what an `IntConv` is on a board.
+
+    Building one proves it exact. Raises ExportError when it is not.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def __init__(self, conv: IntConv, output_step: Tensor, name: str) -> None:
+        super().__init__()
+        weight, bias, exponent = (part.detach() for part in conv.integers())
+        prove_exact(weight, bias, conv.input_limit, name)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.register_buffer("shift", (torch.exp2(-exponent) * conv.input_step / output_step)[:, None, None])
+        self.padding, self.dilation = conv.padding, conv.dilation
+
+    def forward(self, a: Tensor) -> Tensor:
+        total = F.conv2d(a, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
+        return torch.floor(total * self.shift)
+
+
+def prove_exact(weight: Tensor, bias: Tensor, input_limit: int, name: str) -> int:
+    """The largest magnitude that any partial sum can reach, for integer inputs of at most `input_limit`.
+
+    Float32 holds every integer up to 2^24, so below that bound the order of summation cannot change a bit.
+    Raises ExportError if weights are no integers or the bound does not hold.
+    """
+    if (weight != weight.round()).any() or (bias != bias.round()).any():
+        raise ExportError(f"context model, {name}: weights are not integers, so no machine would agree with another")
+    worst = int((weight.double().abs().flatten(1).sum(1) * input_limit + bias.double().abs()).max().item())
+    if worst >= EXACT:
+        raise ExportError(
+            f"context model, {name}: a partial sum may reach {worst}, which is not below 2^24 = {EXACT}: "
+            "lower the limit of its inputs or train with a tighter weight bound"
+        )
+    return worst
+
+
+class IntegerPass(nn.Module):
+    """A `PassNet` with its weights frozen to integers."""
+
+    def __init__(self, net: PassNet, name: str) -> None:
+        super().__init__()
+        n = net.outputs
+        hidden_step, scale_step = torch.tensor(net.second.input_step), torch.tensor(net.scale_step)
+        out_step = torch.cat([torch.full((n,), 1 / MEAN_GRID), scale_step.expand(n)])
+        self.first = IntegerLayer(net.first, hidden_step, f"{name}.first")
+        self.second = IntegerLayer(net.second, hidden_step, f"{name}.second")
+        self.third = IntegerLayer(net.third, out_step, f"{name}.third")
+        self.direct = IntegerLayer(net.direct, out_step, f"{name}.direct")
+        self.fine, self.channels, self.outputs = net.fine, net.channels, n
+
+    def forward(self, values: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        planes = [level, LEVELS - level]
+        if self.channels:
+            seen = values[:, : self.channels]
+            limit = VALUE_LIMIT if self.fine else HIDDEN_LIMIT
+            planes.append((seen if self.fine else torch.floor(seen * 0.5)).clamp(-limit, limit))
+        a = torch.cat(planes, 1)
+        hidden = self.second(self.first(a).clamp(0, HIDDEN_LIMIT)).clamp(0, HIDDEN_LIMIT)
+        both = self.third(hidden) + self.direct(a)
+        mean, scale = both[:, : self.outputs], both[:, self.outputs :]
+        return mean.clamp(-VALUE_LIMIT, VALUE_LIMIT), scale.clamp(0, SCALES - 1)
+
+
+def export_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Write encoder.onnx: frame float32 [1,3,16h,16w], RGB 0..1 -> latent float32 [1,96,h,w]."""
+    _write(encoder, folder / "encoder.onnx", {"frame": torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)}, ["latent"], {"frame": STRIDE})
+
+
+def export_decoder(decoder: nn.Module, folder: Path) -> None:
+    """Write decoder.onnx: latent float32 [1,96,h,w], quality float32 [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
+    inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
+    _write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
+
+
+def export_context(context: ContextModel, folder: Path) -> None:
+    """Write context_00.onnx, context_01.onnx, ...: one small graph a pass, so that a pass costs only its own work.
+
+    Each: values float32 [1,96,h,w], level float32 [1,1,h,w] -> mean, scale, float32 [1,n,h,w].
+    Raises ExportError unless every layer is proven exact.
+    """
+    inputs = {"values": torch.zeros(1, CHANNELS, 4, 6), "level": torch.zeros(1, 1, 4, 6)}
+    for index, net in enumerate(context.nets):
+        frozen = IntegerPass(cast(PassNet, net), f"pass {index}")
+        _write(frozen, folder / context_graph(index), inputs, ["mean", "scale"], {"values": 1, "level": 1})
+
+
+def _write(
+    module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: list[str], stride_of: dict[str, int]
+) -> None:
+    """Export with height and width of each input named in `stride_of` free, as that multiple of a common h and w."""
+    h, w = torch.export.Dim("h", min=1, max=256), torch.export.Dim("w", min=1, max=256)
+    shapes = {n: {2: stride_of[n] * h, 3: stride_of[n] * w} if n in stride_of else {} for n in inputs}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            module.eval().float(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=tuple(shapes.values()),
+            external_data=False,
+            verbose=False,
+        )

@@ -1,0 +1,158 @@
+"""The networks that are trained: encoder, base decoder, and the gains that make one checkpoint span all rates.
+
+    frame [B,3,H,W] 0..1 -> Encoder -> latent [B,96,H/16,W/16], KLT order -> Decoder(latent, q) -> picture [B,3,H,W]
+
+Both ends are a linear path (the KLT of 16x16 patches, which already is a working transform codec) plus a residual
+network whose last layer starts at zero, so training begins at the KLT and only learns improvements.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgesem.context import CHANNELS, STRIDE
+
+
+class MobileBlock(nn.Module):
+    """x + project(depthwise 3x3(expand(x))): inverted residual of MobileNetV2 (Sandler et al. 2018), ReLU, no norm."""
+
+    def __init__(self, width: int, expansion: int = 2) -> None:
+        super().__init__()
+        inner = width * expansion
+        self.expand = nn.Conv2d(width, inner, 1)
+        self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.project = nn.Conv2d(inner, width, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))): dense 3x3, for where multiply-adds are cheap (decoders)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Encoder(nn.Module):
+    """Latent of a frame: float32 [B,3,H,W], RGB 0..1, H and W multiples of 16 -> float32 [B,96,H/16,W/16].
+
+    2.3 kMAC/pixel and 0.38 M parameters at the default widths.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (32, 64, 128), depths: tuple[int, int, int] = (1, 2, 3)) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.linear = nn.Conv2d(3, CHANNELS, STRIDE, stride=STRIDE, bias=False)
+        self.residual = nn.Sequential(
+            nn.Conv2d(3, a, 4, stride=4),
+            *[MobileBlock(a) for _ in range(depths[0])],
+            nn.ReLU(),
+            nn.Conv2d(a, b, 2, stride=2),
+            *[MobileBlock(b) for _ in range(depths[1])],
+            nn.ReLU(),
+            nn.Conv2d(b, c, 2, stride=2),
+            *[MobileBlock(c) for _ in range(depths[2])],
+            nn.ReLU(),
+        )
+        self.last = nn.Conv2d(c, CHANNELS, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        centred = frame - 0.5
+        with torch.autocast(frame.device.type, enabled=False):
+            linear = self.linear(centred.float())
+        return linear + self.last(self.residual(centred)).float()
+
+
+class Decoder(nn.Module):
+    """Picture of a latent: float32 [B,96,h,w] and quality [B,1,1,1] in 0..1 -> float32 [B,3,16h,16w], about 0..1.
+
+    Knowing the quality, it knows how coarse the steps were, and smooths or trusts accordingly.
+    10.6 kMAC/pixel and 1.6 M parameters at the default widths.
+    """
+
+    channel_std: Tensor
+
+    def __init__(self, widths: tuple[int, int, int] = (192, 96, 48), depths: tuple[int, int, int] = (1, 1, 1)) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.register_buffer("channel_std", torch.ones(1, CHANNELS, 1, 1))
+        self.linear = nn.ConvTranspose2d(CHANNELS, 3, STRIDE, stride=STRIDE, bias=False)
+        self.stem = nn.Conv2d(CHANNELS + 1, a, 3, padding=1)
+        self.residual = nn.Sequential(
+            *[ResidualBlock(a) for _ in range(depths[0])],
+            nn.ReLU(),
+            nn.Conv2d(a, 4 * b, 1),
+            nn.PixelShuffle(2),
+            *[ResidualBlock(b) for _ in range(depths[1])],
+            nn.ReLU(),
+            nn.Conv2d(b, 4 * c, 1),
+            nn.PixelShuffle(2),
+            *[ResidualBlock(c) for _ in range(depths[2])],
+            nn.ReLU(),
+        )
+        self.last = nn.Conv2d(c, 3 * 16, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
+        level = quality.expand(latent.shape[0], 1, latent.shape[2], latent.shape[3])
+        hidden = self.stem(torch.cat([latent / self.channel_std, level], 1))
+        drawn = F.pixel_shuffle(self.last(self.residual(hidden)), 4)
+        with torch.autocast(latent.device.type, enabled=False):
+            linear = self.linear(latent.float())
+        return linear + drawn.float() + 0.5
+
+
+class Gains(nn.Module):
+    """How finely each channel is quantized at quality q: gain = 1/step, interpolated in the log domain between knots.
+
+    Asymmetric gain units (Cui et al. 2021): the decoder's inverse gains are learned on their own.
+    """
+
+    def __init__(self, coarsest_step: float = 512 / 255, finest_step: float = 24 / 255, knots: int = 8) -> None:
+        super().__init__()
+        start = -torch.log(torch.linspace(0, 1, knots) * 0 + coarsest_step)
+        stop = -torch.log(torch.full((knots,), finest_step))
+        ramp = torch.linspace(0, 1, knots)
+        initial = (start * (1 - ramp) + stop * ramp)[:, None].repeat(1, CHANNELS)
+        self.log_gain = nn.Parameter(initial)
+        self.log_inverse = nn.Parameter(-initial)
+
+    def forward(self, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain and inverse gain, each [B,96,1,1], for quality [B,1,1,1] in 0..1."""
+        place = quality.flatten().clamp(0, 1) * (self.log_gain.shape[0] - 1)
+        below = place.floor().long().clamp(max=self.log_gain.shape[0] - 2)
+        part = (place - below)[:, None]
+
+        def at(knots: Tensor) -> Tensor:
+            mixed = knots[below] * (1 - part) + knots[below + 1] * part
+            return mixed.exp()[:, :, None, None]
+
+        return at(self.log_gain), at(self.log_inverse)
+
+
+def klt_basis(crops: Tensor) -> tuple[Tensor, Tensor]:
+    """The CHANNELS strongest principal axes of 16x16 RGB patches, and the standard deviation along each.
+
+    crops: float32 [N,3,H,W], 0..1. Returns basis [96,3,16,16] (orthonormal rows, largest variance first) and std [96].
+    """
+    patches = F.unfold(crops - 0.5, STRIDE, stride=STRIDE)  # [N, 768, positions]
+    flat = patches.permute(1, 0, 2).reshape(patches.shape[1], -1).double()
+    covariance = flat @ flat.T / flat.shape[1]
+    variance, axes = torch.linalg.eigh(covariance)
+    top = axes[:, -CHANNELS:].flip(1).T.float()
+    return top.reshape(CHANNELS, 3, STRIDE, STRIDE), variance[-CHANNELS:].flip(0).sqrt().float()

@@ -1,0 +1,1 @@
+"""The device: takes pictures, sends them over a thin link, receives and shows them."""

@@ -1,0 +1,407 @@
+"""The rate-distortion bench: codecs that everybody has, points that are kept, and reports that add up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image, features
+from typer.testing import CliRunner
+
+import edgesem
+from edgesem.errors import InputError, UsageError
+from edgesem.quality import psnr
+from export import rd, rd_plot, rd_report
+from export.baselines import Subject, baseline
+from export.rd_points import Coding, Point, Quality, Store
+
+needs_bench = pytest.mark.skipif(find_spec("ssimulacra2") is None, reason="pip install 'edgesem[bench]'")
+
+
+def photo(height=99, width=131):
+    """A smooth picture with a few edges."""
+    y, x = np.mgrid[:height, :width]
+    planes = [128 + 90 * np.sin(x / 17 + y / 29), 128 + 70 * np.cos(x / 11), 40 + 120 * (x + y > 110)]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.fromarray(np.roll(photo(), 20 * number, axis=1)).save(tmp_path / "photos" / f"{number}.png")
+    return tmp_path / "photos"
+
+
+# --- baselines
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jpeg",
+        "jpeg-half",
+        "jpeg-quarter",
+        "webp-m4",
+        "webp-m0-quarter",
+        "avif-s6",
+        "avif-s10-half",
+        "jxl",
+        "jxl-e3-half",
+    ],
+)
+def test_a_baseline_codes_more_bytes_to_a_better_picture_of_the_same_size(name):
+    if name.startswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if name.startswith("jxl"):
+        pytest.importorskip("pillow_jxl", reason="pip install 'edgesem[bench]'")
+    codec, frame = baseline(name), photo()
+    coarse, fine = (codec.encode(frame, setting) for setting in (codec.settings[0], codec.settings[-1]))
+    assert len(coarse) < len(fine)
+    decoded = [codec.decode(data, frame.shape[:2]) for data in (coarse, fine)]
+    assert all(picture.shape == frame.shape and picture.dtype == np.uint8 for picture in decoded)
+    assert psnr(frame, decoded[0]) < psnr(frame, decoded[1])
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_decoding_by_one_thread_leaves_pillow_as_it_was():
+    from PIL import AvifImagePlugin
+
+    codec = baseline("avif-s10")
+    before = AvifImagePlugin.DEFAULT_MAX_THREADS
+    codec.decode(codec.encode(photo(), 50), (99, 131))
+    assert before == AvifImagePlugin.DEFAULT_MAX_THREADS
+
+
+@pytest.mark.parametrize("name", ["png", "avif", "avif-s11", "webp-m7", "jpeg-third", "edgesem"])
+def test_unknown_codecs_are_refused_by_name(name):
+    with pytest.raises(UsageError, match=name):
+        baseline(name)
+
+
+# --- points and their store
+
+
+def point(codec="edgesem", setting=0.5, size_bytes=100, run="monday", **quality):
+    values = {"psnr": 30.0, "ms_ssim": 0.9, "ssimulacra2": 50.0} | quality
+    coding = Coding(size_bytes, 0.02, 0.03, 0.019, 0.029, "pixels", run)
+    return Point("a.png", "digest", 8000, codec, setting, "1", coding, Quality(**values))
+
+
+def test_a_store_gives_back_what_was_put_in_and_the_later_of_two(tmp_path):
+    store = Store(tmp_path / "cache.jsonl")
+    store.add(point(size_bytes=100))
+    store.add(point(size_bytes=90))
+    store.add(point(setting=0.7, lpips=0.1, lpips_weights="w"))
+    again = Store(tmp_path / "cache.jsonl")
+    assert again.get(point().key) == point(size_bytes=90)
+    assert again.get(point(setting=0.7).key) == point(setting=0.7, lpips=0.1, lpips_weights="w")
+    assert again.get(point(setting=0.9).key) is None
+
+
+def test_a_store_outlives_a_run_that_was_killed_while_writing(tmp_path):
+    path = tmp_path / "cache.jsonl"
+    Store(path).add(point())
+    with path.open("a") as file:
+        file.write('[]\n{"codec": "other program"}\n{"picture": "b.png", "coding": {"by')
+    store = Store(path)
+    store.add(point(setting=0.7))
+    again = Store(path)
+    assert again.get(point().key)
+    assert again.get(point(setting=0.7).key)
+
+
+# --- measuring
+
+
+class CountingCodec:
+    """Rounds colours to multiples of 256 / setting, and counts how often it was asked to."""
+
+    def __init__(self, name="toy", version="1"):
+        self.encoded: list[float] = []
+        self.subject = Subject(name, version, (4, 16, 64), self.encode, self.decode)
+
+    def encode(self, frame, setting):
+        self.encoded.append(setting)
+        return zlib.compress((frame // (256 // setting) * (256 // setting)).tobytes())
+
+    def decode(self, data, size):
+        return np.frombuffer(zlib.decompress(data), np.uint8).reshape(*size, 3)
+
+
+class QuickJudge(rd.Judge):
+    """PSNR alone; remembers what it was asked."""
+
+    calls: list[Quality | None]
+
+    @property
+    def version(self):
+        return "quick"
+
+    def __call__(self, original, decoded, known):
+        self.calls.append(known)
+        return known or Quality(psnr(original, decoded), 0.9, 50.0)
+
+
+@pytest.fixture
+def judge():
+    judge = QuickJudge()
+    object.__setattr__(judge, "calls", [])
+    return judge
+
+
+def test_what_was_measured_is_not_measured_again(folder, tmp_path, judge):
+    codec, pictures = CountingCodec(), rd.find_pictures(folder)
+    first = rd.measure(pictures, [codec.subject], Store(tmp_path / "c"), judge)
+    codec.encoded.clear()
+    counts: list[int] = []
+    second = rd.measure(pictures, [codec.subject], Store(tmp_path / "c"), judge, done=counts.append)
+    assert len(first) == 6
+    assert first == second
+    assert not codec.encoded
+    assert sum(counts) == 6
+
+
+def test_another_version_of_a_codec_is_another_measurement(folder, tmp_path, judge):
+    pictures, store = rd.find_pictures(folder), Store(tmp_path / "c")
+    rd.measure(pictures, [CountingCodec().subject], store, judge)
+    newer = CountingCodec(version="2")
+    rd.measure(pictures, [newer.subject], store, judge)
+    assert set(newer.encoded) == {4, 16, 64}
+
+
+def test_retime_codes_again_but_keeps_the_quality_of_the_same_pixels(folder, tmp_path, judge):
+    codec, pictures, store = CountingCodec(), rd.find_pictures(folder), Store(tmp_path / "c")
+    first = rd.measure(pictures, [codec.subject], store, judge)
+    store.add(replace(first[0], coding=replace(first[0].coding, decoded_digest="other pixels")))
+    codec.encoded.clear()
+    judge.calls.clear()
+    second = rd.measure(pictures, [codec.subject], store, judge, retime=True)
+    assert set(codec.encoded) == {4, 16, 64}
+    assert judge.calls == [None, *(p.quality for p in first[1:])]
+    assert [p.quality for p in second] == [p.quality for p in first]
+
+
+def test_fresh_measures_all_again(folder, tmp_path, judge):
+    codec, pictures, store = CountingCodec(), rd.find_pictures(folder), Store(tmp_path / "c")
+    rd.measure(pictures, [codec.subject], store, judge)
+    judge.calls.clear()
+    rd.measure(pictures, [codec.subject], store, judge, fresh=True)
+    assert judge.calls == [None] * 6
+
+
+def test_codecs_are_timed_in_turn(folder, tmp_path, judge):
+    one, two = CountingCodec("one"), CountingCodec("two")
+    points = rd.measure(rd.find_pictures(folder)[:1], [one.subject, two.subject], Store(tmp_path / "c"), judge)
+    order = [(p.codec, p.setting) for p in points]
+    assert order == [("one", 4), ("two", 4), ("one", 16), ("two", 16), ("one", 64), ("two", 64)]
+
+
+def test_rates_are_those_of_the_bytes_over_the_original(folder, tmp_path, judge):
+    codec = CountingCodec()
+    for p in rd.measure(rd.find_pictures(folder)[:1], [codec.subject], Store(tmp_path / "c"), judge):
+        data = codec.encode(photo(), p.setting)
+        assert p.coding.bytes == len(data)
+        assert p.bpp == 8 * len(data) / (99 * 131)
+        assert p.coding.encode_s > 0
+        assert p.quality.psnr == psnr(photo(), codec.decode(data, (99, 131)))
+
+
+@needs_bench
+def test_two_processes_find_what_one_finds(folder, tmp_path):
+    codec, pictures = CountingCodec(), rd.find_pictures(folder)[:1]
+    judge = rd.Judge.create(None)
+    alone = rd.measure(pictures, [codec.subject], Store(tmp_path / "1"), judge)
+    both = rd.measure(pictures, [codec.subject], Store(tmp_path / "2"), judge, jobs=2)
+    assert [p.quality for p in both] == [p.quality for p in alone]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no pictures"):
+        rd.find_pictures(tmp_path)
+
+
+@pytest.mark.skipif(
+    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
+)
+def test_edgesem_itself_can_be_measured(folder, tmp_path, judge):
+    subject = rd.edgesem_subject(None)
+    points = rd.measure(rd.find_pictures(folder)[:1], [subject], Store(tmp_path / "c"), judge)
+    assert len({p.coding.bytes for p in points}) == len(subject.settings)
+    assert points[-1].quality.psnr > points[0].quality.psnr
+
+
+# --- LPIPS
+
+
+@pytest.fixture(scope="module")
+def lpips(tmp_path_factory):
+    """LPIPS with random weights of the true shapes: what is equal stays equal, and nothing else does."""
+    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+    from export.lpips import Lpips
+
+    random = np.random.default_rng(0)
+    shapes = [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)]
+    arrays = {}
+    for index, shape in enumerate(shapes):
+        arrays[f"conv{index}.w"] = (random.normal(size=shape) * 0.05).astype(np.float16)
+        arrays[f"conv{index}.b"] = np.zeros(shape[0], np.float16)
+        arrays[f"lin{index}"] = np.full(shape[0], 1 / shape[0], np.float16)
+    path = tmp_path_factory.mktemp("lpips") / "weights.npz"
+    np.savez(path, **arrays)
+    return Lpips(path)
+
+
+def test_lpips_grows_with_damage_from_zero(lpips):
+    frame = photo(64, 96)
+    values = [lpips(frame, frame // step * step) for step in (1, 16, 128)]
+    assert values[0] == 0
+    assert 0 < values[1] < values[2]
+
+
+def test_a_file_without_lpips_weights_is_refused(tmp_path):
+    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+    from export.lpips import Lpips
+
+    (tmp_path / "bad.npz").write_bytes(b"not an archive")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    for name in ("bad.npz", "other.npz", "missing.npz"):
+        with pytest.raises(InputError, match=name):
+            Lpips(tmp_path / name)
+
+
+# --- the report
+
+
+def curve(name, factor, bpps, run="monday"):
+    """Points of a codec that spends `factor` times the bytes for the same quality."""
+    points = []
+    for bpp in bpps:
+        gain = np.log2(bpp / factor / 0.02)
+        quality = {"psnr": 20 + 2.5 * gain, "ms_ssim": float(1 - 0.3 * 0.6**gain), "ssimulacra2": -50 + 25 * gain}
+        made = point(name, bpp, run=run, **quality)
+        points.append(replace(made, pixels=10**6, coding=replace(made.coding, bytes=round(bpp * 10**6 / 8))))
+    return points
+
+
+@pytest.fixture
+def report():
+    points = [
+        *curve("edgesem", 1.0, (0.04, 0.08, 0.16, 0.32)),
+        *curve("avif-s6", 1.25, (0.08, 0.16, 0.32, 0.64), run="sunday"),
+        *curve("avif-s6-half", 1.5, (0.03, 0.06, 0.12)),
+        *curve("jpeg", 4.0, (0.2, 0.3, 0.6)),
+    ]
+    summary = rd_report.summarize(points)
+    return {"data": "photos", "pictures": ["a.png"], "machine": {"processor": "a processor"}, **summary}
+
+
+def test_means_have_the_keys_that_scripts_read(report):
+    for means in report["codecs"].values():
+        for mean in means:
+            assert {"bpp", "psnr", "ms_ssim", "ssimulacra2", "lpips", "encode_s", "decode_s"} <= mean.keys()
+        assert [mean["bpp"] for mean in means] == sorted(mean["bpp"] for mean in means)
+
+
+def test_a_measure_that_one_codec_lacks_is_not_tabled():
+    points = [replace(p, quality=replace(p.quality, lpips=0.2)) for p in curve("jpeg", 4.0, (0.1, 0.3))]
+    assert rd_report.summarize(points)["metrics"] == ["psnr", "ms_ssim", "ssimulacra2", "lpips"]
+    points += curve("edgesem", 1.0, (0.04, 0.2))
+    summary = rd_report.summarize(points)
+    assert summary["metrics"] == ["psnr", "ms_ssim", "ssimulacra2"]
+    assert rd_report.as_markdown({"data": "d", "pictures": [], "machine": {"processor": "p"}, **summary})
+
+
+def test_means_are_over_pictures():
+    summary = rd_report.summarize(
+        [point(size_bytes=100, psnr=20), replace(point(size_bytes=300, psnr=30), picture="b")]
+    )
+    (mean,) = summary["codecs"]["edgesem"]
+    assert (mean["bpp"], mean["psnr"], mean["pictures"]) == (0.2, 25, 2)
+
+
+def test_bd_rate_of_each_metric_is_the_known_factor(report):
+    for metric in ("psnr", "ms_ssim", "ssimulacra2"):
+        assert report["bd_rate"]["avif-s6"][metric]["percent"] == pytest.approx(-20, abs=0.5)
+        assert report["bd_rate"]["jpeg"][metric]["percent"] == pytest.approx(-75, abs=0.5)
+    assert report["bd_rate"]["jpeg"]["psnr"]["covered"] < 1 == report["bd_rate"]["avif-s6-best"]["psnr"]["covered"]
+    assert "edgesem" not in report["bd_rate"]
+
+
+def test_the_best_size_is_the_half_below_the_floor_of_the_whole_and_the_whole_above(report):
+    best = report["best_size"]["avif-s6-best"]["psnr"]
+    assert {mean["codec"] for mean in best if mean["bpp"] < 0.079} == {"avif-s6-half"}
+    assert {mean["codec"] for mean in best if mean["bpp"] > 0.081} == {"avif-s6"}
+    assert [mean["psnr"] for mean in best] == sorted(mean["psnr"] for mean in best)
+
+
+def test_values_at_a_rate_are_interpolated_and_never_invented(report):
+    at = report["at_bpp"]
+    assert at["edgesem"]["0.1"]["psnr"] == pytest.approx(20 + 2.5 * np.log2(0.1 / 0.02), abs=0.01)
+    assert at["edgesem"]["0.4"]["psnr"] is None
+    assert at["avif-s6"]["0.05"]["psnr"] is None
+    assert at["avif-s6-best"]["0.05"]["psnr"] == at["avif-s6-half"]["0.05"]["psnr"]
+
+
+def test_tables_name_every_codec_and_warn_of_times_from_several_runs(report):
+    text = rd_report.as_markdown(report)
+    assert "| avif-s6-best | 0.05 |" in text
+    assert "-20.0 %" in text
+    assert "not all taken in one run" in text
+    assert "| jpeg 0.3 | 0.300 |" in rd_report.settings_as_markdown(report)
+
+
+def test_the_plot_is_a_picture(report, tmp_path):
+    pytest.importorskip("matplotlib", reason="pip install 'edgesem[bench]'")
+    rd_plot.plot(report, tmp_path / "rd.png")
+    with Image.open(tmp_path / "rd.png") as image:
+        assert image.width > 1000
+
+
+# --- the command
+
+
+@pytest.fixture
+def command():
+    from export.rd_cli import bench_rd
+
+    app = typer.Typer()
+    app.command()(bench_rd)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@needs_bench
+def test_the_command_writes_table_json_and_plot(folder, tmp_path, command, monkeypatch):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # the command sets them; this puts them back afterwards
+    out = tmp_path / "out"
+    arguments = ("--data", folder, "--out", out, "--codecs", "jpeg", "--sizes", "full,half", "--json")
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["codecs"].keys() == {"jpeg", "jpeg-half"}
+    saved = json.loads((out / "rd.json").read_text())
+    assert {p["picture"] for p in saved["points"]} == {"0.png", "1.png"}
+    assert len(saved["points"]) == 2 * sum(len(means) for means in saved["codecs"].values())
+    assert "| jpeg-half 1 |" in (out / "rd.md").read_text()
+    assert (out / "rd.png").exists()
+    assert json.loads(command(*arguments).stdout)["codecs"] == printed["codecs"]  # times too: all from the cache
+
+
+def test_a_wrong_size_is_refused(folder, tmp_path, command):
+    result = command("--data", folder, "--out", tmp_path / "out", "--codecs", "jpeg", "--sizes", "third")
+    assert isinstance(result.exception, UsageError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_is_light_to_import():
+    code = "import sys, export.rd_cli; sys.exit(any(m in sys.modules for m in ('numpy', 'PIL', 'torch', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
