@@ -10,8 +10,13 @@ Importing this is cheap: each name loads its module when it is first used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime from 1.29 on reports its use over the network and keeps a device id on disk, unless this is set before it
+# is imported. A device on a thin link must not; whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edgesem.codec import Codec as Codec

@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 DEFAULT = Path(__file__).parent / "default_bundle"
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
 REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)
+_ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_curve", "rate_guess")
 _MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -75,12 +76,13 @@ class Bundle:
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         try:
             with np.load(self.folder / "tables.npz", allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in ("radius", "frequency", "gain", "inverse_gain")}
+                arrays = {name: stored[name] for name in _ARRAYS}
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
-        for name in ("gain", "inverse_gain"):
-            if arrays[name].shape != (256, CHANNELS) or not np.isfinite(arrays[name]).all():
-                raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, [256, {CHANNELS}]")
+        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_curve": (256,), "rate_guess": (2,)}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+                raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, {list(shape)}")
         return arrays
 
     @cached_property
@@ -96,6 +98,17 @@ class Bundle:
     def inverse_gain(self) -> npt.NDArray[np.float32]:
         """float32 [256, 96]: units of the latent per quantizer step."""
         return self._arrays["inverse_gain"].astype(np.float32)
+
+
+    @property
+    def rate_curve(self) -> npt.NDArray[np.float64]:
+        """float64 [256]: how the natural log of a packet's size rises with the level, 0 at the middle one."""
+        return self._arrays["rate_curve"]
+
+    @property
+    def rate_guess(self) -> npt.NDArray[np.float64]:
+        """float64 [2]: log of bytes a position at the middle level is about [0] + [1] * log of codec.activity."""
+        return self._arrays["rate_guess"]
 
 
 def digest_of(path: Path) -> str:

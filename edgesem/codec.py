@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,8 @@ LEVELS = 255  # quality as it stands in a packet
 MIN_SIDE = 16
 MAX_TRIALS = 6
 BIT_WORTH = 2 * math.log(2) / 12
-_SLOPE = math.log(24) / LEVELS  # a first guess of d ln(size) / d level
+CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
+AIM = 0.985  # and this much is what a trial aims at
 
 Frame = npt.NDArray[np.uint8]
 
@@ -55,15 +55,21 @@ class Latent:
     level: int | None = None
 
 
-class Trial(NamedTuple):
-    """A latent rounded at one quality: table entries by layer and pass, and the ideal size of all layers."""
+@dataclass(frozen=True)
+class Trial:
+    """A latent rounded at one quality: what would be coded, and what it would cost.
 
-    level: int
+    entries: table entries by layer and pass; bits: their ideal code length.
+    """
+
     entries: list[list[Values]]
     bits: float
 
-    def chunks(self, codec: Codec) -> list[bytes]:
-        return rans.encode(self.entries, codec.bundle.tables, rans.lanes_for(self.bits))
+    @property
+    def size_bytes(self) -> float:
+        """The size that a packet of it will have, within a few bytes."""
+        framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
+        return framing + (1.002 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
 
 
 class Codec:
@@ -118,7 +124,7 @@ class Codec:
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
-            chunks = self.trial(latent, level, layers).chunks(self)
+            chunks = self._code(self.trial(latent, level, layers))
         return Packet(
             bundle_id=self.bundle.id,
             epoch=epoch,
@@ -148,55 +154,60 @@ class Codec:
 
         self._context.walk(*target.shape[1:], level, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
-        return Trial(level, entries, bits)
+        return Trial(entries, bits)
 
     @property
     def _context(self) -> ContextModel:
         return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
 
     def _fit(self, latent: Latent, budget_bytes: int, layers: int) -> tuple[int, list[bytes]]:
-        """Level and chunks of the finest trial whose real size fits, by a secant search on log size."""
-        level, slope = self._guess(latent, budget_bytes), _SLOPE
-        best: tuple[int, list[bytes]] | None = None
-        too_big = LEVELS + 1
-        known: dict[int, int] = {}
-        while len(known) < MAX_TRIALS:
-            chunks = self.trial(latent, level, layers).chunks(self)
-            size = known[level] = _size(chunks)
-            if size <= budget_bytes and (best is None or level > best[0]):
-                best = level, chunks
-            if size > budget_bytes:
-                too_big = min(too_big, level)
-            floor = -1 if best is None else best[0]
-            if (best is not None and _size(best[1]) >= 0.97 * budget_bytes) or too_big - floor <= 1:
-                break
-            if len(known) >= 2:
-                (a, size_a), (b, size_b) = sorted(known.items(), key=lambda item: abs(math.log(item[1] / budget_bytes)))[:2]
-                slope = min(max((math.log(size_a) - math.log(size_b)) / (a - b), _SLOPE / 4), _SLOPE * 4)
-                level, size = a, size_a
-            step = math.floor((math.log(0.99 * budget_bytes) - math.log(size)) / slope)
-            level = min(max(level + step, floor + 1), too_big - 1)
-        if best is not None:
-            return best
-        if 0 not in known:
-            chunks = self.trial(latent, 0, layers).chunks(self)
-            if _size(chunks) <= budget_bytes:
-                return 0, chunks
-        if layers == 1:
-            raise BudgetError(
-                f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {_size(chunks)} would: "
-                "raise the budget or send a smaller picture",
-                smallest_bytes=_size(chunks),
-            )
-        return self._fit(latent, budget_bytes, layers - 1)
+        """Level and chunks of the finest trial whose real size fits.
 
-    def _guess(self, latent: Latent, budget_bytes: int) -> int:
-        """A level to begin the search at: symbols cost about log2(1 + 2 |value|) bits where the model knows little."""
-        sample = np.abs(latent.values[:, ::2, ::2])
-        levels = np.arange(0, LEVELS + 1, 51)
-        bits = [4 * np.log2(1 + (sample * self._gain[k][:, None, None]) ** 2).sum() / 2 for k in levels]
-        wanted = math.log(max(budget_bytes - HEADER_BYTES, 8) * 8)
-        return int(np.clip(np.interp(wanted, np.log(np.maximum(bits, 1)), levels), 0, LEVELS))
+        All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each trial
+        tells how far at one level, so two or three find the place.
+        """
+        fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
+        chunks: list[bytes] = []
+        moved: dict[int, float] = {}
+        offset = np.full(LEVELS + 1, self._guess(latent))
+        for _ in range(MAX_TRIALS):
+            small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM * budget_bytes))
+            level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
+            trial = self.trial(latent, level, layers)
+            size = trial.size_bytes
+            coded = self._code(trial) if size <= budget_bytes else []
+            if coded:
+                size = _size(coded)
+            if size > budget_bytes:
+                too_big = level
+            else:
+                fits, chunks = level, coded
+            if CLOSE_ENOUGH * budget_bytes <= size <= budget_bytes or too_big - fits <= 1:
+                break
+            moved[level] = math.log(size) - self.bundle.rate_curve[level]
+            known = sorted(moved)
+            offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
+        if chunks:
+            return fits, chunks
+        smallest = self._code(self.trial(latent, 0, layers))
+        if _size(smallest) <= budget_bytes:
+            return 0, smallest
+        if layers > 1:
+            return self._fit(latent, budget_bytes, layers - 1)
+        raise BudgetError(
+            f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {_size(smallest)} would: "
+            "raise the budget or send a smaller picture",
+            smallest_bytes=_size(smallest),
+        )
+
+    def _guess(self, latent: Latent) -> float:
+        """How far this picture's sizes lie above the rate curve, before any trial (natural log)."""
+        offset, factor = self.bundle.rate_guess
+        positions = latent.values[0].size
+        return float(offset + factor * math.log(activity(latent, self._gain)) + math.log(positions))
+
+    def _code(self, trial: Trial) -> list[bytes]:
+        return rans.encode(trial.entries, self.bundle.tables, rans.lanes_for(trial.bits))
 
     def unpack(self, packet: Packet) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.
@@ -253,6 +264,12 @@ class Codec:
 def load(path: str | Path | None = None, threads: int = 1) -> Codec:
     """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none."""
     return Codec(Bundle.open(path), threads)
+
+
+def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
+    """Bits a position that Gaussian channels of this latent's spread would cost at the middle quality: a cheap forecast."""
+    scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
+    return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
 
 
 def _choose(residual: npt.NDArray[np.float32], scale: Values, tables: Tables) -> Values:

@@ -12,6 +12,7 @@ from nothing but from words that the lanes before them wrote (`_row_widths`), as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,32 +22,33 @@ from edgesem.errors import PacketError
 from edgesem.tables import PRECISION, Tables
 
 MAX_LANES = 256
+LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
 _LOW = 1 << 16  # smallest state
 _WORD = np.uint64(16)
 _MASK = np.uint64(0xFFFF)
-_TAPER_ROWS = 16  # rows that each smaller number of lanes codes at the end, enough to write a word a lane
+_MAX_TAPER = 7  # log2 of the most rows that each smaller number of lanes codes at the end
 
 Symbols = npt.NDArray[np.int32]
 
 
 def lanes_for(bits: float) -> int:
-    """How many lanes a message of so many bits can afford: a lane costs about 4 bits, so this keeps it below 0.5 %."""
+    """How many lanes a message of so many bits can afford: a lane costs LANE_BITS, so this keeps it below 0.6 %."""
     lanes = 1
-    while lanes < MAX_LANES and bits >= 2048 * lanes:
+    while lanes < MAX_LANES and bits >= 1536 * lanes:
         lanes *= 2
     return lanes
 
 
-def _row_widths(count: int, lanes: int, taper: bool) -> list[int]:
+def _row_widths(count: int, lanes: int, taper: int) -> list[int]:
     """How many symbols each row of a pass holds, in decoding order.
 
-    Rows are as wide as there are lanes. In the very last pass they get narrower towards the end: what is decoded last was
-    coded first, and by then only few words exist for further lanes to start from.
+    Rows are as wide as there are lanes. In the very last pass they get narrower towards the end, by half every `taper` rows:
+    what is decoded last was coded first, and by then only few words exist for further lanes to start from.
     """
     tail: list[int] = []
     width = 1
     while taper and width < lanes and count > 0:
-        for _ in range(_TAPER_ROWS):
+        for _ in range(taper):
             if count > 0:
                 tail.append(min(width, count))
                 count -= tail[-1]
@@ -60,23 +62,30 @@ def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> l
     total = sum(entries.size for passes in layers for entries in passes)
     writer = _Writer(total, lanes)
     cuts = []
-    closing = True
+    log_taper = _log_taper(layers[-1][-1], tables)
+    taper = 1 << log_taper
     for passes in reversed(layers):
         for entries in reversed(passes):
             frequency, start = tables.frequency[entries], tables.start[entries]
             end = entries.size
-            for width in reversed(_row_widths(end, lanes, closing)):
+            for width in reversed(_row_widths(end, lanes, taper)):
                 writer.start_lanes(width)
                 writer.put(frequency[end - width : end], start[end - width : end])
                 end -= width
             writer.start_lanes(lanes)  # only the rows of the last pass are spared lanes
-            closing = False
+            taper = 0
         cuts.append(writer.top)
     ends = [*cuts[-2::-1], writer.words.size]
     chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(cuts[::-1], ends, strict=True)]
     chunks[-1] = _strip_zero_words(chunks[-1])
-    chunks[0] = _pack_states(writer.state) + chunks[0]
+    chunks[0] = _pack_states(writer.state, log_taper) + chunks[0]
     return chunks
+
+
+def _log_taper(last_pass: Symbols, tables: Tables) -> int:
+    """log2 of how many rows of the last pass it takes until each lane has written a word of 16 bits."""
+    bits = float(tables.bits[last_pass].mean()) if last_pass.size else 16.0
+    return min(_MAX_TAPER, max(0, math.ceil(math.log2(18 / max(bits, 0.01)))))
 
 
 class _Writer:
@@ -117,7 +126,8 @@ class Decoder:
 
     def __init__(self, chunks: Sequence[bytes], total_layers: int, tables: Tables) -> None:
         self._tables, self._total_layers = tables, total_layers
-        self._state, rest = _unpack_states(chunks[0])
+        self._state, log_taper, rest = _unpack_states(chunks[0])
+        self._taper = 1 << log_taper
         self._lanes = self._active = self._state.size
         parts, place = [np.zeros(self._lanes, np.uint16)], self._lanes
         self._ends = []
@@ -137,7 +147,7 @@ class Decoder:
         lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
         base = scale.astype(np.int64) << PRECISION
         state, place = self._state, 0
-        widths = _row_widths(scale.size, self._lanes, closing)
+        widths = _row_widths(scale.size, self._lanes, self._taper if closing else 0)
         for row, width in enumerate(widths):
             if closing:
                 self._retire(max(widths[row:]))
@@ -175,22 +185,22 @@ class Decoder:
         self._active = width
 
 
-def _pack_states(state: npt.NDArray[np.uint64]) -> bytes:
-    """log2 of the number of lanes in a byte, then each state as 4 bits of length and the bits below its leading one."""
+def _pack_states(state: npt.NDArray[np.uint64], log_taper: int) -> bytes:
+    """log2 of the number of lanes and of the taper in a byte, then each state as 4 bits of length and the bits below its leading one."""
     bits, length = 0, 0
     for x in state.tolist():
         size = x.bit_length() - 1  # 16 to 31
         bits = (bits << 4 | size - 16) << size | x ^ 1 << size
         length += 4 + size
     padding = -length % 8
-    return bytes([state.size.bit_length() - 1]) + (bits << padding).to_bytes((length + padding) // 8, "big")
+    return bytes([state.size.bit_length() - 1 | log_taper << 4]) + (bits << padding).to_bytes((length + padding) // 8, "big")
 
 
-def _unpack_states(chunk: bytes) -> tuple[npt.NDArray[np.uint64], bytes]:
-    """The states that a first chunk begins with, and what follows them."""
-    if not chunk or chunk[0] > MAX_LANES.bit_length() - 1:
+def _unpack_states(chunk: bytes) -> tuple[npt.NDArray[np.uint64], int, bytes]:
+    """The states that a first chunk begins with, log2 of the taper, and what follows them."""
+    if not chunk or chunk[0] & 15 > MAX_LANES.bit_length() - 1 or chunk[0] >> 4 > _MAX_TAPER:
         raise PacketError("packet: the base layer does not begin with a number of lanes")
-    lanes = 1 << chunk[0]
+    lanes = 1 << (chunk[0] & 15)
     head = chunk[1 : 1 + lanes * 35 // 8 + 1]
     bits, left = int.from_bytes(head, "big"), 8 * len(head)
     states = []
@@ -200,7 +210,7 @@ def _unpack_states(chunk: bytes) -> tuple[npt.NDArray[np.uint64], bytes]:
         if left < 0:
             raise PacketError("packet: the base layer ends inside its lanes' states")
         states.append(1 << size | bits >> left & (1 << size) - 1)
-    return np.array(states, np.uint64), chunk[1 + len(head) - left // 8 :]
+    return np.array(states, np.uint64), chunk[0] >> 4, chunk[1 + len(head) - left // 8 :]
 
 
 def _strip_zero_words(chunk: bytes) -> bytes:

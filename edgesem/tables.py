@@ -6,7 +6,7 @@ symbol under its table is a single number, its `entry`; this is what the entropy
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ class Tables:
     """Frequencies of all entries, ready for coding. Build with `Tables.of`.
 
     radius: int32 [64]; frequency, start: uint64 [entries]; lookup: uint16 [64 * 65536], entry of each slot;
-    bits: float32 [entries], the ideal code length.
+    bits: float32 [entries], the ideal code length; ends: int64 [64], where each
+    table ends among the entries.
     """
 
     radius: Integers
@@ -35,7 +36,8 @@ class Tables:
     start: npt.NDArray[np.uint64]
     lookup: npt.NDArray[np.uint16]
     bits: npt.NDArray[np.float32]
-    centre: Integers = field(repr=False)
+    centre: Integers
+    ends: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, radius: npt.NDArray[np.integer], frequency: npt.NDArray[np.integer]) -> Tables:
@@ -61,6 +63,7 @@ class Tables:
             lookup=np.repeat(np.arange(ends[-1], dtype=np.uint16), frequency),
             bits=(PRECISION - np.log2(frequency)).astype(np.float32),
             centre=(ends - radius - 1).astype(np.int32),
+            ends=ends,
         )
 
     def entry(self, symbol: Integers, scale: Integers) -> Integers:

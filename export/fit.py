@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import LEVELS, Codec, activity
 from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
 
 _SLOTS = 1 << PRECISION
@@ -60,8 +60,29 @@ def count_symbols(
             for sweep in entries:
                 total += np.bincount(sweep, minlength=total.size)
         progress((index + 1) / len(frames))
-    ends = np.cumsum(2 * tables.radius + 1)
-    return np.split(total, ends[:-1])
+    return np.split(total, tables.ends[:-1])
+
+
+def rate_curve(
+    codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
+) -> tuple[Counts, Counts]:
+    """How packet sizes rise with the level on average, and how a latent's activity foretells them.
+
+    Returns float64 [256], the log of the size less that at the middle level, and float64 [2], a regression line from log
+    activity to the log of bytes a position at the middle level: see Bundle.rate_curve and Bundle.rate_guess.
+    """
+    middle = LEVELS // 2
+    levels = sorted({*range(0, LEVELS + 1, 17), middle})
+    logs, activities, densities = [], [], []
+    for index, frame in enumerate(frames):
+        latent = codec.analyze(frame)
+        sizes = np.log([codec.trial(latent, level).size_bytes for level in levels])
+        logs.append(sizes - sizes[levels.index(middle)])
+        activities.append(np.log(activity(latent, codec.bundle.gain)))
+        densities.append(sizes[levels.index(middle)] - np.log(latent.values[0].size))
+        progress((index + 1) / len(frames))
+    factor, offset = np.polyfit(activities, densities, 1) if len(frames) > 2 else (1.0, np.mean(densities))
+    return np.interp(np.arange(LEVELS + 1), levels, np.mean(logs, 0)), np.array([offset, factor])
 
 
 def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:

@@ -32,7 +32,7 @@ from edgesem.runner import OrtRunner
 from edgesem.tables import Tables
 from export import graph
 from export.data import pictures
-from export.fit import count_symbols, fitted_tables, starting_tables
+from export.fit import count_symbols, fitted_tables, rate_curve, starting_tables
 from export.train import CodecNet, TrainConfig, load_weights
 
 BUNDLE_FORMAT = 1
@@ -41,6 +41,7 @@ PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
 _FIT_TURNS = 2
+_CURVE_EVERY = 5
 _PARITY = {"encoder": 1e-3, "decoder": 1e-3}  # float graphs may differ by this much; the context model by nothing
 
 Frame = npt.NDArray[np.uint8]
@@ -72,6 +73,9 @@ def export_bundle(run: Path, out: Path, data: Path, check: Path | None, name: st
             codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
             counts = count_symbols(codec, frames, lambda done: progress("counting symbols", (turn + done) / _FIT_TURNS))
             _write_tables(work / "tables.npz", fitted_tables(counts, may_skip=turn + 1 == _FIT_TURNS), net)
+        codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
+        curve = rate_curve(codec, frames[::_CURVE_EVERY], lambda done: progress("measuring the rate curve", done))
+        _write_tables(work / "tables.npz", codec.bundle.tables, net, *curve)
         draft["parity"] = parity
         for part in _GRAPHS:
             draft[part] = cost(getattr(net, part), sorted(work.glob(f"{part}*.onnx")))
@@ -202,11 +206,26 @@ def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _write_tables(path: Path, tables: Tables, net: CodecNet) -> None:
+def _write_tables(
+    path: Path,
+    tables: Tables,
+    net: CodecNet,
+    curve: npt.NDArray[np.float64] | None = None,
+    guess: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Write tables, gains at all levels and, once measured, what helps to meet a budget."""
     with torch.no_grad():
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
-    np.savez(path, radius=tables.radius, frequency=tables.frequency.astype(np.int32), gain=gain, inverse_gain=inverse)
+    np.savez(
+        path,
+        radius=tables.radius,
+        frequency=tables.frequency.astype(np.int32),
+        gain=gain,
+        inverse_gain=inverse,
+        rate_curve=np.zeros(LEVELS + 1) if curve is None else curve,
+        rate_guess=np.zeros(2) if guess is None else guess,
+    )
 
 
 def _seal(folder: Path, draft: dict[str, Any]) -> Bundle:

@@ -87,6 +87,8 @@ class Sender:
         self._stop = stop
         self._changed = threading.Condition()
         self._mailbox: deque[Packet] = deque()
+        self._put_s = float("-inf")
+        """When what is in the mailbox was put there."""
         self._under_way: dict[tuple[int, int], _UnderWay] = {}
 
     def on_message(self, topic: str, payload: bytes) -> None:
@@ -161,11 +163,18 @@ class Sender:
             return self._codec.pack(latent, budget_bytes=error.smallest_bytes, **about)
 
     def _put(self, packet: Packet) -> None:
-        """Put a frame into the mailbox, in place of what is there, as soon as that is no base layer."""
+        """Put a frame into the mailbox, in place of what is there.
+
+        What is there gets the interval that its budget was made for, and a base layer all the time that it needs.
+        """
         with self._changed:
-            while self._mailbox and self._mailbox[0].first_layer == 0 and not self._stop.is_set():
-                self._changed.wait(_LOOK_UP_S)
+            while self._mailbox and not self._stop.is_set():
+                left_s = self._put_s + self._control.interval_s - time.monotonic()
+                if left_s <= 0 and self._mailbox[0].first_layer > 0:
+                    break
+                self._changed.wait(min(left_s, _LOOK_UP_S) if left_s > 0 else _LOOK_UP_S)
             self._mailbox = deque(packet.split())
+            self._put_s = time.monotonic()
             self._changed.notify_all()
 
     def _publish_layers(self) -> None:

@@ -1,6 +1,7 @@
 """Who may import whom: the arrows between the four packages only ever point to edgesem."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_the_front_door_opens_without_heavy_modules():
     listing = "import io, sys; out, sys.stdout = sys.stdout, io.StringIO()\n"
     listing += "from edgesem.cli import main; main(['--help']); sys.stdout = out"
     assert not loaded_after(listing) & {"torch", "onnx", "onnxruntime", "numpy", "PIL", "matplotlib", "paho", "av"}
+
+
+def test_no_model_run_leaves_a_trace_or_reports_home(tmp_path):
+    # CI and the variable itself would hide what happens on a user's machine.
+    env = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    env |= {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    code = "import edgesem.runner, onnxruntime"
+    subprocess.run([sys.executable, "-B", "-c", code], check=True, cwd=ROOT, env=env)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_every_public_name_is_there_and_sorted():

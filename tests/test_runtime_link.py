@@ -1,6 +1,7 @@
 """Sender, relay, broker and receiver together over real TCP, with a codec that only makes bytes of the right number."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_a_stream_fills_a_thin_link_and_learns_its_rate(broker, receiver):
     told = []
     capacity = Capacity()
     with Relay(target=(broker.address.host, broker.address.port), rate_bps=RATE_BPS) as relay:
-        address = type(broker.address)(**{**vars(broker.address), "port": relay.port})
+        address = replace(broker.address, port=relay.port)
         sender = Sender(
             codec=Codec(),
             topics=TOPICS,

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgesem
+from edgesem.bundle import DEFAULT
+from edgesem.codec import MAX_TRIALS, Codec
+from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
+from edgesem.files import read_picture
+from edgesem.packet import Packet
+from edgesem.quality import psnr
+
+PHOTOS = sorted((Path(__file__).parent.parent / "runtime" / "photos").glob("*.jpg"))
+pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return edgesem.load()
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return read_picture(PHOTOS[0])
+
+
+@pytest.mark.parametrize("photo", PHOTOS[:4], ids=lambda p: p.stem)
+@pytest.mark.parametrize("budget", [900, 2500, 8000])
+def test_a_budget_is_met_within_five_percent_and_never_exceeded(codec, photo, budget):
+    packet = codec.pack(codec.analyze(read_picture(photo)), budget_bytes=budget)
+    assert len(packet.to_bytes()) == packet.size_bytes <= budget
+    assert packet.size_bytes >= 0.95 * budget or packet.q == 255
+
+
+def test_a_budget_that_cannot_be_met_says_which_can(codec, frame):
+    latent = codec.analyze(frame)
+    with pytest.raises(BudgetError) as caught:
+        codec.pack(latent, budget_bytes=60)
+    smallest = caught.value.smallest_bytes
+    assert codec.pack(latent, budget_bytes=smallest).size_bytes <= smallest
+    with pytest.raises(BudgetError):
+        codec.pack(latent, budget_bytes=smallest - 1)
+
+
+def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monkeypatch):
+    latent = codec.analyze(frame)
+    trials = []
+    real = Codec.trial
+    monkeypatch.setattr(Codec, "trial", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
+    monkeypatch.setattr(Codec, "analyze", None)
+    for budget in (1500, 3000, 6000):
+        trials.clear()
+        codec.pack(latent, budget_bytes=budget)
+        assert len(trials) <= MAX_TRIALS
+
+
+def test_each_further_layer_brings_the_picture_closer(codec, frame):
+    packet = codec.pack(codec.analyze(frame), quality=0.7)
+    quality = [psnr(frame, codec.synthesize(codec.unpack(packet.prefix(k)))) for k in (1, 2, 3, 4)]
+    assert quality == sorted(set(quality))
+
+
+def test_quality_spans_a_wide_range_of_sizes(codec, frame):
+    latent = codec.analyze(frame)
+    sizes = [codec.pack(latent, quality=q).size_bytes for q in (0, 0.25, 0.5, 0.75, 1)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 8 * sizes[0]
+
+
+def test_the_receiver_reads_exactly_what_the_sender_rounded(codec, frame):
+    """What the encoder's walk ends with is what unpack rebuilds from the bytes, to the bit, threads or not."""
+    latent = codec.analyze(frame)
+    packet = codec.pack(latent, quality=0.6)
+    entries = codec.trial(latent, packet.q).entries
+    again = edgesem.load(threads=2)
+    unpacked, other = codec.unpack(packet), again.unpack(Packet.from_bytes(packet.to_bytes()))
+    assert np.array_equal(unpacked.values, other.values)
+    repacked = again.trial(latent, packet.q).entries
+    for mine, theirs in zip(entries, repacked, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 64), (17, 200), (241, 333)])
+def test_any_size_comes_back_as_it_was(codec, frame, size):
+    piece = np.ascontiguousarray(frame[: size[0], : size[1]])
+    decoded = codec.decode(codec.encode(piece, quality=0.8))
+    assert decoded.shape == piece.shape
+    assert decoded.dtype == np.uint8
+    assert psnr(piece, decoded) > 18
+
+
+def test_one_call_and_the_steps_it_stands_for_agree(codec, frame):
+    data = codec.encode(frame, quality=0.5)
+    packet = codec.pack(codec.analyze(frame), quality=0.5)
+    assert data == packet.to_bytes()
+    assert np.array_equal(codec.decode(data, layers=2), codec.synthesize(codec.unpack(packet.prefix(2))))
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((8, 64, 3), np.uint8)]
+)
+def test_frames_that_are_none_are_refused(codec, frame):
+    with pytest.raises(FrameError):
+        codec.analyze(frame)
+
+
+def test_contradictory_options_are_refused(codec, frame):
+    latent = codec.analyze(frame)
+    for options in ({}, {"budget_bytes": 1000, "quality": 0.5}, {"quality": 1.5}, {"quality": 0.5, "layers": 5}):
+        with pytest.raises(UsageError):
+            codec.pack(latent, **options)
+    with pytest.raises(UsageError):
+        codec.synthesize(latent, steps=1)
+
+
+def test_a_packet_of_another_bundle_is_refused(codec, frame):
+    packet = codec.pack(codec.analyze(frame), quality=0.2)
+    foreign = Packet(**{**vars(packet), "bundle_id": packet.bundle_id ^ 1})
+    with pytest.raises(BundleError, match="another bundle"):
+        codec.unpack(foreign)
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(0, 255), st.integers(1, 90))
+@settings(deadline=None, max_examples=60)
+def test_a_hostile_packet_with_a_right_checksum_gives_a_picture_or_a_packet_error(chunks, q, side):
+    codec = edgesem.load()
+    packet = Packet(codec.bundle.id, 0, 0, 0, side, side, q, 4, 0, tuple(chunks))
+    try:
+        latent = codec.unpack(Packet.from_bytes(packet.to_bytes()))
+    except PacketError:
+        return
+    assert np.isfinite(latent.values).all()
+
+
+def test_an_altered_bundle_is_refused(tmp_path):
+    for path in DEFAULT.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert edgesem.load(tmp_path).bundle.id == edgesem.load().bundle.id
+    with (tmp_path / "decoder.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\x00\x01\x02")
+    with pytest.raises(BundleError, match=r"decoder\.onnx"):
+        edgesem.load(tmp_path)
