@@ -23,7 +23,6 @@ from edgesem.context import (
     ContextModel,
     Values,
     context_graph,
-    last_of_layer,
     position_mask,
 )
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
@@ -222,17 +221,19 @@ class Codec:
         if packet.first_layer != 0:
             raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
         tables = self.bundle.tables
-        decoder = rans.Decoder(packet.chunks, packet.total_layers, tables)
+        decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Values, scale: Values) -> Values:
             coded = tables.radius[scale] > 0
             symbols = np.zeros(scale.shape, np.int32)
-            entries = decoder.read(scale[coded], PASSES[index].group, last_of_layer(index))
+            entries = decoder.read(scale[coded])
             symbols[coded] = tables.symbol(entries, scale[coded])
             return symbols
 
         height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
         values = self._context.walk(height, width, packet.q, len(packet.chunks), fill)
+        if len(packet.chunks) == packet.total_layers:
+            decoder.finish()
         latent = values.astype(np.float32) / MEAN_GRID * self._inverse_gain[packet.q][:, None, None]
         return Latent(latent, packet.width, packet.height, packet.q)
 

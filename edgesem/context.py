@@ -103,8 +103,3 @@ class ContextModel:
 def position_mask(index: int, height: int, width: int) -> npt.NDArray[np.bool_]:
     """bool [height, width]: the positions of pass `index`."""
     return PASSES[index].mask(height, width)
-
-
-def last_of_layer(index: int) -> bool:
-    """Whether pass `index` closes its group."""
-    return index + 1 == len(PASSES) or PASSES[index + 1].group != PASSES[index].group

@@ -7,13 +7,14 @@ loop codes as many symbols as there are lanes (Giesen 2014). Coding runs backwar
 
 States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both ends
 of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do not start
-from nothing but from words that the lanes before them wrote (`_row_widths`), as if they had been split off.
+from nothing but from words that the lanes before them wrote (`_Taper`), as if they had been split off.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,8 @@ LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
 _LOW = 1 << 16  # smallest state
 _WORD = np.uint64(16)
 _MASK = np.uint64(0xFFFF)
-_MAX_TAPER = 7  # log2 of the most rows that each smaller number of lanes codes at the end
+_TAPER_STEPS = 7  # log2 of the most rows that each smaller number of lanes codes
+_QUICK_ROWS = 500  # after the taper, so many rows are still no loss of time
 
 Symbols = npt.NDArray[np.int32]
 
@@ -39,61 +41,84 @@ def lanes_for(bits: float) -> int:
     return lanes
 
 
-def _row_widths(count: int, lanes: int, taper: int) -> list[int]:
-    """How many symbols each row of a pass holds, in decoding order.
+class _Taper(NamedTuple):
+    """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the rest.
 
-    Rows are as wide as there are lanes. In the very last pass they get narrower towards the end, by half every `taper` rows:
-    what is decoded last was coded first, and by then only few words exist for further lanes to start from.
+    What is decoded last was coded first, and by then few words exist for further lanes to start from.
     """
-    tail: list[int] = []
-    width = 1
-    while taper and width < lanes and count > 0:
-        for _ in range(taper):
-            if count > 0:
-                tail.append(min(width, count))
-                count -= tail[-1]
-        width *= 2
-    full, rest = divmod(count, lanes)
-    return [lanes] * full + [rest] * (rest > 0) + tail[::-1]
+
+    at: int
+    log_rows: int
+    log_width: int
+
+    def rows(self, index: int, count: int, lanes: int) -> list[int]:
+        """How many symbols each row of pass `index` holds, in decoding order."""
+        tail: list[int] = []
+        width = 1 << self.log_width
+        if index > self.at:
+            lanes = width
+        while index == self.at and width < lanes and count > 0:
+            for _ in range(1 << self.log_rows):
+                if count > 0:
+                    tail.append(min(width, count))
+                    count -= tail[-1]
+            width *= 2
+        full, rest = divmod(count, lanes)
+        return [lanes] * full + [rest] * (rest > 0) + tail[::-1]
+
+    @classmethod
+    def choose(cls, passes: Sequence[Symbols], tables: Tables, lanes: int) -> _Taper:
+        """In the last pass with bits enough to start all lanes, and as slowly as its bits a symbol ask for."""
+        bits = [float(tables.bits[entries].sum()) for entries in passes]
+        enough = [index for index, b in enumerate(bits) if b >= 20 * lanes]
+        at = enough[-1] if enough else int(np.argmax(bits))
+        each = bits[at] / max(passes[at].size, 1)
+        after = sum(entries.size for entries in passes[at + 1 :])
+        return cls(
+            at,
+            min(_TAPER_STEPS, max(0, math.ceil(math.log2(18 / max(each, 0.01))))),
+            min(lanes.bit_length() - 1, max(0, math.ceil(math.log2(max(after / _QUICK_ROWS, 1))))),
+        )
 
 
 def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> list[bytes]:
     """A chunk for each layer. `layers[k]` holds an array of table entries (see Tables.entry) for each pass of layer k."""
-    total = sum(entries.size for passes in layers for entries in passes)
-    writer = _Writer(total, lanes)
-    cuts = []
-    log_taper = _log_taper(layers[-1][-1], tables)
-    taper = 1 << log_taper
+    flat = [entries for passes in layers for entries in passes]
+    taper = _Taper.choose(flat, tables, lanes)
+    writer = _Writer(sum(entries.size for entries in flat), lanes)
+    writer.start_lanes(1 << taper.log_width)
+    starts: list[int] = []  # where each layer's words start, the last layer first
+    index = len(flat)
     for passes in reversed(layers):
         for entries in reversed(passes):
+            index -= 1
             frequency, start = tables.frequency[entries], tables.start[entries]
             end = entries.size
-            for width in reversed(_row_widths(end, lanes, taper)):
+            for width in reversed(taper.rows(index, end, lanes)):
                 writer.start_lanes(width)
                 writer.put(frequency[end - width : end], start[end - width : end])
                 end -= width
-            writer.start_lanes(lanes)  # only the rows of the last pass are spared lanes
-            taper = 0
-        cuts.append(writer.top)
-    ends = [*cuts[-2::-1], writer.words.size]
-    chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(cuts[::-1], ends, strict=True)]
+            if index == taper.at:
+                writer.start_lanes(lanes)
+        starts = [max(place, writer.highest) for place in starts]  # lanes may have taken words of layers coded before
+        starts.append(writer.top)
+        writer.highest = writer.top
+    ends = [*starts[-2::-1], writer.words.size]
+    chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(starts[::-1], ends, strict=True)]
     chunks[-1] = _strip_zero_words(chunks[-1])
-    chunks[0] = _pack_states(writer.state, log_taper) + chunks[0]
+    chunks[0] = _pack_head(writer.state, taper) + chunks[0]
     return chunks
 
 
-def _log_taper(last_pass: Symbols, tables: Tables) -> int:
-    """log2 of how many rows of the last pass it takes until each lane has written a word of 16 bits."""
-    bits = float(tables.bits[last_pass].mean()) if last_pass.size else 16.0
-    return min(_MAX_TAPER, max(0, math.ceil(math.log2(18 / max(bits, 0.01)))))
-
-
 class _Writer:
-    """The lanes' states and the words written so far, `words[top:]`, the next to be read first."""
+    """The lanes' states and the words written so far, `words[top:]`, the next to be read first.
+
+    `highest` is the largest `top` since it was last set: from there on, nothing was taken back.
+    """
 
     def __init__(self, symbols: int, lanes: int) -> None:
         self.words = np.zeros(symbols + 2 * lanes, np.uint16)
-        self.top = symbols + lanes
+        self.top = self.highest = symbols + lanes
         self.state = np.zeros(lanes, np.uint64)
         self._active = 0
 
@@ -102,6 +127,7 @@ class _Writer:
         if count > 0:
             self.state[self._active : width] = self.words[self.top : self.top + count].astype(np.uint64) + np.uint64(_LOW)
             self.top += count
+            self.highest = max(self.highest, self.top)
             self._active = width
 
     def put(self, f: npt.NDArray[np.uint64], start: npt.NDArray[np.uint64]) -> None:
@@ -120,36 +146,30 @@ class _Writer:
 class Decoder:
     """Reads the symbols of a packet's first layers, pass by pass.
 
-    `total_layers` is how many layers the encoder coded; `chunks` may hold only the first of them.
     Raises PacketError when the chunks do not hold together.
     """
 
-    def __init__(self, chunks: Sequence[bytes], total_layers: int, tables: Tables) -> None:
-        self._tables, self._total_layers = tables, total_layers
-        self._state, log_taper, rest = _unpack_states(chunks[0])
-        self._taper = 1 << log_taper
+    def __init__(self, chunks: Sequence[bytes], tables: Tables) -> None:
+        self._tables = tables
+        self._state, self._taper, rest = _unpack_head(chunks[0])
         self._lanes = self._active = self._state.size
-        parts, place = [np.zeros(self._lanes, np.uint16)], self._lanes
-        self._ends = []
-        for chunk in (rest, *chunks[1:]):
-            if len(chunk) % 2:
-                raise PacketError("packet: a layer ends inside a word")
-            parts.append(np.frombuffer(chunk, "<u2").astype(np.uint16))
-            place += len(chunk) // 2
-            self._ends.append(place)
-        parts.append(np.zeros(2 * self._lanes, np.uint16))  # zero words at the end are not sent
-        self._words, self._next = np.concatenate(parts), self._lanes
+        if any(len(chunk) % 2 for chunk in (rest, *chunks[1:])):
+            raise PacketError("packet: a layer ends inside a word")
+        words = np.frombuffer(b"".join((rest, *chunks[1:])), "<u2")
+        margin = np.zeros(2 * self._lanes, np.uint16)  # room for words that come back, and zero words that were not sent
+        self._words, self._next = np.concatenate([margin, words, margin]), margin.size
+        self._index, self._kept = 0, 1 << self._taper.log_width
 
-    def read(self, scale: Symbols, layer: int, last_of_layer: bool) -> Symbols:
+    def read(self, scale: Symbols) -> Symbols:
         """The table entries of the next pass, given the scale index of each symbol, int32 [n]."""
-        closing = last_of_layer and layer == self._total_layers - 1
         entries = np.empty(scale.size, np.int32)
         lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
         base = scale.astype(np.int64) << PRECISION
         state, place = self._state, 0
-        widths = _row_widths(scale.size, self._lanes, self._taper if closing else 0)
+        widths = self._taper.rows(self._index, scale.size, self._lanes)
+        tapering = self._index == self._taper.at
         for row, width in enumerate(widths):
-            if closing:
+            if tapering:
                 self._retire(max(widths[row:]))
             x = state[:width]
             slot = x & _MASK
@@ -165,16 +185,21 @@ class Decoder:
                 self._next += count
             state[:width] = x
             place += width
-        if closing:
+        if tapering:
             self._retire(0)
-            if self._words[max(self._next, 0) :].any():
-                raise PacketError("packet: words are left over after the last symbol")
-        elif last_of_layer and self._next != self._ends[layer]:
-            raise PacketError(f"packet: layer {layer} does not end where its symbols end")
+        self._index += 1
         return entries
 
+    def finish(self) -> None:
+        """Check, after the last pass of the last layer, that nothing is left over."""
+        self._kept = 0
+        self._retire(0)
+        if self._words[self._next :].any():
+            raise PacketError("packet: words are left over after the last symbol")
+
     def _retire(self, width: int) -> None:
-        """Give the words that lanes from `width` on had started from back to the stream."""
+        """Give the words that lanes from `width` on had started from back to the stream; the last few lanes stay."""
+        width = max(width, self._kept)
         if width >= self._active:
             return
         freed = self._state[width : self._active] - np.uint64(_LOW)
@@ -185,23 +210,26 @@ class Decoder:
         self._active = width
 
 
-def _pack_states(state: npt.NDArray[np.uint64], log_taper: int) -> bytes:
-    """log2 of the number of lanes and of the taper in a byte, then each state as 4 bits of length and the bits below its leading one."""
+def _pack_head(state: npt.NDArray[np.uint64], taper: _Taper) -> bytes:
+    """Number of lanes and taper in two bytes, then each state as 4 bits of length and the bits below its leading one."""
     bits, length = 0, 0
     for x in state.tolist():
         size = x.bit_length() - 1  # 16 to 31
         bits = (bits << 4 | size - 16) << size | x ^ 1 << size
         length += 4 + size
     padding = -length % 8
-    return bytes([state.size.bit_length() - 1 | log_taper << 4]) + (bits << padding).to_bytes((length + padding) // 8, "big")
+    shape = state.size.bit_length() - 1 | taper.at << 4 | taper.log_rows << 8 | taper.log_width << 12
+    return shape.to_bytes(2, "little") + (bits << padding).to_bytes((length + padding) // 8, "big")
 
 
-def _unpack_states(chunk: bytes) -> tuple[npt.NDArray[np.uint64], int, bytes]:
-    """The states that a first chunk begins with, log2 of the taper, and what follows them."""
-    if not chunk or chunk[0] & 15 > MAX_LANES.bit_length() - 1 or chunk[0] >> 4 > _MAX_TAPER:
-        raise PacketError("packet: the base layer does not begin with a number of lanes")
-    lanes = 1 << (chunk[0] & 15)
-    head = chunk[1 : 1 + lanes * 35 // 8 + 1]
+def _unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], _Taper, bytes]:
+    """The states that a first chunk begins with, the taper, and what follows them."""
+    shape = int.from_bytes(chunk[:2], "little")
+    log_lanes, taper = shape & 15, _Taper(shape >> 4 & 15, shape >> 8 & 15, shape >> 12)
+    if len(chunk) < 2 or 1 << log_lanes > MAX_LANES or taper.log_rows > _TAPER_STEPS or taper.log_width > log_lanes:
+        raise PacketError("packet: the base layer does not begin with its lanes")
+    lanes = 1 << log_lanes
+    head = chunk[2 : 2 + lanes * 35 // 8 + 1]
     bits, left = int.from_bytes(head, "big"), 8 * len(head)
     states = []
     for _ in range(lanes):
@@ -210,7 +238,7 @@ def _unpack_states(chunk: bytes) -> tuple[npt.NDArray[np.uint64], int, bytes]:
         if left < 0:
             raise PacketError("packet: the base layer ends inside its lanes' states")
         states.append(1 << size | bits >> left & (1 << size) - 1)
-    return np.array(states, np.uint64), chunk[0] >> 4, chunk[1 + len(head) - left // 8 :]
+    return np.array(states, np.uint64), taper, chunk[2 + len(head) - left // 8 :]
 
 
 def _strip_zero_words(chunk: bytes) -> bytes:

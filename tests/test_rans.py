@@ -27,12 +27,12 @@ TABLES = logistic_tables()
 PASSES_OF_LAYER = (5, 2, 2, 2)
 
 
-def message(seed: int, most: int, low: int, high: int):
+def message(seed: int, most: int, low: int, high: int, sparse=(1,)):
     """Scales and entries of a random message, drawn from the tables' own distributions."""
     random = np.random.default_rng(seed)
     scales, entries = [], []
     for passes in PASSES_OF_LAYER:
-        sizes = random.integers(0, most + 1, passes)
+        sizes = random.integers(0, most + 1, passes) // random.choice([1, 1, 50])
         drawn = [random.integers(low, high + 1, size).astype(np.int32) for size in sizes]
         scales.append(drawn)
         entries.append([TABLES.lookup[(s.astype(int) << 16) + random.integers(0, 65536, s.size)].astype(int) for s in drawn])
@@ -40,11 +40,11 @@ def message(seed: int, most: int, low: int, high: int):
 
 
 def decode(chunks, total, scales):
-    decoder = rans.Decoder(chunks, total, TABLES)
-    return [
-        [decoder.read(s, layer, index + 1 == len(passes)) for index, s in enumerate(passes)]
-        for layer, passes in enumerate(scales[: len(chunks)])
-    ]
+    decoder = rans.Decoder(chunks, TABLES)
+    read = [[decoder.read(s) for s in passes] for passes in scales[: len(chunks)]]
+    if len(chunks) == total:
+        decoder.finish()
+    return read
 
 
 @given(
@@ -56,7 +56,7 @@ def decode(chunks, total, scales):
 )
 @settings(deadline=None, max_examples=150)
 def test_every_prefix_of_layers_decodes_to_what_was_coded(seed, most, lanes, high, layers):
-    scales, entries = message(seed, most, min(3, high), high)
+    scales, entries = message(seed, most, min(3, high), high, sparse=(1, 20, 200))
     chunks = rans.encode(entries[:layers], TABLES, lanes)
     for kept in range(1, layers + 1):
         for got, wanted in zip(decode(chunks[:kept], layers, scales), entries, strict=False):
@@ -68,7 +68,7 @@ def test_real_size_is_within_one_percent_of_the_ideal_code_length(most, high):
     _, entries = message(1, most, 8, high)
     bits = sum(TABLES.bits[e].sum() for passes in entries for e in passes)
     chunks = rans.encode(entries, TABLES, rans.lanes_for(bits))
-    assert bits / 8 <= sum(map(len, chunks)) <= 1.01 * bits / 8 + 4
+    assert bits / 8 <= sum(map(len, chunks)) <= 1.01 * bits / 8 + 5
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.data())
@@ -88,7 +88,7 @@ def test_damaged_chunks_give_wrong_symbols_or_a_packet_error_and_nothing_else(se
 def test_a_table_that_skips_costs_no_bits():
     zeros = TABLES.entry(np.zeros(5000, np.int32), np.zeros(5000, np.int32))
     chunks = rans.encode([[zeros]], TABLES, 1)
-    assert sum(map(len, chunks)) <= 4
+    assert sum(map(len, chunks)) <= 5
 
 
 def test_a_symbol_comes_back_from_its_entry_under_every_table():
@@ -103,8 +103,8 @@ def test_a_symbol_comes_back_from_its_entry_under_every_table():
     ("change", "what"),
     [
         (lambda r, f: (r[:-1], f), "64 radii"),
-        (lambda r, f: (r, f[:-1]), "frequencies"),
-        (lambda r, f: (r, f + (np.arange(f.size) == 0)), "sum to"),
+        (lambda r, f: (r, f[:-1]), "there must be"),
+        (lambda r, f: (r, np.maximum(f - (f == f.max()), 1)), "sum to"),
         (lambda r, f: (r, f * (np.arange(f.size) != 9)), "between 1"),
         (lambda r, f: (r * 0 + 10**6, f), "radii"),
     ],
