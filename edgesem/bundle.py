@@ -49,7 +49,9 @@ class Bundle:
                 raise
             raise BundleError(f"{path} cannot be read as a manifest: {error!r}") from error
         if wrong:
-            raise BundleError(f"{folder}: {', '.join(sorted(wrong))} is not what the manifest vouches for: copy it again")
+            raise BundleError(
+                f"{folder}: {', '.join(sorted(wrong))} is not what the manifest vouches for: copy it again"
+            )
         return cls(folder, manifest)
 
     @property
@@ -98,7 +100,6 @@ class Bundle:
     def inverse_gain(self) -> npt.NDArray[np.float32]:
         """float32 [256, 96]: units of the latent per quantizer step."""
         return self._arrays["inverse_gain"].astype(np.float32)
-
 
     @property
     def rate_curve(self) -> npt.NDArray[np.float64]:

@@ -1,12 +1,11 @@
 """The codec: a frame is analysed once, packed to any size afterwards, and drawn again on the other side.
 
-    Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Picture
+Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Picture
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +43,8 @@ Frame = npt.NDArray[np.uint8]
 class Latent:
     """What the encoder sees in a frame, or what a packet said of it.
 
-    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order. level: the quality that a packet had, 0..255; None for
-    a latent straight from the encoder, which has no rounding in it yet.
+    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order. level: the quality that a packet had, 0..255;
+    None for a latent straight from the encoder, which has no rounding in it yet.
     """
 
     values: npt.NDArray[np.float32]
@@ -90,7 +89,9 @@ class Codec:
             raise FrameError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
         height, width = frame.shape[:2]
         if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
-            raise FrameError(f"a frame's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it")
+            raise FrameError(
+                f"a frame's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it"
+            )
         padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
         planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
         return Latent(self._runner("encoder.onnx").run({"frame": planes})["latent"][0], width, height)
@@ -108,9 +109,10 @@ class Codec:
     ) -> Packet:
         """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
 
-        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with fewer
-        layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run again.
-        Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and quality is given.
+        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with
+        fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
+        again. Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and
+        quality is given.
         """
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
@@ -151,7 +153,7 @@ class Codec:
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
             return symbol
 
-        self._context.walk(*target.shape[1:], level, layers, fill)
+        self._context.walk(target.shape[1], target.shape[2], level, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
         return Trial(entries, bits)
 
@@ -162,8 +164,8 @@ class Codec:
     def _fit(self, latent: Latent, budget_bytes: int, layers: int) -> tuple[int, list[bytes]]:
         """Level and chunks of the finest trial whose real size fits.
 
-        All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each trial
-        tells how far at one level, so two or three find the place.
+        All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each
+        trial tells how far at one level, so two or three find the place.
         """
         fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
         chunks: list[bytes] = []
@@ -211,7 +213,8 @@ class Codec:
     def unpack(self, packet: Packet) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.
 
-        Raises BundleError if the packet was made with another bundle, and PacketError if its symbols do not hold together.
+        Raises BundleError if the packet was made with another bundle, and PacketError if its symbols do not hold
+        together.
         """
         if packet.bundle_id != self.bundle.id:
             raise BundleError(
@@ -238,7 +241,8 @@ class Codec:
         return Latent(latent, packet.width, packet.height, packet.q)
 
     def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
-        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; this bundle format has no other yet.
+        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; this bundle format has no other
+        yet.
 
         Raises UsageError for steps that the bundle has no decoder for.
         """
@@ -268,16 +272,17 @@ def load(path: str | Path | None = None, threads: int = 1) -> Codec:
 
 
 def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
-    """Bits a position that Gaussian channels of this latent's spread would cost at the middle quality: a cheap forecast."""
+    """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
     scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
     return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
 
 
 def _choose(residual: npt.NDArray[np.float32], scale: Values, tables: Tables) -> Values:
-    """Symbols for a residual in quantizer steps: the nearest, or the next towards zero if that saves bits worth the error.
+    """Symbols for a residual in quantizer steps: the nearest, or the next towards zero if that saves bits worth the
+    error.
 
-    At high rate a bit is worth 2 ln(2) / 12 squared steps of error (uniform quantizer, D = step^2 / 12); deciding each symbol
-    by it is free for the receiver.
+    At high rate a bit is worth 2 ln(2) / 12 squared steps of error (uniform quantizer, D = step^2 / 12); deciding
+    each symbol by it is free for the receiver.
     """
     symbol = np.rint(residual).astype(np.int32)
     radius = tables.radius[scale]

@@ -71,9 +71,9 @@ def context_graph(index: int) -> str:
 class ContextModel:
     """Walks the schedule, asking before each pass the integer network of that pass what to expect.
 
-    A network takes `values` float32 [1,96,h,w] (integers in 1/8 steps, zero where unknown) and `level` float32 [1,1,h,w]
-    (0..255), and gives `mean` (integers in 1/8 steps) and `scale` (0..63), each [1,n,h,w], for the channels of its pass.
-    All are integers in float32, below 2^24 in every sum, so each machine computes the same.
+    A network takes `values` float32 [1,96,h,w] (integers in 1/8 steps, zero where unknown) and `level` float32
+    [1,1,h,w] (0..255), and gives `mean` (integers in 1/8 steps) and `scale` (0..63), each [1,n,h,w], for the channels
+    of its pass. All are integers in float32, below 2^24 in every sum, so each machine computes the same.
     """
 
     def __init__(self, runners: Sequence[Runner]) -> None:
@@ -96,7 +96,8 @@ class ContextModel:
                 symbols = fill(index, mean.ravel(), scale.ravel())
                 mean = mean + MEAN_GRID * symbols.reshape(mean.shape)
             values[0, sweep.start : sweep.stop, mask] = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT).T
-        return values[0].astype(np.int32)
+        decoded: Values = values[0].astype(np.int32)
+        return decoded
 
 
 @lru_cache(maxsize=256)

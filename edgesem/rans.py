@@ -5,9 +5,9 @@ loop codes as many symbols as there are lanes (Giesen 2014). Coding runs backwar
 
     symbols -> Encoder, last to first -> chunk of each layer -> Decoder, first to last -> symbols
 
-States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both ends
-of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do not start
-from nothing but from words that the lanes before them wrote (`_Taper`), as if they had been split off.
+States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both
+ends of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do
+not start from nothing but from words that the lanes before them wrote (`_Taper`), as if they had been split off.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def lanes_for(bits: float) -> int:
 
 
 class _Taper(NamedTuple):
-    """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the rest.
+    """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the
+    rest.
 
     What is decoded last was coded first, and by then few words exist for further lanes to start from.
     """
@@ -82,7 +83,7 @@ class _Taper(NamedTuple):
 
 
 def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> list[bytes]:
-    """A chunk for each layer. `layers[k]` holds an array of table entries (see Tables.entry) for each pass of layer k."""
+    """A chunk for each layer. `layers[k]` holds table entries (see Tables.entry), an array for each pass of layer k."""
     flat = [entries for passes in layers for entries in passes]
     taper = _Taper.choose(flat, tables, lanes)
     writer = _Writer(sum(entries.size for entries in flat), lanes)
@@ -125,7 +126,9 @@ class _Writer:
     def start_lanes(self, width: int) -> None:
         count = width - self._active
         if count > 0:
-            self.state[self._active : width] = self.words[self.top : self.top + count].astype(np.uint64) + np.uint64(_LOW)
+            self.state[self._active : width] = self.words[self.top : self.top + count].astype(np.uint64) + np.uint64(
+                _LOW
+            )
             self.top += count
             self.highest = max(self.highest, self.top)
             self._active = width
@@ -156,7 +159,9 @@ class Decoder:
         if any(len(chunk) % 2 for chunk in (rest, *chunks[1:])):
             raise PacketError("packet: a layer ends inside a word")
         words = np.frombuffer(b"".join((rest, *chunks[1:])), "<u2")
-        margin = np.zeros(2 * self._lanes, np.uint16)  # room for words that come back, and zero words that were not sent
+        margin = np.zeros(
+            2 * self._lanes, np.uint16
+        )  # room for words that come back, and zero words that were not sent
         self._words, self._next = np.concatenate([margin, words, margin]), margin.size
         self._index, self._kept = 0, 1 << self._taper.log_width
 
@@ -211,7 +216,7 @@ class Decoder:
 
 
 def _pack_head(state: npt.NDArray[np.uint64], taper: _Taper) -> bytes:
-    """Number of lanes and taper in two bytes, then each state as 4 bits of length and the bits below its leading one."""
+    """Number of lanes and taper in two bytes, then each state as 4 bits of length and the bits below its first one."""
     bits, length = 0, 0
     for x in state.tolist():
         size = x.bit_length() - 1  # 16 to 31

@@ -1,7 +1,7 @@
 """The 64 integer distributions that symbols are coded with.
 
-Table k gives symbols -r..r (r its radius) frequencies that sum to 2^16. All tables stand one behind the other, so that a
-symbol under its table is a single number, its `entry`; this is what the entropy coder works with.
+Table k gives symbols -r..r (r its radius) frequencies that sum to 2^16. All tables stand one behind the other, so
+that a symbol under its table is a single number, its `entry`; this is what the entropy coder works with.
 """
 
 from __future__ import annotations

@@ -22,9 +22,12 @@ def train(
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
-        Path | None, typer.Option(help="Weights (.safetensors) to start from.", show_default="the KLT of the photographs")
+        Path | None,
+        typer.Option(help="Weights (.safetensors) to start from.", show_default="the KLT of the photographs"),
     ] = None,
-    ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")] = 0.6,
+    ms_ssim: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
+    ] = 0.6,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     crop: Annotated[int, typer.Option(min=176, help="Side of the square crops, in pixels; a multiple of 16.")] = 192,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
@@ -82,7 +85,8 @@ def export(
 ) -> None:
     """Turn a training run into a bundle: ONNX graphs, fitted tables, and a manifest with measured quality.
 
-    The context model is proven exact, and every graph must match its network on real pictures; if not, no bundle is left.
+    The context model is proven exact, and every graph must match its network on real pictures; if not, no bundle is
+    left.
 
     Example: edgesem export run --out bundle
     """
@@ -92,7 +96,12 @@ def export(
     with _progress() as bar:
         task = bar.add_task("reading photographs", total=1.0)
         manifest = export_bundle(
-            run, out, source, check, name or out.name, lambda stage, done: bar.update(task, description=stage, completed=done)
+            run,
+            out,
+            source,
+            check,
+            name or out.name,
+            lambda stage, done: bar.update(task, description=stage, completed=done),
         )
     emit({"bundle": out, **manifest}, json_, lambda r: _quality_table(r))
 
@@ -110,7 +119,9 @@ def _table(result: Mapping[str, Any], title: str) -> Table:
 
 
 def _quality_table(manifest: Mapping[str, Any]) -> Table:
-    table = Table("quality", "bpp", "PSNR dB", "MS-SSIM", title=f"{manifest['bundle']}: {manifest['quality']['pictures']}")
+    table = Table(
+        "quality", "bpp", "PSNR dB", "MS-SSIM", title=f"{manifest['bundle']}: {manifest['quality']['pictures']}"
+    )
     for point in manifest["quality"]["points"]:
         table.add_row(*(f"{point[name]:.4g}" for name in ("quality", "bpp", "psnr", "ms_ssim")))
     return table

@@ -2,8 +2,8 @@
 
 Every layer computes floor(power_of_two * (integer weights * integer activations + integer bias)), clipped. Sums of
 integers below 2^24 are exact in float32 whatever their order, so every machine gets the same bits (Balle et al. 2019
-make the same argument for integer priors). `IntConv` chooses its weights' scale so that the bound holds by construction;
-the exporter proves it again on the integers that it writes.
+make the same argument for integer priors). `IntConv` chooses its weights' scale so that the bound holds by
+construction; the exporter proves it again on the integers that it writes.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class ContextModel(nn.Module):
         nets, previous = [], -1
         for index, sweep in enumerate(PASSES):
             nets.append(
-                PassNet(sweep, sweep.group != previous, dilations.get(index, 1), hidden if sweep.group else hidden_first)
+                PassNet(
+                    sweep, sweep.group != previous, dilations.get(index, 1), hidden if sweep.group else hidden_first
+                )
             )
             previous = sweep.group
         self.nets = nn.ModuleList(nets)
@@ -132,7 +134,8 @@ class ContextModel(nn.Module):
     def start_from(self, std: Tensor, log_gain: Tensor, scale_index_of: Tensor) -> None:
         """Begin at what the KLT already tells: means by the four nearest neighbours, scales by each channel's spread.
 
-        std [96] of the latent, log_gain [knots, 96], scale_index_of [2]: offset and factor of index = o + f * ln(sigma).
+        std [96] of the latent, log_gain [knots, 96], scale_index_of [2]: offset and factor of index = o + f *
+        ln(sigma).
         """
         offset, factor = scale_index_of.tolist()
         with torch.no_grad():

@@ -68,8 +68,8 @@ def rate_curve(
 ) -> tuple[Counts, Counts]:
     """How packet sizes rise with the level on average, and how a latent's activity foretells them.
 
-    Returns float64 [256], the log of the size less that at the middle level, and float64 [2], a regression line from log
-    activity to the log of bytes a position at the middle level: see Bundle.rate_curve and Bundle.rate_guess.
+    Returns float64 [256], the log of the size less that at the middle level, and float64 [2], a regression line from
+    log activity to the log of bytes a position at the middle level: see Bundle.rate_curve and Bundle.rate_guess.
     """
     middle = LEVELS // 2
     levels = sorted({*range(0, LEVELS + 1, 17), middle})

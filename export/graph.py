@@ -1,4 +1,4 @@
-"""From trained modules to ONNX graphs: opset 20, sizes as multiples of 16, and proof that the context model is exact."""
+"""From trained modules to ONNX graphs: opset 20, any multiple of 16, and proof that the context model is exact."""
 
 from __future__ import annotations
 
@@ -89,11 +89,17 @@ class IntegerPass(nn.Module):
 
 def export_encoder(encoder: nn.Module, folder: Path) -> None:
     """Write encoder.onnx: frame float32 [1,3,16h,16w], RGB 0..1 -> latent float32 [1,96,h,w]."""
-    _write(encoder, folder / "encoder.onnx", {"frame": torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)}, ["latent"], {"frame": STRIDE})
+    _write(
+        encoder,
+        folder / "encoder.onnx",
+        {"frame": torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)},
+        ["latent"],
+        {"frame": STRIDE},
+    )
 
 
 def export_decoder(decoder: nn.Module, folder: Path) -> None:
-    """Write decoder.onnx: latent float32 [1,96,h,w], quality float32 [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
+    """Write decoder.onnx: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
     inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
     _write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
 

@@ -27,9 +27,9 @@ def symbol_bits(residual: Tensor, scale: Tensor) -> Tensor:
 def rate(residual: Tensor, scale: Tensor) -> Tensor:
     """Bits of the symbols that a residual is rounded to, with gradients that rounding would not give.
 
-    Value and the gradient for `scale` are those of the real, rounded symbol. The gradient for `residual` comes from uniform
-    noise in place of rounding (Balle et al. 2017). Noise alone would charge 0.1 bit for each certain zero, which at
-    0.05 bit a pixel is most of the rate.
+    Value and the gradient for `scale` are those of the real, rounded symbol. The gradient for `residual` comes from
+    uniform noise in place of rounding (Balle et al. 2017). Noise alone would charge 0.1 bit for each certain zero,
+    which at 0.05 bit a pixel is most of the rate.
     """
     real = symbol_bits(residual.detach().round(), scale)
     noisy = symbol_bits(residual + torch.rand_like(residual) - 0.5, scale.detach())
@@ -43,6 +43,7 @@ def luma(picture: Tensor) -> Tensor:
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Multi-scale structural similarity, [B], of pictures float32 [B,C,H,W] in 0..1; sides of at least 176."""
+
     def blur(x: Tensor) -> Tensor:
         down, across = _gaussian(x.shape[2]).to(x), _gaussian(x.shape[3]).to(x)
         return down @ x @ across.T  # banded matrix products: several times faster than depthwise convolution on a CPU
@@ -51,9 +52,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     product = torch.ones(a.shape[:2], device=a.device)
     for level, weight in enumerate(MS_SSIM_WEIGHTS):
         mean_a, mean_b, square_a, square_b, cross = blur(torch.cat([a, b, a * a, b * b, a * b], 1)).chunk(5, 1)
-        contrast = (2 * (cross - mean_a * mean_b) + 9e-4) / (
-            square_a - mean_a**2 + square_b - mean_b**2 + 9e-4
-        )
+        contrast = (2 * (cross - mean_a * mean_b) + 9e-4) / (square_a - mean_a**2 + square_b - mean_b**2 + 9e-4)
         if level == len(MS_SSIM_WEIGHTS) - 1:
             contrast = contrast * (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
         product = product * F.relu(contrast.mean((2, 3))).clamp(min=1e-4) ** weight

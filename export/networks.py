@@ -15,6 +15,12 @@ from torch.nn import functional as F
 from edgesem.context import CHANNELS, STRIDE
 
 
+def start_at_zero(layer: nn.Conv2d) -> None:
+    """Let a layer add nothing yet, so that what it is added to comes through as it is."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class MobileBlock(nn.Module):
     """x + project(depthwise 3x3(expand(x))): inverted residual of MobileNetV2 (Sandler et al. 2018), ReLU, no norm."""
 
@@ -24,8 +30,7 @@ class MobileBlock(nn.Module):
         self.expand = nn.Conv2d(width, inner, 1)
         self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.project = nn.Conv2d(inner, width, 1)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
+        start_at_zero(self.project)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
@@ -38,8 +43,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.relu(self.first(F.relu(x))))
@@ -67,8 +71,7 @@ class Encoder(nn.Module):
             nn.ReLU(),
         )
         self.last = nn.Conv2d(c, CHANNELS, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        start_at_zero(self.last)
 
     def forward(self, frame: Tensor) -> Tensor:
         centred = frame - 0.5
@@ -105,8 +108,7 @@ class Decoder(nn.Module):
             nn.ReLU(),
         )
         self.last = nn.Conv2d(c, 3 * 16, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        start_at_zero(self.last)
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         level = quality.expand(latent.shape[0], 1, latent.shape[2], latent.shape[3])
@@ -125,7 +127,7 @@ class Gains(nn.Module):
 
     def __init__(self, coarsest_step: float = 512 / 255, finest_step: float = 24 / 255, knots: int = 8) -> None:
         super().__init__()
-        start = -torch.log(torch.linspace(0, 1, knots) * 0 + coarsest_step)
+        start = -torch.log(torch.full((knots,), coarsest_step))
         stop = -torch.log(torch.full((knots,), finest_step))
         ramp = torch.linspace(0, 1, knots)
         initial = (start * (1 - ramp) + stop * ramp)[:, None].repeat(1, CHANNELS)

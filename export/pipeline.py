@@ -2,7 +2,8 @@
 
     run -> graphs (ONNX) -> parity gate -> tables by counting -> quality on held-out pictures -> manifest -> bundle
 
-Everything is written into a temporary folder beside the target and moved there at the end, so a failed gate leaves nothing.
+Everything is written into a temporary folder beside the target and moved there at the end, so a failed gate leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,14 @@ Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
-def export_bundle(run: Path, out: Path, data: Path, check: Path | None, name: str, progress: Progress) -> dict[str, Any]:
+def export_bundle(
+    run: Path, out: Path, data: Path, check: Path | None, name: str, progress: Progress
+) -> dict[str, Any]:
     """Export the run in folder `run` to a new bundle in folder `out`, and return its manifest.
 
     data: photographs to count symbols on; check: photographs that training has not seen, to measure quality on.
-    Raises ExportError when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the way.
+    Raises ExportError when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the
+    way.
     """
     net, config = open_run(run)
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
@@ -71,7 +76,8 @@ def export_bundle(run: Path, out: Path, data: Path, check: Path | None, name: st
         _write_tables(work / "tables.npz", starting_tables(), net)
         for turn in range(_FIT_TURNS):  # what is chosen depends on what it costs, so once more with the fitted costs
             codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
-            counts = count_symbols(codec, frames, lambda done: progress("counting symbols", (turn + done) / _FIT_TURNS))
+            stage = f"counting symbols, turn {turn + 1} of {_FIT_TURNS}"
+            counts = count_symbols(codec, frames, partial(progress, stage))
             _write_tables(work / "tables.npz", fitted_tables(counts, may_skip=turn + 1 == _FIT_TURNS), net)
         codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
         curve = rate_curve(codec, frames[::_CURVE_EVERY], lambda done: progress("measuring the rate curve", done))
@@ -144,7 +150,9 @@ def check_parity(net: CodecNet, folder: Path, frames: Sequence[Frame]) -> dict[s
                 worst[part] = max(worst[part], float(np.abs(wanted.numpy() - array).max()))
     for part, difference in worst.items():
         if difference > _PARITY.get(part, 0.0):
-            raise ExportError(f"{part}.onnx differs from the trained network by {difference:g}: the export is not faithful")
+            raise ExportError(
+                f"{part}.onnx differs from the trained network by {difference:g}: the export is not faithful"
+            )
     return {part: {"max_error": difference} for part, difference in worst.items()}
 
 
@@ -157,7 +165,7 @@ def cost(module: nn.Module, paths: Sequence[Path]) -> dict[str, Any]:
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal macs
         positions = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        macs += positions.shape[2] * positions.shape[3] * layer.weight.numel()  # type: ignore[operator, union-attr]
+        macs += positions.shape[2] * positions.shape[3] * layer.weight.numel()  # type: ignore[operator]
 
     side = 8 * STRIDE
     hooks = [m.register_forward_hook(count) for m in module.modules() if hasattr(m, "weight") and m.weight.ndim == 4]
@@ -171,7 +179,11 @@ def cost(module: nn.Module, paths: Sequence[Path]) -> dict[str, Any]:
         feeds[paths[0].stem.split("_")[0]]()
     for hook in hooks:
         hook.remove()
-    return {"kmac_per_pixel": round(macs / side**2 / 1000, 3), "parameters": weights, "size_bytes": sum(path.stat().st_size for path in paths)}
+    return {
+        "kmac_per_pixel": round(macs / side**2 / 1000, 3),
+        "parameters": weights,
+        "size_bytes": sum(path.stat().st_size for path in paths),
+    }
 
 
 def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[dict[str, float]]:
@@ -185,7 +197,9 @@ def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[d
             decoded = codec.decode(data)
             rows.append((8 * len(data) / frame[..., 0].size, psnr(frame, decoded), ms_ssim(frame, decoded)))
         means = np.mean(rows, 0).round(4).tolist()
-        points.append({"quality": round(level / LEVELS, 4), **dict(zip(("bpp", "psnr", "ms_ssim"), means, strict=True))})
+        points.append(
+            {"quality": round(level / LEVELS, 4), **dict(zip(("bpp", "psnr", "ms_ssim"), means, strict=True))}
+        )
     return points
 
 

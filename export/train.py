@@ -24,6 +24,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgesem.context import CHANNELS, GROUPS
 from edgesem.errors import InputError
@@ -126,9 +127,11 @@ def train(
         load_weights(net, start)
     else:
         net.start_from_klt(crops.batch(600))
-    net.to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(
+        net,
+        multi_avg_fn=get_ema_multi_avg_fn(config.average),  # type: ignore[no-untyped-call]
+        use_buffers=True,
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=1e-5)
     spent_s, step = 0.0, 0
@@ -166,10 +169,16 @@ def train(
             now = time.monotonic()
             spent_s, clock = spent_s + now - clock, now
             if now - shown_at > 1:
-                progress(min(1.0, spent_s / (config.minutes * 60)), {"step": step, **{k: v / count for k, v in sums.items()}})
+                progress(
+                    min(1.0, spent_s / (config.minutes * 60)), {"step": step, **{k: v / count for k, v in sums.items()}}
+                )
                 shown_at = now
             if count == 100:
-                line = {"step": step, "minutes": round(spent_s / 60, 2), **{k: round(v / count, 5) for k, v in sums.items()}}
+                line = {
+                    "step": step,
+                    "minutes": round(spent_s / 60, 2),
+                    **{k: round(v / count, 5) for k, v in sums.items()},
+                }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 sums, count = {}, 0

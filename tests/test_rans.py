@@ -35,7 +35,9 @@ def message(seed: int, most: int, low: int, high: int, sparse=(1,)):
         sizes = random.integers(0, most + 1, passes) // random.choice([1, 1, 50])
         drawn = [random.integers(low, high + 1, size).astype(np.int32) for size in sizes]
         scales.append(drawn)
-        entries.append([TABLES.lookup[(s.astype(int) << 16) + random.integers(0, 65536, s.size)].astype(int) for s in drawn])
+        entries.append(
+            [TABLES.lookup[(s.astype(int) << 16) + random.integers(0, 65536, s.size)].astype(int) for s in drawn]
+        )
     return scales, entries
 
 
