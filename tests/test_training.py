@@ -1,0 +1,183 @@
+"""Training and export, end to end on a handful of photographs: seconds of training make no good codec, but a whole one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+
+import edgesem  # noqa: E402
+from edgesem.context import PASSES  # noqa: E402
+from edgesem.errors import ExportError, InputError  # noqa: E402
+from edgesem.files import read_picture  # noqa: E402
+from edgesem.quality import psnr  # noqa: E402
+from edgesem.quality import ms_ssim as reference_ms_ssim  # noqa: E402
+from export import graph, losses, pipeline  # noqa: E402
+from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
+from export.networks import klt_basis  # noqa: E402
+from export.train import CodecNet, TrainConfig, learning_rate, train  # noqa: E402
+
+PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
+
+
+def config(**changes) -> TrainConfig:
+    return TrainConfig(**{"data": str(PHOTOS), "minutes": 0.03, "crop": 176, "batch": 1, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    torch.set_num_threads(2)
+    folder = tmp_path_factory.mktemp("training") / "run"
+    train(config(), folder, progress=lambda done, figures: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(run) -> Path:
+    pipeline.export_bundle(run, run.parent / "bundle", PHOTOS, None, "tiny", lambda stage, done: None)
+    return run.parent / "bundle"
+
+
+def test_a_run_exports_to_a_bundle_that_codes_pictures(bundle):
+    codec = edgesem.load(bundle)
+    photo = read_picture(sorted(PHOTOS.glob("*.jpg"))[0])
+    data = codec.encode(photo, budget_bytes=12000)
+    assert len(data) <= 12000
+    assert psnr(photo, codec.decode(data)) > 20  # the KLT alone does that
+
+
+def test_the_manifest_says_what_is_in_the_bundle_and_nothing_of_this_machine(bundle):
+    text = (bundle / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert str(PHOTOS.parent) not in text
+    assert str(bundle.parent) not in text
+    assert manifest["encoder"]["kmac_per_pixel"] <= 2.5
+    assert manifest["encoder"]["parameters"] <= 700_000
+    assert manifest["decoder"]["kmac_per_pixel"] <= 12
+    assert manifest["context"]["kmac_per_pixel"] <= 1
+    assert manifest["parity"]["context"]["max_error"] == 0
+    assert manifest["training"]["pictures"] == 14
+    assert len(manifest["quality"]["points"]) == 4
+    assert sum(f.stat().st_size for f in bundle.iterdir()) <= 12e6
+
+
+def test_a_run_goes_on_from_its_checkpoint(run):
+    before = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    train(config(minutes=0.05), run, progress=lambda done, figures: None)
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert state["step"] > before
+    assert state["spent_s"] >= 3
+
+
+def test_a_folder_without_pictures_or_with_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError):
+        train(config(data=str(tmp_path)), tmp_path / "run", progress=lambda done, figures: None)
+    with pytest.raises(InputError):
+        pipeline.open_run(tmp_path)
+
+
+def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
+    def copied(part):
+        return lambda net, folder: [shutil.copy(path, folder) for path in bundle.glob(f"{part}*.onnx")]
+
+    for part in ("decoder", "context"):  # exporting these again would only take time
+        monkeypatch.setitem(pipeline._GRAPHS, part, copied(part))
+    monkeypatch.setitem(pipeline._GRAPHS, "encoder", _export_other_encoder)
+    with pytest.raises(ExportError, match="encoder"):
+        pipeline.export_bundle(run, tmp_path / "bundle", PHOTOS, None, "bad", lambda stage, done: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@torch.no_grad()
+def _export_other_encoder(encoder, folder):
+    other = CodecNet().encoder
+    other.load_state_dict(encoder.state_dict())
+    other.linear.weight.mul_(1.01)
+    graph.export_encoder(other, folder)
+
+
+def test_the_bound_holds_by_construction_whatever_the_weights():
+    for scale in (1e-3, 1.0, 300.0):
+        conv = IntConv(98, 16, 3, 1, VALUE_LIMIT, 1 / 64)
+        torch.nn.init.normal_(conv.weight, std=scale)
+        torch.nn.init.normal_(conv.bias, std=scale)
+        weight, bias, _ = conv.integers()
+        assert graph.prove_exact(weight.detach(), bias.detach(), VALUE_LIMIT, "layer") < EXACT
+
+
+def test_the_exporter_refuses_a_layer_that_is_not_provably_exact():
+    weight, bias = torch.full((4, 98, 3, 3), 127.0), torch.zeros(4)
+    with pytest.raises(ExportError, match=r"2\^24"):
+        graph.prove_exact(weight, bias, VALUE_LIMIT, "layer")
+    with pytest.raises(ExportError, match="not integers"):
+        graph.prove_exact(weight * 0 + 0.5, bias, 1, "layer")
+
+
+def test_breaking_the_bound_of_one_layer_stops_the_export(tmp_path, monkeypatch):
+    context = ContextModel()
+    monkeypatch.setattr(IntConv, "exponent", lambda self: torch.full((self.weight.shape[0],), 20.0))
+    with pytest.raises(ExportError, match="pass 0"):
+        graph.export_context(context, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_integers_compute_what_training_computed():
+    torch.manual_seed(1)
+    context = ContextModel()
+    for net in context.nets:
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    values = torch.randint(-3000, 3000, (1, 96, 9, 7)).float().clamp(-VALUE_LIMIT, VALUE_LIMIT)
+    level = torch.full((1, 1, 9, 7), 77.0)
+    for index, net in enumerate(context.nets):
+        for mine, frozen in zip(net(values, level), graph.IntegerPass(net, str(index))(values, level), strict=True):
+            assert torch.equal(mine, frozen)
+            assert torch.equal(frozen, frozen.round())
+    assert len(context.nets) == len(PASSES)
+
+
+def test_the_klt_is_orthonormal_and_ordered():
+    basis, std = klt_basis(torch.rand(8, 3, 96, 96))
+    flat = basis.flatten(1)
+    assert torch.allclose(flat @ flat.T, torch.eye(96), atol=1e-4)
+    assert (std.diff() <= 1e-6).all()
+
+
+def test_missing_layers_cost_no_rate_and_change_the_picture():
+    net = CodecNet()
+    net.start_from_klt(torch.rand(16, 3, 96, 96))
+    frame = torch.rand(1, 3, 64, 64)
+    level = torch.full((1, 1, 1, 1), 200.0)
+    with torch.no_grad():
+        (less, few), (more, many) = (net(frame, level, torch.full((1, 1, 1, 1), k)) for k in (1, 4))
+    assert few < many
+    assert ((more - frame) ** 2).mean() < ((less - frame) ** 2).mean()
+
+
+def test_the_rate_is_that_of_the_rounded_symbol():
+    residual = torch.tensor([0.2, -0.4, 0.9, 3.3], requires_grad=True)
+    scale = torch.tensor([5.0, 5.0, 20.0, 30.0], requires_grad=True)
+    bits = losses.rate(residual, scale)
+    assert torch.allclose(bits, losses.symbol_bits(residual.round(), scale))
+    bits.sum().backward()
+    assert residual.grad is not None
+    assert scale.grad is not None
+    assert (scale.grad != 0).all()
+
+
+def test_the_training_loss_measures_what_the_bench_reports():
+    random = np.random.default_rng(0)
+    a = read_picture(sorted(PHOTOS.glob("*.jpg"))[1])[:256, :320]
+    b = np.clip(a + random.normal(0, 12, a.shape), 0, 255).astype(np.uint8)
+    planes = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255 for x in (a, b)]
+    assert losses.ms_ssim(*planes).item() == pytest.approx(reference_ms_ssim(a, b), abs=2e-3)
+
+
+def test_the_learning_rate_follows_the_clock():
+    settings = config()
+    assert learning_rate(settings, 0.0, 0) < settings.learning_rate / 100
+    assert learning_rate(settings, 0.0, 10**4) == pytest.approx(settings.learning_rate)
+    assert learning_rate(settings, 1.0, 10**4) == pytest.approx(settings.final_learning_rate)
