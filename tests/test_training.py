@@ -1,4 +1,4 @@
-"""Training and export, end to end on a handful of photographs: seconds of training make no good codec, but a whole one."""
+"""Training and export, end to end: seconds of it make no good codec, but a whole one."""
 
 import json
 import shutil
@@ -13,8 +13,8 @@ import edgesem  # noqa: E402
 from edgesem.context import PASSES  # noqa: E402
 from edgesem.errors import ExportError, InputError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
-from edgesem.quality import psnr  # noqa: E402
 from edgesem.quality import ms_ssim as reference_ms_ssim  # noqa: E402
+from edgesem.quality import psnr  # noqa: E402
 from export import graph, losses, pipeline  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
 from export.networks import klt_basis  # noqa: E402
