@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The picture files in a folder and below, sorted. Raises InputError if there are none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise InputError(f"no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}: name a folder that holds some")
+    return found
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """The picture in a file, upright as its EXIF says: uint8 [H, W, 3], RGB; what is transparent becomes white.
 

@@ -27,8 +27,8 @@ SIZES = {"full": 1, "half": 2, "quarter": 4}
 
 # Quality settings that together cover about 0.03 to 0.6 bits per (full-size) pixel on photographs.
 _SETTINGS: dict[str, dict[str, tuple[int, ...]]] = {
-    "jpeg": {"full": (1, 4, 8, 16, 28), "half": (1, 6, 12, 22, 45, 70, 85), "quarter": (10, 22, 45, 70, 85)},
-    "webp": {"full": (0, 2, 6, 15, 30, 40), "half": (0, 1, 6, 20, 45, 70, 85), "quarter": (10, 20, 45, 70, 85)},
+    "jpeg": {"full": (1, 4, 8, 16, 28), "half": (1, 6, 12, 22, 45, 70, 85), "quarter": (10, 22, 45, 70, 85, 93)},
+    "webp": {"full": (0, 2, 6, 15, 30, 40), "half": (0, 1, 6, 20, 45, 70, 85, 93), "quarter": (10, 20, 45, 70, 85, 93)},
     "avif": {"full": (0, 8, 15, 22, 30, 40, 50), "half": (0, 15, 25, 36, 50, 60, 72), "quarter": (30, 42, 60, 72, 85)},
     "jxl": {"full": (0, 5, 20, 30, 50), "half": (0, 10, 20, 30, 60, 75, 90), "quarter": (10, 30, 60, 75, 85)},
 }

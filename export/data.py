@@ -11,17 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from edgesem.errors import InputError
-from edgesem.files import read_picture
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif"}
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The picture files under `folder`, sorted. Raises InputError when there is none."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"no pictures ({', '.join(sorted(SUFFIXES))}) under {folder}: name a folder that holds some")
-    return found
+from edgesem.files import find_pictures, read_picture
 
 
 class Crops:
@@ -30,8 +20,8 @@ class Crops:
     def __init__(self, folder: Path, crop: int, seed: int, shrink: tuple[float, ...] = (1.0, 0.75, 0.5)) -> None:
         self.crop, self.random = crop, np.random.default_rng(seed)
         self.pictures: list[npt.NDArray[np.uint8]] = []
-        self.names = [p.name for p in pictures(folder)]
-        for path in pictures(folder):
+        self.names = [p.name for p in find_pictures(folder)]
+        for path in find_pictures(folder):
             full = Image.fromarray(read_picture(path))
             for factor in shrink:
                 size = (round(full.width * factor), round(full.height * factor))

@@ -28,12 +28,11 @@ from edgesem.bundle import MANIFEST, Bundle, digest_of
 from edgesem.codec import LEVELS, Codec
 from edgesem.context import CHANNELS, STRIDE, context_graph
 from edgesem.errors import ExportError, InputError
-from edgesem.files import read_picture
+from edgesem.files import find_pictures, read_picture
 from edgesem.quality import ms_ssim, psnr
 from edgesem.runner import OrtRunner
 from edgesem.tables import Tables
 from export import graph
-from export.data import pictures
 from export.fit import count_symbols, fitted_tables, rate_curve, starting_tables
 from export.train import CodecNet, TrainConfig, load_weights
 
@@ -62,7 +61,7 @@ def export_bundle(
     net, config = open_run(run)
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
-    paths = pictures(data)
+    paths = find_pictures(data)
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
     frames = [_crop(read_picture(path), index) for index, path in enumerate(paths)]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def export_bundle(
         draft["flow"] = None
         draft["training"] = training_record(run, config)
         held_out = check is not None
-        checked = [read_picture(path) for path in pictures(check or data)[:24]]
+        checked = [read_picture(path) for path in find_pictures(check or data)[:24]]
         points = measure(Codec(_seal(work, draft), threads=os.cpu_count() or 1), checked, progress)
         draft["quality"] = {
             "pictures": f"{len(checked)} {'held-out' if held_out else 'training'} pictures of {(check or data).name}",
@@ -205,15 +204,18 @@ def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[d
 
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
-    names = "\n".join(path.name for path in pictures(Path(config.data))) if Path(config.data).is_dir() else ""
+    names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
     lines = (run / "log.jsonl").read_text().splitlines() if (run / "log.jsonl").exists() else []
-    settings = {k: v for k, v in vars(config).items() if k != "data"}
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    commands = [
+        f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
+        f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
+        f"--batch {part['batch']}"
+        for part in history
+    ]
     return {
-        "commands": [
-            f"edgesem train --data DIR --out RUN --minutes {config.minutes:g} --seed {config.seed}",
-            "edgesem export RUN --out BUNDLE",
-        ],
-        "settings": settings,
+        "commands": [*commands, "edgesem export RUN --out BUNDLE"],
+        "history": history,
         "steps": json.loads(lines[-1])["step"] if lines else None,
         "pictures": names.count("\n") + 1 if names else None,
         "names_sha256": hashlib.sha256(names.encode()).hexdigest() if names else None,

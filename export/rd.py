@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edgesem import quality
-from edgesem.errors import InputError, require
+from edgesem.errors import require
 from edgesem.files import read_picture
 from edgesem.quality import Frame
 from export.baselines import Subject
@@ -29,18 +29,9 @@ from export.lpips import Lpips
 from export.rd_points import Coding, Point, Quality, Store
 
 EDGESEM_SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif"}
 _MEASURES = 1  # raise it when the numbers of `quality` change: what was measured before is then measured again
 _LONG_S = 0.5  # when runs have taken this long together, there are no more for the timing
 _T = TypeVar("_T")
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and below, sorted. Raises InputError if there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"no pictures ({', '.join(sorted(SUFFIXES))}) in {folder}: name a folder that holds some")
-    return found
 
 
 def edgesem_subject(bundle: Path | None) -> Subject:

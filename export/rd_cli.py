@@ -53,11 +53,11 @@ def bench_rd(
     from rich.markdown import Markdown
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edgesem.files import write_whole
+    from edgesem.files import find_pictures, write_whole
     from export import rd, rd_plot, rd_report
     from export.rd_points import Store
 
-    pictures = rd.find_pictures(data)
+    pictures = find_pictures(data)
     subjects, left_out = _subjects(codecs, sizes, bundle)
     for name, reason in left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")

@@ -5,7 +5,8 @@
 
 Everything starts from the KLT of the user's own photographs (networks.klt_basis), which is worth an hour of training.
 The schedule follows the clock, not steps: `minutes` is what the user pays for. A run folder holds `checkpoint.pt` (to
-resume), `weights.safetensors` (averaged weights), `config.json` and `log.jsonl`.
+resume), `weights.safetensors` (averaged weights), `config.json`, `log.jsonl`, and `history.jsonl`: a line for each call
+of a run that was continued, perhaps with other settings.
 """
 
 from __future__ import annotations
@@ -145,6 +146,9 @@ def train(
         crops.random = np.random.default_rng(config.seed + step)
     net, optimizer = accelerator.prepare(net, optimizer)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    with (out / "history.jsonl").open("a") as history:
+        settings = {key: value for key, value in asdict(config).items() if key != "data"}
+        history.write(json.dumps({"from_minute": round(spent_s / 60, 2), "from_step": step, **settings}) + "\n")
     saved_at = shown_at = clock = time.monotonic()
     sums: dict[str, float] = {}
     count = 0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError
+from edgesem.files import find_pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,7 +21,6 @@ PHOTOS = Path(__file__).parent / "photos"
 MAX_SIDE = 1024
 """Larger pictures are shrunk to this: a thin link is no place for a 12 megapixel photograph."""
 MIN_SIDE = 64
-_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ def capture(source: Path, count: int) -> Iterator[Frame]:
     InputError if there is nothing to see in `source`.
     """
     if source.is_dir():
-        paths = sorted(path for path in source.iterdir() if path.suffix.lower() in _PICTURES)
-        if not paths:
-            raise InputError(f"{source}: no pictures in this folder ({' '.join(sorted(_PICTURES))})")
+        paths = find_pictures(source)
         for index in _spread(len(paths), count):
             yield _frame(_open(paths[index]), paths[index].stem)
     elif source.is_file():

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import edgesem
 from edgesem.errors import InputError, UsageError
+from edgesem.files import find_pictures
 from edgesem.quality import psnr
 from export import rd, rd_plot, rd_report
 from export.baselines import Subject, baseline
@@ -159,7 +160,7 @@ def judge():
 
 
 def test_what_was_measured_is_not_measured_again(folder, tmp_path, judge):
-    codec, pictures = CountingCodec(), rd.find_pictures(folder)
+    codec, pictures = CountingCodec(), find_pictures(folder)
     first = rd.measure(pictures, [codec.subject], Store(tmp_path / "c"), judge)
     codec.encoded.clear()
     counts: list[int] = []
@@ -171,7 +172,7 @@ def test_what_was_measured_is_not_measured_again(folder, tmp_path, judge):
 
 
 def test_another_version_of_a_codec_is_another_measurement(folder, tmp_path, judge):
-    pictures, store = rd.find_pictures(folder), Store(tmp_path / "c")
+    pictures, store = find_pictures(folder), Store(tmp_path / "c")
     rd.measure(pictures, [CountingCodec().subject], store, judge)
     newer = CountingCodec(version="2")
     rd.measure(pictures, [newer.subject], store, judge)
@@ -179,7 +180,7 @@ def test_another_version_of_a_codec_is_another_measurement(folder, tmp_path, jud
 
 
 def test_retime_codes_again_but_keeps_the_quality_of_the_same_pixels(folder, tmp_path, judge):
-    codec, pictures, store = CountingCodec(), rd.find_pictures(folder), Store(tmp_path / "c")
+    codec, pictures, store = CountingCodec(), find_pictures(folder), Store(tmp_path / "c")
     first = rd.measure(pictures, [codec.subject], store, judge)
     store.add(replace(first[0], coding=replace(first[0].coding, decoded_digest="other pixels")))
     codec.encoded.clear()
@@ -191,7 +192,7 @@ def test_retime_codes_again_but_keeps_the_quality_of_the_same_pixels(folder, tmp
 
 
 def test_fresh_measures_all_again(folder, tmp_path, judge):
-    codec, pictures, store = CountingCodec(), rd.find_pictures(folder), Store(tmp_path / "c")
+    codec, pictures, store = CountingCodec(), find_pictures(folder), Store(tmp_path / "c")
     rd.measure(pictures, [codec.subject], store, judge)
     judge.calls.clear()
     rd.measure(pictures, [codec.subject], store, judge, fresh=True)
@@ -200,14 +201,14 @@ def test_fresh_measures_all_again(folder, tmp_path, judge):
 
 def test_codecs_are_timed_in_turn(folder, tmp_path, judge):
     one, two = CountingCodec("one"), CountingCodec("two")
-    points = rd.measure(rd.find_pictures(folder)[:1], [one.subject, two.subject], Store(tmp_path / "c"), judge)
+    points = rd.measure(find_pictures(folder)[:1], [one.subject, two.subject], Store(tmp_path / "c"), judge)
     order = [(p.codec, p.setting) for p in points]
     assert order == [("one", 4), ("two", 4), ("one", 16), ("two", 16), ("one", 64), ("two", 64)]
 
 
 def test_rates_are_those_of_the_bytes_over_the_original(folder, tmp_path, judge):
     codec = CountingCodec()
-    for p in rd.measure(rd.find_pictures(folder)[:1], [codec.subject], Store(tmp_path / "c"), judge):
+    for p in rd.measure(find_pictures(folder)[:1], [codec.subject], Store(tmp_path / "c"), judge):
         data = codec.encode(photo(), p.setting)
         assert p.coding.bytes == len(data)
         assert p.bpp == 8 * len(data) / (99 * 131)
@@ -217,7 +218,7 @@ def test_rates_are_those_of_the_bytes_over_the_original(folder, tmp_path, judge)
 
 @needs_bench
 def test_two_processes_find_what_one_finds(folder, tmp_path):
-    codec, pictures = CountingCodec(), rd.find_pictures(folder)[:1]
+    codec, pictures = CountingCodec(), find_pictures(folder)[:1]
     judge = rd.Judge.create(None)
     alone = rd.measure(pictures, [codec.subject], Store(tmp_path / "1"), judge)
     both = rd.measure(pictures, [codec.subject], Store(tmp_path / "2"), judge, jobs=2)
@@ -226,7 +227,7 @@ def test_two_processes_find_what_one_finds(folder, tmp_path):
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no pictures"):
-        rd.find_pictures(tmp_path)
+        find_pictures(tmp_path)
 
 
 @pytest.mark.skipif(
@@ -234,7 +235,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
 )
 def test_edgesem_itself_can_be_measured(folder, tmp_path, judge):
     subject = rd.edgesem_subject(None)
-    points = rd.measure(rd.find_pictures(folder)[:1], [subject], Store(tmp_path / "c"), judge)
+    points = rd.measure(find_pictures(folder)[:1], [subject], Store(tmp_path / "c"), judge)
     assert len({p.coding.bytes for p in points}) == len(subject.settings)
     assert points[-1].quality.psnr > points[0].quality.psnr
 
