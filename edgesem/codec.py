@@ -27,12 +27,10 @@ from edgesem.context import (
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.packet import HEADER_BYTES, MAX_SIDE, Packet
 from edgesem.runner import OrtRunner
-from edgesem.tables import Tables
 
 LEVELS = 255  # quality as it stands in a packet
 MIN_SIDE = 16
 MAX_TRIALS = 6
-BIT_WORTH = 2 * math.log(2) / 12
 CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
 AIM = 0.985  # and this much is what a trial aims at
 
@@ -148,8 +146,10 @@ class Codec:
         def fill(index: int, mean: Values, scale: Values) -> Values:
             sweep = PASSES[index]
             wanted = target[sweep.start : sweep.stop, position_mask(index, *target.shape[1:])].ravel()
-            symbol = _choose(wanted - mean / np.float32(MEAN_GRID), scale, tables)
-            coded = tables.radius[scale] > 0
+            symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
+            radius = tables.radius[scale]
+            np.clip(symbol, -radius, radius, out=symbol)
+            coded = radius > 0
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
             return symbol
 
@@ -275,25 +275,6 @@ def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
     """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
     scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
     return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
-
-
-def _choose(residual: npt.NDArray[np.float32], scale: Values, tables: Tables) -> Values:
-    """Symbols for a residual in quantizer steps: the nearest, or the next towards zero if that saves bits worth the
-    error.
-
-    At high rate a bit is worth 2 ln(2) / 12 squared steps of error (uniform quantizer, D = step^2 / 12); deciding
-    each symbol by it is free for the receiver.
-    """
-    symbol = np.rint(residual).astype(np.int32)
-    radius = tables.radius[scale]
-    np.clip(symbol, -radius, radius, out=symbol)
-    at = np.flatnonzero(symbol)
-    full, table = symbol[at], scale[at]
-    smaller = full - np.sign(full)
-    saved_bits = tables.bits[tables.entry(full, table)] - tables.bits[tables.entry(smaller, table)]
-    off = residual[at]
-    symbol[at] = np.where((off - smaller) ** 2 - (off - full) ** 2 < BIT_WORTH * saved_bits, smaller, full)
-    return symbol
 
 
 def _size(chunks: list[bytes]) -> int:

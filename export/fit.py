@@ -32,13 +32,13 @@ def starting_tables() -> Tables:
     return _build(radius, [logistic(k, r) for k, r in enumerate(radius)])
 
 
-def fitted_tables(counts: Sequence[Counts], may_skip: bool) -> Tables:
+def fitted_tables(counts: Sequence[Counts]) -> Tables:
     """Tables from counts [2r+1] of each scale index, symmetric, leaning on the logistic law where counts are few."""
     radius, laws = [], []
     for scale, count in enumerate(counts):
         r = len(count) // 2
         total = count.sum()
-        if may_skip and total > 1e4 and 1 - count[r] / total < _SKIP:
+        if total > 1e4 and 1 - count[r] / total < _SKIP:
             radius.append(0)
             laws.append(np.ones(1))
             continue

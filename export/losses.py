@@ -36,11 +36,6 @@ def rate(residual: Tensor, scale: Tensor) -> Tensor:
     return real + noisy - noisy.detach()
 
 
-def luma(picture: Tensor) -> Tensor:
-    """Brightness [B,1,H,W] of RGB [B,3,H,W] (ITU-R BT.601): a third of the work, and most of what MS-SSIM sees."""
-    return (picture * picture.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Multi-scale structural similarity, [B], of pictures float32 [B,C,H,W] in 0..1; sides of at least 176."""
 

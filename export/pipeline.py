@@ -41,7 +41,6 @@ CALIBRATION_PICTURES = 160
 PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
-_FIT_TURNS = 2
 _CURVE_EVERY = 5
 _PARITY = {"encoder": 1e-3, "decoder": 1e-3}  # float graphs may differ by this much; the context model by nothing
 
@@ -73,13 +72,11 @@ def export_bundle(
         parity = check_parity(net, work, frames[:PARITY_PICTURES])
         draft = {"name": name, "format": BUNDLE_FORMAT}
         _write_tables(work / "tables.npz", starting_tables(), net)
-        for turn in range(_FIT_TURNS):  # what is chosen depends on what it costs, so once more with the fitted costs
-            codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
-            stage = f"counting symbols, turn {turn + 1} of {_FIT_TURNS}"
-            counts = count_symbols(codec, frames, partial(progress, stage))
-            _write_tables(work / "tables.npz", fitted_tables(counts, may_skip=turn + 1 == _FIT_TURNS), net)
         codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
-        curve = rate_curve(codec, frames[::_CURVE_EVERY], lambda done: progress("measuring the rate curve", done))
+        counts = count_symbols(codec, frames, partial(progress, "counting symbols"))
+        _write_tables(work / "tables.npz", fitted_tables(counts), net)
+        codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
+        curve = rate_curve(codec, frames[::_CURVE_EVERY], partial(progress, "measuring the rate curve"))
         _write_tables(work / "tables.npz", codec.bundle.tables, net, *curve)
         draft["parity"] = parity
         for part in _GRAPHS:

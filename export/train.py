@@ -32,7 +32,7 @@ from edgesem.errors import InputError
 from edgesem.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from export.context_net import LEVELS, ContextModel, group_of_channel
 from export.data import Crops
-from export.losses import luma, ms_ssim, rate
+from export.losses import ms_ssim, rate
 from export.networks import Decoder, Encoder, Gains, klt_basis
 
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
@@ -102,7 +102,7 @@ def loss_of(net: nn.Module, frame: Tensor, config: TrainConfig, done: float) -> 
     picture, bpp = net(frame, level, layers)
     mse = ((picture.float() - frame) ** 2).mean((1, 2, 3))
     share = config.ms_ssim * min(1.0, max(0.0, (done - config.ms_ssim_from) / 0.1))
-    similarity = torch.ones(()) if share == 0 else ms_ssim(luma(picture.float().clamp(0, 1)), luma(frame))
+    similarity = torch.ones(()) if share == 0 else ms_ssim(picture.float().clamp(0, 1), frame)
     distortion = (1 - share) * 255**2 * mse + share * MS_SSIM_WEIGHT * (1 - similarity)
     weight = lambda_of(level.flatten() / LEVELS, config)
     loss = ((bpp + weight * distortion) / weight.sqrt()).mean()
