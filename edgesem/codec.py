@@ -25,7 +25,7 @@ from edgesem.context import (
     position_mask,
 )
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
-from edgesem.packet import HEADER_BYTES, MAX_SIDE, Packet
+from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, MAX_SIDE, Packet
 from edgesem.runner import OrtRunner
 
 LEVELS = 255  # quality as it stands in a packet
@@ -110,7 +110,7 @@ class Codec:
         The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with
         fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
         again. Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and
-        quality is given.
+        quality is given, or for a quality that makes more than a packet can hold.
         """
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
@@ -124,6 +124,11 @@ class Codec:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
             chunks = self._code(self.trial(latent, level, layers))
+            if _share_of_format(chunks) > 1:
+                raise UsageError(
+                    f"quality {quality:g} makes {_size(chunks)} bytes of this {latent.width}x{latent.height} picture, "
+                    f"and a layer may have {MAX_CHUNK_BYTES}: lower the quality, name a budget or shrink the picture"
+                )
         return Packet(
             bundle_id=self.bundle.id,
             epoch=epoch,
@@ -170,22 +175,22 @@ class Codec:
         fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
         chunks: list[bytes] = []
         moved: dict[int, float] = {}
-        offset = np.full(LEVELS + 1, self._guess(latent))
+        offset = np.full(LEVELS + 1, self._guess(latent) - math.log(budget_bytes))
         for _ in range(MAX_TRIALS):
-            small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM * budget_bytes))
+            small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM))
             level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
             trial = self.trial(latent, level, layers)
-            size = trial.size_bytes
-            coded = self._code(trial) if size <= budget_bytes else []
+            fill = trial.size_bytes / budget_bytes
+            coded = self._code(trial) if fill <= 1 else []
             if coded:
-                size = _size(coded)
-            if size > budget_bytes:
+                fill = max(_size(coded) / budget_bytes, _share_of_format(coded))
+            if fill > 1:
                 too_big = level
             else:
                 fits, chunks = level, coded
-            if CLOSE_ENOUGH * budget_bytes <= size <= budget_bytes or too_big - fits <= 1:
+            if CLOSE_ENOUGH <= fill <= 1 or too_big - fits <= 1:
                 break
-            moved[level] = math.log(size) - self.bundle.rate_curve[level]
+            moved[level] = math.log(fill) - self.bundle.rate_curve[level]
             known = sorted(moved)
             offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
         if chunks:
@@ -275,6 +280,11 @@ def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
     """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
     scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
     return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
+
+
+def _share_of_format(chunks: list[bytes]) -> float:
+    """How much of the largest packet there can be these chunks fill; above 1 they fit none."""
+    return max(_size(chunks) / MAX_PACKET_BYTES, *(len(chunk) / MAX_CHUNK_BYTES for chunk in chunks))
 
 
 def _size(chunks: list[bytes]) -> int:

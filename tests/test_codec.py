@@ -145,3 +145,13 @@ def test_an_altered_bundle_is_refused(tmp_path):
         file.write(b"\x00\x01\x02")
     with pytest.raises(BundleError, match=r"decoder\.onnx"):
         edgesem.load(tmp_path)
+
+
+def test_what_no_packet_can_hold_is_refused_and_a_budget_stops_before_it(codec):
+    noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), np.uint8)
+    latent = codec.analyze(noise)
+    with pytest.raises(UsageError, match="lower the quality"):
+        codec.pack(latent, quality=1.0)
+    packet = codec.pack(latent, budget_bytes=10**7)
+    assert Packet.from_bytes(packet.to_bytes()) == packet
+    assert max(map(len, packet.chunks)) > 40_000
