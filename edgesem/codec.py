@@ -114,6 +114,8 @@ class Codec:
         """
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
+        if budget_bytes is not None and budget_bytes < 1:
+            raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
         if budget_bytes is not None:
@@ -223,7 +225,7 @@ class Codec:
         """
         if packet.bundle_id != self.bundle.id:
             raise BundleError(
-                f"the packet was made with bundle {packet.bundle_id:04x}, this is {self.bundle.id:04x}: "
+                f"the packet was made with bundle {packet.bundle_id}, this is bundle {self.bundle.id}: "
                 "load the bundle of its sender"
             )
         if packet.first_layer != 0:

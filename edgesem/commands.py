@@ -106,7 +106,7 @@ def decode(
         "packet_bytes": packet.size_bytes,
         "steps": steps,
         "decode_s": clock.seconds,
-        "sha256": hashlib.sha256(frame.tobytes()).hexdigest(),
+        "pixels_sha256": hashlib.sha256(frame.tobytes()).hexdigest(),
     }
     emit(result, json_, lambda r: _table(r, f"{target}: {width}x{height}"))
 

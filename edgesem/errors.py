@@ -88,4 +88,6 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependency(f"{module} cannot be imported ({error}): run pip install 'edgesem[{extra}]'") from error
+        raise MissingDependency(
+            f"{module} cannot be imported ({error}): run pip install 'edgesem[{extra}]' (in a checkout: '.[{extra}]')"
+        ) from error

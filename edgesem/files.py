@@ -85,6 +85,8 @@ def read_packet(path: Path) -> Packet:
             data = file.read(MAX_PACKET_BYTES + 1)  # one more than a packet can have is enough to refuse it
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_PACKET_BYTES:
+        raise PacketError(f"{path} has more than {MAX_PACKET_BYTES} bytes, so it is no packet: name an .es file")
     try:
         return Packet.from_bytes(data)
     except PacketError as error:

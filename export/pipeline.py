@@ -83,7 +83,7 @@ def export_bundle(
             draft[part] = cost(getattr(net, part), sorted(work.glob(f"{part}*.onnx")))
         draft["flow"] = None
         draft["training"] = training_record(run, config)
-        held_out = check is not None
+        held_out = check is not None and check.resolve() != data.resolve()
         checked = [read_picture(path) for path in find_pictures(check or data)[:24]]
         points = measure(Codec(_seal(work, draft), threads=os.cpu_count() or 1), checked, progress)
         draft["quality"] = {

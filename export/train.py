@@ -35,6 +35,7 @@ from export.data import Crops
 from export.losses import ms_ssim, rate
 from export.networks import Decoder, Encoder, Gains, klt_basis
 
+LOG_STEPS = 100  # steps that a line of the log is the mean of
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
 
 
@@ -177,16 +178,13 @@ def train(
                     min(1.0, spent_s / (config.minutes * 60)), {"step": step, **{k: v / count for k, v in sums.items()}}
                 )
                 shown_at = now
-            if count == 100:
-                line = {
-                    "step": step,
-                    "minutes": round(spent_s / 60, 2),
-                    **{k: round(v / count, 5) for k, v in sums.items()},
-                }
-                log.write(json.dumps(line) + "\n")
+            finished = spent_s >= config.minutes * 60
+            if count == LOG_STEPS or finished:
+                means = {key: round(value / count, 5) for key, value in sums.items()}
+                log.write(json.dumps({"step": step, "minutes": round(spent_s / 60, 2), **means}) + "\n")
                 log.flush()
                 sums, count = {}, 0
-            if now - saved_at > 180 or spent_s >= config.minutes * 60:
+            if now - saved_at > 180 or finished:
                 _save(out, accelerator.unwrap_model(net), average, optimizer, spent_s, step)
                 saved_at = time.monotonic()
                 clock = saved_at

@@ -70,7 +70,7 @@ class Broker:
                 except EnvironmentMissing as error:
                     failure = str(error)
             else:
-                raise EnvironmentMissing(f"the broker {self.kind} did not start: {failure}")
+                raise EnvironmentMissing(f"the broker {self.kind} did not start: {failure}; repair or remove it")
             self._stack = stack.pop_all()
         return self
 

@@ -109,7 +109,13 @@ def test_frames_that_are_none_are_refused(codec, frame):
 
 def test_contradictory_options_are_refused(codec, frame):
     latent = codec.analyze(frame)
-    for options in ({}, {"budget_bytes": 1000, "quality": 0.5}, {"quality": 1.5}, {"quality": 0.5, "layers": 5}):
+    for options in (
+        {},
+        {"budget_bytes": 1000, "quality": 0.5},
+        {"quality": 1.5},
+        {"quality": 0.5, "layers": 5},
+        {"budget_bytes": 0},
+    ):
         with pytest.raises(UsageError):
             codec.pack(latent, **options)
     with pytest.raises(UsageError):

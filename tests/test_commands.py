@@ -78,11 +78,11 @@ def test_each_layer_brings_the_picture_closer(photo, tmp_path, run):
         assert code == 0
         frame = read_picture(tmp_path / "a.png")
         assert (result["width"], result["height"], result["layers"]) == (frame.shape[1], frame.shape[0], layers)
-        assert result["sha256"] == hashlib.sha256(frame.tobytes()).hexdigest()
+        assert result["pixels_sha256"] == hashlib.sha256(frame.tobytes()).hexdigest()
         reached.append(psnr(frame, original))
     assert reached == sorted(reached)
     assert reached[0] > 15
-    assert run("decode", packet, tmp_path / "all.png")[1]["sha256"] == result["sha256"]
+    assert run("decode", packet, tmp_path / "all.png")[1]["pixels_sha256"] == result["pixels_sha256"]
 
 
 def test_fewer_layers_and_the_default_quality(photo, tmp_path, run):

@@ -70,6 +70,10 @@ def test_a_run_goes_on_from_its_checkpoint(run):
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     assert state["step"] > before
     assert state["spent_s"] >= 3
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == state["step"]
+    assert [json.loads(line)["from_step"] for line in (run / "history.jsonl").read_text().splitlines()] == [0, before]
 
 
 def test_a_folder_without_pictures_or_with_no_run_is_refused(tmp_path):
