@@ -57,6 +57,16 @@ def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monke
         assert len(trials) <= MAX_TRIALS
 
 
+def test_real_packets_are_within_one_percent_of_their_ideal_size(codec):
+    real = ideal = 0.0
+    for photo, quality in zip(PHOTOS[:6], (0.3, 0.5, 0.7, 0.9, 0.4, 0.6), strict=True):
+        latent = codec.analyze(read_picture(photo))
+        packet = codec.pack(latent, quality=quality)
+        real += sum(map(len, packet.chunks))
+        ideal += codec.trial(latent, packet.q).bits / 8
+    assert ideal < real < 1.01 * ideal
+
+
 def test_each_further_layer_brings_the_picture_closer(codec, frame):
     packet = codec.pack(codec.analyze(frame), quality=0.7)
     quality = [psnr(frame, codec.synthesize(codec.unpack(packet.prefix(k)))) for k in (1, 2, 3, 4)]
