@@ -202,8 +202,11 @@ def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[d
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
     names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
-    lines = (run / "log.jsonl").read_text().splitlines() if (run / "log.jsonl").exists() else []
-    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    try:
+        lines = (run / "log.jsonl").read_text().splitlines()
+        history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run} lacks its log or history: {error}; copy the whole folder of the run") from error
     commands = [
         f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
         f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "

@@ -139,11 +139,14 @@ def train(
     spent_s, step = 0.0, 0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent_s, step = state["spent_s"], state["step"]
+        try:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            net.load_state_dict(state["net"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            spent_s, step = state["spent_s"], state["step"]
+        except Exception as error:  # torch lets out whatever a damaged or foreign file makes it stumble on
+            raise InputError(f"{checkpoint} cannot be continued: {error}; name another --out or remove it") from error
         crops.random = np.random.default_rng(config.seed + step)
     net, optimizer = accelerator.prepare(net, optimizer)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))

@@ -83,6 +83,13 @@ def test_a_folder_without_pictures_or_with_no_run_is_refused(tmp_path):
         pipeline.open_run(tmp_path)
 
 
+def test_a_damaged_checkpoint_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="cannot be continued"):
+        train(config(), tmp_path, progress=lambda done, figures: None)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == b"not a checkpoint"
+
+
 def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
     def copied(part):
         return lambda net, folder: [shutil.copy(path, folder) for path in bundle.glob(f"{part}*.onnx")]
