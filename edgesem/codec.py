@@ -175,7 +175,10 @@ class Codec:
         trial tells how far at one level, so two or three find the place.
         """
         fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
-        chunks: list[bytes] = []
+        best: Trial | None = None
+        chunks: list[
+            bytes
+        ] = []  # of the best trial, unless it is far from full: that one is coded only if it stays best
         moved: dict[int, float] = {}
         offset = np.full(LEVELS + 1, self._guess(latent) - math.log(budget_bytes))
         for _ in range(MAX_TRIALS):
@@ -183,20 +186,21 @@ class Codec:
             level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
             trial = self.trial(latent, level, layers)
             fill = trial.size_bytes / budget_bytes
-            coded = self._code(trial) if fill <= 1 else []
+            near = CLOSE_ENOUGH - 0.03 <= fill <= 1 or trial.bits / 8 > MAX_CHUNK_BYTES
+            coded = self._code(trial) if near and fill <= 1 else []
             if coded:
                 fill = max(_size(coded) / budget_bytes, _share_of_format(coded))
             if fill > 1:
                 too_big = level
             else:
-                fits, chunks = level, coded
+                fits, best, chunks = level, trial, coded
             if CLOSE_ENOUGH <= fill <= 1 or too_big - fits <= 1:
                 break
             moved[level] = math.log(fill) - self.bundle.rate_curve[level]
             known = sorted(moved)
             offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
-        if chunks:
-            return fits, chunks
+        if best is not None:
+            return fits, chunks or self._code(best)
         smallest = self._code(self.trial(latent, 0, layers))
         if _size(smallest) <= budget_bytes:
             return 0, smallest
