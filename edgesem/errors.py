@@ -7,6 +7,7 @@ EdgesemError                     exit code 1
 ├── BudgetError (ValueError)         a byte budget cannot be met; says the smallest that can
 ├── FrameError (ValueError)          a picture has the wrong shape, type or size
 ├── InputError (ValueError)          a file or folder named by the user cannot be used
+├── EstimateError (ValueError)       too few samples, or too many dimensions, for a number that means something
 ├── UsageError (ValueError)          options that do not go together            exit code 2
 ├── MissingDependency (ImportError)  an optional package is not installed       exit code 3
 ├── EnvironmentMissing (OSError)     no broker, no camera, no such device       exit code 3
@@ -55,6 +56,10 @@ class FrameError(EdgesemError, ValueError):
 
 class InputError(EdgesemError, ValueError):
     """A file or folder named by the user cannot be read, or has nothing in it."""
+
+
+class EstimateError(EdgesemError, ValueError):
+    """An estimate was refused: from so few samples, or so many dimensions, it would mean nothing."""
 
 
 class UsageError(EdgesemError, ValueError):
