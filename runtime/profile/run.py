@@ -1,0 +1,263 @@
+"""A whole profile: idle, sender, receiver, rivals if asked for, idle again, with the meter read all the while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgesem
+from edgesem.errors import UsageError
+from edgesem.runner import Precision, Runtime
+from runtime.capture import PHOTOS
+from runtime.profile import compare, operators
+from runtime.profile.energy import Ledger, Sample, Window, watts
+from runtime.profile.external import External
+from runtime.profile.latency import Stopwatch
+from runtime.profile.meter import Choice, Meter, choose
+from runtime.profile.sampler import Sampler, period_of
+from runtime.profile.sensors import candidates
+from runtime.profile.stages import (
+    Bench,
+    Loopback,
+    Phase,
+    camera,
+    engine_of,
+    parse_size,
+    peak_memory_bytes,
+    pictures,
+)
+from runtime.profile.sysfs import Board
+from runtime.profile.thermal import steady, throttle_bits, throttling
+
+_CAMERAS = ("camera", "/dev/", "picamera", "csi", "gst:", "rtsp://", "rtsps://", "http://", "https://")
+_FRAMES = 8
+"""How many pictures rivals are given: they stay in memory, so that reading a disk is not compared."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to profile, and for how long. `seconds` are shared by sender and receiver."""
+
+    seconds: float
+    source: str | None = None
+    size: str = "768x512"
+    quality: float = 0.5
+    threads: int = 1
+    precision: Precision = "auto"
+    runtime: Runtime = "auto"
+    bundle: Path | None = None
+    meter: str | None = None
+    idle_s: float = 10.0
+    compare: bool = False
+    operators: bool = False
+    joule_per_byte: float | None = None
+
+
+Tell = Callable[[str], None]
+
+
+def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("/")) -> dict[str, Any]:
+    """Run it and return all figures; `tell` hears what is being done. `root` is where /sys is looked for."""
+    size = parse_size(settings.size)
+    board = Board(root)
+    codec = edgesem.load(settings.bundle, settings.threads, precision=settings.precision, runtime=settings.runtime)
+    frames = _frames(settings.source, size)
+    watch = Stopwatch()
+    bench = Bench(codec, frames, quality=settings.quality, watch=watch)
+    wanted = settings.meter or ""
+    external = External(Path(wanted.removeprefix("csv:"))) if wanted.startswith("csv:") else None
+    if external is not None:
+        external.read(_offset_s())  # must prove itself before we spend a minute
+        choice = Choice()
+    else:
+        choice = Choice() if settings.meter == "none" else choose(candidates(board), settings.meter)
+    metered = external is not None or choice.meter is not None
+    throttle_before = throttle_bits(board)
+    rivals: list[compare.Result] = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesem-profile-")))
+        loopback = stack.enter_context(Loopback())
+        # What loads lazily must not load in the idle window.
+        bench.send(0, loopback)
+        steps = bench.flow_steps()
+        bench.receive(0, steps)
+        bench.watch = watch = Stopwatch()
+        with Sampler(choice.meter, folder, root) as sampler:
+            before = _idle(settings.idle_s, tell, "before") if metered else None
+            tell(f"sender, {settings.seconds / 2:.0f} s")
+            sender = bench.send(settings.seconds / 2, loopback)
+            tell(f"receiver, {settings.seconds / 2:.0f} s")
+            receiver = bench.receive(settings.seconds / 2, steps)
+            if settings.compare:
+                shown = list(islice(frames, _FRAMES))
+                for contestant in compare.contestants(codec, settings.threads):
+                    tell(f"{contestant.name} at {contestant.setting:g}, {settings.seconds / 4:.0f} s")
+                    rivals.append(compare.run(contestant, shown, settings.seconds / 4))
+            after = _idle(settings.idle_s, tell, "after") if metered else None
+    throttle = throttling(throttle_before, throttle_bits(board))
+    ledger = _ledger(external, choice.meter, sampler, before, after)
+    result: dict[str, Any] = {
+        "edgesem": edgesem.__version__,
+        "board": {
+            "model": board.model() or platform.processor() or platform.machine(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "cores_ours": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "system": platform.platform(),
+        },
+        "settings": {
+            "seconds": settings.seconds,
+            "size": settings.size,
+            "quality": settings.quality,
+            "threads": settings.threads,
+            "source": settings.source or "photographs that ship",
+        },
+        "bundle": {"id": codec.bundle.id, "digest": codec.bundle.digest},
+        "engine": engine_of(codec, settings.precision, settings.runtime),
+        "stages": watch.summary(),
+        "send": {"broker": loopback.kind, "reason": loopback.reason},
+        "frame": {
+            "sender_p50_s": _p50(sender),
+            "receiver_p50_s": _p50(receiver),
+            "bytes_per_frame": sum(p.wire_bytes for p in bench.packets) / len(bench.packets),
+        },
+        "steady": {
+            "sender": steady(sender.finished, sampler.temperatures),
+            "receiver": steady(receiver.finished, sampler.temperatures),
+        },
+        "temperature_c": _span([degrees for _, degrees in sampler.temperatures]),
+        "throttle": throttle,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "sampling": {
+            "period_s": sampler.period_s,
+            "cpu_share": sampler.cpu_share,
+            "failed": sampler.failed,
+            "faults": sampler.faults,
+        },
+        "energy": None,
+        "energy_reason": None,
+        "codecs": None,
+        "power": [],
+    }
+    if ledger is None:
+        result["energy_reason"] = "switched off" if settings.meter == "none" else choice.reason
+    else:
+        _add_energy(result, ledger, external or choice.meter, sender, receiver, throttle)
+        result["meters_tried"] = choice.tried
+        result["power"] = _thinned(watts(ledger.samples, counts=ledger.counts), sender.window.start_s)
+    if rivals:
+        result["codecs"] = _codecs(rivals, ledger, settings.joule_per_byte)
+    if settings.operators:
+        tell("operators")
+        result["operators"] = operators.by_operator(
+            codec, next(frames), settings.threads, settings.precision, settings.runtime
+        )
+    return result
+
+
+def _frames(source: str | None, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    if source is not None and source.startswith(_CAMERAS):
+        return camera("/dev/video0" if source == "camera" else source, size)
+    folder = Path(source) if source else PHOTOS
+    if not folder.is_dir():
+        raise UsageError(f"--source {source}: name a folder of pictures, or a camera: /dev/videoN, picamera, csi")
+    return pictures(folder, size)
+
+
+def _idle(seconds: float, tell: Tell, when: str) -> Window | None:
+    """Do nothing for so long."""
+    if seconds <= 0:
+        return None
+    tell(f"idle {when}, {seconds:.0f} s")
+    start_s = time.monotonic()
+    time.sleep(seconds)
+    return Window(start_s, time.monotonic())
+
+
+def _offset_s() -> float:
+    return time.time() - time.monotonic()
+
+
+def _ledger(
+    external: External | None, meter: Meter | None, sampler: Sampler, before: Window | None, after: Window | None
+) -> Ledger | None:
+    if external is not None:
+        samples: list[Sample] = external.read(_offset_s())
+        return Ledger(samples, False, external.period_s, before, after)
+    if meter is None:
+        return None
+    return Ledger(sampler.samples, meter.counts, sampler.period_s or period_of(meter), before, after)
+
+
+def _add_energy(
+    result: dict[str, Any],
+    ledger: Ledger,
+    meter: Meter | External | None,
+    sender: Phase,
+    receiver: Phase,
+    throttle: dict[str, Any] | None,
+) -> None:
+    assert meter is not None
+    accounts = {
+        "sender": ledger.account(sender.window, sender.frames),
+        "receiver": ledger.account(receiver.window, receiver.frames, receiver.decoded_bytes),
+    }
+    reasons = [f"{name}: {said}" for name, said in accounts.items() if isinstance(said, str)]
+    if throttle is not None and not throttle["valid"]:
+        reasons.append(f"the board throttled ({', '.join(throttle['now'] + throttle['during'])}): cool it, feed it")
+    if reasons:
+        result["energy_reason"] = "; ".join(reasons)
+        return
+    before_w, after_w = ledger.idle_w()
+    result["energy"] = {
+        "meter": meter.name,
+        "scope": meter.scope,
+        "rails": list(meter.rails),
+        "calibrated": meter.name != "pi5-pmic",
+        "idle_before_w": before_w,
+        "idle_after_w": after_w,
+        **accounts,
+    }
+
+
+def _codecs(rivals: list[compare.Result], ledger: Ledger | None, joule_per_byte: float | None) -> dict[str, Any]:
+    """Figures of each codec by setting; joules null without a meter, radio null without a price for a byte."""
+    codecs: dict[str, list[dict[str, Any]]] = {}
+    for rival in rivals:
+        figures = rival.figures()
+        said = ledger.account(rival.phase.window, rival.phase.frames) if ledger is not None else "no meter"
+        account = None if isinstance(said, str) else said
+        radio_j = joule_per_byte * rival.size_bytes if joule_per_byte is not None else None
+        figures |= {"energy_reason": said if isinstance(said, str) else None, "radio_j_per_frame": radio_j}
+        for kind in ("gross", "net"):
+            frame_j = account[f"{kind}_j_per_frame"] if account else None
+            figures[f"{kind}_j_per_frame"] = frame_j
+            with_radio_j = None if frame_j is None or radio_j is None else frame_j + radio_j
+            figures[f"{kind}_with_radio_j_per_frame"] = with_radio_j
+        codecs.setdefault(rival.contestant.name, []).append(figures)
+    return codecs
+
+
+def _p50(phase: Phase) -> float:
+    return float(np.median([seconds for _, seconds in phase.finished]))
+
+
+def _span(values: list[float]) -> dict[str, float] | None:
+    return {"first": values[0], "last": values[-1], "highest": max(values)} if values else None
+
+
+def _thinned(points: list[tuple[float, float]], zero_s: float) -> list[list[float]]:
+    """At most two thousand points for the drawing; time counts from the sender's start."""
+    step = max(1, len(points) // 2000)
+    return [[round(at_s - zero_s, 3), round(power_w, 4)] for at_s, power_w in points[::step]]

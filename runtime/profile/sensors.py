@@ -1,0 +1,234 @@
+"""The power sensors that boards carry: INA3221 (both kernel layouts), INA238 and its kin, Pi 5 PMIC, RAPL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.profile.meter import PACKAGE_W, POWER_W, VOLT_V, Meter, MeterFault, Rail
+from runtime.profile.sysfs import Board, denied, number, text
+
+MILLI, MICRO = 1e-3, 1e-6
+# A rail that feeds all others: adding those would count the same joules twice.
+INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
+_BREAKOUTS = ("ina237", "ina228", "ina219", "ina220", "ina226", "ina230", "ina231", "ina232", "ina260")
+_AGREE = 0.2  # what power and volt x ampere may differ: the two are not converted at the same moment
+_SLACK_W = 0.1
+_PMIC = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?[0-9.]+)[AV]")
+
+
+def candidates(board: Board) -> Iterator[Meter]:
+    """Every sensor that this board seems to have, the one that sees most of it first."""
+    yield from _ina2xx(board, ("ina238",))  # stands in the input of a Thor carrier
+    yield from _ina3221_hwmon(board)
+    yield from _ina3221_iio(board)
+    yield from _pmic(board)
+    yield from _rapl(board)
+    yield from _ina2xx(board, _BREAKOUTS)
+
+
+class RailMeter:
+    """Watts from rails that give volts and amperes, and some of them watts too: then both must agree.
+
+    Where a rail feeds the whole board, it alone counts (scope `input`); otherwise all are added up (scope `module`).
+    """
+
+    counts = False
+    limits_w = POWER_W
+
+    def __init__(self, name: str, channels: list[Channel], period_s: float, scope: str | None = None) -> None:
+        total = [channel for channel in channels if channel.name in INPUT_RAILS]
+        self.name, self.period_s = name, period_s
+        self.scope = scope or ("input" if total else "module")
+        self._channels = total[:1] or channels
+        self.rails = tuple(channel.name for channel in self._channels)
+
+    def read_rails(self) -> list[Rail]:
+        """Each counted rail as it reads now."""
+        return [channel.read() for channel in self._channels]
+
+    def read(self) -> float:
+        """Watts of all counted rails."""
+        return sum(rail.power_w for rail in self.read_rails())
+
+
+class Channel:
+    """One rail's files, with the unit of each."""
+
+    def __init__(self, name: str, volt: Path, current: Path, power: tuple[Path, float] | None = None) -> None:
+        self.name, self._volt, self._current, self._power = name, volt, current, power
+
+    def read(self) -> Rail:
+        """Volts, amperes and watts now. Raises MeterFault for a missing file or numbers that contradict each other."""
+        volt_v, current_a = self._need(self._volt, MILLI), self._need(self._current, MILLI)
+        if not VOLT_V[0] <= volt_v <= VOLT_V[1]:
+            raise MeterFault(f"{self.name}: {self._volt.name} says {volt_v:g} V, no rail has that: wrong unit?")
+        power_w = volt_v * current_a
+        if self._power is not None:
+            path, unit = self._power
+            told_w = self._need(path, unit)
+            if abs(told_w - power_w) > _SLACK_W + _AGREE * abs(power_w):
+                raise MeterFault(
+                    f"{self.name}: {path.name} says {told_w:g} W, volts times amperes are {power_w:g} W: wrong unit?"
+                )
+            power_w = told_w
+        return Rail(self.name, volt_v, current_a, power_w)
+
+    def _need(self, path: Path, unit: float) -> float:
+        value = number(path, unit)
+        if value is None:
+            why = "may not be read by this user: chmod it or join its group" if denied(path) else "gives no number"
+            raise MeterFault(f"{self.name}: {path} {why}")
+        return value
+
+
+def _ina3221_hwmon(board: Board) -> Iterator[Meter]:
+    """JetPack 5 to 7: one meter over all chips of a board, since an AGX has two or three of them."""
+    channels: list[Channel] = []
+    homes: list[str] = []
+    period_s = 0.02
+    for folder in _hwmon(board, ("ina3221",)):
+        homes.append(_address(folder))
+        for index in range(1, 4):  # in7 is the sum of the shunts, no rail
+            label = text(folder / f"in{index}_label")
+            if not label or "NC" in label.split("_"):
+                continue
+            power = folder / f"power{index}_input"
+            channels.append(
+                Channel(
+                    label,
+                    folder / f"in{index}_input",
+                    folder / f"curr{index}_input",
+                    (power, MICRO) if power.exists() else None,  # hwmon says microwatt, whatever others take it for
+                )
+            )
+        period_s = max(period_s, _interval_s(folder))
+    if channels:
+        yield RailMeter(f"ina3221-hwmon@{'+'.join(homes)}", channels, period_s)
+
+
+def _ina3221_iio(board: Board) -> Iterator[Meter]:
+    """JetPack 4: millivolt, milliampere and milliwatt of each rail."""
+    channels, homes = [], []
+    for folder in board.glob("sys/bus/i2c/drivers/ina3221x/*-*/iio:device*"):
+        homes.append(folder.parent.name)
+        for index in range(3):
+            name = text(folder / f"rail_name_{index}")
+            if not name or "NC" in name.split("_"):
+                continue
+            power = (folder / f"in_power{index}_input", MILLI)
+            current = folder / f"in_current{index}_input"
+            channels.append(Channel(name, folder / f"in_voltage{index}_input", current, power))
+    if channels:
+        yield RailMeter(f"ina3221-iio@{'+'.join(homes)}", channels, 0.04)
+
+
+def _ina2xx(board: Board, chips: tuple[str, ...]) -> Iterator[Meter]:
+    """Chips with one rail and a power of their own, such as the INA219 that somebody put into a supply line."""
+    for folder in _hwmon(board, chips):
+        chip = text(folder / "name") or "ina"
+        label = text(folder / "in1_label") or text(folder / "power1_label") or chip.upper()
+        channel = Channel(label, folder / "in1_input", folder / "curr1_input", (folder / "power1_input", MICRO))
+        # What a user's own breakout feeds, only the user knows.
+        scope = "input" if chip == "ina238" else "external"
+        yield RailMeter(f"{chip}@{_address(folder)}", [channel], max(0.02, _interval_s(folder)), scope)
+
+
+def _hwmon(board: Board, names: tuple[str, ...]) -> list[Path]:
+    """The hwmon folders of chips with these names; their numbers change from boot to boot."""
+    found: dict[Path, Path] = {}
+    for pattern in ("sys/class/hwmon/hwmon*", "sys/bus/i2c/devices/*-*/hwmon/hwmon*"):
+        for folder in board.glob(pattern):
+            if text(folder / "name") in names:
+                found.setdefault(folder.resolve(), folder)
+    return sorted(found)
+
+
+def _address(folder: Path) -> str:
+    """`1-0040` out of .../1-0040/hwmon/hwmon3; the folder's own name where it stands somewhere else."""
+    parts = [part for part in folder.parts if re.fullmatch(r"\d+-[0-9a-f]{4}", part)]
+    return parts[-1] if parts else folder.name
+
+
+def _interval_s(folder: Path) -> float:
+    """How often a chip has a new number: its update interval times how many it averages."""
+    return (number(folder / "update_interval", MILLI) or 0.0) * (number(folder / "samples") or 1.0)
+
+
+class PmicMeter:
+    """Pi 5: the rails behind its power management chip; without USB, HAT and the input stage, hence `rails`."""
+
+    name, scope, counts, limits_w = "pi5-pmic", "rails", False, POWER_W
+    period_s = 0.2  # each call takes tens of milliseconds
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.rails = tuple(rail.name for rail in self.read_rails())
+
+    def read_rails(self) -> list[Rail]:
+        """Each rail that tells both volts and amperes."""
+        said = self._board.vcgencmd("pmic_read_adc")
+        if said is None:
+            raise MeterFault("vcgencmd pmic_read_adc gives nothing: is this a Pi 5?")
+        values = {(name, unit): float(value) for name, unit, value in _PMIC.findall(said)}
+        rails = []
+        for (name, unit), current_a in values.items():
+            if unit == "A" and (name, "V") in values:
+                volt_v = values[name, "V"]
+                rails.append(Rail(name, volt_v, current_a, volt_v * current_a))
+        if not rails:
+            raise MeterFault("vcgencmd pmic_read_adc names no rail with volts and amperes: no Pi 5")
+        return rails
+
+    def read(self) -> float:
+        """Watts of all rails."""
+        return sum(rail.power_w for rail in self.read_rails())
+
+
+def _pmic(board: Board) -> Iterator[Meter]:
+    try:
+        yield PmicMeter(board)
+    except MeterFault:
+        return
+
+
+class RaplMeter:
+    """x86: joules that the processor packages have drawn, across the wrap of their counters."""
+
+    counts, scope, limits_w, period_s = True, "package", PACKAGE_W, 0.05
+
+    def __init__(self, zones: list[Path]) -> None:
+        self.name = f"rapl@{'+'.join(zone.name for zone in zones)}"
+        self.rails = tuple(text(zone / "name") or zone.name for zone in zones)
+        self._zones = zones
+        self._last_j: dict[Path, float] = {}
+        self._total_j = 0.0
+
+    def read(self) -> float:
+        """Joules since this meter was made."""
+        for zone in self._zones:
+            value_j = number(zone / "energy_uj", MICRO)
+            if value_j is None:
+                why = "root may read it alone: sudo chmod a+r it" if denied(zone / "energy_uj") else "gives no number"
+                raise MeterFault(f"{zone / 'energy_uj'} {why}")
+            step_j = value_j - self._last_j.get(zone, value_j)
+            if step_j < 0:
+                range_j = number(zone / "max_energy_range_uj", MICRO)
+                if not range_j:
+                    raise MeterFault(f"{zone}: the counter wrapped and its range is not known")
+                step_j += range_j
+            self._total_j += step_j
+            self._last_j[zone] = value_j
+        return self._total_j
+
+
+def _rapl(board: Board) -> Iterator[Meter]:
+    """Packages only: core and dram are parts of them (`intel-rapl:0:1`), psys would count them again."""
+    zones = [
+        zone
+        for zone in board.glob("sys/class/powercap/intel-rapl:*")
+        if zone.name.count(":") == 1 and (text(zone / "name") or "").startswith("package")
+    ]
+    if zones:
+        yield RaplMeter(zones)
