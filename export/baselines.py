@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version as package_version
 from typing import Any
@@ -24,6 +25,8 @@ from edgesem.errors import UsageError, require
 from edgesem.quality import Frame
 
 SIZES = {"full": 1, "half": 2, "quarter": 4}
+HIGHEST = 100  # quality, in all of these codecs
+_FIRST_GUESS = 32  # thin links mean low qualities, which are also the quick ones to try
 
 # Quality settings that together cover about 0.03 to 0.6 bits per (full-size) pixel on photographs.
 _SETTINGS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -53,8 +56,35 @@ class Subject:
     encode: Callable[[Frame, float], bytes]
     decode: Callable[[bytes, tuple[int, int]], Frame]
     """Bytes and (height, width), which any link tells, to the picture."""
+    pack: Callable[[Frame, int], bytes | None] | None = None
+    """The best coding in at most so many bytes, or None if there is none, for a codec with a way of its own to it."""
+
+    def fit(self, frame: Frame, budgets_bytes: Sequence[int]) -> list[bytes | None]:
+        """The best coding within each budget, None where even the lowest quality is more."""
+        if self.pack is not None:
+            return [self.pack(frame, budget) for budget in budgets_bytes]
+        encode = cache(lambda setting: self.encode(frame, setting))
+        found = [finest(encode, budget) for budget in budgets_bytes]
+        return [coded and coded[1] for coded in found]
 
 
+def finest(encode: Callable[[int], bytes], budget_bytes: int, highest: int = HIGHEST) -> tuple[int, bytes] | None:
+    """The highest quality from 0 on that fits, and what it gives, by bisection; None if 0 is too much already."""
+    best = encode(0)
+    if len(best) > budget_bytes:
+        return None
+    low, high = 0, highest + 1
+    while high - low > 1:
+        middle = (low + high) // 2 if low or high <= _FIRST_GUESS else _FIRST_GUESS
+        data = encode(middle)
+        if len(data) > budget_bytes:
+            high = middle
+        else:
+            low, best = middle, data
+    return low, best
+
+
+@cache
 def baseline(name: str) -> Subject:
     """The codec of that name, full-size or `-half` or `-quarter`.
 

@@ -39,6 +39,7 @@ class Lpips:
             raise InputError(
                 f"{path} has no AlexNet LPIPS weights ({error}): name an npz with conv0.w .. lin4"
             ) from error
+        self._last: tuple[Frame, list[Tensor]] | None = None  # of an original, which many decoded pictures come from
         self.digest = hashlib.sha256(data).hexdigest()
         """SHA-256 of the weights file."""
 
@@ -47,23 +48,29 @@ class Lpips:
         import torch
 
         with torch.inference_mode():
-            total = 0.0
-            for k, (a, b) in enumerate(zip(self._features(original), self._features(decoded), strict=True)):
-                distance = ((a - b).square() * self._weights[f"lin{k}"].view(1, -1, 1, 1)).sum(1)
-                total += float(distance.mean())
-        return total
+            a, b = (
+                self.features(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255)
+                for picture in (original, decoded)
+            )
+            return float(self.distance(a, b))
 
-    def _features(self, picture: Frame) -> list[Tensor]:
-        """The five layers' features [1, C, h, w], of unit length at each position."""
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """LPIPS [B] between two lists of features."""
+        return sum(  # type: ignore[return-value]
+            ((x.float() - y.float()).square() * self._weights[f"lin{k}"].view(1, -1, 1, 1)).sum(1).mean((1, 2))
+            for k, (x, y) in enumerate(zip(a, b, strict=True))
+        )
+
+    def features(self, planes: Tensor) -> list[Tensor]:
+        """The five layers' features [B, C, h, w], of unit length at each position, of planes float32 [B, 3, H, W]."""
         import torch
         from torch.nn import functional as F
 
-        x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        x = (x - torch.tensor(_MEAN).view(1, 3, 1, 1)) / torch.tensor(_SPREAD).view(1, 3, 1, 1)
+        x = (planes * 2 - 1 - torch.tensor(_MEAN).view(1, 3, 1, 1)) / torch.tensor(_SPREAD).view(1, 3, 1, 1)
         features = []
         for k, (stride, pad) in enumerate(_STRIDE_PAD):
             x = F.relu(F.conv2d(x, self._weights[f"conv{k}.w"], self._weights[f"conv{k}.b"], stride, pad))
-            features.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+            features.append(x / (x.float().square().sum(1, keepdim=True) + 1e-8).sqrt())  # smooth where all is dark
             if k in _POOL_AFTER:
                 x = F.max_pool2d(x, 3, 2)
         return features

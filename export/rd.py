@@ -28,26 +28,9 @@ from export.baselines import Subject
 from export.lpips import Lpips
 from export.rd_points import Coding, Point, Quality, Store
 
-EDGESEM_SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 _MEASURES = 1  # raise it when the numbers of `quality` change: what was measured before is then measured again
 _LONG_S = 0.5  # when runs have taken this long together, there are no more for the timing
 _T = TypeVar("_T")
-
-
-def edgesem_subject(bundle: Path | None) -> Subject:
-    """edgesem as a codec under measurement, with the bundle in a folder or the one that ships."""
-    import edgesem
-
-    codec = edgesem.load(bundle, threads=1)
-
-    def encode(frame: Frame, setting: float) -> bytes:
-        return codec.pack(codec.analyze(frame), quality=setting).to_bytes()
-
-    def decode(data: bytes, size: tuple[int, int]) -> Frame:
-        return codec.synthesize(codec.unpack(edgesem.Packet.from_bytes(data)))
-
-    version = f"edgesem {package_version('edgesem')} bundle {codec.bundle.digest[:16]}"
-    return Subject("edgesem", version, EDGESEM_SETTINGS, encode, decode)
 
 
 @dataclass(frozen=True)
@@ -98,9 +81,9 @@ def measure(
 ) -> list[Point]:
     """A point for each picture x codec x setting, out of the store, or measured now and put there.
 
-    fresh: measure all again. retime: code all again, so that all times are of this run, but keep the quality of what
-    decodes to the same pixels. jobs: processes that measure quality; nothing is coded and timed while they work.
-    done: is told how many points were completed.
+    fresh: measure all again. retime: code all again, up to three times, so that all times are of this run and less
+    disturbed, but keep the quality of what decodes to the same pixels. jobs: processes that measure quality; nothing
+    is coded and timed while they work. done: is told how many points were completed.
     """
     run = datetime.now().astimezone().isoformat(timespec="seconds")
     points: list[Point] = []
@@ -116,16 +99,16 @@ def measure(
                 if known and not retime and judge.is_content(known.quality):
                     points.append(replace(known, picture=path.name))
                 else:
-                    todo.append(_Task(subject, setting, version, known))
+                    todo.append(_Task(subject, setting, version))
             done(sum(len(subject.settings) for subject in subjects) - len(todo))
             for group in _groups(todo, 8 * jobs):  # so many decoded pictures are held at once
                 for task in group:
                     if task.subject.name not in warm:  # what is loaded on first use is nobody's coding time
-                        _code(task, frame, run)
+                        _code(task, frame, run, 1)
                         warm.add(task.subject.name)
-                coded = [_code(task, frame, run) for task in group]
-                known_qualities = [task.known_quality(coding) for task, (coding, _) in zip(group, coded, strict=True)]
-                qualities = parallel(judge, [frame] * len(group), [decoded for _, decoded in coded], known_qualities)
+                coded = [_code(task, frame, run, 3 if retime else 1) for task in group]
+                same = [None if fresh else store.quality(digest, c.decoded_digest, judge.version) for c, _ in coded]
+                qualities = parallel(judge, [frame] * len(group), [decoded for _, decoded in coded], same)
                 for task, (coding, _), judged in zip(group, coded, qualities, strict=True):
                     point = Point(
                         picture=path.name,
@@ -147,12 +130,6 @@ class _Task(NamedTuple):
     subject: Subject
     setting: float
     version: str
-    known: Point | None
-
-    def known_quality(self, coding: Coding) -> Quality | None:
-        """What was measured before of these very pixels."""
-        same = self.known and self.known.coding.decoded_digest == coding.decoded_digest
-        return self.known.quality if self.known and same else None
 
 
 def _in_turn(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
@@ -163,16 +140,16 @@ def _in_turn(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
                 yield subject, subject.settings[index]
 
 
-def _code(task: _Task, frame: Frame, run: str) -> tuple[Coding, Frame]:
+def _code(task: _Task, frame: Frame, run: str, rounds: int) -> tuple[Coding, Frame]:
     """Encode and decode once, with their times: the size and times, and the decoded picture."""
-    data, encode_s, encode_cpu_s = _timed(lambda: task.subject.encode(frame, task.setting))
+    data, encode_s, encode_cpu_s = _timed(lambda: task.subject.encode(frame, task.setting), rounds)
     size = (frame.shape[0], frame.shape[1])
-    decoded, decode_s, decode_cpu_s = _timed(lambda: task.subject.decode(data, size))
+    decoded, decode_s, decode_cpu_s = _timed(lambda: task.subject.decode(data, size), rounds)
     return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, _digest(decoded), run), decoded
 
 
-def _timed(work: Callable[[], _T]) -> tuple[_T, float, float]:
-    """What `work` gives, and its wall and processor time, in seconds: the least of three runs, of fewer if it is long.
+def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
+    """What `work` gives, and its wall and processor time, in seconds: the least of its rounds, of fewer if it is long.
 
     The least, because whatever else the machine does can only add to it.
     """
@@ -182,7 +159,7 @@ def _timed(work: Callable[[], _T]) -> tuple[_T, float, float]:
         value = work()
         cpu_s.append(time.process_time() - cpu)
         wall_s.append(time.perf_counter() - wall)
-        if len(wall_s) == 3 or sum(wall_s) > _LONG_S:
+        if len(wall_s) == rounds or sum(wall_s) > _LONG_S:
             return value, min(wall_s), min(cpu_s)
 
 

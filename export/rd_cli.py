@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from edgesem.console import emit, log
-from edgesem.errors import InputError, MissingDependency, UsageError
+from edgesem.errors import InputError, UsageError
 
-if TYPE_CHECKING:
-    from export.baselines import Subject
-
-_CODECS = "edgesem,avif-s6,webp-m4,jpeg,jxl"
+_CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg,jxl"
 
 
 def bench_rd(
@@ -23,7 +20,11 @@ def bench_rd(
     out: Annotated[Path, typer.Option(help="Folder for rd.md, rd.json, rd.png and the cache.", show_default=False)],
     codecs: Annotated[
         str | None,
-        typer.Option(help="Names with commas; also other avif-s, webp-m, jxl-e.", show_default=_CODECS),
+        typer.Option(
+            help="Names with commas; also other avif-s, webp-m, jxl-e, edgesem+2step to +4step, and avif-s6+flow: "
+            "AVIF's picture redrawn by edgesem's flow decoder.",
+            show_default=_CODECS,
+        ),
     ] = None,
     sizes: Annotated[
         str, typer.Option(help="Sizes at which the codecs other than edgesem code.")
@@ -31,8 +32,25 @@ def bench_rd(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
     ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "int8"],
+        typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it"),
+    ] = "auto",
     lpips: Annotated[
         Path | None, typer.Option(help="Measure LPIPS too, with AlexNet's weights from this npz (needs torch).")
+    ] = None,
+    range_: Annotated[
+        str, typer.Option("--range", help="Rates between which BD-rates are taken, in bits per pixel.")
+    ] = "0.04-0.2",
+    at: Annotated[str, typer.Option(help="Rates of the table, in bits per pixel.")] = "0.03,0.05,0.1,0.2,0.4",
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for BD-rate's intervals.")] = 300,
+    stage_pictures: Annotated[
+        int, typer.Option(min=0, help="So many pictures to time each stage of coding on, all codecs in turn.")
+    ] = 3,
+    stage_rate: Annotated[float, typer.Option(min=0.001, help="Bits per pixel at which stages are timed.")] = 0.1,
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Also put the short table into this file, between <!-- bench rd --> and <!-- end -->."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure quality; coding is timed alone.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure all again, use nothing from the cache.")] = False,
@@ -54,12 +72,20 @@ def bench_rd(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edgesem.files import find_pictures, write_whole
-    from export import rd, rd_plot, rd_report
+    from export import rd, rd_plot, rd_readme, rd_report
     from export.rd_points import Store
+    from export.rd_stages import time_stages
+    from export.rd_subjects import choose
 
+    ends = _rates(range_, "--range")
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise UsageError(f"--range takes two rates, the lower first, such as 0.04-0.2, not {range_!r}")
+    at_bpp = _rates(at, "--at")
     pictures = find_pictures(data)
-    subjects, left_out = _subjects(codecs, sizes, bundle)
-    for name, reason in left_out.items():
+    chosen = choose(codecs, _CODECS, sizes, bundle, precision)
+    subjects = chosen.subjects
+    section = rd_readme.Section(readme, "bench rd") if readme else None
+    for name, reason in chosen.left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")
     judge = rd.Judge.create(lpips)
     try:
@@ -80,48 +106,51 @@ def bench_rd(
             retime=retime,
             done=lambda count: progress.advance(task, count),
         )
+        stages = None
+        if chosen.redrawer and stage_pictures:
+            some = pictures[:: -(-len(pictures) // stage_pictures)]
+            others = [subject for subject in subjects if "edgesem" not in subject.version and subject.pack is None]
+            others = [subject for subject in others if not subject.name.endswith(("-half", "-quarter"))]
+            task = progress.add_task("timing stages", total=len(some))
+            stages = time_stages(some, chosen.redrawer, others, stage_rate, done=lambda: progress.advance(task))
+        task = progress.add_task("resampling", total=resamples)
+        summary = rd_report.summarize(
+            points,
+            range_bpp=(ends[0], ends[1]),
+            at_bpp=at_bpp,
+            resamples=resamples,
+            done=lambda: progress.advance(task),
+        )
     report: dict[str, Any] = {
         "data": data.resolve().name,
         "pictures": [path.name for path in pictures],
         "versions": {subject.name: subject.version for subject in subjects},
         "measures": judge.version,
-        "left_out": left_out,
+        "left_out": chosen.left_out,
         "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
-        **rd_report.summarize(points),
+        **summary,
+        "stages": stages,
     }
     text = rd_report.as_markdown(report)
     write_whole(out / "rd.md", f"{text}\n{rd_report.settings_as_markdown(report)}".encode())
     full = report | {"points": [point.flat() for point in points]}
     write_whole(out / "rd.json", json.dumps(full, indent=1).encode())
     rd_plot.plot(report, out / "rd.png")
+    if section:
+        section.fill(rd_readme.table(report))
     log.print(f"{out / 'rd.md'}, {out / 'rd.json'} (with each picture's points), {out / 'rd.png'}")
     emit(report, json_, lambda _: Markdown(text))
 
 
-def _subjects(codecs: str | None, sizes: str, bundle: Path | None) -> tuple[list[Subject], dict[str, str]]:
-    """The codecs to measure, and those of the default list that this machine lacks, with the reason."""
-    from export import baselines, rd
-
-    wanted_sizes = [size.strip() for size in sizes.split(",")]
-    if unknown := [size for size in wanted_sizes if size not in baselines.SIZES]:
-        raise UsageError(f"--sizes takes {', '.join(baselines.SIZES)}, not {unknown[0]!r}")
-    subjects: dict[str, Subject] = {}
-    left_out: dict[str, str] = {}
-    for name in (codecs or _CODECS).split(","):
-        name = name.strip()
-        if name == "edgesem":
-            subjects[name] = rd.edgesem_subject(bundle)
-            continue
-        whole = not name.endswith(("-half", "-quarter"))
-        for size in wanted_sizes if whole else ["full"]:
-            variant = name if size == "full" else f"{name}-{size}"
-            try:
-                subjects[variant] = baselines.baseline(variant)
-            except MissingDependency as error:
-                if codecs is not None:
-                    raise
-                left_out[variant] = str(error)
-    return list(subjects.values()), left_out
+def _rates(text: str, option: str) -> list[float]:
+    """Rates in bits per pixel, as they stand in an option."""
+    try:
+        rates = [float(part) for part in text.replace("-", ",").split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes bits per pixel such as 0.04, not {text!r}") from error
+    if not all(0 < rate < 100 for rate in rates):
+        raise UsageError(f"{option} takes bits per pixel above 0, not {text!r}")
+    return rates
 
 
 def _processor() -> str:

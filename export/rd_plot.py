@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
-from export.rd_report import SMALL, TESTED, TITLES
+from export.rd_bd import SMALL, is_tested
+from export.rd_report import TITLES
+from export.rd_subjects import CONTROL
 
 _RANGE_BPP = (0.03, 0.6)
 _TICKS_BPP = (0.03, 0.05, 0.1, 0.2, 0.3, 0.6)
@@ -21,13 +23,15 @@ _STYLE = {
     "jpeg": ("#7F7F7F", "v"),
     "jxl": ("#CC79A7", "D"),
 }
+_STEPS = {"edgesem+1step": ("#E69F00", "o"), "edgesem+2step": ("#9C6B00", "o"), "edgesem+4step": ("#7A3B00", "o")}
 _MS_SSIM_TICKS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
     """Write the rate-distortion plot as PNG (or what the file's ending says).
 
-    Solid lines are codecs at full size, dashed ones a codec at the best of full, half and quarter size.
+    Solid lines are codecs at full size, dashed ones a codec at the best of full, half and quarter size, dotted ones
+    such a codec's pictures redrawn by edgesem's flow decoder.
     """
     require("matplotlib", "bench")
     import matplotlib as mpl
@@ -39,12 +43,14 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         figure = Figure(figsize=(4.6 * len(metrics), 5.0), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, len(metrics)))
         for panel, metric in zip(panels, metrics, strict=True):
-            for name in sorted(codecs, key=lambda name: name == TESTED):  # edgesem last in the legend
+            for name in sorted(codecs, key=is_tested):  # edgesem last in the legend
                 if name.endswith(SMALL):
                     continue
-                _draw(panel, name, codecs[name], metric, "-")
-                if best := report["best_size"].get(f"{name}-best"):
-                    _draw(panel, f"{name}-best", best[metric], metric, "--")
+                best = report["best_size"].get(f"{name}-best")
+                if CONTROL not in name or not best:
+                    _draw(panel, name, codecs[name], metric)
+                if best:
+                    _draw(panel, f"{name}-best", best[metric], metric)
             _axes(panel, metric)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
@@ -52,10 +58,16 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def _draw(panel: Any, name: str, curve: Any, metric: str, line: str) -> None:
-    colour, marker = _STYLE[name.split("-")[0]]
+def style(name: str) -> tuple[str, str, str]:
+    """Colour, marker and line of a codec."""
+    colour, marker = _STEPS.get(name) or _STYLE[name.replace("+", "-").split("-")[0]]
+    return colour, marker, ":" if CONTROL in name else "--" if name.endswith("-best") else "-"
+
+
+def _draw(panel: Any, name: str, curve: Any, metric: str) -> None:
+    colour, marker, line = style(name)
     shown = [mean for mean in curve if _RANGE_BPP[0] / 1.3 < mean["bpp"] < _RANGE_BPP[1] * 1.3]
-    strong = name == TESTED
+    strong = is_tested(name)
     panel.plot(
         [mean["bpp"] for mean in shown],
         [mean[metric] for mean in shown],

@@ -75,6 +75,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._points: dict[Key, Point] = {}
+        self._pixels: dict[tuple[str, str], list[Point]] = {}
         if path.exists():
             text = path.read_text(encoding="utf-8")
             for line in text.splitlines():
@@ -87,9 +88,14 @@ class Store:
         """The point that was measured, or None."""
         return self._points.get(key)
 
+    def quality(self, picture_digest: str, decoded_digest: str, measures: str) -> Quality | None:
+        """What such measures found before in these very pixels, whoever coded them; None if they have not."""
+        points = self._pixels.get((picture_digest, decoded_digest), ())
+        return next((point.quality for point in reversed(points) if point.version.endswith(f"; {measures}")), None)
+
     def add(self, point: Point) -> None:
         """Keep a point, on disk at once."""
-        self._points[point.key] = point
+        self._keep(point)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(point)) + "\n")
 
@@ -100,4 +106,8 @@ class Store:
             point = Point(**values, coding=coding, quality=quality)
         except (ValueError, TypeError, KeyError, AttributeError):
             return  # half a line, or one of another edgesem: it will be measured again
+        self._keep(point)
+
+    def _keep(self, point: Point) -> None:
         self._points[point.key] = point
+        self._pixels.setdefault((point.picture_digest, point.coding.decoded_digest), []).append(point)

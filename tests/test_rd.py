@@ -20,10 +20,15 @@ import edgesem
 from edgesem.errors import InputError, UsageError
 from edgesem.files import find_pictures
 from edgesem.quality import psnr
-from export import rd, rd_plot, rd_report
-from export.baselines import Subject, baseline
+from export import rd, rd_plot, rd_readme, rd_report
+from export.baselines import Subject, baseline, finest
 from export.rd_points import Coding, Point, Quality, Store
+from export.rd_stages import time_stages
+from export.rd_subjects import Redrawer, choose
 
+needs_bundle = pytest.mark.skipif(
+    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
+)
 needs_bench = pytest.mark.skipif(find_spec("ssimulacra2") is None, reason="pip install 'edgesem[bench]'")
 
 
@@ -86,6 +91,113 @@ def test_decoding_by_one_thread_leaves_pillow_as_it_was():
 def test_unknown_codecs_are_refused_by_name(name):
     with pytest.raises(UsageError, match=name):
         baseline(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "budgets"),
+    [("jpeg", (2000, 4000)), ("webp-m4", (2000, 4000)), ("avif-s10", (2000, 4000)), ("edgesem", (300, 600))],
+)
+def test_every_codec_finds_its_best_file_within_a_budget(name, budgets):
+    if name.startswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if name == "edgesem" and not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists():
+        pytest.skip("no default bundle here")
+    noise = np.random.default_rng(0).integers(0, 40, (128, 160, 3), np.uint8)  # else quality ends below the budgets
+    codec, frame = choose(name, name, "full", None).subjects[0], photo(128, 160) // 2 + noise
+    none, small, large = codec.fit(frame, [30, *budgets])
+    assert none is None
+    assert budgets[0] / 2 < len(small) <= budgets[0] < len(large) <= budgets[1]
+    assert psnr(frame, codec.decode(small, (128, 160))) < psnr(frame, codec.decode(large, (128, 160)))
+
+
+@pytest.mark.parametrize("budget", [9, 10, 11, 42, 49, 110, 5000])
+def test_the_finest_setting_is_found_by_few_trials(budget):
+    tried: list[int] = []
+
+    def encode(setting):
+        tried.append(setting)
+        return bytes(10 + setting)
+
+    found = finest(encode, budget)
+    assert found == (None if budget < 10 else (min(budget - 10, 100), bytes(min(budget, 110))))
+    assert len(tried) <= 9
+
+
+# --- edgesem's decoders and the control
+
+
+class FlowCodec(edgesem.Codec):
+    """The default codec, with a stand-in for a flow decoder: each step brightens the picture by one."""
+
+    has_flow = True
+
+    def synthesize(self, latent, *, steps=0, seed=0, realism=1.0):
+        return np.minimum(super().synthesize(latent), 250) + np.uint8(steps)
+
+
+@pytest.fixture
+def flow_bundle(monkeypatch):
+    opened = edgesem.load().bundle
+    monkeypatch.setattr(edgesem, "load", lambda path, threads, precision: FlowCodec(opened, threads))
+
+
+@needs_bundle
+def test_without_a_flow_decoder_steps_are_refused_by_name_and_left_out_by_default(monkeypatch):
+    monkeypatch.setattr(edgesem.Codec, "has_flow", False)
+    with pytest.raises(UsageError, match=r"edgesem\+1step needs a flow decoder.*--bundle"):
+        choose("edgesem+1step", "", "full", None)
+    with pytest.raises(UsageError, match=r"jpeg\+flow needs a flow decoder"):
+        choose("jpeg+flow", "", "full", None)
+    choice = choose(None, "edgesem,edgesem+1step,jpeg", "full,half", None)
+    assert [subject.name for subject in choice.subjects] == ["edgesem", "jpeg", "jpeg-half"]
+    assert choice.left_out.keys() == {"edgesem+1step"}
+
+
+@needs_bundle
+@pytest.mark.usefixtures("flow_bundle")
+def test_steps_are_decoders_of_the_same_packets():
+    base, one, four = choose("edgesem,edgesem+1step,edgesem+4step", "", "full", None).subjects
+    data = base.encode(photo(), 0.5)
+    assert one.encode(photo(), 0.5) == four.encode(photo(), 0.5) == data
+    pictures = [codec.decode(data, (99, 131)).astype(int) for codec in (base, one, four)]
+    assert (pictures[1] - pictures[0] == 1).all()
+    assert (pictures[2] - pictures[0] == 4).all()
+
+
+@needs_bundle
+@pytest.mark.usefixtures("flow_bundle")
+def test_the_control_is_the_other_codecs_file_redrawn():
+    whole, half = choose("jpeg+flow", "", "full,half", None).subjects
+    assert (whole.name, half.name) == ("jpeg+flow", "jpeg+flow-half")
+    data = half.encode(photo(), 45)
+    assert data == baseline("jpeg-half").encode(photo(), 45)
+    plain, redrawn = (codec.decode(data, (99, 131)) for codec in (baseline("jpeg-half"), half))
+    assert redrawn.shape == plain.shape
+    assert (redrawn != plain).any()
+    assert psnr(photo(), redrawn) > 15
+
+
+@pytest.mark.parametrize("name", ["edgesem+5step", "edgesem-half", "edgesem+flow", "png+flow"])
+@needs_bundle
+def test_unknown_decoders_are_refused_by_name(name):
+    with pytest.raises(UsageError, match="no codec is called"):
+        choose(name, "", "full", None)
+
+
+@needs_bundle
+@pytest.mark.usefixtures("flow_bundle")
+def test_stages_are_timed_at_equal_bytes_and_add_up(folder):
+    timed = time_stages(find_pictures(folder), Redrawer(None), [baseline("jpeg"), baseline("webp-m4")], 1.0, rounds=1)
+    ours = timed["codecs"]["edgesem"]["stages"]
+    assert ours["decode, 1 step"] == ours["unpack"] + ours["draw, 1 step"]
+    assert ours["encode to a budget"] == ours["analyze"] + ours["pack to a budget"]
+    assert timed["ratio"]["jpeg"]["decode"] == ours["decode"] / timed["codecs"]["jpeg"]["stages"]["decode"]
+    assert all(0.1 < codec["bpp"] <= 1 for codec in timed["codecs"].values())
+    report = rd_report.summarize([*curve("edgesem", 1.0, (0.04, 0.2)), *curve("jpeg", 4.0, (0.1, 0.3))])
+    text = rd_report.as_markdown(
+        {"data": "d", "pictures": [], "machine": {"processor": "p"}, "stages": timed, **report}
+    )
+    assert "| encode to a budget |" in text
 
 
 # --- points and their store
@@ -182,13 +294,21 @@ def test_another_version_of_a_codec_is_another_measurement(folder, tmp_path, jud
 def test_retime_codes_again_but_keeps_the_quality_of_the_same_pixels(folder, tmp_path, judge):
     codec, pictures, store = CountingCodec(), find_pictures(folder), Store(tmp_path / "c")
     first = rd.measure(pictures, [codec.subject], store, judge)
-    store.add(replace(first[0], coding=replace(first[0].coding, decoded_digest="other pixels")))
     codec.encoded.clear()
     judge.calls.clear()
     second = rd.measure(pictures, [codec.subject], store, judge, retime=True)
     assert set(codec.encoded) == {4, 16, 64}
-    assert judge.calls == [None, *(p.quality for p in first[1:])]
+    assert judge.calls == [p.quality for p in first]
     assert [p.quality for p in second] == [p.quality for p in first]
+
+
+def test_the_same_pixels_are_judged_once_whoever_coded_them(folder, tmp_path, judge):
+    pictures, store = find_pictures(folder), Store(tmp_path / "c")
+    rd.measure(pictures, [CountingCodec().subject], store, judge)
+    judge.calls.clear()
+    rd.measure(pictures, [CountingCodec("other", version="2").subject], store, judge)
+    assert len(judge.calls) == 6
+    assert None not in judge.calls
 
 
 def test_fresh_measures_all_again(folder, tmp_path, judge):
@@ -230,11 +350,9 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
         find_pictures(tmp_path)
 
 
-@pytest.mark.skipif(
-    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
-)
+@needs_bundle
 def test_edgesem_itself_can_be_measured(folder, tmp_path, judge):
-    subject = rd.edgesem_subject(None)
+    subject = Redrawer(None).subject("edgesem")
     points = rd.measure(find_pictures(folder)[:1], [subject], Store(tmp_path / "c"), judge)
     assert len({p.coding.bytes for p in points}) == len(subject.settings)
     assert points[-1].quality.psnr > points[0].quality.psnr
@@ -331,10 +449,56 @@ def test_means_are_over_pictures():
 
 def test_bd_rate_of_each_metric_is_the_known_factor(report):
     for metric in ("psnr", "ms_ssim", "ssimulacra2"):
-        assert report["bd_rate"]["avif-s6"][metric]["percent"] == pytest.approx(-20, abs=0.5)
-        assert report["bd_rate"]["jpeg"][metric]["percent"] == pytest.approx(-75, abs=0.5)
-    assert report["bd_rate"]["jpeg"]["psnr"]["covered"] < 1 == report["bd_rate"]["avif-s6-best"]["psnr"]["covered"]
-    assert "edgesem" not in report["bd_rate"]
+        assert report["bd_rate"]["edgesem"]["avif-s6"][metric]["percent"] == pytest.approx(-20, abs=0.5)
+        assert report["bd_rate"]["edgesem"]["jpeg"][metric]["percent"] == pytest.approx(-75, abs=0.5)
+    anchors = report["bd_rate"]["edgesem"]
+    assert anchors["jpeg"]["psnr"]["covered"] < 1 == anchors["avif-s6-best"]["psnr"]["covered"]
+    assert anchors.keys() == {"avif-s6", "avif-s6-best", "jpeg"}
+
+
+def many(name, factors, bpps=(0.04, 0.08, 0.16, 0.32)):
+    """Points of a codec on as many pictures as factors, which are harder from one to the next."""
+    return [
+        replace(p, picture=f"{number}.png", quality=replace(p.quality, psnr=p.quality.psnr - number))
+        for number, factor in enumerate(factors)
+        for p in curve(name, factor, bpps)
+    ]
+
+
+def test_intervals_are_those_of_pairs():
+    same = [*many("edgesem", [1] * 12), *many("jpeg", [1.25] * 12)]
+    (found,) = (rd_report.summarize(same, resamples=40)["bd_rate"]["edgesem"]["jpeg"][m] for m in ("psnr",))
+    assert found["percent"] == pytest.approx(-20, abs=0.5)
+    assert found["interval"][1] - found["interval"][0] < 1  # though pictures are 11 dB apart
+
+    mixed = [*many("edgesem", [1] * 12), *many("jpeg", [1, 1.6] * 6)]
+    found = rd_report.summarize(mixed, resamples=40)["bd_rate"]["edgesem"]["jpeg"]["psnr"]
+    assert found["interval"][0] + 3 < found["percent"] < found["interval"][1] - 3
+    assert rd_report.summarize(mixed)["bd_rate"]["edgesem"]["jpeg"]["psnr"]["interval"] is None
+
+
+def test_every_decoder_of_edgesem_is_compared_and_the_range_is_the_users():
+    points = [*curve("edgesem", 1.0, (0.02, 0.3)), *curve("edgesem+1step", 0.5, (0.02, 0.3))]
+    points += curve("jpeg", 1.0, (0.01, 0.6))
+    summary = rd_report.summarize(points, range_bpp=(0.1, 0.2), at_bpp=(0.116,))
+    rates = summary["bd_rate"]
+    assert rates.keys() == {"edgesem", "edgesem+1step"}
+    assert rates["edgesem+1step"]["edgesem"]["psnr"]["percent"] == pytest.approx(-50, abs=0.5)
+    assert rates["edgesem"]["jpeg"]["psnr"]["low"] == pytest.approx(20 + 2.5 * np.log2(0.1 / 0.02), abs=0.01)
+    assert summary["at_bpp"]["jpeg"].keys() == {"0.116"}
+
+
+def test_the_short_table_goes_where_the_file_wants_it(report, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- bench rd -->\nold\n<!-- end -->\nafter\n")
+    rd_readme.Section(path, "bench rd").fill(rd_readme.table(report))
+    text = path.read_text()
+    assert text.startswith("before\n<!-- bench rd -->\n1 pictures of photos")
+    assert text.endswith("|\n<!-- end -->\nafter\n")
+    assert "| **edgesem** | avif-s6-best | -2" in text
+    assert "old" not in text
+    with pytest.raises(InputError, match="bench task"):
+        rd_readme.Section(path, "bench task")
 
 
 def test_the_best_size_is_the_half_below_the_floor_of_the_whole_and_the_whole_above(report):
@@ -395,6 +559,16 @@ def test_the_command_writes_table_json_and_plot(folder, tmp_path, command, monke
     assert "| jpeg-half 1 |" in (out / "rd.md").read_text()
     assert (out / "rd.png").exists()
     assert json.loads(command(*arguments).stdout)["codecs"] == printed["codecs"]  # times too: all from the cache
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--range", "0.2-0.04"), ("--range", "0.1"), ("--at", "much"), ("--at", "0"), ("--codecs", "jpg")],
+)
+def test_wrong_options_are_refused_before_anything_is_written(folder, tmp_path, command, wrong):
+    result = command("--data", folder, "--out", tmp_path / "out", "--codecs", "jpeg", *wrong)
+    assert isinstance(result.exception, UsageError)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_size_is_refused(folder, tmp_path, command):
