@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgesem import rans
 from edgesem.bundle import Bundle
 from edgesem.context import (
+    CHANNELS,
     GROUPS,
     MEAN_GRID,
     PASSES,
@@ -22,15 +23,18 @@ from edgesem.context import (
     ContextModel,
     Values,
     context_graph,
-    position_mask,
+    positions,
 )
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
+from edgesem.flow import by_tiles, redraw
 from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, MAX_SIDE, Packet
-from edgesem.runner import OrtRunner
+from edgesem.runner import Precision, Runner, Runtime, open_runner
 
 LEVELS = 255  # quality as it stands in a packet
 MIN_SIDE = 16
 MAX_TRIALS = 6
+MAX_STEPS = 4
+FLOW = "flow.onnx"  # a bundle may lack it
 CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
 AIM = 0.985  # and this much is what a trial aims at
 
@@ -71,14 +75,22 @@ class Trial:
 class Codec:
     """Encoder and decoder of one bundle. Stateless between frames; graphs are loaded when they are first needed."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
+    ) -> None:
         self.bundle, self._threads = bundle, threads
-        self._runners: dict[str, OrtRunner] = {}
+        self._precision, self._runtime = precision, runtime
+        self._runners: dict[str, Runner] = {}
         self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
 
-    def _runner(self, name: str) -> OrtRunner:
+    def use(self, part: str, runner: Runner) -> None:
+        """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""
+        self._runners[f"{part}.onnx"] = runner
+
+    def _runner(self, name: str) -> Runner:
         if name not in self._runners:
-            self._runners[name] = OrtRunner(self.bundle.folder / name, self._threads)
+            part = name.removesuffix(".onnx")
+            self._runners[name] = open_runner(self.bundle, part, self._threads, self._precision, self._runtime)
         return self._runners[name]
 
     def analyze(self, frame: Frame) -> Latent:
@@ -101,6 +113,7 @@ class Codec:
         budget_bytes: int | None = None,
         quality: float | None = None,
         layers: int = len(GROUPS),
+        like: Packet | None = None,
         epoch: int = 0,
         frame: int = 0,
         time_ms: int = 0,
@@ -109,8 +122,9 @@ class Codec:
 
         The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with
         fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
-        again. Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and
-        quality is given, or for a quality that makes more than a packet can hold.
+        again. `like`, a packet of a similar picture such as the frame before, tells where to start looking and saves
+        about every second trial. Raises BudgetError, which says the smallest size, and UsageError unless exactly one
+        of budget and quality is given, or for a quality that makes more than a packet can hold.
         """
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
@@ -119,7 +133,7 @@ class Codec:
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
         if budget_bytes is not None:
-            level, chunks = self._fit(latent, budget_bytes, layers)
+            level, chunks = self._fit(latent, budget_bytes, layers, like)
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
@@ -147,12 +161,13 @@ class Codec:
     def trial(self, latent: Latent, level: int, layers: int = len(GROUPS)) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
         tables = self.bundle.tables
-        target = latent.values * self._gain[level][:, None, None]
+        height, width = latent.values.shape[1:]
+        target = (latent.values * self._gain[level][:, None, None]).reshape(CHANNELS, -1)
         entries: list[list[Values]] = [[] for _ in range(layers)]
 
         def fill(index: int, mean: Values, scale: Values) -> Values:
             sweep = PASSES[index]
-            wanted = target[sweep.start : sweep.stop, position_mask(index, *target.shape[1:])].ravel()
+            wanted = target[sweep.start : sweep.stop, positions(index, height, width)].ravel()
             symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
             radius = tables.radius[scale]
             np.clip(symbol, -radius, radius, out=symbol)
@@ -160,7 +175,7 @@ class Codec:
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
             return symbol
 
-        self._context.walk(target.shape[1], target.shape[2], level, layers, fill)
+        self._context.walk(height, width, level, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
         return Trial(entries, bits)
 
@@ -168,7 +183,7 @@ class Codec:
     def _context(self) -> ContextModel:
         return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
 
-    def _fit(self, latent: Latent, budget_bytes: int, layers: int) -> tuple[int, list[bytes]]:
+    def _fit(self, latent: Latent, budget_bytes: int, layers: int, like: Packet | None) -> tuple[int, list[bytes]]:
         """Level and chunks of the finest trial whose real size fits.
 
         All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each
@@ -180,7 +195,7 @@ class Codec:
             bytes
         ] = []  # of the best trial, unless it is far from full: that one is coded only if it stays best
         moved: dict[int, float] = {}
-        offset = np.full(LEVELS + 1, self._guess(latent) - math.log(budget_bytes))
+        offset = np.full(LEVELS + 1, self._guess(latent, like) - math.log(budget_bytes))
         for _ in range(MAX_TRIALS):
             small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM))
             level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
@@ -205,15 +220,17 @@ class Codec:
         if _size(smallest) <= budget_bytes:
             return 0, smallest
         if layers > 1:
-            return self._fit(latent, budget_bytes, layers - 1)
+            return self._fit(latent, budget_bytes, layers - 1, like)
         raise BudgetError(
             f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {_size(smallest)} would: "
             "raise the budget or send a smaller picture",
             smallest_bytes=_size(smallest),
         )
 
-    def _guess(self, latent: Latent) -> float:
+    def _guess(self, latent: Latent, like: Packet | None) -> float:
         """How far this picture's sizes lie above the rate curve, before any trial (natural log)."""
+        if like is not None and (like.width, like.height) == (latent.width, latent.height):
+            return math.log(like.size_bytes) - float(self.bundle.rate_curve[like.q])
         offset, factor = self.bundle.rate_guess
         positions = latent.values[0].size
         return float(offset + factor * math.log(activity(latent, self._gain)) + math.log(positions))
@@ -251,19 +268,53 @@ class Codec:
         latent = values.astype(np.float32) / MEAN_GRID * self._inverse_gain[packet.q][:, None, None]
         return Latent(latent, packet.width, packet.height, packet.q)
 
-    def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
-        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; this bundle format has no other
-        yet.
+    @property
+    def has_flow(self) -> bool:
+        """Whether the bundle holds a flow decoder, so that `synthesize` takes steps."""
+        return FLOW in self.bundle.files
 
-        Raises UsageError for steps that the bundle has no decoder for.
+    def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
+        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; more let the flow decoder draw.
+
+        The same latent, steps and seed give the same picture. `realism` in 0..1 lies between the base picture and all
+        that was drawn. Raises UsageError for what is out of range, or steps that the bundle has no decoder for.
         """
-        if steps != 0:
+        if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
+            raise UsageError(
+                f"steps must be 0 to {MAX_STEPS}, realism 0 to 1, and the seed not negative, "
+                f"got {steps}, {realism:g} and {seed}"
+            )
+        if steps and not self.has_flow:
             raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
-        level = LEVELS if latent.level is None else latent.level
-        feed = {"latent": latent.values[None], "quality": np.full((1, 1, 1, 1), level / LEVELS, np.float32)}
-        planes = self._runner("decoder.onnx").run(feed)["picture"][0]
+        quality = (LEVELS if latent.level is None else latent.level) / LEVELS
+        planes = self._base(latent, quality)
+        if steps:
+            flow = self._runner(FLOW)
+            drawn = redraw(
+                planes,
+                latent.values,
+                lambda feed: flow.run(feed)["picture"][0],
+                quality=quality,
+                steps=steps,
+                seed=seed,
+            )
+            planes = planes + np.float32(realism) * (drawn - planes)
         picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
         return np.ascontiguousarray(picture[: latent.height, : latent.width])
+
+    def _base(self, latent: Latent, quality: float) -> npt.NDArray[np.float32]:
+        """What the base decoder draws, float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""
+        runner = self._runner("decoder.onnx")
+        level = np.full((1, 1, 1, 1), quality, np.float32)
+
+        def draw(top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.float32]:
+            part = latent.values[None, :, top // STRIDE : bottom // STRIDE, left // STRIDE : right // STRIDE]
+            drawn: npt.NDArray[np.float32] = runner.run({"latent": np.ascontiguousarray(part), "quality": level})[
+                "picture"
+            ][0]
+            return drawn
+
+        return by_tiles(latent.values.shape[1] * STRIDE, latent.values.shape[2] * STRIDE, draw)
 
     def encode(
         self, frame: Frame, *, budget_bytes: int | None = None, quality: float | None = None, layers: int = len(GROUPS)
@@ -271,15 +322,23 @@ class Codec:
         """A frame as the bytes of its packet: analyze and pack in one."""
         return self.pack(self.analyze(frame), budget_bytes=budget_bytes, quality=quality, layers=layers).to_bytes()
 
-    def decode(self, data: bytes, *, layers: int | None = None, steps: int = 0) -> Frame:
+    def decode(
+        self, data: bytes, *, layers: int | None = None, steps: int = 0, seed: int = 0, realism: float = 1.0
+    ) -> Frame:
         """The picture in a packet's bytes, from all its layers or the first few: unpack and synthesize in one."""
         packet = Packet.from_bytes(data)
-        return self.synthesize(self.unpack(packet if layers is None else packet.prefix(layers)), steps=steps)
+        latent = self.unpack(packet if layers is None else packet.prefix(layers))
+        return self.synthesize(latent, steps=steps, seed=seed, realism=realism)
 
 
-def load(path: str | Path | None = None, threads: int = 1) -> Codec:
-    """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none."""
-    return Codec(Bundle.open(path), threads)
+def load(
+    path: str | Path | None = None, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
+) -> Codec:
+    """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none.
+
+    precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or "tensorrt" (edgesem.runner).
+    """
+    return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)
 
 
 def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:

@@ -89,18 +89,23 @@ class ContextModel:
         plane = np.full((1, 1, height, width), level, np.float32)
         for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
             out = runner.run({"values": values, "level": plane})
-            mask = position_mask(index, height, width)
-            mean = out["mean"][0][:, mask].astype(np.int32)
+            here = positions(index, height, width)
+            mean = _flat(out["mean"])[:, here].astype(np.int32)
             if sweep.group < layers:
-                scale = out["scale"][0][:, mask].astype(np.int32)
+                scale = _flat(out["scale"])[:, here].astype(np.int32)
                 symbols = fill(index, mean.ravel(), scale.ravel())
                 mean = mean + MEAN_GRID * symbols.reshape(mean.shape)
-            values[0, sweep.start : sweep.stop, mask] = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT).T
+            _flat(values)[sweep.start : sweep.stop, here] = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT)
         decoded: Values = values[0].astype(np.int32)
         return decoded
 
 
 @lru_cache(maxsize=256)
-def position_mask(index: int, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """bool [height, width]: the positions of pass `index`."""
-    return PASSES[index].mask(height, width)
+def positions(index: int, height: int, width: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: the positions of pass `index`, counted row by row."""
+    return np.flatnonzero(PASSES[index].mask(height, width))
+
+
+def _flat(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """[1, n, h, w] as [n, h * w], the same memory."""
+    return planes.reshape(planes.shape[1], -1)

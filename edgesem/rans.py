@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,12 @@ from edgesem.tables import PRECISION, Tables
 MAX_LANES = 256
 LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
 _LOW = 1 << 16  # smallest state
+_TOTAL = np.uint64(1 << PRECISION)
 _WORD = np.uint64(16)
 _MASK = np.uint64(0xFFFF)
 _TAPER_STEPS = 7  # log2 of the most rows that each smaller number of lanes codes
 _QUICK_ROWS = 1000  # after the taper, so many rows are still no loss of time
+_FEW_LANES = 32  # up to here plain Python is faster than numpy, whose every call costs as much as a few symbols
 
 Symbols = npt.NDArray[np.int32]
 
@@ -52,20 +55,23 @@ class _Taper(NamedTuple):
     log_rows: int
     log_width: int
 
-    def rows(self, index: int, count: int, lanes: int) -> list[int]:
-        """How many symbols each row of pass `index` holds, in decoding order."""
-        tail: list[int] = []
+    def stretches(self, index: int, count: int, lanes: int) -> list[tuple[int, int]]:
+        """Width and number of symbols of each stretch of equal rows in pass `index`, in decoding order.
+
+        A short row is a stretch of its own, as wide as it is long.
+        """
+        tail: list[tuple[int, int]] = []
         width = 1 << self.log_width
         if index > self.at:
             lanes = width
         while index == self.at and width < lanes and count > 0:
-            for _ in range(1 << self.log_rows):
-                if count > 0:
-                    tail.append(min(width, count))
-                    count -= tail[-1]
+            size = min(width << self.log_rows, count)
+            rest = size % width  # coded last, so decoded first
+            tail += [(width, size - rest)] * (size > rest) + [(rest, rest)] * (rest > 0)
+            count -= size
             width *= 2
-        full, rest = divmod(count, lanes)
-        return [lanes] * full + [rest] * (rest > 0) + tail[::-1]
+        rest = count % lanes
+        return [(lanes, count - rest)] * (count > rest) + [(rest, rest)] * (rest > 0) + tail[::-1]
 
     @classmethod
     def choose(cls, passes: Sequence[Symbols], tables: Tables, lanes: int) -> _Taper:
@@ -86,19 +92,18 @@ def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> l
     """A chunk for each layer. `layers[k]` holds table entries (see Tables.entry), an array for each pass of layer k."""
     flat = [entries for passes in layers for entries in passes]
     taper = _Taper.choose(flat, tables, lanes)
-    writer = _Writer(sum(entries.size for entries in flat), lanes)
+    writer = _Writer(sum(entries.size for entries in flat), tables, lanes)
     writer.start_lanes(1 << taper.log_width)
     starts: list[int] = []  # where each layer's words start, the last layer first
     index = len(flat)
     for passes in reversed(layers):
         for entries in reversed(passes):
             index -= 1
-            frequency, start = tables.frequency[entries], tables.start[entries]
             end = entries.size
-            for width in reversed(taper.rows(index, end, lanes)):
+            for width, count in reversed(taper.stretches(index, end, lanes)):
                 writer.start_lanes(width)
-                writer.put(frequency[end - width : end], start[end - width : end])
-                end -= width
+                writer.put(entries[end - count : end], width)
+                end -= count
             if index == taper.at:
                 writer.start_lanes(lanes)
         starts = [max(place, writer.highest) for place in starts]  # lanes may have taken words of layers coded before
@@ -117,11 +122,11 @@ class _Writer:
     `highest` is the largest `top` since it was last set: from there on, nothing was taken back.
     """
 
-    def __init__(self, symbols: int, lanes: int) -> None:
+    def __init__(self, symbols: int, tables: Tables, lanes: int) -> None:
         self.words = np.zeros(symbols + 2 * lanes, np.uint16)
         self.top = self.highest = symbols + lanes
         self.state = np.zeros(lanes, np.uint64)
-        self._active = 0
+        self._tables, self._active = tables, 0
 
     def start_lanes(self, width: int) -> None:
         count = width - self._active
@@ -133,17 +138,39 @@ class _Writer:
             self.highest = max(self.highest, self.top)
             self._active = width
 
-    def put(self, f: npt.NDArray[np.uint64], start: npt.NDArray[np.uint64]) -> None:
-        """Code one symbol in each of the first `f.size` lanes."""
-        x = self.state[: f.size]
-        full = x >= f << _WORD
-        spilled = x[full]
-        if spilled.size:
-            self.words[self.top - spilled.size : self.top] = spilled & _MASK
-            self.top -= spilled.size
-            x = np.where(full, x >> _WORD, x)
-        quotient = x // f
-        self.state[: f.size] = (quotient << np.uint64(PRECISION)) + (x - quotient * f) + start
+    def put(self, entries: Symbols, width: int) -> None:
+        """Code rows of `width` symbols, the last first."""
+        if width <= _FEW_LANES:
+            self._put_few(entries, width)
+            return
+        frequency, start = self._tables.frequency[entries], self._tables.start[entries]
+        for place in range(entries.size - width, -1, -width):
+            f = frequency[place : place + width]
+            x = self.state[:width]
+            full = x >= f << _WORD
+            spilled = x[full]
+            if spilled.size:
+                self.words[self.top - spilled.size : self.top] = spilled & _MASK
+                self.top -= spilled.size
+                x = np.where(full, x >> _WORD, x)
+            self.state[:width] = x + x // f * (_TOTAL - f) + start[place : place + width]
+
+    def _put_few(self, entries: Symbols, width: int) -> None:
+        """The same, symbol by symbol."""
+        coding = self._tables.coding
+        state = self.state[:width].tolist()
+        spilled: list[int] = []
+        lanes = cycle(range(width - 1, -1, -1))
+        for lane, entry in zip(lanes, entries[::-1].tolist(), strict=False):
+            frequency, start = coding[entry]
+            x = state[lane]
+            if x >> 16 >= frequency:
+                spilled.append(x & 0xFFFF)
+                x >>= 16
+            state[lane] = x + x // frequency * (65536 - frequency) + start
+        self.words[self.top - len(spilled) : self.top] = spilled[::-1]
+        self.top -= len(spilled)
+        self.state[:width] = state
 
 
 class Decoder:
@@ -167,32 +194,72 @@ class Decoder:
 
     def read(self, scale: Symbols) -> Symbols:
         """The table entries of the next pass, given the scale index of each symbol, int32 [n]."""
-        entries = np.empty(scale.size, np.int32)
-        lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
-        base = scale.astype(np.int64) << PRECISION
-        state, place = self._state, 0
-        widths = self._taper.rows(self._index, scale.size, self._lanes)
+        stretches = self._taper.stretches(self._index, scale.size, self._lanes)
         tapering = self._index == self._taper.at
-        for row, width in enumerate(widths):
+        found, place = [np.empty(0, np.int32)], 0
+        for number, (width, count) in enumerate(stretches):
             if tapering:
-                self._retire(max(widths[row:]))
-            x = state[:width]
-            slot = x & _MASK
-            found = lookup[base[place : place + width] + slot.astype(np.int64)]
-            entries[place : place + width] = found
-            x = frequency[found] * (x >> np.uint64(PRECISION)) + slot - start[found]
-            low = x < _LOW
-            count = int(np.count_nonzero(low))
-            if count:
-                if self._next + count > self._words.size:
-                    raise PacketError("packet: the symbols end early")
-                x[low] = (x[low] << _WORD) | self._words[self._next : self._next + count]
-                self._next += count
-            state[:width] = x
-            place += width
+                self._retire(max(width for width, _ in stretches[number:]))
+            get = self._get_few if width <= _FEW_LANES else self._get
+            found.append(get(scale[place : place + count], width))
+            place += count
         if tapering:
             self._retire(0)
         self._index += 1
+        return np.concatenate(found)
+
+    def _get(self, scale: Symbols, width: int) -> Symbols:
+        """The entries of rows of `width` symbols."""
+        lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
+        entries = np.empty(scale.size, np.int32)
+        base = scale.astype(np.uint64) << np.uint64(PRECISION)
+        state = self._state[:width]
+        for place in range(0, scale.size, width):
+            slot = state & _MASK
+            found = lookup[base[place : place + width] + slot]
+            entries[place : place + width] = found
+            x = frequency[found] * (state >> _WORD) + slot - start[found]
+            low = np.flatnonzero(x < _LOW)
+            if low.size:
+                if self._next + low.size > self._words.size:
+                    raise PacketError("packet: the symbols end early")
+                x[low] = (x[low] << _WORD) | self._words[self._next : self._next + low.size]
+                self._next += low.size
+            state[:] = x
+        return entries
+
+    def _get_few(self, scale: Symbols, width: int) -> Symbols:
+        """The same, symbol by symbol: it tries the likeliest of each table before it looks one up."""
+        lookup, coding, guesses = self._tables.lookup.data, self._tables.coding, self._tables.guesses
+        state = self._state[:width].tolist()
+        words = self._words[self._next : self._next + scale.size].tolist()
+        taken = 0
+        places: list[int] = []  # where the guess was wrong, and what stands there
+        others: list[int] = []
+        tried = zip(cycle(range(width)), map(guesses.__getitem__, scale.tolist()), strict=False)
+        for place, (lane, (frequency, start, base)) in enumerate(tried):
+            x = state[lane] - start
+            within = x & 0xFFFF
+            if within < frequency:
+                x = frequency * (x >> 16) + within
+            else:
+                x += start
+                slot = x & 0xFFFF
+                entry = lookup[base + slot]
+                places.append(place)
+                others.append(entry)
+                frequency, start = coding[entry]
+                x = frequency * (x >> 16) + slot - start
+            if x < 0x10000:
+                if taken == len(words):
+                    raise PacketError("packet: the symbols end early")
+                x = x << 16 | words[taken]
+                taken += 1
+            state[lane] = x
+        self._state[:width] = state
+        self._next += taken
+        entries = self._tables.likeliest[scale]
+        entries[places] = others
         return entries
 
     def finish(self) -> None:

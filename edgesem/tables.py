@@ -7,6 +7,7 @@ that a symbol under its table is a single number, its `entry`; this is what the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,23 @@ class Tables:
             centre=(ends - radius - 1).astype(np.int32),
             ends=ends,
         )
+
+    @cached_property
+    def likeliest(self) -> Integers:
+        """int32 [64]: the entry of each table with the highest frequency."""
+        sizes = 2 * self.radius + 1
+        tops = [int(part.argmax()) for part in np.split(self.frequency, self.ends[:-1])]
+        return (self.ends - sizes + tops).astype(np.int32)
+
+    @cached_property
+    def coding(self) -> list[tuple[int, int]]:
+        """Frequency and start of each entry, for plain Python."""
+        return list(zip(self.frequency.tolist(), self.start.tolist(), strict=True))
+
+    @cached_property
+    def guesses(self) -> list[tuple[int, int, int]]:
+        """Frequency and start of each table's likeliest entry, and where the table begins in `lookup`."""
+        return [(*self.coding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
 
     def entry(self, symbol: Integers, scale: Integers) -> Integers:
         """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""

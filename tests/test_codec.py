@@ -57,6 +57,23 @@ def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monke
         assert len(trials) <= MAX_TRIALS
 
 
+def test_a_packet_of_the_frame_before_saves_trials(codec, monkeypatch):
+    trials = []
+    real = Codec.trial
+    monkeypatch.setattr(Codec, "trial", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
+    counts = []
+    for photo in PHOTOS[:6]:
+        picture = read_picture(photo)
+        before, now = (codec.analyze(np.ascontiguousarray(picture[i : i + 240, i : i + 320])) for i in (0, 3))
+        last = codec.pack(before, budget_bytes=2000)
+        for like in (None, last):
+            trials.clear()
+            packet = codec.pack(now, budget_bytes=1900, like=like)
+            assert 0.95 * 1900 <= packet.size_bytes <= 1900 or packet.q == 255
+            counts.append(len(trials))
+    assert sum(counts[1::2]) < 0.75 * sum(counts[::2])
+
+
 def test_real_packets_are_within_one_percent_of_their_ideal_size(codec):
     real = ideal = 0.0
     for photo, quality in zip(PHOTOS[:6], (0.3, 0.5, 0.7, 0.9, 0.4, 0.6), strict=True):
