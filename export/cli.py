@@ -1,8 +1,9 @@
-"""The commands train and export."""
+"""The commands train, distill and export."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,14 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of photographs.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 60.0,
+    teacher: Annotated[
+        bool, typer.Option("--teacher/--board", help="With the teacher's encoder, or the board's alone.")
+    ] = True,
+    flow: Annotated[
+        Path | None,
+        typer.Option(help="Train a many-step flow decoder instead, on the codec of this run.", show_default=False),
+    ] = None,
+    form: Annotated[str, typer.Option(help="Of the flow decoder: pixel or token.")] = "pixel",
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
         Path | None,
@@ -28,31 +37,111 @@ def train(
     ms_ssim: Annotated[
         float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
     ] = 0.6,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    crop: Annotated[int, typer.Option(min=176, help="Side of the square crops, in pixels; a multiple of 16.")] = 192,
-    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.001")] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=176, help="Side of the square crops, a multiple of 16.", show_default="192; 256 for a flow"),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 for a flow")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: _Json = False,
 ) -> None:
-    """Train encoder, base decoder and context model together on a folder of photographs.
+    """Train encoder, base decoder and context model together on a folder of photographs, or a flow decoder.
 
     Stops by the clock, and goes on from its last checkpoint when called again.
 
     Example: edgesem train --data photos --out run --minutes 60
     """
+    from export.train import TrainConfig
+    from export.train import train as train_codec
+
+    given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    if flow is not None:
+        from export.flow_train import FlowConfig, train_flow
+
+        config = FlowConfig(
+            data=str(data), codec=str(flow.resolve()), minutes=minutes, form=_form(form), seed=seed, **given
+        )
+        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    else:
+        settings = TrainConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, teacher=teacher, **given)
+        result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "trained"))
+
+
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="Run folder of the teacher: of a codec, or with --flow of a flow.")],
+    out: Annotated[Path, typer.Option(help="Folder of the student's run; one that exists is continued.")],
+    data: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 20.0,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="Make a flow decoder of 1 to 4 steps from a many-step one.")
+    ] = False,
+    lpips: Annotated[Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --flow needs them.")] = None,
+    ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion.")] = 0.6,
+    check: Annotated[
+        Path | None, typer.Option(help="Photographs on which to report what the student loses.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.0005")] = None,
+    crop: Annotated[int | None, typer.Option(min=176, help="As of train.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="As of train.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
+    plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
+    json_: _Json = False,
+) -> None:
+    """Teach the board's encoder what a teacher's knows, or a flow decoder to need few steps.
+
+    All but the encoder stays the teacher's, so that every decoder serves both.
+
+    Example: edgesem distill teacher --out student --data photos --minutes 20
+    """
+    from export.distill import DistillConfig
+    from export.distill import distill as distill_encoder
+
+    given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    if flow:
+        from export.flow_train import open_flow, train_flow
+
+        if lpips is None:
+            raise UsageError("--flow learns what looks real from LPIPS features: name their weights with --lpips")
+        _, old = open_flow(teacher)
+        config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
+        start = teacher / "weights.safetensors"
+        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    else:
+        settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
+        start = teacher / "weights.safetensors"
+        result = _watch(threads, lambda show: distill_encoder(settings, start, out, progress=show))
+        if check is not None:
+            from export.evaluate import loss_of_student
+
+            result |= loss_of_student(teacher, out, check)
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "distilled"))
+
+
+def _given(crop: int | None, **options: float | None) -> dict[str, Any]:
+    """The options that were named, the others left to their run's defaults."""
+    if crop is not None and crop % 16:
+        raise UsageError(f"--crop must be a multiple of 16, got {crop}")
+    return {name: value for name, value in {"crop": crop, **options}.items() if value is not None}
+
+
+def _form(form: str) -> str:
+    from export.flow import FLOWS
+
+    if form not in FLOWS:
+        raise UsageError(f"--form must be one of {', '.join(FLOWS)}, got {form}")
+    return form
+
+
+def _watch(threads: int | None, work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
+    """Do the work of a run under a progress bar; the weights' file, and the last figures that were shown."""
     import torch
 
-    from export.train import TrainConfig
-    from export.train import train as run_training
-
-    if crop % 16:
-        raise UsageError(f"--crop must be a multiple of 16, got {crop}")
     if threads:
         torch.set_num_threads(threads)
-    config = TrainConfig(
-        data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, learning_rate=learning_rate, crop=crop, batch=batch
-    )
     last: dict[str, Any] = {}
     with _progress() as bar:
         task = bar.add_task("reading photographs", total=1.0)
@@ -62,13 +151,16 @@ def train(
             text = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
             bar.update(task, completed=done, description=text)
 
-        weights = run_training(config, out, start=start, progress=show)
-    result = {"run": out, "weights": weights, "minutes": minutes, **last}
-    if plot and (out / "log.jsonl").stat().st_size:
-        from export.log_plot import plot_log
+        weights = work(show)
+    return {"weights": weights, **last}
 
-        result["plot"] = plot_log(out)
-    emit(result, json_, lambda r: _table(r, "trained"))
+
+def _plotted(run: Path, wanted: bool) -> dict[str, Path]:
+    if not wanted or not (run / "log.jsonl").stat().st_size:
+        return {}
+    from export.log_plot import plot_log
+
+    return {"plot": plot_log(run)}
 
 
 def export(

@@ -18,7 +18,7 @@ class Crops:
     """Square crops at full, three-quarter and half size (a smaller copy also hides JPEG traces), randomly mirrored."""
 
     def __init__(self, folder: Path, crop: int, seed: int, shrink: tuple[float, ...] = (1.0, 0.75, 0.5)) -> None:
-        self.crop, self.random = crop, np.random.default_rng(seed)
+        self.crop, self.seed, self.random = crop, seed, np.random.default_rng(seed)
         self.pictures: list[npt.NDArray[np.uint8]] = []
         self.names = [p.name for p in find_pictures(folder)]
         for path in find_pictures(folder):
@@ -31,6 +31,10 @@ class Crops:
             raise InputError(f"no picture under {folder} is at least {crop} pixels on its short side")
         areas = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
         self.weights = np.sqrt(areas) / np.sqrt(areas).sum()
+
+    def restart(self, step: int) -> None:
+        """Draw other crops than a run drew that is continued from `step`."""
+        self.random = np.random.default_rng([self.seed, step])
 
     def batch(self, count: int) -> Tensor:
         """float32 [count, 3, crop, crop], RGB 0..1."""

@@ -7,16 +7,21 @@ import warnings
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.context import CHANNELS, MEAN_GRID, STRIDE, VALUE_LIMIT, context_graph
 from edgesem.errors import ExportError
+from edgesem.flow import WINDOW
 from edgesem.tables import SCALES
 from export.context_net import EXACT, HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet
 
 OPSET = 20
+_WORTH_HALVING = 1024  # numbers in a tensor
 
 
 class IntegerLayer(nn.Module):
@@ -89,7 +94,7 @@ class IntegerPass(nn.Module):
 
 def export_encoder(encoder: nn.Module, folder: Path) -> None:
     """Write encoder.onnx: frame float32 [1,3,16h,16w], RGB 0..1 -> latent float32 [1,96,h,w]."""
-    _write(
+    write(
         encoder,
         folder / "encoder.onnx",
         {"frame": torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)},
@@ -101,7 +106,25 @@ def export_encoder(encoder: nn.Module, folder: Path) -> None:
 def export_decoder(decoder: nn.Module, folder: Path) -> None:
     """Write decoder.onnx: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
     inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
-    _write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
+    to_half_precision(decoder)
+    write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
+    store_half(folder / "decoder.onnx")
+
+
+def export_flow(flow: nn.Module, folder: Path) -> None:
+    """Write flow.onnx: one step of the flow decoder, on pictures of whole attention windows (export.flow)."""
+    height, width = 2 * WINDOW, 3 * WINDOW
+    inputs = {  # each a tensor of its own: the exporter takes one tensor in two places for one input
+        "state": torch.rand(1, 3, height, width),
+        "base": torch.rand(1, 3, height, width),
+        "latent": torch.rand(1, CHANNELS, height // STRIDE, width // STRIDE),
+        "quality": torch.full((1, 1, 1, 1), 0.5),
+        "time": torch.full((1, 1, 1, 1), 0.25),
+    }
+    strides = {"state": WINDOW, "base": WINDOW, "latent": WINDOW // STRIDE}
+    to_half_precision(flow)
+    write(flow, folder / "flow.onnx", inputs, ["picture"], strides)
+    store_half(folder / "flow.onnx")
 
 
 def export_context(context: ContextModel, folder: Path) -> None:
@@ -113,10 +136,37 @@ def export_context(context: ContextModel, folder: Path) -> None:
     inputs = {"values": torch.zeros(1, CHANNELS, 4, 6), "level": torch.zeros(1, 1, 4, 6)}
     for index, net in enumerate(context.nets):
         frozen = IntegerPass(cast(PassNet, net), f"pass {index}")
-        _write(frozen, folder / context_graph(index), inputs, ["mean", "scale"], {"values": 1, "level": 1})
+        write(frozen, folder / context_graph(index), inputs, ["mean", "scale"], {"values": 1, "level": 1})
 
 
-def _write(
+@torch.no_grad()
+def to_half_precision(module: nn.Module) -> None:
+    """Round a network's parameters, in place, to what float16 can hold."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.half().float())
+
+
+def store_half(path: Path) -> None:
+    """Keep the large float weights of a graph as float16 with a cast behind each: half the file, the same results.
+
+    The runtime folds the casts when it loads the graph, so arithmetic stays float32.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < _WORTH_HALVING:
+            continue
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+def write(
     module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: list[str], stride_of: dict[str, int]
 ) -> None:
     """Export with height and width of each input named in `stride_of` free, as that multiple of a common h and w."""
