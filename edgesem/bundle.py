@@ -17,6 +17,7 @@ from edgesem.errors import BundleError
 from edgesem.tables import Tables
 
 MANIFEST = "manifest.json"
+GOLDEN = "golden.json"  # packets and what they mean, for `edgesem verify`
 DEFAULT = Path(__file__).parent / "default_bundle"
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
 REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,10 +194,14 @@ def _bundle_of(packet: Packet) -> dict[str, Any] | None:
 
 
 def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
-    """Size, cost of each part (null where there is none), and whatever else the manifest says."""
+    """Size, what would run each part here and why, cost of each part (null where there is none), and the manifest."""
+    from edgesem.runner import choose
+
     parts = {part: bundle.manifest.get(part) for part in ("encoder", "decoder", "context", "flow")}
     rest = {key: value for key, value in bundle.manifest.items() if key not in parts}
-    return {"bundle_id": bundle.id, "digest": bundle.digest, "size_bytes": bundle.size_bytes, **parts, **rest}
+    here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
+    sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
+    return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, **parts, **rest}
 
 
 def _table(result: Mapping[str, Any], title: str) -> Table:

@@ -5,6 +5,8 @@ A packet is a 24-byte little-endian header and a body:
     u8 magic 0xE5 | u8 version (high nibble), flags (low nibble) | u16 bundle | u16 epoch | u32 frame | u32 time_ms
     u16 width | u16 height | u8 q | u8 layers | u32 crc32 of everything else
 
+Flags: bit 0 SEALED, the body is ciphertext (see `edgesem.seal`); bit 1 PROMISED, the sender keeps the picture until a
+receiver says that it has it; the others are zero.
 `layers` holds the first layer carried in bits 0-1, the count carried less one in bits 2-3, the total less one in bits
 4-5, and zeros. The body is the chunk of each carried layer; each but the last is preceded by its u16 length, and the
 last takes the rest, so a message with one layer spends nothing on lengths.
@@ -26,6 +28,9 @@ MAX_LAYERS = 4
 MAX_CHUNK_BYTES = 65535
 MAX_PACKET_BYTES = 256 * 1024
 MAX_SIDE = 4096
+SEALED = 1
+PROMISED = 2
+FLAGS = 0x0F  # where flags stand in the second byte
 
 _HEADER = struct.Struct("<BBHHIIHHBB")  # the checksum follows
 _U16 = struct.Struct("<H")
@@ -51,6 +56,8 @@ class Packet:
     total_layers: int
     first_layer: int
     chunks: tuple[bytes, ...]
+    promised: bool = False
+    """Kept by its sender until a receiver has acknowledged it; all its layers travel in one message."""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -87,7 +94,7 @@ class Packet:
         """The packet as it stands in a file or in a message."""
         head = _HEADER.pack(
             MAGIC,
-            VERSION << 4,
+            VERSION << 4 | (PROMISED if self.promised else 0),
             self.bundle_id,
             self.epoch,
             self.frame,
@@ -116,8 +123,10 @@ class Packet:
             raise PacketError(f"not a packet: the first byte is 0x{magic:02x}, not 0x{MAGIC:02x}")
         if version_flags >> 4 != VERSION:
             raise PacketError(f"packet version {version_flags >> 4} is not known here, only {VERSION}: update edgesem")
-        if version_flags & 0x0F:
-            raise PacketError(f"packet flags 0x{version_flags & 0x0F:x} are not known here: update edgesem")
+        if version_flags & SEALED:
+            raise PacketError("the packet is sealed: give the receiver its stream's key")
+        if version_flags & FLAGS & ~PROMISED:
+            raise PacketError(f"packet flags 0x{version_flags & FLAGS:x} are not known here: update edgesem")
         body = memoryview(data)[HEADER_BYTES:]
         if _U32.unpack_from(data, _HEADER.size)[0] != _checksum(head, body):
             raise ChecksumError("the packet's checksum does not match: it was damaged or cut short; fetch it again")
@@ -134,6 +143,7 @@ class Packet:
             total_layers=(layers >> 4 & 3) + 1,
             first_layer=layers & 3,
             chunks=_cut(body, count=(layers >> 2 & 3) + 1),
+            promised=bool(version_flags & PROMISED),
         )
 
     def split(self) -> list[Packet]:

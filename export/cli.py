@@ -1,4 +1,4 @@
-"""The commands train, distill and export."""
+"""The commands train and distill."""
 
 from __future__ import annotations
 
@@ -163,41 +163,6 @@ def _plotted(run: Path, wanted: bool) -> dict[str, Path]:
     return {"plot": plot_log(run)}
 
 
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write; a bundle there is replaced.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Photographs to fit the tables on.", show_default="those of the run")
-    ] = None,
-    check: Annotated[
-        Path | None, typer.Option(help="Held-out photographs to measure quality on.", show_default="those of --data")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="the name of --out")] = None,
-    json_: _Json = False,
-) -> None:
-    """Turn a training run into a bundle: ONNX graphs, fitted tables, and a manifest with measured quality.
-
-    The context model is proven exact, and every graph must match its network on real pictures; if not, no bundle is
-    left.
-
-    Example: edgesem export run --out bundle
-    """
-    from export.pipeline import export_bundle, open_run
-
-    source = data or Path(open_run(run)[1].data)
-    with _progress() as bar:
-        task = bar.add_task("reading photographs", total=1.0)
-        manifest = export_bundle(
-            run,
-            out,
-            source,
-            check,
-            name or out.name,
-            lambda stage, done: bar.update(task, description=stage, completed=done),
-        )
-    emit({"bundle": out, **manifest}, json_, lambda r: _quality_table(r))
-
-
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=log, transient=True)
@@ -207,13 +172,4 @@ def _table(result: Mapping[str, Any], title: str) -> Table:
     table = Table("", "", title=title, show_header=False)
     for name, value in result.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    return table
-
-
-def _quality_table(manifest: Mapping[str, Any]) -> Table:
-    table = Table(
-        "quality", "bpp", "PSNR dB", "MS-SSIM", title=f"{manifest['bundle']}: {manifest['quality']['pictures']}"
-    )
-    for point in manifest["quality"]["points"]:
-        table.add_row(*(f"{point[name]:.4g}" for name in ("quality", "bpp", "psnr", "ms_ssim")))
     return table

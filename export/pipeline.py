@@ -1,9 +1,10 @@
-"""From a training run to a bundle: graphs, tables, parity, measured quality, manifest.
+"""From a model to a bundle, step by step; a failed gate stops it and leaves nothing.
 
-    run -> graphs (ONNX) -> parity gate -> tables by counting -> quality on held-out pictures -> manifest -> bundle
+    model -> graphs (ONNX) -> parity gate -> tables by counting -> rate curve -> int8 and TensorRT forms
+          -> golden packets -> quality on held-out pictures -> manifest, signature -> bundle
 
-Everything is written into a temporary folder beside the target and moved there at the end, so a failed gate leaves
-nothing.
+Everything grows in a hidden folder beside the target and is moved there at the end. With `resume` that folder survives
+a failure, and steps whose inputs are unchanged are not done again.
 """
 
 from __future__ import annotations
@@ -12,29 +13,32 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import torch
-from torch import nn
 
-from edgesem.bundle import MANIFEST, Bundle, digest_of
+from edgesem.bundle import GOLDEN, MANIFEST, Bundle, digest_of
 from edgesem.codec import LEVELS, Codec
-from edgesem.context import CHANNELS, STRIDE, context_graph
-from edgesem.errors import ExportError, InputError
-from edgesem.files import find_pictures, read_picture
+from edgesem.context import STRIDE
+from edgesem.errors import InputError
+from edgesem.files import find_pictures, read_picture, write_whole
+from edgesem.keys import Identity
 from edgesem.quality import ms_ssim, psnr
-from edgesem.runner import OrtRunner
+from edgesem.signature import signed
 from edgesem.tables import Tables
-from export import graph
+from export.cost import cost
 from export.fit import count_symbols, fitted_tables, rate_curve, starting_tables
-from export.train import CodecNet, TrainConfig, load_weights
+from export.forms import add_int8, add_tensorrt
+from export.model import Model, check_parity, graph_files, model_of_run, open_run
+from export.steps import Steps
+from export.targets import OPSET, Target, target_of
+
+__all__ = ["Settings", "export_bundle", "export_model", "open_run"]
 
 BUNDLE_FORMAT = 1
 CALIBRATION_PICTURES = 160
@@ -42,144 +46,129 @@ PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
 _CURVE_EVERY = 5
-_PARITY = {"encoder": 1e-3, "decoder": 1e-3}  # float graphs may differ by this much; the context model by nothing
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
-def export_bundle(
-    run: Path, out: Path, data: Path, check: Path | None, name: str, progress: Progress
-) -> dict[str, Any]:
-    """Export the run in folder `run` to a new bundle in folder `out`, and return its manifest.
+@dataclass(frozen=True)
+class Settings:
+    """What an export is asked to do besides naming the model.
 
-    data: photographs to count symbols on; check: photographs that training has not seen, to measure quality on.
+    int8: parts that get an int8 form, kept where it costs at most `int8_percent` of rate and pays.
+    """
+
+    name: str
+    data: Path
+    check: Path | None = None
+    target: str = "x86"
+    int8: tuple[str, ...] = ()
+    int8_percent: float = 2.0
+    resume: bool = False
+    licence: str = "Apache-2.0"
+
+
+def export_bundle(
+    run: Path, out: Path, data: Path, check: Path | None, name: str, progress: Progress, **more: Any
+) -> dict[str, Any]:
+    """Export the run in folder `run` to a bundle in folder `out`: see `export_model`; `more` are other `Settings`.
+
+    `flow` among them names the run of a flow decoder, `identity` who signs.
+    """
+    flow, identity = more.pop("flow", None), more.pop("identity", None)
+    model = model_of_run(run, flow)
+    return export_model(model, out, Settings(name, data, check, **more), progress, identity)
+
+
+def export_model(
+    model: Model, out: Path, settings: Settings, progress: Progress, identity: Identity | None = None
+) -> dict[str, Any]:
+    """Write a model's bundle to folder `out` and return its manifest, with the seconds of each step as `steps`.
+
     Raises ExportError when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the
     way.
     """
-    net, config = open_run(run)
+    target = target_of(settings.target)
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
-    paths = find_pictures(data)
+    paths = find_pictures(settings.data)
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
     frames = [_crop(read_picture(path), index) for index, path in enumerate(paths)]
+    checked_paths = find_pictures(settings.check or settings.data)[:24]
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    steps = Steps(out.parent / f".{out.name}.export", resume=settings.resume)
     try:
-        for index, (part, write) in enumerate(_GRAPHS.items()):
-            progress(f"graph of the {part}", index / len(_GRAPHS))
-            write(getattr(net, part), work)
-        parity = check_parity(net, work, frames[:PARITY_PICTURES])
-        draft = {"name": name, "format": BUNDLE_FORMAT}
-        _write_tables(work / "tables.npz", starting_tables(), net)
-        codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
-        counts = count_symbols(codec, frames, partial(progress, "counting symbols"))
-        _write_tables(work / "tables.npz", fitted_tables(counts), net)
-        codec = Codec(_seal(work, draft), threads=os.cpu_count() or 1)
-        curve = rate_curve(codec, frames[::_CURVE_EVERY], partial(progress, "measuring the rate curve"))
-        _write_tables(work / "tables.npz", codec.bundle.tables, net, *curve)
-        draft["parity"] = parity
-        for part in _GRAPHS:
-            draft[part] = cost(getattr(net, part), sorted(work.glob(f"{part}*.onnx")))
-        draft["flow"] = None
-        draft["training"] = training_record(run, config)
-        held_out = check is not None and check.resolve() != data.resolve()
-        checked = [read_picture(path) for path in find_pictures(check or data)[:24]]
-        points = measure(Codec(_seal(work, draft), threads=os.cpu_count() or 1), checked, progress)
-        draft["quality"] = {
-            "pictures": f"{len(checked)} {'held-out' if held_out else 'training'} pictures of {(check or data).name}",
-            "points": points,
-        }
-        bundle = _seal(work, draft)
-        _replace(work, out)
-        return dict(bundle.manifest)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
+        _replace(steps.files, out)
+    except BaseException:
+        if not settings.resume:
+            shutil.rmtree(steps.folder, ignore_errors=True)
+        raise
+    shutil.rmtree(steps.folder, ignore_errors=True)
+    return {**manifest, "steps": steps.seconds}
 
 
-_GRAPHS: dict[str, Callable[..., None]] = {
-    "encoder": graph.export_encoder,
-    "decoder": graph.export_decoder,
-    "context": graph.export_context,
-}
+def _make(
+    model: Model,
+    steps: Steps,
+    settings: Settings,
+    target: Target,
+    frames: Sequence[Frame],
+    checked_paths: Sequence[Path],
+    progress: Progress,
+    identity: Identity | None,
+) -> dict[str, Any]:
+    folder, threads = steps.files, os.cpu_count() or 1
+    draft: dict[str, Any] = {"name": settings.name, "format": BUNDLE_FORMAT, "target": target.name}
+    draft |= {"version": 1, "opset": OPSET, "licence": settings.licence}
 
+    def codec() -> Codec:
+        return Codec(seal(folder, draft), threads, precision="fp32", runtime="cpu")
 
-def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
-    """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
-    try:
-        config = TrainConfig(**json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{run} does not hold a training run: {error}; make one with edgesem train") from error
-    net = CodecNet()
-    load_weights(net, run / "weights.safetensors")
-    return net.eval(), config
+    def graphs() -> dict[str, Any]:
+        for index, part in enumerate(model.parts):
+            progress(f"graph of the {part}", index / len(model.parts))
+            model.write(part, folder)
+        return {part: cost([folder / file for file in graph_files(part)]) for part in model.parts}
 
+    def tables() -> dict[str, Any]:
+        write_tables(folder, model, starting_tables())
+        counts = count_symbols(codec(), frames, partial(progress, "counting symbols"))
+        write_tables(folder, model, fitted_tables(counts))
+        return {}
 
-@torch.no_grad()
-def check_parity(net: CodecNet, folder: Path, frames: Sequence[Frame]) -> dict[str, dict[str, float]]:
-    """The largest difference between each graph in ONNX Runtime and the network it came from, on real pictures.
+    def curve() -> dict[str, Any]:
+        measured = rate_curve(codec(), frames[::_CURVE_EVERY], partial(progress, "measuring the rate curve"))
+        write_tables(folder, model, codec().bundle.tables, *measured)
+        return {}
 
-    Raises ExportError when a float graph differs by more than 1e-3 or the context model differs at all.
-    """
-    encoder, decoder = OrtRunner(folder / "encoder.onnx"), OrtRunner(folder / "decoder.onnx")
-    context = [OrtRunner(folder / context_graph(index)) for index in range(len(net.context.nets))]
-    worst = dict.fromkeys(_GRAPHS, 0.0)
-    half = torch.full((1, 1, 1, 1), 0.5)
-    for frame in frames:
-        planes = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
-        latent = net.encoder(planes)
-        picture = net.decoder(latent, half)
-        values = (latent * net.gains(half)[0] * 8).round().clamp(-2047, 2047)
-        plane = torch.full((1, 1, *latent.shape[2:]), 128.0)
-        feed = {"values": values.numpy(), "level": plane.numpy()}
-        pairs: dict[str, list[tuple[torch.Tensor, npt.NDArray[np.float32]]]] = {
-            "encoder": [(latent, encoder.run({"frame": planes.numpy()})["latent"])],
-            "decoder": [(picture, decoder.run({"latent": latent.numpy(), "quality": half.numpy()})["picture"])],
-            "context": [],
-        }
-        for sweep, runner in zip(net.context.nets, context, strict=True):
-            mean, scale = sweep(values, plane)
-            got = runner.run(feed)
-            pairs["context"] += [(mean, got["mean"]), (scale, got["scale"])]
-        for part, outputs in pairs.items():
-            for wanted, array in outputs:
-                worst[part] = max(worst[part], float(np.abs(wanted.numpy() - array).max()))
-    for part, difference in worst.items():
-        if difference > _PARITY.get(part, 0.0):
-            raise ExportError(
-                f"{part}.onnx differs from the trained network by {difference:g}: the export is not faithful"
-            )
-    return {part: {"max_error": difference} for part, difference in worst.items()}
+    pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
+    draft["flow"] = None
+    draft |= steps.run("graphs", [model.identity, BUNDLE_FORMAT, OPSET], graphs)
+    draft["parity"] = steps.run("parity", pictures, lambda: check_parity(model, folder, frames[:PARITY_PICTURES]))
+    steps.run("tables", pictures, tables)
+    steps.run("rate curve", pictures, curve)
+    draft["training"] = model.training
+    wanted = [settings.int8, settings.int8_percent]
+    draft["int8"] = steps.run(
+        "int8", wanted, lambda: add_int8(seal(folder, draft), frames, settings.int8, settings.int8_percent, progress)
+    )
+    if target.tensorrt:
+        draft["tensorrt"] = steps.run(
+            "tensorrt", target.name, lambda: add_tensorrt(seal(folder, draft), frames, progress)
+        )
+    steps.run("golden packets", "", lambda: write_golden(codec(), frames[:3]))
+    held_out = settings.check is not None and settings.check.resolve() != settings.data.resolve()
+    about = f"{len(checked_paths)} {'held-out' if held_out else 'training'} pictures of "
+    about += (settings.check or settings.data).name
 
+    def quality() -> dict[str, Any]:
+        checked = [read_picture(path) for path in checked_paths]
+        ready = Codec(seal(folder, draft), threads, runtime="cpu")  # as it runs here, int8 where that is chosen
+        return {"pictures": about, "points": measure(ready, checked, progress)}
 
-def cost(module: nn.Module, paths: Sequence[Path]) -> dict[str, Any]:
-    """Multiply-adds a pixel and parameters of a part; `module` is the network that its graphs were made from."""
-    graphs = [onnx.load(path).graph for path in paths]
-    weights = sum(int(np.prod(w.dims)) for g in graphs for w in g.initializer if len(w.dims) == 4)
-    macs = 0
-
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal macs
-        positions = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        macs += positions.shape[2] * positions.shape[3] * layer.weight.numel()  # type: ignore[operator]
-
-    side = 8 * STRIDE
-    hooks = [m.register_forward_hook(count) for m in module.modules() if hasattr(m, "weight") and m.weight.ndim == 4]
-    latent = torch.zeros(1, CHANNELS, side // STRIDE, side // STRIDE)
-    feeds = {
-        "encoder": lambda: module(torch.zeros(1, 3, side, side)),
-        "decoder": lambda: module(latent, torch.zeros(1, 1, 1, 1)),
-        "context": lambda: module(latent, torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 4)),
-    }
-    with torch.no_grad():
-        feeds[paths[0].stem.split("_")[0]]()
-    for hook in hooks:
-        hook.remove()
-    return {
-        "kmac_per_pixel": round(macs / side**2 / 1000, 3),
-        "parameters": weights,
-        "size_bytes": sum(path.stat().st_size for path in paths),
-    }
+    draft["quality"] = steps.run("quality", [about, *(digest_of(path) for path in checked_paths)], quality)
+    return dict(seal(folder, draft, identity).manifest)
 
 
 def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[dict[str, float]]:
@@ -199,56 +188,48 @@ def measure(codec: Codec, frames: Sequence[Frame], progress: Progress) -> list[d
     return points
 
 
-def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
-    """What the weights were made from, without the folder names of the machine that made them."""
-    names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
-    try:
-        lines = (run / "log.jsonl").read_text().splitlines()
-        history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{run} lacks its log or history: {error}; copy the whole folder of the run") from error
-    commands = [
-        f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
-        f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
-        f"--batch {part['batch']}"
-        for part in history
-    ]
-    return {
-        "commands": [*commands, "edgesem export RUN --out BUNDLE"],
-        "history": history,
-        "steps": json.loads(lines[-1])["step"] if lines else None,
-        "pictures": names.count("\n") + 1 if names else None,
-        "names_sha256": hashlib.sha256(names.encode()).hexdigest() if names else None,
-    }
-
-
-def _write_tables(
-    path: Path,
+def write_tables(
+    folder: Path,
+    model: Model,
     tables: Tables,
-    net: CodecNet,
     curve: npt.NDArray[np.float64] | None = None,
     guess: npt.NDArray[np.float64] | None = None,
 ) -> None:
     """Write tables, gains at all levels and, once measured, what helps to meet a budget."""
-    with torch.no_grad():
-        quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
-        gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
     np.savez(
-        path,
+        folder / "tables.npz",
         radius=tables.radius,
         frequency=tables.frequency.astype(np.int32),
-        gain=gain,
-        inverse_gain=inverse,
+        gain=model.gain,
+        inverse_gain=model.inverse_gain,
         rate_curve=np.zeros(LEVELS + 1) if curve is None else curve,
         rate_guess=np.zeros(2) if guess is None else guess,
     )
 
 
-def _seal(folder: Path, draft: dict[str, Any]) -> Bundle:
-    """Write the manifest over the files as they are now, and open the bundle."""
+def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
+    """Write packets and what they mean, so that any machine can prove that it reads them the same."""
+    entries = []
+    for index, frame in enumerate(frames):
+        piece = np.ascontiguousarray(frame[: 96 + 25 * index, : 160 - 31 * index])
+        packet = codec.pack(codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index])
+        digests = [latent_digest(codec, packet.prefix(layers)) for layers in range(1, len(packet.chunks) + 1)]
+        entries.append({"packet": packet.to_bytes().hex(), "latent_sha256": digests})
+    write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
+    return {}
+
+
+def latent_digest(codec: Codec, packet: Any) -> str:
+    """SHA-256 of a decoded latent: exact up to here; a picture's last bit may differ between machines."""
+    return hashlib.sha256(np.ascontiguousarray(codec.unpack(packet).values, "<f4").tobytes()).hexdigest()
+
+
+def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) -> Bundle:
+    """Write the manifest over the files as they are now, signed if somebody signs, and open the bundle."""
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    manifest = {**draft, "version": 1, "opset": graph.OPSET, "licence": "Apache-2.0", "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    manifest = {key: value for key, value in draft.items() if key not in ("files", "signature")} | {"files": files}
+    manifest = manifest if identity is None else signed(manifest, identity)
+    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     return Bundle.open(folder)
 
 

@@ -15,15 +15,17 @@ from edgesem.errors import ExportError, InputError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
 from edgesem.quality import ms_ssim as reference_ms_ssim  # noqa: E402
 from edgesem.quality import psnr  # noqa: E402
-from export import graph, losses, pipeline  # noqa: E402
+from export import graph, losses, model, pipeline  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
+from export.loop import learning_rate  # noqa: E402
 from export.networks import klt_basis  # noqa: E402
-from export.train import CodecNet, TrainConfig, learning_rate, train  # noqa: E402
+from export.train import CodecNet, TrainConfig, loss_of, train  # noqa: E402
 
 PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
 
 
 def config(**changes) -> TrainConfig:
+    changes = {"teacher": False, **changes}
     return TrainConfig(**{"data": str(PHOTOS), "minutes": 0.03, "crop": 176, "batch": 1, **changes})
 
 
@@ -64,6 +66,22 @@ def test_the_manifest_says_what_is_in_the_bundle_and_nothing_of_this_machine(bun
     assert sum(f.stat().st_size for f in bundle.iterdir()) <= 12e6
 
 
+def test_no_stage_of_the_encoder_falls_silent():
+    torch.manual_seed(0)
+    net = CodecNet()
+    net.start_from_klt(torch.rand(16, 3, 96, 96))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    frame = torch.from_numpy(read_picture(sorted(PHOTOS.glob("*.jpg"))[0])[:192, :192].copy())
+    frame = frame.permute(2, 0, 1)[None].float() / 255
+    for _ in range(12):
+        loss, _ = loss_of(net, frame, config(teacher=False), 0.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    hidden = net.encoder.parts(frame)[1]
+    assert (hidden.flatten(2).std(2) > 1e-3 * hidden.std()).float().mean() > 0.9
+
+
 def test_a_run_goes_on_from_its_checkpoint(run):
     before = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
     train(config(minutes=0.05), run, progress=lambda done, figures: None)
@@ -95,8 +113,8 @@ def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
         return lambda net, folder: [shutil.copy(path, folder) for path in bundle.glob(f"{part}*.onnx")]
 
     for part in ("decoder", "context"):  # exporting these again would only take time
-        monkeypatch.setitem(pipeline._GRAPHS, part, copied(part))
-    monkeypatch.setitem(pipeline._GRAPHS, "encoder", _export_other_encoder)
+        monkeypatch.setitem(model.GRAPHS, part, copied(part))
+    monkeypatch.setitem(model.GRAPHS, "encoder", _export_other_encoder)
     with pytest.raises(ExportError, match="encoder"):
         pipeline.export_bundle(run, tmp_path / "bundle", PHOTOS, None, "bad", lambda stage, done: None)
     assert list(tmp_path.iterdir()) == []

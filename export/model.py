@@ -1,0 +1,167 @@
+"""What the pipeline makes a bundle of: the writers of its graphs, what they must agree with, and the gains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from edgesem.bundle import digest_of
+from edgesem.codec import LEVELS
+from edgesem.context import PASSES, context_graph
+from edgesem.errors import ExportError, InputError
+from edgesem.files import find_pictures
+from edgesem.flow import WINDOW
+from edgesem.runner import OrtRunner
+from export import graph
+from export.train import CodecNet, TrainConfig, load_weights
+
+Frame = npt.NDArray[np.uint8]
+Feed = dict[str, npt.NDArray[np.float32]]
+Writer = Callable[[Any, Path], None]
+
+GRAPHS: dict[str, Writer] = {
+    "encoder": graph.export_encoder,
+    "decoder": graph.export_decoder,
+    "context": graph.export_context,
+    "flow": graph.export_flow,
+}
+"""How each part is written; a part that a model lacks is left out. To add one, add its line here and to `feeds_of`."""
+
+_TOLERANCE = 1e-3  # float graphs may differ by so much of their largest value, or of 1; the context model by nothing
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks with the interface of the codec, and where they came from."""
+
+    identity: str
+    """Another one means other weights."""
+    parts: Mapping[str, nn.Module]
+    gain: npt.NDArray[np.float32]
+    inverse_gain: npt.NDArray[np.float32]
+    training: dict[str, Any]
+    writers: Mapping[str, Writer] = field(default_factory=dict)
+    """For parts that are not written in the usual way (GRAPHS)."""
+
+    def write(self, part: str, folder: Path) -> None:
+        """Write the graph or graphs of a part."""
+        self.writers.get(part, GRAPHS[part])(self.parts[part], folder)
+
+
+def graph_files(part: str) -> list[str]:
+    """The files that a part consists of."""
+    return [context_graph(index) for index in range(len(PASSES))] if part == "context" else [f"{part}.onnx"]
+
+
+def model_of_run(run: Path, flow: Path | None = None) -> Model:
+    """The model in the folder of a training run, with the flow decoder of another run if one is named."""
+    net, config = open_run(run)
+    parts: dict[str, nn.Module] = {"encoder": net.encoder, "decoder": net.decoder, "context": net.context}
+    identity = digest_of(run / "weights.safetensors")
+    training = training_record(run, config)
+    if flow is not None:
+        from export.flow_train import open_flow
+
+        parts["flow"] = open_flow(flow)[0]
+        identity += digest_of(flow / "weights.safetensors")
+        training["flow"] = {"history": _history(flow)[1]}
+    with torch.no_grad():
+        quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
+        gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
+    return Model(identity, parts, gain, inverse, training)
+
+
+def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
+    """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
+    try:
+        settings = json.loads((run / "config.json").read_text())
+        config = TrainConfig(**{part.name: settings[part.name] for part in fields(TrainConfig)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run} does not hold a training run: {error!r}; make one with edgesem train") from error
+    net = CodecNet(teacher=config.teacher)
+    load_weights(net, run / "weights.safetensors")
+    return net.eval(), config
+
+
+def feeds_of(part: str, frame: Frame, model: Model, level: float = 0.5) -> Feed:
+    """What a part gets when it works on `frame`, as far as that needs no entropy coding."""
+    planes = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+    half = torch.full((1, 1, 1, 1), level)
+    if part == "encoder":
+        return {"frame": planes.numpy()}
+    latent = model.parts["encoder"](planes)
+    if part == "decoder":
+        return {"latent": latent.numpy(), "quality": half.numpy()}
+    if part == "context":
+        step = torch.from_numpy(model.gain[round(level * LEVELS)])[None, :, None, None]
+        values = (latent * step * 8).round().clamp(-2047, 2047)
+        plane = torch.full((1, 1, *latent.shape[2:]), float(round(level * LEVELS)))
+        return {"values": values.numpy(), "level": plane.numpy()}
+    height, width = (side // WINDOW * WINDOW for side in planes.shape[2:])
+    latent = latent[:, :, : height // 16, : width // 16].contiguous()
+    base = model.parts["decoder"](latent, half).numpy()
+    times = np.full((1, 1, 1, 1), 0.5, np.float32)
+    return {"state": base, "base": base, "latent": latent.numpy(), "quality": half.numpy(), "time": times}
+
+
+@torch.no_grad()
+def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[str, dict[str, float]]:
+    """The largest and the 99th percentile difference between each graph and its network, on real pictures.
+
+    Raises ExportError when a float graph differs by more than 1e-3 of its largest value, or the context model at all.
+    """
+    found = {}
+    for part, module in model.parts.items():
+        runners = [OrtRunner(folder / file) for file in graph_files(part)]
+        networks = list(module.nets) if part == "context" else [module]  # type: ignore[arg-type]
+        differences, largest = [], 0.0
+        for frame in frames:
+            feed = feeds_of(part, frame, model)
+            for network, runner in zip(networks, runners, strict=True):
+                wanted = network(*(torch.from_numpy(array) for array in feed.values()))
+                wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+                for mine, got in zip(wanted, runner.run(feed).values(), strict=True):
+                    differences.append(np.abs(mine.numpy() - got).ravel())
+                    largest = max(largest, float(mine.abs().max()))
+        all_of_them = np.concatenate(differences)
+        worst = float(all_of_them.max())
+        if not worst <= (0.0 if part == "context" else _TOLERANCE * max(1.0, largest)):  # NaN fails too
+            raise ExportError(f"{part}.onnx differs from the trained network by {worst:g}: the export is not faithful")
+        found[part] = {"max_error": worst, "p99_error": float(np.quantile(all_of_them, 0.99))}
+    return found
+
+
+def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
+    """What the weights were made from, without the folder names of the machine that made them."""
+    names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
+    lines, history = _history(run)
+    commands = [
+        f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
+        f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
+        f"--batch {part['batch']}"
+        for part in history
+    ]
+    return {
+        "commands": [*commands, "edgesem export RUN --out BUNDLE"],
+        "history": history,
+        "steps": json.loads(lines[-1])["step"] if lines else None,
+        "pictures": names.count("\n") + 1 if names else None,
+        "names_sha256": hashlib.sha256(names.encode()).hexdigest() if names else None,
+    }
+
+
+def _history(run: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        lines = (run / "log.jsonl").read_text().splitlines()
+        return lines, [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run} lacks its log or history: {error}; copy the whole folder of the run") from error

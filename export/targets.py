@@ -1,0 +1,52 @@
+"""What the machines that run a bundle can take: file format, operators, and which forms of a graph they want."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgesem.errors import UsageError
+
+OPSET = 20
+MAX_IR_VERSION = 10  # JetPack 6 is held at Python 3.10 and so at ONNX Runtime 1.23
+
+# Operators of opset 20 that TensorRT 10.3 (JetPack 6.2) imports, as far as our exporters emit them.
+_TENSORRT = frozenset(
+    """
+    Add And Cast Clip Concat Constant ConstantOfShape Conv ConvTranspose DepthToSpace DequantizeLinear Div Einsum
+    Equal Erf Exp Expand Flatten Floor Gather GatherND Gelu Gemm GlobalAveragePool Greater HardSigmoid HardSwish
+    Identity InstanceNormalization LayerNormalization LeakyRelu Less Log MatMul Max Min Mul Neg Not Pad Pow PRelu
+    QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Round Shape Sigmoid Sin Cos
+    Slice Softmax SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of machine. `operators`: what its accelerator takes; None: whatever ONNX Runtime on a CPU does."""
+
+    name: str
+    tensorrt: bool = False
+    operators: frozenset[str] | None = None
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("x86"),
+        Target("raspberry-pi-4"),
+        Target("raspberry-pi-5"),
+        *(
+            Target(name, tensorrt=True, operators=_TENSORRT)
+            for name in ("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-agx-thor")
+        ),
+    )
+}
+
+
+def target_of(name: str) -> Target:
+    """The target of a name. Raises UsageError that lists those there are."""
+    try:
+        return TARGETS[name]
+    except KeyError:
+        raise UsageError(f"no target is called {name!r}: name one of {', '.join(TARGETS)}") from None

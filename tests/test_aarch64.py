@@ -1,0 +1,74 @@
+"""What is coded on x86 means the same on aarch64, and back: the real aarch64 wheels, under qemu's user-mode emulation.
+
+$EDGESEM_AARCH64 names a Debian root folder of arm64 with numpy, onnxruntime and pillow installed (docs/export.md says
+how to make one). Emulation shows that symbols are the same; it says nothing about speed.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgesem
+from edgesem.bundle import DEFAULT
+from edgesem.packet import Packet
+
+HERE = Path(__file__).parent
+ROOT = os.environ.get("EDGESEM_AARCH64")
+# The emulated CPUs differ in their kernels: with and without dot products of bytes.
+CPUS = ("cortex-a72", "cortex-a76")
+
+pytestmark = [
+    pytest.mark.skipif(not ROOT, reason="EDGESEM_AARCH64 names no root folder of arm64"),
+    pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="qemu-user-static is not installed"),
+    pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout"),
+]
+
+
+def load_probe():
+    spec = importlib.util.spec_from_file_location("aarch64_probe", HERE / "aarch64_probe.py")
+    module = importlib.util.module_from_spec(spec)
+    argv, path = sys.argv, list(sys.path)
+    sys.argv = ["probe", str(HERE)]
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.argv, sys.path[:] = argv, path
+    return module
+
+
+def exchange(count: int, cpu: str) -> None:
+    probe = load_probe()
+    codec = edgesem.load(precision="fp32")
+    mine = probe.make(codec, count, 1)
+    shared = Path(ROOT) / "edgesem-exchange"
+    shutil.rmtree(shared, ignore_errors=True)
+    shutil.copytree(HERE.parent / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE / "aarch64_probe.py", shared)
+    (shared / "in.json").write_text(json.dumps(mine))
+    # /sys stays out: ONNX Runtime crashes when it finds it beside /proc of another architecture
+    program = ["/usr/sbin/chroot", ROOT, "/usr/bin/python3", "/edgesem-exchange/aarch64_probe.py", "/edgesem-exchange"]
+    env = {"PATH": "/usr/bin:/bin", "QEMU_CPU": cpu, "OMP_NUM_THREADS": "1", "HOME": "/root"}
+    subprocess.run(program, check=True, env=env, timeout=3000)
+    answer = json.loads((shared / "out.json").read_text())
+    shutil.rmtree(shared)
+    assert answer["machine"] == "aarch64"
+    assert answer["read"] == [entry["sha256"] for entry in mine]
+    for entry in answer["made"]:
+        assert probe.digest(codec, Packet.from_bytes(bytes.fromhex(entry["packet"]))) == entry["sha256"]
+    assert len(answer["made"]) == count
+
+
+def test_a_few_packets_mean_the_same_on_both_architectures():
+    exchange(4, "cortex-a76")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpu", CPUS)
+def test_two_hundred_packets_of_all_sizes_mean_the_same_on_both_architectures(cpu):
+    exchange(200, cpu)
