@@ -1,22 +1,26 @@
-"""What a receiver says about one layer it has: CBOR `[epoch, frame, layer, received_ms, decode_ms]`, some 20 bytes."""
+"""What a receiver says about one layer it has: CBOR `[epoch, frame, layer, received_ms, decode_ms, kept]`, 20 bytes.
+
+A list and not a map like the other messages, because one goes back for each layer.
+"""
 
 from __future__ import annotations
 
-import io
 from dataclasses import astuple, dataclass
 
 import cbor2
 
 from edgesem.errors import PacketError
 from edgesem.packet import MAX_LAYERS
+from runtime.message import load_cbor
 
-_MAX_BYTES = 64
+MAX_ACK_BYTES = 64
 _LIMITS = {
     "epoch": 0xFFFF,
     "frame": 0xFFFFFFFF,
     "layer": MAX_LAYERS - 1,
     "received_ms": 0xFFFFFFFF,
     "decode_ms": 0xFFFFFFFF,
+    "kept": 1,
 }
 
 
@@ -31,6 +35,8 @@ class Ack:
     """When it came, in Unix milliseconds modulo 2^32, by the receiver's clock."""
     decode_ms: int
     """What the receiver's latest picture took to decode, 0 before the first: how busy it is."""
+    kept: int = 0
+    """1 if it stands on the receiver's disk: only then does the sender of a promised frame forget it."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -45,13 +51,7 @@ class Ack:
     @classmethod
     def from_bytes(cls, data: bytes) -> Ack:
         """The ack that stands in `data`; PacketError for anything else, whatever the bytes are."""
-        if len(data) > _MAX_BYTES:
-            raise PacketError(f"not an ack: {len(data)} bytes, at most {_MAX_BYTES} can be")
-        stream = io.BytesIO(data)
-        try:
-            fields = cbor2.load(stream)
-        except Exception as error:  # a tag's decoder may raise anything; the bytes are a stranger's
-            raise PacketError(f"not an ack: {type(error).__name__}") from error
-        if not isinstance(fields, list) or len(fields) != len(_LIMITS) or stream.read(1):
+        fields = load_cbor(data, what="ack", limit_bytes=MAX_ACK_BYTES)
+        if not isinstance(fields, list) or len(fields) != len(_LIMITS):
             raise PacketError(f"not an ack: needs exactly one list of {len(_LIMITS)} integers")
         return cls(*fields)

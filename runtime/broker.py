@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from importlib.util import find_spec
@@ -20,19 +17,13 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from edgesem.errors import EnvironmentMissing
+from runtime.address import Address
 from runtime.job import Child, Job, emit, run_child, stdin_closed, write_private
-from runtime.mqtt import Address
+from runtime.mosquitto import Listening, end, find_tool, start_mosquitto
 
 _HOST = "127.0.0.1"
 _START_S = 15.0
 _ATTEMPTS = 3
-# Debian puts the broker where only root's PATH looks.
-_ALSO_LOOK_IN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
-
-
-def find_tool(name: str) -> str | None:
-    """The path of an installed program, also from the folders that only root has on PATH."""
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_ALSO_LOOK_IN))
 
 
 def choose_kind() -> str:
@@ -78,57 +69,44 @@ class Broker:
         self._stack.close()
 
     def _start_mosquitto(self, home: Path, stack: contextlib.ExitStack) -> None:
-        passwords = home / "passwords"
-        write_private(passwords, f"{self.address.user}:{self.address.password}\n")
-        tool, server = find_tool("mosquitto_passwd"), find_tool("mosquitto")
-        if tool is None or server is None:
-            raise EnvironmentMissing("mosquitto or mosquitto_passwd is not installed: apt install mosquitto")
-        # -U hashes the file in place: the password never stands on a command line, where every user could read it.
-        try:
-            subprocess.run([tool, "-U", str(passwords)], check=True, capture_output=True, timeout=_START_S)
-        except subprocess.SubprocessError as error:
-            raise EnvironmentMissing(f"{tool} cannot hash a password ({error})") from error
-        os.chmod(passwords, 0o600)
-        config = [
-            f"listener {self.address.port} {_HOST}",
-            "allow_anonymous false",
-            f"password_file {passwords}",
-            "persistence false",
-            "log_dest stderr",
-            "log_type error",
-            "log_type warning",
-        ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            config.append("user root")  # it would become `mosquitto`, who may not read our private folder
-        write_private(home / "mosquitto.conf", "\n".join(config) + "\n")
         log_path = home / "mosquitto.log"
         with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [server, "-c", str(home / "mosquitto.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        stack.callback(_end, process)
+            process = start_mosquitto(self._listening(), home, log)
+        stack.callback(end, process)
         deadline_s = time.monotonic() + _START_S
-        while not _answers(self.address.port):
+        while not answers(_HOST, self.address.port):
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise EnvironmentMissing(log_path.read_text("utf-8", errors="replace").strip()[-500:] or "no log")
             time.sleep(0.02)
 
+    def _listening(self) -> Listening:
+        return Listening(_HOST, self.address.port, {self.address.user or "": self.address.password or ""})
+
     def _start_amqtt(self, home: Path, stack: contextlib.ExitStack) -> None:
-        job = {"port": self.address.port, "user": self.address.user, "password": self.address.password}
+        job = amqtt_job(self._listening(), home)
         events: Queue[tuple[str, Job]] = Queue()
-        stack.enter_context(
-            Child(name="broker", module="runtime.broker", job={**job, "home": str(home)}, folder=home, events=events)
-        )
+        stack.enter_context(Child(name="broker", module="runtime.broker", job=job, folder=home, events=events))
         try:
             _, event = events.get(timeout=_START_S)
         except Empty:
             raise EnvironmentMissing(f"no answer within {_START_S:.0f} s") from None
         if event["event"] != "ready":
             raise EnvironmentMissing(event["words"])
+
+
+def amqtt_job(listening: Listening, home: Path) -> Job:
+    """What to tell `python -m runtime.broker`. EnvironmentMissing for what amqtt cannot do."""
+    if listening.client_ca_file is not None:
+        raise EnvironmentMissing("amqtt cannot ask for client certificates: apt install mosquitto")
+    return {
+        "home": str(home),
+        "host": listening.host,
+        "port": listening.port,
+        "users": listening.users,
+        "max_connections": listening.max_connections,
+        "cert_file": str(listening.cert_file or ""),
+        "key_file": str(listening.key_file or ""),
+    }
 
 
 def _free_port() -> int:
@@ -138,21 +116,13 @@ def _free_port() -> int:
         return port
 
 
-def _answers(port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Whether somebody listens there."""
     try:
-        socket.create_connection((_HOST, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 async def _serve_amqtt(job: Job) -> None:
@@ -161,10 +131,15 @@ async def _serve_amqtt(job: Job) -> None:
     from pwdlib.hashers.argon2 import Argon2Hasher
 
     passwords = Path(job["home"]) / "passwords"
-    write_private(passwords, f"{job['user']}:{PasswordHash((Argon2Hasher(),)).hash(job['password'])}\n")
+    passwords.unlink(missing_ok=True)
+    hasher = PasswordHash((Argon2Hasher(),))
+    write_private(passwords, "".join(f"{name}:{hasher.hash(word)}\n" for name, word in job["users"].items()))
     # Naming `default` and `plugins` replaces what amqtt would do by itself: 0.0.0.0:1883, and everybody welcome.
+    listener = {"type": "tcp", "bind": f"{job['host']}:{job['port']}", "max_connections": job["max_connections"]}
+    if job["cert_file"]:
+        listener |= {"ssl": True, "certfile": job["cert_file"], "keyfile": job["key_file"]}
     config = {
-        "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{job['port']}"}},
+        "listeners": {"default": listener},
         "plugins": {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(passwords)}},
     }
     broker = Amqtt(config)

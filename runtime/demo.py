@@ -24,9 +24,9 @@ from edgesem.errors import InputError, LinkError
 from runtime.broker import Broker
 from runtime.capture import PHOTOS, capture
 from runtime.job import Child, Job
-from runtime.mqtt import Topics
 from runtime.report import CONTACT_SHEET, REPORT, Facts, draw, rate_text, write_files
 from runtime.sinks import FolderSink
+from runtime.topics import Topics
 
 Events = queue.Queue[tuple[str, Job]]
 # All of them far longer than needed: a small board may be ten times slower than what this was written on.
@@ -115,8 +115,8 @@ def _transfer(options: Options, facts: Facts, folder: Path, received: Path, show
         show(facts)
         broker = stack.enter_context(Broker(kind=options.broker))
 
-        def start(name: str, job: Job) -> Child:
-            child = Child(name=name, module=f"runtime.{name}", job=job, folder=folder, events=events)
+        def start(name: str, job: Job, module: str | None = None) -> Child:
+            child = Child(name=name, module=f"runtime.{module or name}", job=job, folder=folder, events=events)
             return stack.enter_context(child)
 
         relay_job = {"host": broker.address.host, "port": broker.address.port, "rate_bps": options.rate_bps}
@@ -136,7 +136,7 @@ def _transfer(options: Options, facts: Facts, folder: Path, received: Path, show
             "count": count,
             "interval_s": options.interval_s,
         }
-        start("sender", sender_job)
+        start("sender", sender_job, "patient")
         listen("sender", "ready", _READY_S)
         facts.phase = "sending"
         listen("sender", "done", _SEND_S + _SEND_INTERVALS * count * options.interval_s)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-import queue
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import LinkError, PacketError
+from edgesem.errors import LinkError
 from edgesem.packet import Packet
 from runtime.ack import Ack
-from runtime.assembly import Assembly
 from runtime.capture import clock_ms, elapsed_s
+from runtime.inbox import Counters, Inbox
 from runtime.job import Job, emit, run_child, stdin_closed
 from runtime.mqtt import Address, Connection, Topics
 from runtime.sinks import FolderSink
@@ -40,19 +40,6 @@ class Decoder(Protocol):
         """The picture of a latent."""
 
 
-@dataclass
-class Counters:
-    """What came, since the start."""
-
-    layers: int = 0
-    malformed: int = 0
-    """Messages that were not one layer of a packet, or not one for our bundle."""
-    undecodable: int = 0
-    """Frames whose packets were well-formed, but not what is in them."""
-    dropped: int = 0
-    """Frames given up because decoding fell behind."""
-
-
 @dataclass(frozen=True)
 class Picture:
     """A frame as it was received."""
@@ -68,6 +55,7 @@ class Receiver:
 
     `on_message` runs on the network thread, `next_picture` where there is time for it. Between the two wait at most
     `backlog` frames; when one more comes, the oldest is given up. Neither raises because of what came from outside.
+    For many streams, with decoders in processes of their own, see `runtime.reception`.
     """
 
     def __init__(
@@ -79,40 +67,32 @@ class Receiver:
         acknowledge: Callable[[Ack], None],
         backlog: int = 2,
     ) -> None:
-        self.counters = Counters()
         self._codec = codec
-        self._bundle_id = bundle_id
-        self._topics = topics
-        self._acknowledge = acknowledge
-        self._assembly = Assembly()
-        self._waiting: queue.Queue[Packet] = queue.Queue(backlog)
-        self._decode_ms = 0
+        self._inbox = Inbox(topics=topics, bundle_id=bundle_id, acknowledge=acknowledge, backlog=backlog)
+        self._changed = threading.Condition()
+
+    @property
+    def counters(self) -> Counters:
+        """What came, since the start."""
+        return self._inbox.counters
 
     def on_message(self, topic: str, payload: bytes) -> None:
-        """Take one MQTT message. A bad one costs one counter and one log line."""
-        received_ms = clock_ms()
-        try:
-            part = self._parse(topic, payload)
-            finished = self._assembly.add(part)
-        except PacketError as error:
-            self.counters.malformed += 1
-            log.warning("dropped a message on %s: %s", topic, error)
-            return
-        self.counters.layers += 1
-        self._acknowledge(Ack(part.epoch, part.frame, part.first_layer, received_ms, self._decode_ms))
-        for packet in finished:
-            self._enqueue(packet)
+        """Take one MQTT message. A bad one costs one counter and a log line."""
+        with self._changed:
+            self._inbox.take(topic, payload)
+            self._changed.notify_all()
 
     def flush(self) -> None:
         """No more messages will come: finish the frame under way as far as it is here."""
-        for packet in self._assembly.flush():
-            self._enqueue(packet)
+        with self._changed:
+            self._inbox.flush()
 
     def next_picture(self, *, timeout_s: float) -> Picture | None:
         """Decode the next frame that waits; None if there was none in time, or if it could not be decoded."""
-        try:
-            packet = self._waiting.get(timeout=timeout_s)
-        except queue.Empty:
+        with self._changed:
+            self._changed.wait_for(lambda: self._inbox.waiting, timeout_s)
+            packet = self._inbox.pop()
+        if packet is None:
             return None
         started_s = time.monotonic()
         try:
@@ -122,28 +102,8 @@ class Receiver:
             log.warning("cannot decode frame %d: %s: %s", packet.frame, type(error).__name__, error)
             return None
         decode_s = time.monotonic() - started_s
-        self._decode_ms = int(decode_s * 1000)
+        self._inbox.decode_ms = int(decode_s * 1000)
         return Picture(packet, image, decode_s)
-
-    def _parse(self, topic: str, payload: bytes) -> Packet:
-        part = Packet.from_bytes(payload)
-        if len(part.chunks) != 1 or topic != self._topics.layer(part.first_layer):
-            raise PacketError(f"carries {len(part.chunks)} layers from {part.first_layer} on, does not match its topic")
-        if part.bundle_id != self._bundle_id:
-            raise PacketError(f"made with bundle {part.bundle_id:04x}, this receiver has {self._bundle_id:04x}")
-        return part
-
-    def _enqueue(self, packet: Packet) -> None:
-        while True:
-            try:
-                return self._waiting.put_nowait(packet)
-            except queue.Full:
-                try:
-                    given_up = self._waiting.get_nowait()
-                except queue.Empty:
-                    continue  # the decoder was faster
-                self.counters.dropped += 1
-                log.warning("gave up frame %d: decoding is slower than the stream", given_up.frame)
 
 
 def receive(job: Job) -> None:

@@ -1,8 +1,7 @@
 """Frames in, packets out, no more of them than the link takes: `Frame -> Latent -> Packet -> Link`.
 
-    capture -> analyze once -> budget from the measured rate -> pack -> mailbox (one frame) -> one message a layer
-
-`python -m runtime.sender JOB.json` sends the pictures of one folder.
+offer -> (newest frame) -> analyze once -> budget -> pack -> outbox (one frame) -> one message a layer
+promise -> analyze -> pack -> spool on disk -> one message, again and again until a receiver has kept it
 """
 
 from __future__ import annotations
@@ -12,56 +11,39 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgesem.errors import BudgetError, LinkError, PacketError
-from edgesem.packet import HEADER_BYTES, MAX_LAYERS, Packet
+from edgesem.errors import PacketError, UsageError
+from edgesem.seal import Seal
 from runtime.ack import Ack
-from runtime.capacity import Capacity
-from runtime.capture import MIN_SIDE, Frame, capture, elapsed_s
-from runtime.control import Control
-from runtime.job import Job, emit, run_child, stdin_closed
-from runtime.mqtt import Address, Connection, Topics
+from runtime.capture import Frame
+from runtime.command import Command, Once
+from runtime.link_control import LinkControl
+from runtime.outbox import IDLE_S, ROOM_S, Outbox, Publish
+from runtime.packer import Encoder, Packer
+from runtime.promises import Promises
+from runtime.spool import Spool
+from runtime.state import State
+from runtime.topics import Topics
 
 log = logging.getLogger(__name__)
 
-_ACK_TIMEOUT_S = 20.0
-_LOOK_UP_S = 0.1  # how often a waiting sender looks whether it shall end
-_MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
+PROMISED_BYTES = 8000
+"""What a promised frame may have, where nobody says otherwise."""
 
-
-class Encoder(Protocol):
-    """What a sender needs of a codec."""
-
-    def analyze(self, frame: NDArray[np.uint8]) -> Any:
-        """The latent of a picture."""
-
-    def pack(self, latent: Any, *, budget_bytes: int, epoch: int, frame: int, time_ms: int) -> Packet:
-        """The packet of a latent in at most so many bytes."""
-
-
-class _UnderWay(NamedTuple):
-    """A published layer that waits for its acknowledgement."""
-
-    size_bytes: int
-    sent_s: float
-    time_ms: int
-    """When its frame was captured."""
+_PROMISES_WAITING = 4
 
 
 class Sender:
-    """Sends frames in order, at most one each interval of `control`, and learns the link's rate from acknowledgements.
+    """Sends the newest frame there is, as often as `control` has room, and learns from what is confirmed.
 
-    Two threads: `send` makes packets, and a second one publishes their layers while its window of unacknowledged bytes
-    has room. Between them is a mailbox for one frame: layers that still wait when the next frame is ready are not sent
-    any more, except the base layer. So nothing stale ever stands in a queue, here or in the MQTT client.
+    Three threads: who calls `offer`, one that makes packets, and one that publishes their layers. Between each two
+    stands one frame at most, and a newer one takes its place. A promised frame goes to the spool first and leaves it
+    when a receiver has said that it keeps it.
 
-    `publish(topic, payload)` may raise LinkError: the layer is then tried again. `tell` takes what there is to report.
+    `publish(topic, payload, confirm)` hands a message to the link (`Connection.publish`), `tell` takes what there is to
+    report, `stuck` is called when the broker confirms nothing any more. Use it as a context manager.
     """
 
     def __init__(
@@ -69,198 +51,243 @@ class Sender:
         *,
         codec: Encoder,
         topics: Topics,
-        control: Control,
-        capacity: Capacity,
-        publish: Callable[[str, bytes], None],
-        tell: Callable[..., None],
-        stop: threading.Event,
+        control: LinkControl,
+        publish: Publish,
+        tell: Callable[..., None] = lambda **_: None,
+        spool: Spool | None = None,
+        seal: Seal | None = None,
+        min_quality: float = 0.0,
+        promise_every: int = 0,
+        ack_timeout_s: float = 10.0,
+        stuck: Callable[[str], None] = lambda _: None,
+        stop: threading.Event | None = None,
     ) -> None:
-        self.epoch = secrets.randbelow(2**16)
-        self.unacknowledged = 0
-        """Layers that were given up, because no acknowledgement came in time."""
-        self._codec = codec
+        self.epoch = secrets.randbelow(2**16) if spool is None else spool.next_epoch()
+        self.stop = stop or threading.Event()
+        self.beat_s = time.monotonic()
+        """When the encoding thread was last seen at work."""
         self._topics = topics
         self._control = control
-        self._capacity = capacity
-        self._publish = publish
         self._tell = tell
-        self._stop = stop
-        self._changed = threading.Condition()
-        self._mailbox: deque[Packet] = deque()
-        self._put_s = float("-inf")
-        """When what is in the mailbox was put there."""
-        self._under_way: dict[tuple[int, int], _UnderWay] = {}
+        self._spool = spool
+        self._seal = seal
+        self._promises = None if spool is None else Promises(spool)
+        self.outbox = Outbox(
+            epoch=self.epoch,
+            topics=topics,
+            control=control,
+            publish=publish,
+            tell=tell,
+            promises=self._promises,
+            seal=seal,
+            ack_timeout_s=ack_timeout_s,
+            stuck=stuck,
+            stop=self.stop,
+        )
+        self.packer = Packer(
+            codec=codec, control=control, outbox=self.outbox, epoch=self.epoch, min_quality=min_quality, tell=tell
+        )
+        self.counters = self.outbox.counters
+        self._changed = self.outbox.changed
+        self._promise_every = promise_every
+        self._encoding = False
+        self._offered: Frame | None = None
+        self._latest: Frame | None = None
+        self._to_promise: deque[tuple[Frame, int]] = deque()
+        self._snapshot_bytes = 0
+        self._taken = 0
+        self._paused_until_s = 0.0
+        self._once = Once()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Sender:
+        for name, work in (("encode", self._encode), ("publish", self.outbox.run)):
+            thread = threading.Thread(target=work, name=f"sender.{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads run; a defect that ended one is in the log."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came in has gone out and was acknowledged by a receiver."""
+        with self._changed:
+            busy = self._offered is not None or self._to_promise or self._encoding
+            return not busy and self.outbox.empty and not self.outbox.unheard
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has asked for a pause."""
+        return time.monotonic() < self._paused_until_s
+
+    def offer(self, frame: Frame) -> None:
+        """Show the sender the newest frame; returns at once. What was offered before and not taken is forgotten."""
+        with self._changed:
+            self._offered = self._latest = frame
+            self._changed.notify_all()
+
+    def promise(self, frame: Frame, max_bytes: int = PROMISED_BYTES) -> None:
+        """Have this frame delivered, however long it takes; waits only while others wait to be encoded.
+
+        It is on the disk once `tell` has said `promised`.
+        """
+        if self._promises is None:
+            raise UsageError("this sender has no spool, so it can promise nothing: give it one")
+        with self._changed:
+            while len(self._to_promise) >= _PROMISES_WAITING and not self.stop.is_set():
+                self._changed.wait(IDLE_S)
+            self._to_promise.append((frame, max_bytes))
+            self._changed.notify_all()
+
+    def connected(self, rtt_s: float | None = None) -> None:
+        """There is a new connection (`Connection(on_up=...)`)."""
+        self.outbox.connected(rtt_s)
+
+    def disconnected(self) -> None:
+        """The connection is gone (`Connection(on_down=...)`)."""
+        self.outbox.disconnected()
 
     def on_message(self, topic: str, payload: bytes) -> None:
-        """Take one acknowledgement; runs on the network thread. A bad one costs one log line."""
-        now_s = time.monotonic()
+        """Take one acknowledgement or command; runs on the network thread. A bad one costs one log line."""
         try:
-            ack = Ack.from_bytes(payload)
+            if self._seal is not None:
+                payload = self._seal.verify(payload, topic)
+            if topic == self._topics.ack:
+                self.outbox.heard(Ack.from_bytes(payload))
+            elif topic == self._topics.cmd:
+                self._obey(Command.from_bytes(payload))
         except PacketError as error:
             log.warning("dropped a message on %s: %s", topic, error)
-            return
-        with self._changed:
-            layer = self._under_way.pop((ack.frame, ack.layer), None) if ack.epoch == self.epoch else None
-            if layer is None:
-                return
-            self._capacity.acked(size_bytes=layer.size_bytes, sent_s=layer.sent_s, now_s=now_s)
-            self._changed.notify_all()
-        delay_s = elapsed_s(layer.time_ms, ack.received_ms)
-        self._tell(event="acked", frame=ack.frame, layer=ack.layer, delay_s=round(delay_s, 3))
 
-    def send(self, frames: Iterable[Frame]) -> None:
-        """Send all `frames` and wait until each layer is acknowledged or given up, or for the stop."""
-        publisher = threading.Thread(target=self._publish_layers, name="sender.publish", daemon=True)
-        publisher.start()
-        slot_s = time.monotonic()
-        pack_s = 0.0
-        for number, frame in enumerate(frames):
-            started_s = time.monotonic()
-            latent = self._codec.analyze(frame.image)
-            analyzed_s = time.monotonic()
-            rate_bps, budget_bytes = self._budget(pack_s)
-            packet = self._pack(latent, budget_bytes, number, frame.time_ms)
-            pack_s = time.monotonic() - analyzed_s
-            self._tell(
-                event="packed",
-                frame=number,
-                name=frame.name,
-                budget_bytes=budget_bytes,
-                capacity_bps=None if rate_bps is None else round(rate_bps),
-                layers_packed=len(packet.chunks),
-                q=packet.q,
-                analyze_s=round(analyzed_s - started_s, 4),
-                pack_s=round(pack_s, 4),
+    def state(self) -> State:
+        """How the sender fares now."""
+        with self._changed:
+            control, counters = self._control.state(), self.counters
+            capacity_bps = control.get("capacity_bps")
+            return State(
+                up=self.outbox.up,
+                epoch=self.epoch,
+                time_ms=time.time_ns() // 1_000_000,
+                capacity_bps=None if capacity_bps is None else round(capacity_bps),
+                rtt_s=control.get("rtt_s"),
+                window_bytes=int(control.get("window_bytes") or 0),
+                budget_bytes=self.packer.budget_bytes,
+                sent_bytes=counters.sent_bytes,
+                frames=counters.frames,
+                skipped=counters.skipped,
+                dropped_layers=counters.dropped_layers,
+                age_s=self.outbox.age_s,
+                promised_waiting=0 if self._spool is None else self._spool.waiting,
+                promised_refused=counters.promised_refused,
+                reconnects=max(0, counters.connections - 1),
+                paused=self.paused,
             )
-            self._put(packet)
-            slot_s = max(slot_s + self._control.interval_s, time.monotonic())
-            if self._stop.wait(slot_s - time.monotonic()):
-                break
-        with self._changed:
-            while (self._mailbox or self._under_way) and not self._stop.is_set():
-                self._changed.wait(_LOOK_UP_S)
-                self._give_up()
-        self._stop.set()
-        publisher.join()
 
-    def _budget(self, pack_s: float) -> tuple[float | None, int]:
-        """The measured rate, and what the next packet may have, given that packing takes about `pack_s`."""
-        with self._changed:
-            rate_bps = self._capacity.rate_bps
-            backlog_bytes = self._under_way_bytes() + sum(self._message_bytes(part) for part in self._mailbox)
-        return rate_bps, self._control.budget_bytes(rate_bps=rate_bps, backlog_bytes=backlog_bytes, ready_in_s=pack_s)
-
-    def _pack(self, latent: Any, budget_bytes: int, number: int, time_ms: int) -> Packet:
-        """The packet whose messages, with all that MQTT adds, fit the budget; or the smallest there is.
-
-        These frames are promised to somebody, so one that is too big for its time is sent and not skipped.
-        """
-        around_bytes = MAX_LAYERS * (len(self._topics.layer(0)) + _MQTT_BYTES + HEADER_BYTES)
-        about = {"epoch": self.epoch, "frame": number, "time_ms": time_ms}
-        try:
-            return self._codec.pack(latent, budget_bytes=max(1, budget_bytes - around_bytes), **about)
-        except BudgetError as error:
-            return self._codec.pack(latent, budget_bytes=error.smallest_bytes, **about)
-
-    def _put(self, packet: Packet) -> None:
-        """Put a frame into the mailbox, in place of what is there.
-
-        What is there gets the interval that its budget was made for, and a base layer all the time that it needs.
-        """
-        with self._changed:
-            while self._mailbox and not self._stop.is_set():
-                left_s = self._put_s + self._control.interval_s - time.monotonic()
-                if left_s <= 0 and self._mailbox[0].first_layer > 0:
-                    break
-                self._changed.wait(min(left_s, _LOOK_UP_S) if left_s > 0 else _LOOK_UP_S)
-            self._mailbox = deque(packet.split())
-            self._put_s = time.monotonic()
-            self._changed.notify_all()
-
-    def _publish_layers(self) -> None:
-        """Publish what is in the mailbox, layer by layer, while the window has room; until the stop."""
-        while not self._stop.is_set():
+    def _encode(self) -> None:
+        """Take the newest frame whenever its time has come and there is room for it; until the stop."""
+        interval_s = self._control.interval_s
+        slot_s = time.monotonic()
+        while not self.stop.is_set():
+            self.beat_s = now_s = time.monotonic()
             with self._changed:
-                self._give_up()
-                part = self._mailbox[0] if self._mailbox else None
-                if part is None or not self._has_room(self._message_bytes(part)):
-                    self._changed.wait(_LOOK_UP_S)
-                    continue
-                # Noted before it is published: its acknowledgement may be here before we are.
-                key = (part.frame, part.first_layer)
-                self._under_way[key] = _UnderWay(self._message_bytes(part), time.monotonic(), part.time_ms)
-            try:
-                self._publish(self._topics.layer(part.first_layer), part.to_bytes())
-            except LinkError as error:
-                log.warning("frame %d layer %d waits: %s", part.frame, part.first_layer, error)
-                with self._changed:
-                    self._under_way.pop(key, None)
-                self._stop.wait(_LOOK_UP_S)
-                continue
-            self._tell(event="sent", frame=part.frame, layer=part.first_layer, size_bytes=part.size_bytes)
-            with self._changed:
-                if self._mailbox and self._mailbox[0] is part:  # else the next frame has taken its place
-                    self._mailbox.popleft()
+                self._encoding = False
+                if self._to_promise:
+                    frame, max_bytes = self._to_promise.popleft()
                     self._changed.notify_all()
+                elif self._offered is None or self.paused:
+                    self._changed.wait(IDLE_S)
+                    continue
+                elif now_s < slot_s:
+                    self._changed.wait(min(slot_s - now_s, IDLE_S))
+                    continue
+                elif (max_bytes := self._next_promise_bytes()) or self.outbox.budget_bytes(
+                    self.packer.analyze_s + self.packer.pack_s
+                ) is not None:
+                    frame, self._offered = self._offered, None
+                    self._taken += 1
+                    slot_s = max(slot_s + interval_s, now_s - interval_s / 4)
+                else:
+                    if now_s >= slot_s + interval_s:  # its time has gone, and the next one's has come
+                        slot_s += interval_s
+                        self._skip()
+                    self._changed.wait(ROOM_S)
+                    continue
+                self._encoding = True
+            if max_bytes:
+                self._keep(frame, max_bytes)
+            else:
+                self._send(frame)
 
-    def _has_room(self, size_bytes: int) -> bool:
-        under_way_bytes = self._under_way_bytes()
-        window_bytes = self._control.window_bytes(rate_bps=self._capacity.rate_bps)
-        return not under_way_bytes or under_way_bytes + size_bytes <= window_bytes
+    def _next_promise_bytes(self) -> int:
+        """What the next frame may have if it is a promised one; 0 if it is not."""
+        if self._promises is None:
+            return 0
+        if self._snapshot_bytes:
+            size_bytes, self._snapshot_bytes = self._snapshot_bytes, 0
+            return size_bytes
+        return PROMISED_BYTES if self._promise_every and self._taken % self._promise_every == 0 else 0
 
-    def _message_bytes(self, part: Packet) -> int:
-        """What a layer's message has on the wire."""
-        return len(self._topics.layer(part.first_layer)) + _MQTT_BYTES + part.size_bytes
+    def _send(self, frame: Frame) -> None:
+        latent = self.packer.analyze(frame)
+        if latent is None:
+            return None
+        with self._changed:
+            while (budget_bytes := self.outbox.budget_bytes(self.packer.pack_s)) is None:
+                if self._offered is not None or self.stop.is_set():
+                    return self._skip()
+                self._changed.wait(ROOM_S)
+        packet = self.packer.pack(latent, budget_bytes, frame)
+        if packet is None:
+            with self._changed:
+                return self._skip()
+        self.outbox.put(packet)
+        return None
 
-    def _under_way_bytes(self) -> int:
-        return sum(layer.size_bytes for layer in self._under_way.values())
+    def _skip(self) -> None:
+        self.counters.skipped += 1
+        self._tell(event="skipped", frame=self.packer.frame)
 
-    def _give_up(self) -> None:
-        """Forget layers that nobody acknowledged, so that the stream goes on."""
-        oldest_s = time.monotonic() - _ACK_TIMEOUT_S
-        for key in [key for key, layer in self._under_way.items() if layer.sent_s < oldest_s]:
-            del self._under_way[key]
-            self.unacknowledged += 1
-            log.warning("frame %d layer %d: no acknowledgement within %.0f s", *key, _ACK_TIMEOUT_S)
+    def _keep(self, frame: Frame, max_bytes: int) -> None:
+        """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""
+        latent = self.packer.analyze(frame)
+        packet = None if latent is None else self.packer.pack(latent, max_bytes, frame, smallest=True)
+        if packet is None or self._promises is None:
+            return
+        about = {"epoch": packet.epoch, "frame": packet.frame, "name": frame.name}
+        if self._promises.keep(replace(packet, promised=True)):
+            self._tell(event="promised", **about)
+            with self._changed:
+                self._changed.notify_all()
+        else:
+            self.counters.promised_refused += 1
+            self._tell(event="refused", **about)
+            self.outbox.put(packet)
 
-
-def send(job: Job) -> None:
-    """Send the pictures of the job's folder over its broker, and tell of each frame."""
-    import edgesem
-
-    stop = stdin_closed()
-    codec = edgesem.load(job["bundle"])
-    topics = Topics(**job["topics"])
-    capacity = Capacity()
-    sender = Sender(
-        codec=codec,
-        topics=topics,
-        control=Control(interval_s=job["interval_s"]),
-        capacity=capacity,
-        publish=lambda topic, payload: connection.publish(topic, payload),
-        tell=emit,
-        stop=stop,
-    )
-    connection = Connection(Address(**job["broker"]), name="sender", subscribe=topics.ack, on_message=sender.on_message)
-    # Loads the networks: the first real frame shall not wait for that.
-    codec.pack(codec.analyze(np.zeros((MIN_SIDE, MIN_SIDE, 3), np.uint8)), quality=0)
-    with connection:
-        capacity.min_rtt_s = connection.rtt_s or 0.0
-        emit(
-            event="ready",
-            mqtt=connection.version,
-            min_rtt_s=round(capacity.min_rtt_s, 4),
-            bundle_id=codec.bundle.id,
-            bundle_digest=codec.bundle.digest,
-        )
-        sender.send(capture(Path(job["folder"]), job["count"]))
-    rate_bps = capacity.rate_bps
-    emit(
-        event="done",
-        unacknowledged=sender.unacknowledged,
-        capacity_bps=None if rate_bps is None else round(rate_bps),
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_child(send))
+    def _obey(self, command: Command) -> None:
+        if not self._once.first_time(command):
+            return
+        log.info("asked for: %s", command)
+        with self._changed:
+            if command.kind == "pause":
+                self._paused_until_s = time.monotonic() + (command.pause_s or float("inf"))
+            elif command.kind == "resume":
+                self._paused_until_s = 0.0
+            elif command.kind == "roi":
+                self.packer.roi = command.roi
+            elif command.kind == "snapshot":
+                self._snapshot_bytes = command.size_bytes
+                if self._offered is None:  # of the newest frame that there was, not of the next that comes
+                    self._offered = self._latest
+            self._changed.notify_all()
+        self._tell(event="asked", kind=command.kind)

@@ -152,7 +152,8 @@ def _sealed(edit: bytes, position: int, body: bytes = b"base") -> bytes:
     [
         (_sealed(b"\xe4", 0), "first byte"),
         (_sealed(b"\x20", 1), "version 2"),
-        (_sealed(b"\x11", 1), "flags"),
+        (_sealed(b"\x11", 1), "is sealed"),
+        (_sealed(b"\x14", 1), "flags"),
         (_sealed(b"\x00\x00", 14), "width"),
         (_sealed(b"\x01\x10", 16), "height"),
         (_sealed(b"\x40", 19), "unknown bits"),

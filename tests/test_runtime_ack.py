@@ -9,13 +9,13 @@ from edgesem.errors import PacketError
 from runtime.ack import Ack
 
 U32 = st.integers(0, 2**32 - 1)
-ACKS = st.builds(Ack, st.integers(0, 65535), U32, st.integers(0, 3), U32, U32)
+ACKS = st.builds(Ack, st.integers(0, 65535), U32, st.integers(0, 3), U32, U32, st.integers(0, 1))
 
 
 @given(ACKS)
 def test_what_was_said_is_understood(ack):
     data = ack.to_bytes()
-    assert len(data) <= 20
+    assert len(data) <= 21
     assert Ack.from_bytes(data) == ack
 
 
@@ -42,14 +42,15 @@ def test_a_changed_ack_is_an_ack_or_a_packet_error(ack, data):
     "fields",
     [
         [1, 2, 3, 4],
-        [1, 2, 3, 4, 5, 6],
-        [1, 2, 4, 4, 5],
-        [65536, 0, 0, 0, 0],
-        [0, 2**32, 0, 0, 0],
-        [0, -1, 0, 0, 0],
-        [0, 1.0, 0, 0, 0],
-        [0, True, 0, 0, 0],
-        [0, "1", 0, 0, 0],
+        [1, 2, 3, 4, 5, 0, 0],
+        [1, 2, 4, 4, 5, 0],
+        [1, 2, 3, 4, 5, 2],
+        [65536, 0, 0, 0, 0, 0],
+        [0, 2**32, 0, 0, 0, 0],
+        [0, -1, 0, 0, 0, 0],
+        [0, 1.0, 0, 0, 0, 0],
+        [0, True, 0, 0, 0, 0],
+        [0, "1", 0, 0, 0, 0],
         {"epoch": 1},
         7,
     ],

@@ -98,7 +98,7 @@ def test_a_machine_without_any_broker_is_told_what_to_install(monkeypatch):
 
 
 def test_a_broker_that_will_not_start_is_an_error_with_its_words(monkeypatch):
-    monkeypatch.setattr(broker_module, "find_tool", lambda name: "/bin/false")
+    monkeypatch.setattr("runtime.mosquitto.find_tool", lambda name: "/bin/false")
     with pytest.raises(EnvironmentMissing, match="mosquitto did not start"), Broker(kind="mosquitto"):
         pytest.fail("it started")
 

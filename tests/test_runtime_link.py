@@ -1,6 +1,5 @@
 """Sender, relay, broker and receiver together over real TCP, with a codec that only makes bytes of the right number."""
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 
 from edgesem.packet import Packet
 from runtime.broker import Broker, find_tool
-from runtime.capacity import Capacity
 from runtime.capture import Frame, clock_ms
 from runtime.control import Control
 from runtime.mqtt import Connection, Topics
+from runtime.patient import send_all
 from runtime.receiver import Receiver
 from runtime.relay import Relay
 from runtime.sender import Sender
@@ -65,30 +64,33 @@ def receiver(broker):
 
 def test_a_stream_fills_a_thin_link_and_learns_its_rate(broker, receiver):
     told = []
-    capacity = Capacity()
+    control = Control(interval_s=0.2)
     with Relay(target=(broker.address.host, broker.address.port), rate_bps=RATE_BPS) as relay:
         address = replace(broker.address, port=relay.port)
         sender = Sender(
             codec=Codec(),
             topics=TOPICS,
-            control=Control(interval_s=0.2),
-            capacity=capacity,
-            publish=lambda topic, payload: connection.publish(topic, payload),
+            control=control,
+            publish=lambda topic, payload, confirm: connection.publish(topic, payload, confirm=confirm),
             tell=lambda **fields: told.append(fields),
-            stop=threading.Event(),
         )
-        connection = Connection(address, name="s", subscribe=TOPICS.ack, on_message=sender.on_message)
+        connection = Connection(
+            address,
+            name="s",
+            subscribe=TOPICS.ack,
+            on_message=sender.on_message,
+            on_up=lambda: sender.connected(connection.rtt_s),
+        )
         with connection:
-            capacity.min_rtt_s = connection.rtt_s
-            sender.send(frames(10))
-    assert sender.unacknowledged == 0
+            unheard = send_all(sender, frames(10), interval_s=0.2)
+    assert unheard == 0
     assert receiver.counters.malformed == 0
     sent = [fields for fields in told if fields["event"] == "sent"]
     acked = [fields for fields in told if fields["event"] == "acked"]
     assert len(sent) == len(acked) == receiver.counters.layers
     assert {fields["frame"] for fields in sent if fields["layer"] == 0} == set(range(10))
     # A stalled machine makes the link look slower than it is; nothing but an error makes it look much faster.
-    assert 0.3 * RATE_BPS < capacity.rate_bps < 1.3 * RATE_BPS
+    assert 0.3 * RATE_BPS < sender.state().capacity_bps < 2 * RATE_BPS
     assert relay.forwarded_bytes > sum(fields["size_bytes"] for fields in sent)
     received = [receiver.next_picture(timeout_s=5).packet.frame for _ in range(9)]
     assert received == list(range(9))

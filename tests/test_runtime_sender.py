@@ -1,31 +1,36 @@
-"""The sender against a link that the test plays: what it publishes when, and what it makes of acknowledgements."""
+"""The sender against a link that the test plays: what it publishes when, and what it makes of what comes back."""
 
 import queue
+import sqlite3
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edgesem.errors import BudgetError, LinkError
+from edgesem.errors import BudgetError, InputError, LinkError, PacketError, UsageError
 from edgesem.packet import Packet
+from edgesem.seal import Seal
 from runtime.ack import Ack
-from runtime.capacity import Capacity
 from runtime.capture import Frame, clock_ms
-from runtime.control import Control
+from runtime.command import Command
 from runtime.mqtt import Topics
+from runtime.patient import send_all
 from runtime.sender import Sender
+from runtime.spool import Spool
 
 TOPICS = Topics()
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Codec:
-    """Four layers of the same size, which fill the budget; at least 400 bytes."""
+    """Four layers of the same size, which fill the budget; at least 400 bytes. `q` is the budget in hundreds."""
 
     def __init__(self):
-        self.budgets = []
+        self.shapes, self.budgets = [], []
 
     def analyze(self, frame):
+        self.shapes.append(frame.shape)
         return frame.shape
 
     def pack(self, latent, *, budget_bytes, epoch, frame, time_ms):
@@ -34,162 +39,396 @@ class Codec:
             raise BudgetError("too small", smallest_bytes=400)
         chunk = bytes((budget_bytes - 24) // 4 - 2)
         height, width, _ = latent
-        return Packet(7, epoch, frame, time_ms, width, height, 9, 4, 0, (chunk,) * 4)
+        return Packet(7, epoch, frame, time_ms, width, height, min(255, budget_bytes // 100), 4, 0, (chunk,) * 4)
+
+
+class Control:
+    """A budget and a window that the test sets."""
+
+    def __init__(self, *, interval_s=0.01, budget_bytes=1500, window_bytes=10**6):
+        self.interval_s, self.budget, self.window, self.min_bytes = interval_s, budget_bytes, window_bytes, 0
+        self.under_way, self.acks, self.losses = 0, 0, 0
+
+    def connected(self, now_s, rtt_s):
+        self.under_way = 0
+
+    def budget_bytes(self, now_s, *, ready_in_s=0.0):
+        return None if self.budget is None else max(self.budget, self.min_bytes)
+
+    def room(self, now_s, *, size_bytes, base):
+        return not self.under_way or self.under_way + size_bytes <= self.window
+
+    def sent(self, now_s, *, size_bytes, base=False):
+        self.under_way += size_bytes
+
+    def acked(self, now_s, *, size_bytes, sent_s):
+        self.under_way -= size_bytes
+        self.acks += 1
+
+    def lost(self, now_s, *, size_bytes):
+        self.under_way -= size_bytes
+        self.losses += 1
+
+    def state(self):
+        return {"capacity_bps": None, "rtt_s": None, "window_bytes": self.window}
 
 
 class Bench:
-    """A sender whose messages come out of a queue, and whose acknowledgements the test gives."""
+    """A sender whose messages come out of a queue, and whose confirmations and acknowledgements the test gives."""
 
-    def __init__(self, *, interval_s=0.05, fail=0):
+    def __init__(self, *, spool=None, seal=None, fail=(), start=True, **more):
         self.published = queue.Queue()
-        self.told = []
-        self.events = queue.Queue()
+        self.told = queue.Queue()
         self.codec = Codec()
-        self.stop = threading.Event()
-        self.failures_left = fail
-        self.capacity = Capacity()
+        self.failures = list(fail)
+        self.stuck = queue.Queue()
+        known = {"interval_s", "budget_bytes", "window_bytes"}
+        self.control = Control(**{key: more.pop(key) for key in known & set(more)})
         self.sender = Sender(
             codec=self.codec,
             topics=TOPICS,
-            control=Control(interval_s=interval_s),
-            capacity=self.capacity,
+            control=self.control,
             publish=self.publish,
-            tell=self.tell,
-            stop=self.stop,
+            tell=lambda **fields: self.told.put(fields),
+            spool=spool,
+            seal=seal,
+            stuck=self.stuck.put,
+            **more,
         )
+        if start:
+            self.sender.__enter__()
 
-    def tell(self, **fields):
-        self.told.append(fields)
-        self.events.put((fields["event"], fields["frame"]))
+    def publish(self, topic, payload, confirm):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.published.put((topic, payload, confirm))
 
-    def publish(self, topic, payload):
-        if self.failures_left:
-            self.failures_left -= 1
-            raise LinkError("not connected")
-        self.published.put((topic, Packet.from_bytes(payload)))
+    def offer(self, name="f", size=64):
+        self.sender.offer(Frame(np.zeros((size, size, 3), np.uint8), name, clock_ms()))
 
-    def start(self, count):
-        frames = (Frame(np.zeros((48, 64, 3), np.uint8), f"f{number}", clock_ms()) for number in range(count))
-        self.thread = threading.Thread(target=self.sender.send, args=(frames,))
-        self.thread.start()
+    def next(self):
+        """The next packet that was published, with what confirms it."""
+        topic, payload, confirm = self.published.get(timeout=WAIT_S)
+        part = Packet.from_bytes(payload)
+        assert topic == TOPICS.layer(part.first_layer)
+        return part, confirm
 
-    def acknowledge(self, part):
-        ack = Ack(part.epoch, part.frame, part.first_layer, clock_ms(), 0)
+    def expect(self, event):
+        while True:
+            fields = self.told.get(timeout=WAIT_S)
+            if fields["event"] == event:
+                return fields
+
+    def acknowledge(self, part, kept=0):
+        ack = Ack(part.epoch, part.frame, part.first_layer, clock_ms(), 0, kept)
         self.sender.on_message(TOPICS.ack, ack.to_bytes())
-
-    def end(self):
-        self.stop.set()
-        self.thread.join(WAIT_S)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture
-def bench():
-    bench = Bench()
-    yield bench
-    bench.end()
+def make(tmp_path):
+    made = []
+
+    def make(*, promises=False, **more):
+        spool = Spool(tmp_path / "a.spool", max_bytes=10**6) if promises else None
+        made.append((Bench(spool=spool, **more), spool))
+        return made[-1][0]
+
+    yield make
+    for bench, spool in made:
+        bench.sender.__exit__()
+        if spool is not None:
+            spool.close()
 
 
-def test_every_frame_goes_out_in_order_base_first_and_is_acknowledged(bench):
-    bench.start(3)
-    seen = []
-    for _ in range(12):
-        topic, part = bench.published.get(timeout=WAIT_S)
-        assert topic == TOPICS.layer(part.first_layer)
-        seen.append((part.frame, part.first_layer))
+def test_a_frame_goes_out_base_first_and_its_delay_is_told(make):
+    bench = make()
+    bench.sender.connected()
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert [part.first_layer for part in parts] == [0, 1, 2, 3]
+    for part in parts:
         bench.acknowledge(part)
-    bench.thread.join(WAIT_S)
-    assert seen == [(frame, layer) for frame in range(3) for layer in range(4)]
-    assert sum(fields["event"] == "acked" for fields in bench.told) == 12
-    assert bench.sender.unacknowledged == 0
+        assert bench.expect("acked")["delay_s"] < WAIT_S
+    state = bench.sender.state()
+    assert (state.frames, state.skipped, state.sent_bytes > 1000, state.age_s < WAIT_S) == (1, 0, True, True)
+    assert bench.sender.idle
+    assert bench.control.under_way == 0
 
 
-def test_the_first_budget_is_small_and_later_ones_follow_the_measured_rate():
-    bench = Bench(interval_s=0.2)
-    bench.start(2)
-    for _ in range(8):
-        bench.acknowledge(bench.published.get(timeout=WAIT_S)[1])
-    bench.end()
-    first, second = (fields for fields in bench.told if fields["event"] == "packed")
-    assert (first["budget_bytes"], first["capacity_bps"]) == (1500, None)
-    assert second["capacity_bps"] > 0
-    assert bench.codec.budgets[0] < 1500  # what MQTT and the headers take is off
+def test_all_that_mqtt_adds_fits_into_the_budget(make):
+    bench = make(budget_bytes=2000)
+    bench.sender.connected()
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert sum(part.size_bytes + len(TOPICS.layer(0)) + 8 for part in parts) <= 2000
 
 
-def test_nothing_more_is_published_while_the_window_is_full(bench):
-    bench.start(1)
-    sent = [bench.published.get(timeout=WAIT_S)[1] for _ in range(4)]  # 1500 bytes fit the window of 2000
-    bench.acknowledge(sent[0])
-    bench.thread.join(0.3)
-    assert bench.thread.is_alive()  # it waits for the other three
-    for part in sent[1:]:
-        bench.acknowledge(part)
-    bench.thread.join(WAIT_S)
-    assert not bench.thread.is_alive()
+def test_nothing_is_taken_or_published_without_a_connection(make):
+    bench = make()
+    bench.offer("stale")
+    bench.expect("skipped")
+    bench.offer("fresh")
+    bench.sender.connected()
+    assert bench.expect("packed")["name"] == "fresh"
 
 
-def test_layers_that_wait_give_way_to_the_next_frame_but_a_base_layer_never_does():
-    bench = Bench(interval_s=0.01)
-    bench.start(4)
-    sent = [bench.published.get(timeout=WAIT_S)[1] for _ in range(5)]
-    assert [(part.frame, part.first_layer) for part in sent] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
-    # The window is full. Frame 2 takes the place of frame 1's other layers; frame 3 then waits for frame 2's base.
-    while bench.events.get(timeout=WAIT_S) != ("packed", 3):
-        pass
-    for part in sent:
-        bench.acknowledge(part)
-    later = []
-    while (part := bench.published.get(timeout=WAIT_S)[1]) and (part.frame, part.first_layer) != (3, 3):
-        later.append((part.frame, part.first_layer))
-        bench.acknowledge(part)
-    assert later[0] == (2, 0)
-    assert (3, 0) in later
-    bench.end()
+def test_what_the_broker_confirms_frees_the_window_and_counts_once(make):
+    bench = make(window_bytes=800)
+    bench.sender.connected()
+    bench.offer()
+    part, confirm = bench.next()
+    _, confirm_1 = bench.next()
+    assert bench.published.empty()
+    confirm()
+    bench.acknowledge(part)
+    bench.next()
+    assert bench.control.acks == 1
+    confirm_1()
 
 
-def test_a_frame_that_cannot_be_small_enough_is_sent_as_small_as_it_can_be():
-    bench = Bench()
-    bench.capacity.acked(size_bytes=10, sent_s=0, now_s=1)  # 80 bit/s
-    bench.start(1)
-    part = bench.published.get(timeout=WAIT_S)[1]
-    assert bench.codec.budgets == [1, 400]
-    assert part.frame == 0
-    bench.end()
+def test_a_newer_frame_takes_the_place_of_the_layers_that_wait(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer("old")
+    base, confirm = bench.next()
+    bench.offer("new")
+    assert bench.expect("dropped")["layers"] == 3
+    confirm()
+    newer, confirm = bench.next()
+    assert (base.frame, newer.frame, newer.first_layer) == (0, 1, 0)
+    assert bench.sender.state().dropped_layers == 3
+    confirm()
 
 
-def test_a_lost_connection_is_waited_for():
-    bench = Bench(fail=2)
-    bench.start(1)
-    for layer in range(4):
-        part = bench.published.get(timeout=WAIT_S)[1]
-        assert part.first_layer == layer
-        bench.acknowledge(part)
-    bench.thread.join(WAIT_S)
-    assert not bench.thread.is_alive()
-    bench.end()
+def test_frames_are_skipped_and_not_made_worse_than_asked_for(make):
+    bench = make(min_quality=20 / 255, budget_bytes=1500)
+    bench.sender.connected()
+    bench.offer("bad")
+    bench.expect("skipped")
+    while bench.sender.state().frames == 0:  # the floor rises until a frame is good enough
+        bench.offer("next")
+        bench.told.get(timeout=WAIT_S)
+    assert bench.next()[0].q >= 20
 
 
-def test_acknowledgements_that_mean_nothing_are_ignored(bench):
-    bench.start(1)
-    part = bench.published.get(timeout=WAIT_S)[1]
+def test_a_lost_link_is_tried_again_and_a_message_too_large_is_left_out(make):
+    bench = make(fail=[LinkError("gone"), PacketError("too large")])
+    bench.sender.connected()
+    bench.offer()
+    assert bench.next()[0].first_layer == 1
+    assert bench.control.losses == 2
+
+
+def test_a_reconnect_forgets_what_was_under_way(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer("before")
+    _, confirm = bench.next()
+    bench.sender.disconnected()
+    bench.sender.connected()
+    confirm()  # of the old connection: means nothing now
+    bench.offer("after")
+    assert bench.next()[0].frame == 1
+    assert bench.control.acks == 0
+    assert bench.sender.state().reconnects == 1
+
+
+def test_a_broker_that_confirms_nothing_is_stuck(make):
+    bench = make(ack_timeout_s=0.05)
+    bench.sender.connected()
+    bench.offer()
+    assert "nothing was confirmed" in bench.stuck.get(timeout=WAIT_S)
+
+
+def test_bad_messages_are_ignored(make):
+    bench = make()
+    bench.sender.connected()
+    bench.offer()
+    part, _ = bench.next()
     bench.sender.on_message(TOPICS.ack, b"\xff\xff")
-    bench.sender.on_message(TOPICS.ack, Ack((part.epoch + 1) % 65536, 0, 0, 0, 0).to_bytes())
-    bench.sender.on_message(TOPICS.ack, Ack(part.epoch, 99, 0, 0, 0).to_bytes())
-    assert not any(fields["event"] == "acked" for fields in bench.told)
-    assert bench.capacity.rate_bps is None
+    bench.sender.on_message(TOPICS.cmd, b"\xff\xff")
+    bench.sender.on_message("else", b"")
+    bench.acknowledge(replace(part, epoch=(part.epoch + 1) % 65536))
+    bench.acknowledge(replace(part, frame=99))
+    assert bench.sender.state().age_s is None
+    assert bench.control.acks == 0
+
+
+def test_a_sealed_sender_listens_to_who_has_the_key_alone(make):
+    seal = Seal(bytes(32), stream=TOPICS.base, salt=bytes(16))
+    bench = make(seal=seal)
+    bench.sender.connected()
+    bench.offer()
+    _, payload, _ = bench.published.get(timeout=WAIT_S)
+    part = Packet.from_bytes(seal.open(payload))
     bench.acknowledge(part)
-    bench.acknowledge(part)
-    assert sum(fields["event"] == "acked" for fields in bench.told) == 1
+    assert bench.sender.state().age_s is None
+    ack = Ack(part.epoch, part.frame, 0, clock_ms(), 0)
+    bench.sender.on_message(TOPICS.ack, seal.sign(ack.to_bytes(), TOPICS.ack))
+    assert bench.sender.state().age_s is not None
 
 
-def test_a_stop_ends_it_at_once(bench):
-    bench.start(1000)
-    bench.published.get(timeout=WAIT_S)
-    bench.end()
+def test_commands_are_obeyed_once(make):
+    bench = make()
+    bench.sender.connected()
+    pause = Command("pause").to_bytes()
+    bench.sender.on_message(TOPICS.cmd, pause)
+    assert bench.sender.state().paused
+    bench.sender.on_message(TOPICS.cmd, Command("resume").to_bytes())
+    bench.sender.on_message(TOPICS.cmd, pause)
+    assert not bench.sender.state().paused
+    bench.sender.on_message(TOPICS.cmd, Command("roi", roi=(0.5, 0.5, 0.5, 0.25)).to_bytes())
+    bench.offer(size=320)
+    bench.next()
+    assert bench.codec.shapes[-1] == (80, 160, 3)
 
 
-def test_a_layer_that_nobody_acknowledges_is_given_up(bench, monkeypatch):
-    monkeypatch.setattr("runtime.sender._ACK_TIMEOUT_S", 0.05)
-    bench.start(1)
-    bench.thread.join(WAIT_S)
-    assert bench.sender.unacknowledged == 4
+def test_a_snapshot_is_a_promised_frame_of_the_size_asked_for(make):
+    bench = make(promises=True)
+    bench.sender.connected()
+    bench.offer("seen")
+    for _ in range(4):
+        bench.next()[1]()
+    bench.sender.on_message(TOPICS.cmd, Command("snapshot", size_bytes=5000).to_bytes())
+    part, _ = bench.next()
+    assert part.promised
+    assert 4000 < part.size_bytes < 5000
+    assert len(part.chunks) == 4
+    bench.acknowledge(part, kept=1)
+    assert bench.expect("kept")["frame"] == part.frame
+
+
+def test_a_promised_frame_is_on_disk_until_somebody_keeps_it(make, tmp_path):
+    bench = make(promises=True, promise_every=1)
+    bench.offer()  # with no connection at all
+    bench.expect("promised")
+    bench.sender.connected()
+    part, confirm = bench.next()
+    confirm()
+    bench.acknowledge(part)  # by a viewer, who keeps nothing
+    assert bench.sender.state().promised_waiting == 1
+    bench.sender.connected()
+    again, _ = bench.next()
+    assert again == part
+    bench.acknowledge(again, kept=1)
+    bench.expect("kept")
+    assert bench.sender.state().promised_waiting == 0
+
+
+def test_promised_frames_survive_their_sender_and_no_number_comes_twice(tmp_path):
+    path = tmp_path / "a.spool"
+    spool = Spool(path, max_bytes=10**6)
+    first = Bench(spool=spool, promise_every=1)
+    first.offer()
+    about = first.expect("promised")
+    first.sender.__exit__()
+    spool.close()
+    spool = Spool(path, max_bytes=10**6)
+    second = Bench(spool=spool)
+    assert second.sender.epoch != about["epoch"]
+    second.sender.connected()
+    part, _ = second.next()
+    assert (part.epoch, part.frame, part.promised) == (about["epoch"], about["frame"], True)
+    second.sender.__exit__()
+    spool.close()
+
+
+def test_promises_wait_for_live_base_layers_but_not_for_the_rest(make):
+    bench = make(promises=True, window_bytes=1)
+    bench.sender.connected()
+    bench.offer()
+    _, confirm = bench.next()
+    bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 2000)
+    bench.expect("promised")
+    confirm()
+    part, confirm = bench.next()
+    assert part.promised
+    confirm()
+
+
+def test_a_full_spool_is_told_and_the_frame_goes_as_an_ordinary_one(tmp_path):
+    spool = Spool(tmp_path / "a.spool", max_bytes=65536)
+    bench = Bench(spool=spool, budget_bytes=9000)
+    for _ in range(40):
+        bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 8000)
+    refused = bench.expect("refused")
+    state = bench.sender.state()
+    assert state.promised_refused >= 1
+    bench.sender.connected()
+    seen = [bench.next()[0] for _ in range(4)]
+    assert refused["frame"] not in [part.frame for part in seen if part.promised]
+    bench.sender.__exit__()
+    spool.close()
+
+
+def test_a_sender_without_a_spool_promises_nothing(make):
+    with pytest.raises(UsageError, match="spool"):
+        make().sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", 0))
+
+
+def test_a_damaged_spool_is_put_aside(tmp_path):
+    path = tmp_path / "a.spool"
+    path.write_bytes(b"no database" * 1000)
+    spool = Spool(path, max_bytes=10**6)
+    spool.add(epoch=1, frame=2, packet=b"x")
+    spool.close()
+    assert [p.name for p in tmp_path.glob("a.spool.damaged-*")]
+
+
+def test_two_senders_cannot_share_a_spool(tmp_path):
+    spool = Spool(tmp_path / "a.spool", max_bytes=10**6)
+    spool.add(epoch=1, frame=2, packet=b"x")
+    with pytest.raises(InputError, match="locked"):
+        Spool(tmp_path / "a.spool", max_bytes=10**6)
+    assert spool.delivered([(1, 2), (1, 3)]) == 1
+    assert spool.waiting == 0
+    spool.close()
+
+
+def test_a_spool_of_a_stranger_is_an_error(tmp_path):
+    path = tmp_path / "a.spool"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE promised (other INTEGER)")
+    db.close()
+    with pytest.raises(InputError, match="cannot keep"):
+        Spool(path, max_bytes=10**6)
+
+
+def patient(bench, count):
+    frames = (Frame(np.zeros((64, 64, 3), np.uint8), str(number), clock_ms()) for number in range(count))
+    thread = threading.Thread(
+        target=lambda: bench.told.put({"event": "end", "n": send_all(bench.sender, frames, interval_s=0.01)})
+    )
+    thread.start()
+    return thread
+
+
+def test_the_patient_way_leaves_no_frame_out():
+    bench = Bench(start=False, budget_bytes=None)  # not even a link without any room stops it
+    bench.sender.connected()
+    thread = patient(bench, 3)
+    bases = []
+    while len(bases) < 3:
+        part, confirm = bench.next()
+        bases += [part.frame] if part.first_layer == 0 else []
+        confirm()
+        bench.acknowledge(part)
+    while thread.is_alive():
+        try:
+            part, confirm = bench.published.get(timeout=0.1)[1:]
+        except queue.Empty:
+            continue
+        confirm()
+        bench.acknowledge(Packet.from_bytes(part))
+    assert bases == [0, 1, 2]
+    assert bench.expect("end")["n"] == 0
+
+
+def test_the_patient_way_ends_when_told():
+    bench = Bench(start=False)
+    bench.sender.connected()
+    thread = patient(bench, 1000)
+    bench.next()
+    bench.sender.stop.set()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()

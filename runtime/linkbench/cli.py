@@ -1,0 +1,192 @@
+"""The command `bench link`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgesem.console import emit, log
+from edgesem.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_CLIP_FRAMES = 8
+_LONGEST_S = 3600.0
+
+
+def bench_link(
+    trace: Annotated[
+        list[str],
+        typer.Option(help="A Mahimahi or `time_s Mbit/s` trace file, or a rate such as 200kbit. May be repeated."),
+    ],
+    seconds: Annotated[float, typer.Option(min=5, max=_LONGEST_S, help="How long each run is.")] = 60,
+    delay: Annotated[float, typer.Option(min=0, max=5000, help="Milliseconds each way.")] = 25,
+    senders: Annotated[
+        str, typer.Option(help="Which to compare, separated by commas.")
+    ] = "edgesem,fixed,fixed_newest,aimd,whole,oracle",
+    cc: Annotated[str, typer.Option(help="TCP congestion controls, separated by commas.")] = "cubic",
+    starts: Annotated[str, typer.Option(help="Where in the trace to start, seconds, separated by commas.")] = "0",
+    fps: Annotated[float, typer.Option(min=0.1, max=60, help="Frames a second that the camera takes.")] = 10,
+    queue: Annotated[int, typer.Option(min=4, max=65536, help="Kilobytes that the link's queue holds.")] = 256,
+    loss: Annotated[float, typer.Option(min=0, max=0.5, help="Share of packets lost by chance.")] = 0,
+    promise_every: Annotated[int, typer.Option(min=0, help="Promise every N-th frame; 0: none.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Frames: a folder of pictures of one size, or a video.", show_default="a fixed camera on a photograph"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a plot of each trace and report.json.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Compare ways to decide how much to send when, over an emulated link.
+
+    Real sender, receiver, broker (mosquitto) and TCP, in two network namespaces of the bench's own that a process joins
+    as the trace says. All senders share everything but the control. So that the link is measured and not this
+    machine, the frames are encoded once beforehand at 32 qualities with the real codec (cached in ~/.cache/edgesem),
+    and quality is looked up in a table of real decodes. Needs root; otherwise it uses a relay, and says so.
+
+    Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
+    """
+    import edgesem
+    from runtime.linkbench.bench import Options, run_sender, why_relay
+    from runtime.linkbench.clip import load_clip, load_images
+    from runtime.linkbench.rivals import SENDERS
+    from runtime.linkbench.trace import load_trace
+
+    names = _names(senders, SENDERS, "--senders")
+    controls = _names(cc, _congestion_controls(), "--cc")
+    offsets_s = _seconds(starts)
+    traces = {source: load_trace(source) for source in trace}
+    relay = why_relay()
+    if relay:
+        log.print(
+            f"No namespaces here: {relay}. Using a relay on loopback at each trace's mean rate, without delay; "
+            "outages and delays are not shown."
+        )
+    codec = edgesem.load(bundle)
+    with _progress("encoding the frames once") as told:
+        clip = load_clip(load_images(data, _CLIP_FRAMES, fps), codec, told)
+    report: dict[str, Any] = {}
+    with _progress("bench") as told:
+        done, total = 0, len(traces) * len(controls) * len(offsets_s) * len(names)
+        for source, loaded in traces.items():
+            series: dict[str, Any] = {}
+            collected: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for congestion in controls:
+                for offset_s in offsets_s:
+                    options = Options(
+                        trace=source,
+                        seconds=seconds,
+                        fps=fps,
+                        delay_s=delay / 1000,
+                        offset_s=offset_s,
+                        congestion=congestion,
+                        queue_bytes=queue * 1024,
+                        loss=loss,
+                        promise_every=promise_every,
+                    )
+                    for name in names:
+                        told(done, total)
+                        outcome = run_sender(name, clip=clip, trace=loaded, options=options, relay=bool(relay))
+                        collected[name].append({"cc": congestion, "start_s": offset_s, **outcome.figures})
+                        series.setdefault(name, outcome.series)
+                        done += 1
+            told(done, total)
+            report[loaded.name] = {name: {**_mean(runs), "runs": runs} for name, runs in collected.items()}
+            if out is not None:
+                _keep(out, loaded.name, series, report)
+    about = {"link": "relay" if relay else "namespaces", "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
+    # For one trace the senders stand at the top, as scripts expect them.
+    result = next(iter(report.values())) if len(report) == 1 else report
+    emit({**result, "about": about}, json_, lambda _: _render(report, about))
+
+
+def _names(text: str, known: tuple[str, ...], option: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"{option} {text}: {', '.join(unknown) or 'nothing'} is none of {', '.join(known)}")
+    return names
+
+
+def _congestion_controls() -> tuple[str, ...]:
+    try:
+        return tuple(Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text("ascii").split())
+    except OSError:
+        return ("cubic",)
+
+
+def _seconds(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [-1.0]
+    if not all(0 <= value <= 7200 for value in values):
+        raise UsageError(f"--starts {text}: write seconds from 0 to 7200, such as 0,60,120")
+    return values
+
+
+def _mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each figure over the runs that have it."""
+    means: dict[str, Any] = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs if isinstance(run[name], (int, float))]
+        if name not in ("cc", "start_s"):
+            means[name] = sum(values) / len(values) if values else None
+    return means
+
+
+def _keep(out: Path, name: str, series: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    from edgesem.files import write_whole
+    from runtime.linkbench.plot import draw
+
+    out.mkdir(parents=True, exist_ok=True)
+    draw(name, series, out / f"{Path(name).stem}.png")
+    write_whole(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _progress(what: str) -> Any:
+    import contextlib
+
+    @contextlib.contextmanager
+    def bar() -> Any:
+        from rich.progress import Progress
+
+        with Progress(console=log, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return bar()
+
+
+def _render(report: Mapping[str, Any], about: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    tables = []
+    for trace, senders in report.items():
+        table = Table(title=f"{trace}, {about['seconds']:.0f} s, {about['fps']:g} fps, {about['link']}")
+        columns = ("sender", "usable", "base p50", "base p95", "last p95", "age p95", "MS-SSIM", "skipped", "lost")
+        for column in columns:
+            table.add_column(column, justify="left" if column == "sender" else "right")
+        for name, figures in senders.items():
+            table.add_row(
+                name,
+                f"{100 * figures['usable_share']:.1f} %",
+                *(
+                    "-" if figures[key] is None else f"{1000 * figures[key]:.0f} ms"
+                    for key in ("base_delay_p50_s", "base_delay_p95_s", "last_delay_p95_s", "age_p95_s")
+                ),
+                f"{figures['quality']:.4f}",
+                f"{figures['skipped']:.0f}",
+                f"{figures['lost_promised']:.0f}",
+            )
+        tables.append(table)
+    return Group(*tables)

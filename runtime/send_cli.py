@@ -1,0 +1,134 @@
+"""The commands `edgesem send` and `edgesem key`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgesem.console import emit, log
+
+_printing = threading.Lock()
+
+
+def send(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="/dev/videoN, rtsp://..., a video, a folder, - (PPM on stdin), picamera[:N], csi[:N] or gst:PIPELINE.",
+            show_default="/dev/video0",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; flags go before it.")] = None,
+    host: Annotated[str | None, typer.Option(help="The broker.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Its port.", show_default="1883")] = None,
+    user: Annotated[str | None, typer.Option(help="Who we are to the broker.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password.", show_default="$EDGESEM_PASSWORD")
+    ] = None,
+    tls: Annotated[bool | None, typer.Option("--tls", help="Connect by TLS.", show_default=False)] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Who must have signed the broker's certificate.")] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="Our own certificate.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    seal_key_file: Annotated[
+        Path | None, typer.Option(help="Seal packets with this key.", show_default="$EDGESEM_SEAL_KEY, else not sealed")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="First part of the stream's name.", show_default="home")] = None,
+    device: Annotated[str | None, typer.Option(help="Second part.", show_default="the host's name")] = None,
+    stream: Annotated[str | None, typer.Option(help="Third part.", show_default="main")] = None,
+    fps: Annotated[float | None, typer.Option(help="At most so many frames a second.", show_default="1")] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="0 to 1: rather skip a frame than make it worse.", show_default="0")
+    ] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Largest frame.", show_default="30000")] = None,
+    promise_every: Annotated[
+        int | None, typer.Option(help="Keep each Nth frame until a receiver has it; 1: all.", show_default="0: none")
+    ] = None,
+    watch: Annotated[bool | None, typer.Option("--watch", help="A folder: send what comes later too.")] = None,
+    loop: Annotated[bool | None, typer.Option("--loop", help="A folder or video: begin again at its end.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder of promised frames and the device's key.", show_default="by systemd/XDG")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Prometheus endpoint: PORT on loopback, or HOST:PORT.", show_default="none")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
+) -> None:
+    """Send a camera, a video or pictures over MQTT, at the rate that the link really bears.
+
+    The newest frame wins: what the link has no room for is skipped, never queued. Ends with SIGTERM or Ctrl-C, or when
+    a file or folder is through; promised frames that no receiver has yet stay on disk for the next start.
+
+    Example: edgesem send /dev/video0 --host broker.example --site home --device gate --fps 2
+    """
+    from edgesem.config import load_config
+    from runtime.send import run_send
+    from runtime.settings import SendSettings
+
+    given: dict[str, Any] = {
+        "source.uri": source,
+        "source.watch": watch,
+        "source.loop": loop,
+        "broker.host": host,
+        "broker.port": port,
+        "broker.user": user,
+        "broker.password_file": password_file,
+        "broker.tls": tls,
+        "broker.ca_file": ca_file,
+        "broker.cert_file": cert_file,
+        "broker.key_file": key_file,
+        "seal.key_file": seal_key_file,
+        "stream.site": site,
+        "stream.device": device,
+        "stream.stream": stream,
+        "stream.fps": fps,
+        "stream.min_quality": min_quality,
+        "stream.max_bytes": max_bytes,
+        "stream.bundle": bundle,
+        "promise.every": promise_every,
+        "monitor.state_dir": state_dir,
+        "monitor.metrics": metrics,
+    }
+    settings = load_config(config, SendSettings, given)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    run_send(settings, _print_line if json_ else _show_state)
+
+
+def key(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to make; it must not exist.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Make a key that seals a stream: give the same file to its sender and its receivers, and to nobody else.
+
+    Example: edgesem key seal.key
+    """
+    from edgesem.keys import new_key
+
+    new_key(path)
+    emit({"file": path}, json_, lambda r: f"{r['file']}: a new key, readable by you alone")
+
+
+def _print_line(**fields: object) -> None:
+    with _printing:
+        sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.flush()
+
+
+def _show_state(*, event: str, **fields: Any) -> None:
+    if event != "state":
+        return
+    capacity = fields["capacity_bps"]
+    rate = "unknown" if capacity is None else f"{capacity / 1000:.0f} kbit/s"
+    age = "nothing delivered yet" if fields["age_s"] is None else f"newest delivered {fields['age_s']:.1f} s old"
+    log.print(
+        f"{'connected' if fields['up'] else 'NOT CONNECTED'}, link {rate}, {fields['frames']} frames, "
+        f"{fields['skipped']} skipped, {fields['sent_bytes']} bytes, {age}, {fields['promised_waiting']} promised wait",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,172 @@
+"""What a daemon can be told, in TOML or by flags: how it is read is in `edgesem.config`, an example in docs/send.md."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgesem.config import setting
+from edgesem.errors import UsageError
+from edgesem.keys import Identity, read_key, read_secret
+from edgesem.packet import MAX_SIDE
+from runtime.address import Address
+from runtime.topics import Topics
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Where frames come from."""
+
+    uri: str = "/dev/video0"
+    """/dev/videoN, rtsp://..., a video file, a folder, - (PPM on stdin), picamera[:N], csi[:N], gst:PIPELINE."""
+    width: int = setting(640, low=0, high=MAX_SIDE)
+    """Asked of a camera; larger frames are shrunk to fit. 0: as they come, 1024 at most."""
+    height: int = setting(480, low=0, high=MAX_SIDE)
+    rotate: int = setting(0, low=0, high=270)
+    """Clockwise, in degrees."""
+    watch: bool = False
+    """Of a folder: go on with the pictures that come later."""
+    loop: bool = False
+    """Of a folder or a video file: begin again at its end."""
+
+    def __post_init__(self) -> None:
+        if self.rotate % 90:
+            raise UsageError(f"source.rotate is {self.rotate}, must be 0, 90, 180 or 270")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Which stream, how often, how good."""
+
+    site: str = "home"
+    device: str = ""
+    """The host's name if empty."""
+    stream: str = "main"
+    fps: float = setting(1.0, low=0.001, high=60)
+    """At most so many frames a second."""
+    min_quality: float = setting(0.0, low=0, high=1)
+    """A frame that would be worse is skipped."""
+    max_bytes: int = setting(30_000, low=256, high=200_000)
+    """The largest frame."""
+    bundle: Path | None = None
+    threads: int = setting(1, low=1, high=64)
+    """Of ONNX Runtime."""
+
+    def topics(self) -> Topics:
+        """The stream's topics; UsageError if a name does not fit one."""
+        return Topics(self.site, self.device or socket.gethostname().partition(".")[0] or "device", self.stream)
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """Where the broker is and how to come in. The same for sender and receiver."""
+
+    host: str = "127.0.0.1"
+    port: int = setting(1883, low=1, high=65535)
+    user: str = ""
+    password_file: Path | None = None
+    """One line, closed to other users; $EDGESEM_PASSWORD without it."""
+    version: str = setting("", one_of=("", "5", "3.1.1"))
+    """Of MQTT; empty: both are tried."""
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    congestion: str = ""
+    """TCP congestion control of our socket, such as cubic; the system's if empty."""
+    ack_timeout_s: float = setting(10.0, low=1, high=600)
+    """If the broker confirms nothing for so long, the connection is made anew."""
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise UsageError("broker.cert_file and broker.key_file belong together: name both")
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls = true")
+
+    def address(self) -> Address:
+        """The broker's address, with the password from its file or the environment."""
+        password = read_secret(self.password_file, "EDGESEM_PASSWORD")
+        if password is not None and not self.user:
+            raise UsageError("there is a password for the broker, but no broker.user")
+        return Address(
+            self.host,
+            self.port,
+            user=self.user or None,
+            password=password,
+            version=self.version or None,
+            tls=self.tls,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            congestion=self.congestion,
+        )
+
+
+@dataclass(frozen=True)
+class SealSettings:
+    """Who can read and make the stream's packets."""
+
+    key_file: Path | None = None
+    """As `edgesem key` makes it; $EDGESEM_SEAL_KEY without it; not sealed without both."""
+    identity_file: Path | None = None
+    """The device's signing key; made in monitor.state_dir if it is not named."""
+
+    def key(self) -> bytes | None:
+        """The stream's key, or None: it is not sealed."""
+        return read_key(self.key_file)
+
+
+@dataclass(frozen=True)
+class PromiseSettings:
+    """Frames that are kept on disk until a receiver has them."""
+
+    every: int = setting(0, low=0, high=1_000_000)
+    """Every so many frames one is promised; 0: none, 1: all."""
+    max_bytes: int = setting(256 * 1024 * 1024, low=65536, high=2**40)
+    """Of the spool."""
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """What the daemon keeps, and what it says of itself."""
+
+    state_dir: Path | None = None
+    """Spool and identity; $STATE_DIRECTORY (systemd), else ~/.local/state/edgesem."""
+    state_s: float = setting(10.0, low=0.5, high=3600)
+    """How often the state topic is told."""
+    metrics: str = ""
+    """HOST:PORT of a Prometheus endpoint; none if empty."""
+
+    def folder(self) -> Path:
+        """Where spool and identity are."""
+        if self.state_dir is not None:
+            return self.state_dir
+        systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(systemd) if systemd else Path(home) / "edgesem"
+
+    def identity(self, path: Path | None) -> Identity:
+        """The device's signing key, from the file named or the one in our folder."""
+        return Identity.open(path or self.folder() / "identity.key")
+
+
+@dataclass(frozen=True)
+class SendSettings:
+    """All that `edgesem send` can be told."""
+
+    source: SourceSettings = field(default_factory=SourceSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    seal: SealSettings = field(default_factory=SealSettings)
+    promise: PromiseSettings = field(default_factory=PromiseSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, or `PORT` alone for loopback. UsageError for anything else."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise UsageError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:9464")
+    return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,0 +1,279 @@
+"""All streams that a receiver hears: whose frame is decoded next, so that none can starve the others.
+
+A device that sends more, or larger frames, than its share waits for itself: the next frame is always one of the device
+that has had the least decoding, and no device has all decoders at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgesem.errors import EdgesemError, PacketError
+from edgesem.packet import MAX_LAYERS, Packet
+from edgesem.seal import Seal
+from runtime.ack import Ack
+from runtime.birth import Birth
+from runtime.decoder import Drawing
+from runtime.inbox import Complaints, Inbox
+from runtime.shelf import Shelf
+from runtime.state import State
+from runtime.stream import Limits, Stream
+from runtime.topics import Topics
+
+log = logging.getLogger(__name__)
+
+_FORGET_S = 600.0
+_LONGEST_LOOK_S = 0.5
+
+
+class Streams:
+    """Takes the messages of all streams and says what to decode next.
+
+    `on_message` never raises because of what came. `next_frame` and `done` are for the decoders' threads.
+    `publish(topic, payload, qos)` may raise LinkError. `changed` is notified when a frame may have become ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        bundle_id: int,
+        publish: Callable[[str, bytes, int], None],
+        decoders: int = 1,
+        layers: int = MAX_LAYERS,
+        drawing: Drawing | None = None,
+        limits: Limits | None = None,
+        shelf: Shelf | None = None,
+        key: bytes | None = None,
+        patience_s: float = 0.3,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.drawing = drawing or Drawing()
+        self.strays = 0
+        """Messages on topics that are no stream's, or of streams that there is no room for."""
+        self._changed = threading.Condition(self.lock)
+        self._streams: dict[str, Stream] = {}
+        self._bundle_id, self._publish, self._layers = bundle_id, publish, layers
+        self._limits, self._shelf, self._key = limits or Limits(), shelf, key
+        self._patience_s = patience_s
+        self._per_device = max(1, decoders - 1)
+        self._used_s: dict[tuple[str, str], float] = {}
+        """Decoding that each device has had."""
+        self._clock_s = 0.0
+        """What the device served last has had, at least: where a device that was silent begins."""
+        self._complaints = Complaints(log)
+
+    def on_message(self, topic: str, payload: bytes) -> None:
+        """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
+        try:
+            topics, rest = Topics.parse(topic)
+        except PacketError as error:
+            self._stray("dropped a message on a topic that is no stream's: %s", error)
+            return
+        kind = rest.partition("/")[0]
+        with self.lock:
+            known = self._streams.get(topics.base)
+            stream = known or self._open(topics)
+            if stream is None:
+                self._stray("no room for the stream %s: it is one too many", topics.base)
+                return
+            if kind == "pkt":
+                good = stream.inbox.take(topic, payload)
+            elif kind in ("birth", "state"):
+                good = self._learn(stream, kind, payload)
+            else:
+                good = False
+            if good:
+                stream.heard_s = time.monotonic()
+                if known is None:
+                    self._streams[topics.base] = stream
+                    log.info("hear %s", stream.name)
+                self._changed.notify_all()
+            elif known is None:
+                self.strays += 1
+
+    def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:
+        """The frame to decode next, by the device that has had the least; None if there is none in time."""
+        deadline_s = time.monotonic() + timeout_s
+        with self.lock:
+            while True:
+                now_s = time.monotonic()
+                look_s = self._look(now_s)
+                ready = [stream for stream in self._streams.values() if stream.inbox.waiting and self._may(stream)]
+                if ready:
+                    stream = min(ready, key=lambda one: (self._had_s(one), one.decode_s))
+                    packet = stream.inbox.pop()
+                    assert packet is not None
+                    stream.busy = True
+                    had_s, device = self._had_s(stream), stream.device
+                    self._used_s[device] = max(had_s, self._clock_s)  # who was silent has saved up nothing
+                    self._clock_s = max(had_s, self._clock_s)
+                    return stream, packet
+                if now_s >= deadline_s:
+                    return None
+                self._changed.wait(min(look_s, deadline_s) - now_s)
+
+    def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
+        """A decoder has finished with a frame of `stream`."""
+        with self.lock:
+            stream.busy = False
+            stream.decode_s += decode_s
+            stream.inbox.decode_ms = min(int(decode_s * 1000), 0xFFFFFFFF)
+            device = stream.device
+            self._used_s[device] = self._used_s.get(device, self._clock_s) + decode_s
+            if good:
+                stream.pictures += 1
+            else:
+                stream.inbox.counters.undecodable += 1
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """No more messages will come: the frames under way are ready as they are."""
+        with self.lock:
+            for stream in self._streams.values():
+                stream.inbox.flush()
+            self._changed.notify_all()
+
+    def recover(self) -> None:
+        """Take up the promised frames that an earlier run kept and did not draw."""
+        if self._shelf is None:
+            return
+        for topics, packet in self._shelf.without_picture():
+            with self.lock:
+                stream = self._streams.get(topics.base) or self._open(topics)
+                if stream is not None and packet.bundle_id == self._bundle_id:
+                    self._streams[topics.base] = stream
+                    stream.inbox.recover(packet)
+                    self._changed.notify_all()
+
+    def all(self) -> list[Stream]:
+        """Every stream heard, by name."""
+        with self.lock:
+            return sorted(self._streams.values(), key=lambda stream: stream.name)
+
+    def find(self, name: str) -> Stream | None:
+        """The stream called `site/device/stream`."""
+        with self.lock:
+            return self._streams.get(f"edgesem/v1/{name}")
+
+    def draw(self, stream: Stream, *, steps: int | None = None, realism: float | None = None) -> None:
+        """Draw a stream's next pictures otherwise. UsageError if that cannot be."""
+        with self.lock:
+            drawing = stream.drawing
+            if steps is not None:
+                drawing = replace(drawing, steps=steps)
+            if realism is not None:
+                drawing = replace(drawing, realism=realism)
+            stream.drawing = drawing
+
+    def _open(self, topics: Topics) -> Stream | None:
+        """A new stream, which is not among ours before its first good message; None if there is no room."""
+        mine = [one for one in self._streams.values() if one.device == (topics.site, topics.device)]
+        full = len(mine) >= self._limits.streams_per_device
+        if full or len(self._streams) >= self._limits.streams:
+            silent = min(mine if full else self._streams.values(), key=lambda one: one.heard_s)
+            if silent.busy or time.monotonic() - silent.heard_s < _FORGET_S:
+                return None
+            del self._streams[silent.topics.base]
+            devices = {one.device for one in self._streams.values()}
+            self._used_s = {device: used_s for device, used_s in self._used_s.items() if device in devices}
+        shelf, inbox = self._shelf, None
+
+        def acknowledge(ack: Ack) -> None:
+            self._acknowledge(topics, ack)
+
+        def keep(packet: Packet, settle: Callable[[bool, bool], None]) -> None:
+            def settled(safe: bool, new: bool) -> None:
+                with self.lock:
+                    settle(safe, new)
+                    self._changed.notify_all()
+
+            assert shelf is not None
+            shelf.put(topics, packet, settled)
+
+        inbox = Inbox(
+            topics=topics,
+            bundle_id=self._bundle_id,
+            acknowledge=acknowledge,
+            keep=None if shelf is None else keep,
+            sealed=self._key is not None,
+            layers=self._layers,
+            backlog=self._limits.backlog,
+            max_pixels=self._limits.max_pixels,
+            complaints=self._complaints,
+        )
+        return Stream(topics, inbox, self.drawing)
+
+    def _learn(self, stream: Stream, kind: str, payload: bytes) -> bool:
+        """Take a birth or a state."""
+        try:
+            if kind == "state":
+                stream.state = State.from_bytes(payload)
+                stream.history.add_state(stream.state)
+            else:
+                self._greet(stream, Birth.from_bytes(payload, base=stream.topics.base))
+        except PacketError as error:
+            stream.inbox.counters.malformed += 1
+            self._complaints.warn("dropped the %s of %s: %s", kind, stream.name, error)
+            return False
+        return True
+
+    def _greet(self, stream: Stream, birth: Birth) -> None:
+        """A sender has come to life: open its packets with its salt, unless somebody plays back an old birth."""
+        before = stream.birth
+        if before is not None:
+            if birth.public_key != before.public_key:
+                log.warning(
+                    "%s has another key than before: another device, or somebody who plays its part", stream.name
+                )
+            elif birth.time_ms < before.time_ms:
+                raise PacketError("it is older than the one before: recorded and sent again")
+            elif birth == before:
+                return
+        if self._key is not None:
+            if not birth.sealed:
+                raise PacketError("its packets are not sealed, and this receiver has a key: refused")
+            stream.inbox.offer(Seal(self._key, stream=stream.topics.base, salt=birth.salt))
+        stream.birth = birth
+        if birth.bundle_id != self._bundle_id:
+            log.warning(
+                "%s sends with bundle %04x, this receiver has %04x: name its bundle with --bundle",
+                stream.name,
+                birth.bundle_id,
+                self._bundle_id,
+            )
+
+    def _acknowledge(self, topics: Topics, ack: Ack) -> None:
+        payload = ack.to_bytes()
+        if self._key is not None:
+            stream = self._streams.get(topics.base)
+            if stream is None or stream.inbox.seal is None:
+                return
+            payload = stream.inbox.seal.sign(payload, topics.ack)
+        try:
+            self._publish(topics.ack, payload, 1 if ack.kept else 0)
+        except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
+            self._complaints.warn("acknowledgement of frame %d not sent: %s", ack.frame, error)
+
+    def _look(self, now_s: float) -> float:
+        """Let frames wait that had their time to become complete; when to look again."""
+        look_s = now_s + _LONGEST_LOOK_S
+        for stream in self._streams.values():
+            due_s = stream.inbox.look(now_s, self._patience_s)
+            look_s = min(look_s, due_s or look_s)
+        return look_s
+
+    def _may(self, stream: Stream) -> bool:
+        device = stream.device
+        busy = sum(one.busy and one.device == device for one in self._streams.values())
+        return not stream.busy and busy < self._per_device
+
+    def _had_s(self, stream: Stream) -> float:
+        return self._used_s.get(stream.device, 0.0)
+
+    def _stray(self, message: str, *details: object) -> None:
+        self.strays += 1
+        self._complaints.warn(message, *details)

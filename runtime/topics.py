@@ -1,0 +1,97 @@
+"""The names of a stream: its MQTT topics, and its folder on a disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from urllib.parse import unquote
+
+from edgesem.errors import PacketError, UsageError
+
+_MAX_PART = 64
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of one stream: `edgesem/v1/{site}/{device}/{stream}/...`."""
+
+    site: str = "demo"
+    device: str = "camera"
+    stream: str = "main"
+
+    def __post_init__(self) -> None:
+        for part in (self.site, self.device, self.stream):
+            if not 1 <= len(part) <= _MAX_PART or set(part) & set("/+#") or not part.isprintable():
+                raise UsageError(
+                    f"topic part {part[:_MAX_PART]!r}: must have 1 to {_MAX_PART} printable characters, none of / + #"
+                )
+
+    @classmethod
+    def parse(cls, topic: str) -> tuple[Topics, str]:
+        """The stream that a topic belongs to, and its rest, such as `pkt/0`. PacketError if it is none of ours."""
+        parts = topic.split("/", 5)
+        if len(parts) != 6 or parts[:2] != ["edgesem", "v1"]:
+            raise PacketError(f"not a topic of edgesem: {topic[:100]!r}")
+        try:
+            return cls(*parts[2:5]), parts[5]
+        except UsageError as error:
+            raise PacketError(str(error)) from None
+
+    @property
+    def base(self) -> str:
+        """What all topics of the stream start with."""
+        return f"edgesem/v1/{self.site}/{self.device}/{self.stream}"
+
+    @property
+    def ack(self) -> str:
+        """Where receivers say what they have."""
+        return f"{self.base}/ack"
+
+    @property
+    def birth(self) -> str:
+        """Where the sender says, retained, who it is."""
+        return f"{self.base}/birth"
+
+    @property
+    def state(self) -> str:
+        """Where the sender says, retained, how it fares."""
+        return f"{self.base}/state"
+
+    @property
+    def cmd(self) -> str:
+        """Where a sender is asked for something."""
+        return f"{self.base}/cmd"
+
+    @property
+    def every_layer(self) -> str:
+        """The filter that takes the packets of all layers."""
+        return f"{self.base}/pkt/+"
+
+    def layer(self, layer: int) -> str:
+        """Where the packets of one layer go."""
+        return f"{self.base}/pkt/{layer}"
+
+
+def stream_folder(folder: Path, topics: Topics) -> Path:
+    """Where a stream's files go: no two streams have the same."""
+    return folder.joinpath(*map(to_file_name, (topics.site, topics.device, topics.stream)))
+
+
+def to_file_name(part: str) -> str:
+    """A topic's part as the name of a file, whatever strangers call their streams: `..` becomes `%2E%2E`."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else _escaped(c) for c in part)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 33]}~{blake2b(part.encode(), digest_size=16).hexdigest()}"
+
+
+def from_file_name(name: str) -> str | None:
+    """The topic's part that `to_file_name` made a name of; None if it was too long to tell."""
+    part = unquote(name)
+    return part if to_file_name(part) == name else None
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())
