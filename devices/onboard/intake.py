@@ -1,0 +1,213 @@
+"""A release as it comes in: asked for, received, installed aside, and cleared away again."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from typing import IO, Any
+
+from devices.onboard.place import DIGEST, MAX_BLOB_BYTES, Place, Refused, Say, load, run_program, write_whole
+
+KEEP = 3  # releases that stay on the board
+SLACK_BYTES = 32 << 20
+
+
+def facts(place: Place) -> dict[str, Any]:
+    """What a deployer must know to build the right release."""
+    free = shutil.disk_usage(_existing(place.base)).free
+    model = ""
+    with contextlib.suppress(OSError), open(os.path.join(place.root, "proc/device-tree/model"), "rb") as file:
+        model = file.read(256).rstrip(b"\0").decode("utf-8", "replace")
+    return {
+        "arch": platform.machine(),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "libc": "".join(platform.libc_ver()),
+        "model": model,
+        "free_bytes": free,
+        "running": place.running(),
+        "releases": place.complete(),
+    }
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def missing(place: Place, manifest: dict[str, Any]) -> list[str]:
+    """Digests of the manifest's files that the board does not have, after a look whether they will fit."""
+    sizes = dict(manifest["files"].values())
+    lacking = {d: s for d, s in sizes.items() if not os.path.exists(os.path.join(place.blobs, d))}
+    # A wheel unpacks to about three times its size. What a full disk still does later, it does to a folder that does
+    # not count.
+    need = sum(lacking.values()) + SLACK_BYTES
+    if manifest["version"] not in place.complete():
+        need += 3 * sum(size for path, (_, size) in manifest["files"].items() if path.endswith(".whl"))
+    free = shutil.disk_usage(_existing(place.base)).free
+    if need > free:
+        raise Refused(f"{need >> 20} MB are needed below {place.base}, {free >> 20} MB are free: delete something")
+    return sorted(lacking)
+
+
+def receive(place: Place, stream: IO[bytes]) -> int:
+    """Put the files of a tar stream, each named by its SHA-256, among the blobs. Returns how many."""
+    os.makedirs(place.blobs, exist_ok=True)
+    count = 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                if not (member.isreg() and DIGEST.fullmatch(member.name) and member.size <= MAX_BLOB_BYTES):
+                    raise Refused("a file in the transfer has no proper name: build the release again")
+                content = tar.extractfile(member)
+                assert content is not None  # a regular file has content
+                keep_blob(place, member.name, content)
+                count += 1
+    except (tarfile.TarError, EOFError) as error:
+        raise Refused(f"the transfer was cut after {count} files ({error}): deploy again, it goes on there") from None
+    return count
+
+
+def keep_blob(place: Place, digest: str, stream: IO[bytes]) -> None:
+    """Put what `stream` holds among the blobs, if it is what `digest` says."""
+    final = os.path.join(place.blobs, digest)
+    part = final + ".part"
+    seen = hashlib.sha256()
+    try:
+        with open(part, "wb") as file:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                seen.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if seen.hexdigest() != digest:
+            raise Refused(f"file {digest[:12]}... arrived damaged: deploy again")
+        os.replace(part, final)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
+    """Make releases/<version> out of the blobs; nothing counts until all of it is there and has been tried."""
+    version = manifest["version"]
+    folder = place.release(version)
+    if version in place.complete():
+        return
+    sweep(place)
+    os.makedirs(folder)
+    try:
+        for path, (digest, _) in manifest["files"].items():
+            source, target = os.path.join(place.blobs, digest), os.path.join(folder, path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                _same(source, digest)
+                os.link(source, target)
+            except FileNotFoundError:
+                raise Refused(f"{path} has not arrived: deploy again") from None
+        say("venv")
+        python, wheels = os.path.join(folder, "venv/bin/python"), os.path.join(folder, "wheels")
+        system = ["--system-site-packages"] if manifest.get("system_packages") else []
+        run_program([sys.executable, "-m", "venv", "--without-pip", *system, os.path.join(folder, "venv")])
+        pip = glob.glob(os.path.join(glob.escape(wheels), "pip-*.whl"))
+        if not pip:
+            raise Refused("the release has no wheel of pip: build it again")
+        say("one wheel" if _same_packages(place, manifest, folder) else "wheels")
+        # /tmp is often a small file system in memory; a full disk must show in the folder that does not count yet.
+        scratch = os.path.join(folder, "tmp")
+        os.makedirs(scratch)
+        settings = {"TMPDIR": scratch, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"}
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-index", "--find-links", wheels]
+        run_program([python, os.path.join(pip[0], "pip"), "install", *quiet, "edgesem"], {**os.environ, **settings})
+        shutil.rmtree(scratch)
+        shutil.rmtree(wheels)
+        say("bundle")
+        bundle = os.path.join(folder, "bundle")
+        if not os.path.isdir(bundle):  # the one that ships in the wheel
+            packages = _packages(folder)
+            if not os.path.isdir(os.path.join(packages, "edgesem/default_bundle")):
+                raise Refused("the release has no bundle, nor has its wheel: build it again")
+            os.symlink(os.path.relpath(os.path.join(packages, "edgesem/default_bundle"), folder), bundle)
+        # The new program itself must be able to read the bundle that came with it.
+        run_program([os.path.join(folder, "venv/bin/edgesem"), "info", bundle])
+        os.sync()
+        write_whole(os.path.join(folder, "release.json"), json.dumps(manifest).encode())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _same_packages(place: Place, manifest: dict[str, Any], folder: str) -> bool:
+    """Whether the packages could be taken over from an installed release that has the same wheels but for our own.
+
+    They are linked, not copied: minutes and hundreds of megabytes less on a slow board. pip never writes into a file
+    that is there, it puts a new one in its place.
+    """
+
+    def others(files: dict[str, Any]) -> set[tuple[str, str]]:
+        wheels = {(path, digest) for path, (digest, _) in files.items() if path.startswith("wheels/")}
+        return {(path, digest) for path, digest in wheels if not path.startswith("wheels/edgesem-")}
+
+    target = _packages(folder)
+    for version in reversed(place.complete()):
+        source = _packages(place.release(version))
+        before = load(os.path.join(place.release(version), "release.json"))
+        alike = before.get("system_packages") == manifest.get("system_packages")
+        alike = alike and os.path.basename(os.path.dirname(source)) == os.path.basename(os.path.dirname(target))
+        if alike and others(before.get("files", {})) == others(manifest["files"]):
+            shutil.rmtree(target)
+            shutil.copytree(source, target, copy_function=os.link, ignore=_ours(source))
+            return True
+    return False
+
+
+def _packages(folder: str) -> str:
+    """The site-packages of a release."""
+    found = glob.glob(os.path.join(glob.escape(folder), "venv/lib/python3*/site-packages"))
+    return found[0] if found else ""
+
+
+def _ours(packages: str) -> Callable[[str, list[str]], list[str]]:
+    """What of a site-packages came with the wheel of edgesem: that is never taken over."""
+    ours = {"export", "runtime", "devices"}
+    return lambda folder, names: [n for n in names if folder == packages and (n in ours or n.startswith("edgesem"))]
+
+
+def _same(path: str, digest: str) -> None:
+    seen = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            seen.update(chunk)
+    if seen.hexdigest() != digest:
+        os.unlink(path)
+        raise Refused(f"file {digest[:12]}... has gone bad on this disk: deploy again")
+
+
+def sweep(place: Place) -> None:
+    """Delete what does not count: releases that were never finished, old ones, files that no release names."""
+    complete = place.complete()
+    held = {place.running(), load(place.state).get("previous"), load(place.pending).get("back")}
+    kept = set(complete) & (set(complete[-KEEP:]) | held)
+    for folder in glob.glob(os.path.join(glob.escape(place.releases), "*")):
+        if os.path.basename(folder) not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_blobs(place: Place) -> None:
+    """Delete files that no installed release names."""
+    sweep(place)
+    named = set()
+    for version in place.complete():
+        files = load(os.path.join(place.release(version), "release.json")).get("files", {})
+        named |= {digest for digest, _ in files.values()}
+    for path in glob.glob(os.path.join(glob.escape(place.blobs), "*")):
+        if os.path.basename(path) not in named:
+            os.unlink(path)

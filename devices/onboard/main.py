@@ -1,0 +1,141 @@
+"""The steps that a deployer, or the first boot, asks of the board."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from devices.onboard.intake import facts, forget_blobs, install, keep_blob, missing, receive
+from devices.onboard.place import MAX_MANIFEST_BYTES, Busy, Place, Refused, Say, checked, load
+from devices.onboard.probation import configure, lay_agent, settle, switch
+from devices.onboard.services import Services, prepare_system
+
+_STEPS = ("facts", "missing", "receive", "install", "configure", "switch", "take", "rollback", "settle", "status")
+
+
+def status(place: Place, services: Services) -> dict[str, Any]:
+    """What runs, what could, and how it is."""
+    return {
+        **facts(place),
+        "previous": load(place.state).get("previous"),
+        "on_probation": load(place.pending).get("to"),
+        "units": {unit: services.state(unit) for unit in services.wanted()},
+        "sender": load(services.status_file("edgesem-sender.service")),
+    }
+
+
+def take(place: Place, folder: str, say: Say) -> str:
+    """Install what lies in a folder of the card or of the root file system, and return its version.
+
+    That is the first boot: there is no network yet, nothing to go back to, and nobody to confirm.
+    """
+    manifest = checked(load(os.path.join(folder, "manifest.json")))
+    missing(place, manifest)
+    os.makedirs(place.blobs, exist_ok=True)
+    for digest, _ in manifest["files"].values():
+        if not os.path.exists(os.path.join(place.blobs, digest)):
+            with open(os.path.join(folder, "blobs", digest), "rb") as file:
+                keep_blob(place, digest, file)
+    prepare_system(place)
+    install(place, manifest, say)
+    lay_agent(place, manifest["version"], replace=True)
+    return str(manifest["version"])
+
+
+def confirmed_by(seconds: float, say: Say) -> Callable[[], bool]:
+    """A function that waits for the word `confirm` on stdin; False at its end, and after `seconds`."""
+
+    def wait() -> bool:
+        say("healthy")
+        ready, _, _ = select.select([0], [], [], seconds)
+        return bool(ready) and os.read(0, 64).strip() == b"confirm"
+
+    return wait
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one step; its answer is the last line on stdout, a JSON object, and exit code 1 says that it was refused."""
+    parser = argparse.ArgumentParser(description="edgesem on the board")
+    parser.add_argument("step", choices=_STEPS)
+    parser.add_argument("argument", nargs="?", default="")
+    parser.add_argument("--root", default="/")
+    parser.add_argument("--health-s", type=float, default=90)
+    parser.add_argument("--confirm-s", type=float, default=30)
+    parser.add_argument("--configured", action="store_true", help="with switch: bring in what configure has left")
+    parser.add_argument("--no-start", action="store_true")
+    parser.add_argument("--if-abandoned", action="store_true", help="with settle: it is well if somebody watches")
+    options = parser.parse_args(argv)
+    for name in ("SIGHUP", "SIGPIPE"):  # a cut connection must not kill what has to switch back
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.umask(0o022)
+    place = Place(options.root)
+    services = Services(place)
+    health_s = options.health_s
+
+    def say(word: str) -> None:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"step": word}), flush=True)
+
+    def manifest() -> dict[str, Any]:
+        data = sys.stdin.buffer.read(MAX_MANIFEST_BYTES)
+        try:
+            return checked(json.loads(data))
+        except ValueError:
+            raise Refused("the manifest was cut on its way: deploy again") from None
+
+    def run() -> dict[str, Any]:
+        if options.step == "facts":
+            return facts(place)
+        if options.step == "status":
+            return status(place, services)
+        if options.step == "missing":
+            return {"missing": missing(place, manifest())}
+        with place.lock():
+            left = settle(place, services, start=not options.no_start)
+            if options.step == "settle":
+                return {"left": left}
+            if options.step == "receive":
+                return {"received": receive(place, sys.stdin.buffer)}
+            if options.step == "install":
+                install(place, manifest(), say)
+                return {"installed": True}
+            if options.step == "configure":
+                return {"configured": configure(place, sys.stdin.buffer.read(MAX_MANIFEST_BYTES))}
+            if options.step == "take":
+                version = take(place, options.argument, say)
+                services.apply(version, start=not options.no_start)
+            elif options.step == "rollback":
+                version = options.argument or load(place.state).get("previous") or ""
+                if not version:
+                    raise Refused("there is no release to go back to")
+                switch(place, services, version, say, health_s=health_s, staged={}, confirm=lambda: True)
+            else:
+                version = options.argument
+                staged = load(place.staged) if options.configured else {}
+                confirm = confirmed_by(options.confirm_s, say)
+                switch(place, services, version, say, health_s=health_s, staged=staged, confirm=confirm)
+            forget_blobs(place)
+            return {"running": version}
+
+    try:
+        answer, code = run(), 0
+    except Busy as error:
+        answer, code = {"error": str(error)}, 0 if options.if_abandoned else 1
+    except Refused as error:
+        answer, code = {"error": str(error)}, 1
+    except OSError as error:
+        answer, code = {"error": f"{error.filename or place.base}: {error.strerror or error}"}, 1
+    with contextlib.suppress(OSError):
+        print(json.dumps(answer), flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The daemons of the release that runs: started, stopped, and asked how they are."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from typing import Any
+
+from devices.onboard.place import Place, Refused, Say, holds, load, run_program, sync_folder, write_whole
+
+UNITS = {"send.toml": "edgesem-sender.service", "receive.toml": "edgesem-receiver.service"}
+
+
+class Services:
+    """The board's systemd; below a prefix, the systemctl that lies there, or none."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.systemctl = "systemctl"
+        if place.root != "/":
+            self.systemctl = os.path.join(place.root, "usr/bin/systemctl")
+        self.there = bool(shutil.which(self.systemctl))
+        self._before: dict[str, Any] = {}
+
+    def wanted(self) -> list[str]:
+        """The units whose configuration lies in /etc/edgesem."""
+        return [unit for name, unit in UNITS.items() if os.path.exists(os.path.join(self.place.etc, name))]
+
+    def apply(self, version: str | None, start: bool = True) -> None:
+        """Make `version` (None: nothing) what runs now and after the next boot."""
+        place = self.place
+        if version is None:
+            if self.there:
+                self._call("stop", *UNITS.values())
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place.current)
+            return
+        self._lay_units(os.path.join(place.release(version), "units"))
+        fresh = place.current + ".new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        os.symlink(os.path.join("releases", version), fresh)
+        os.replace(fresh, place.current)
+        sync_folder(place.base)
+        if not self.there:
+            return
+        self._call("daemon-reload")
+        if self.wanted():
+            self._call("enable", "edgesem-settle.service", "edgesem-settle.timer", *self.wanted())
+        if start:
+            # The process that goes away may still write its status, and must not vouch for the one that comes.
+            self._before = {unit: load(self.status_file(unit)).get("pid") for unit in self.wanted()}
+            if self.wanted():
+                # Without waiting: a unit that never gets ready is what the health check is for.
+                self._call("restart", "--no-block", "edgesem-settle.timer", *self.wanted())
+
+    def _lay_units(self, units: str) -> None:
+        target = os.path.join(self.place.root, "etc/systemd/system")
+        for folder, _, names in os.walk(units):
+            into = os.path.normpath(os.path.join(target, os.path.relpath(folder, units)))
+            os.makedirs(into, exist_ok=True)
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    content = file.read()
+                if not holds(os.path.join(into, name), content):  # going back must work on a full disk too
+                    write_whole(os.path.join(into, name), content)
+
+    def _call(self, *args: str) -> None:
+        run_program([self.systemctl, *args])
+
+    def state(self, unit: str) -> str:
+        """What systemd says of a unit: active, activating, failed, inactive ... or unknown."""
+        if not self.there:
+            return "unknown"
+        argv = [self.systemctl, "is-active", unit]
+        out = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        return out.decode("utf-8", "replace").strip() or "unknown"
+
+    def status_file(self, unit: str) -> str:
+        return os.path.join(self.place.run, "send.json" if "sender" in unit else "receive.json")
+
+    def healthy(self, seconds: float, acknowledged: int, say: Say) -> None:
+        """Wait until each unit runs and the sender's frames are acknowledged; Refused when it is not so in time."""
+        end = time.monotonic() + seconds
+        for unit in self.wanted():
+            sender = "sender" in unit
+            first, pid, verdict = None, None, "gives no status"
+            while True:
+                state, status = self.state(unit), load(self.status_file(unit))
+                if sender and status and status.get("pid") != self._before.get(unit):
+                    count = status.get("acknowledged")
+                    if status.get("pid") != pid:  # a new process counts anew: one that dies and comes back is not well
+                        pid, first = status.get("pid"), count
+                    verdict = f"has {status.get('frames')} frames sent, {count} acknowledged"
+                    if state == "active" and isinstance(count, int) and count - (first or 0) >= acknowledged:
+                        break
+                elif not sender and state == "active" and time.monotonic() > end - seconds + min(10, seconds / 2):
+                    break
+                if state == "failed":
+                    raise Refused(f"{unit} has failed, it {verdict}; see edgesem device logs")
+                if time.monotonic() > end:
+                    raise Refused(f"{unit} is {state} after {seconds:.0f} s and {verdict}")
+                time.sleep(0.2)
+            say(f"{unit} is well")
+
+
+def prepare_system(place: Place) -> None:
+    """The user that the services run as, and a folder for secrets that only it and root can read."""
+    os.makedirs(place.etc, mode=0o750, exist_ok=True)
+    if place.root != "/" or os.geteuid():
+        return
+    try:
+        pwd.getpwnam("edgesem")
+    except KeyError:
+        run_program(
+            ["useradd", "--system", "--home-dir", "/var/lib/edgesem", "--shell", "/usr/sbin/nologin", "edgesem"]
+        )
+    group = grp.getgrnam("edgesem").gr_gid
+    for folder, _, names in os.walk(place.etc):
+        os.chown(folder, 0, group)
+        for name in names:
+            os.chown(os.path.join(folder, name), 0, group)
+            os.chmod(os.path.join(folder, name), 0o640)

@@ -1,0 +1,302 @@
+"""What a fresh system does at its first boot: cloud-init's seed, or the script for images from before cloud-init.
+
+Everything is written as JSON, which YAML contains: a password with a colon or a quote in it stays what it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from devices.board import Board
+from devices.toml_text import read_toml, toml_text
+from edgesem.config import load_config
+from edgesem.errors import InputError, UsageError
+
+ETC = "/etc/edgesem/"
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_HASH = re.compile(r"\$(y|gy|7|2[aby]|6|5)\$[./A-Za-z0-9$=,]{20,200}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY_KINDS: tuple[str, ...] = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+)
+_KEY_KINDS += ("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")
+_MAX_FILE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class User:
+    name: str = "edge"
+    ssh_keys: tuple[str, ...] = ()
+    """Public keys, or files that hold one each."""
+    password_hash: str = ""
+    """As `mkpasswd` or `openssl passwd -6` makes it; empty: the key is the only way in."""
+
+
+@dataclass(frozen=True)
+class Wifi:
+    ssid: str = ""
+    password: str = ""
+    password_file: str = ""
+    country: str = ""
+    """Two letters; the radio stays off without."""
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What one card is told: [user], [wifi], [send] or [receive] as the daemon's own file has it, [files]."""
+
+    hostname: str = ""
+    timezone: str = "UTC"
+    user: User = field(default_factory=User)
+    wifi: Wifi = field(default_factory=Wifi)
+    etc: Mapping[str, bytes] = field(default_factory=dict)
+    """Name below /etc/edgesem -> content."""
+
+    @classmethod
+    def read(cls, path: Path, board: Board) -> Setup:
+        """The setup in a TOML file, checked; paths in it are relative to its folder."""
+        tree = read_toml(path)
+        sections = {name: tree.pop(name, None) for name in ("send", "receive", "files")}
+        if "etc" in tree:
+            raise UsageError(f"{path}: unknown key etc: files go into [files]")
+        try:
+            setup = load_config(None, cls, tree)
+            return _checked(replace(setup, etc=_etc(sections, path.parent, board)), path.parent)
+        except UsageError as error:
+            raise UsageError(f"{path}: {str(error).removeprefix('command line: ')}") from error
+
+
+def _etc(sections: Mapping[str, Any], folder: Path, board: Board) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for name in ("send", "receive", "files"):
+        if not isinstance(sections[name], (dict, type(None))):
+            raise UsageError(f"{name} must be a section [{name}]")
+    send = sections["send"]
+    if send is not None:
+        # What the board's file knows better than a default: its camera connector and its cores.
+        source, stream = dict(send.get("source") or {}), dict(send.get("stream") or {})
+        source.setdefault("uri", board.camera.source)
+        stream.setdefault("threads", board.run.threads)
+        send = {**send, "source": source, "stream": stream}
+    for name, tables in (("send", send), ("receive", sections["receive"])):
+        if tables is not None:
+            files[f"{name}.toml"] = toml_text(tables).encode()
+    if not files:
+        raise UsageError("neither [send] nor [receive] is there, so the board would do nothing: add one")
+    for name, source_name in (sections["files"] or {}).items():
+        if not _FILE.fullmatch(name) or name in files:
+            raise UsageError(f"[files] {name!r} is no name for a file in {ETC}")
+        files[name] = _read(folder / str(source_name))
+    for match in re.findall(rb'"/etc/edgesem/([^"]+)"', b"".join(files.values())):
+        if match.decode() not in files:
+            raise UsageError(f"{ETC}{match.decode()} is named, but not brought: add it to [files]")
+    return files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.expanduser().open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise InputError(f"{path} has more than {_MAX_FILE_BYTES} bytes: that is no key, certificate or configuration")
+    return data
+
+
+def _checked(setup: Setup, folder: Path) -> Setup:
+    """`setup` with keys and passwords read in; UsageError for what the board would stumble on without a word."""
+    user, wifi = setup.user, setup.wifi
+    if not _HOST.fullmatch(setup.hostname):
+        raise UsageError(f"hostname {setup.hostname!r} must be 1 to 63 of a-z, 0-9 and -, and no - at its ends")
+    if not _USER.fullmatch(user.name) or user.name in ("root", "edgesem"):
+        raise UsageError(f"user.name {user.name!r} must be a-z, 0-9, _ or -, and neither root nor edgesem")
+    if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", setup.timezone):
+        raise UsageError(f"timezone {setup.timezone!r} must be such as Europe/Zurich")
+    if user.password_hash and not _HASH.fullmatch(user.password_hash):
+        raise UsageError("user.password_hash is no hash: make one with openssl passwd -6")
+    keys = tuple(_ssh_key(text, folder) for text in user.ssh_keys)
+    if not keys and not user.password_hash:
+        raise UsageError("user.ssh_keys is empty and there is no password_hash, so nobody could log in: add a key")
+    if wifi.password and wifi.password_file:
+        raise UsageError("wifi.password and wifi.password_file exclude each other")
+    if wifi.password_file:
+        wifi = replace(wifi, password=_read(folder / wifi.password_file).decode().strip(), password_file="")
+    if wifi.ssid:
+        if not 1 <= len(wifi.ssid.encode()) <= 32:
+            raise UsageError("wifi.ssid must have 1 to 32 bytes")
+        if not re.fullmatch(r"[A-Z]{2}", wifi.country):
+            raise UsageError("wifi.country must be two capital letters, such as DE: the radio stays off without")
+        if not (8 <= len(wifi.password.encode()) <= 63 or re.fullmatch(r"[0-9a-fA-F]{64}", wifi.password)):
+            raise UsageError("the Wi-Fi password must have 8 to 63 characters, or be a key of 64 hexadecimal digits")
+    elif wifi != Wifi():
+        raise UsageError("wifi.ssid is missing")
+    return replace(setup, user=replace(user, ssh_keys=keys), wifi=wifi)
+
+
+def _ssh_key(text: str, folder: Path) -> str:
+    """A public key, from the text itself or from the file that it names."""
+    line = text if text.startswith(_KEY_KINDS) else _read(folder / Path(text).expanduser()).decode(errors="replace")
+    if "PRIVATE KEY" in line:
+        raise UsageError(f"{text} is a private key, which must never leave this machine: name the .pub file")
+    parts = line.split()
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+        size = int.from_bytes(blob[:4], "big")
+        good = parts[0] in _KEY_KINDS and blob[4 : 4 + size].decode() == parts[0] and len(line.splitlines()) == 1
+    except (IndexError, ValueError):
+        good = False
+    if not good:
+        raise UsageError(f"user.ssh_keys: {text[:60]!r} is no public key in one line, nor a file that holds one")
+    return " ".join(parts)
+
+
+def cloud_init(setup: Setup, boot: str) -> dict[str, bytes]:
+    """The seed, file by file, for a card whose boot partition the system mounts on `boot`."""
+    user: dict[str, Any] = {
+        # One `user`, not `users`: the plural would lose the groups for camera and pins that the image gives its own.
+        "name": setup.user.name,
+        "shell": "/bin/bash",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "lock_passwd": not setup.user.password_hash,
+        "ssh_authorized_keys": list(setup.user.ssh_keys),
+    }
+    if setup.user.password_hash:
+        user["passwd"] = setup.user.password_hash
+    data = {
+        "hostname": setup.hostname,
+        "manage_etc_hosts": True,
+        "timezone": setup.timezone,
+        "user": user,
+        "ssh_pwauth": False,
+        # No owner: it would be looked up before the user exists. The agent hands the folder over.
+        "write_files": [
+            {"path": ETC + name, "permissions": "0640", "encoding": "b64", "content": base64.b64encode(text).decode()}
+            for name, text in sorted(setup.etc.items())
+        ],
+        "runcmd": [
+            ["systemctl", "enable", "--now", "ssh"],
+            ["python3", f"{boot}/edgesem/agent.py", "take", f"{boot}/edgesem"],
+        ],
+    }
+    validate(data)
+    identity = f"edgesem-{setup.hostname}-{secrets.token_hex(4)}"  # new for each card, or cloud-init would do nothing
+    files = {
+        "user-data": b"#cloud-config\n" + _json(data),
+        "meta-data": _json({"instance-id": identity, "local-hostname": setup.hostname}),
+    }
+    if setup.wifi.ssid:
+        point = {"password": setup.wifi.password, **({"hidden": True} if setup.wifi.hidden else {})}
+        wlan = {
+            "dhcp4": True,
+            "optional": True,
+            "regulatory-domain": setup.wifi.country,
+            "access-points": {setup.wifi.ssid: point},
+        }
+        wired = {"dhcp4": True, "optional": True}
+        network = {"version": 2, "ethernets": {"eth0": wired}, "wifis": {"wlan0": wlan}}
+        files["network-config"] = _json({"network": network})
+    return files
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "hostname": str,
+    "manage_etc_hosts": bool,
+    "timezone": str,
+    "user": dict,
+    "ssh_pwauth": bool,
+    "write_files": list,
+    "runcmd": list,
+}
+
+
+def validate(data: Mapping[str, Any]) -> None:
+    """UsageError for what cloud-init would pass over in silence, or stumble on after the card is in the board."""
+    for key, value in data.items():
+        if key not in _KINDS:
+            raise UsageError(f"user-data: cloud-init would ignore {key!r}: known here are {', '.join(_KINDS)}")
+        if not isinstance(value, _KINDS[key]):
+            raise UsageError(f"user-data: {key} has the wrong type")
+    if "name" not in data.get("user", {}) or "sudo" not in data.get("user", {}):
+        raise UsageError("user-data: user must have name and sudo")
+    for entry in data.get("write_files", []):
+        if "owner" in entry:
+            raise UsageError(f"user-data: write_files with an owner fails before the user exists ({entry.get('path')})")
+        if not str(entry.get("path", "")).startswith("/") or not re.fullmatch(r"0[0-7]{3}", entry["permissions"]):
+            raise UsageError("user-data: write_files needs an absolute path, and permissions such as '0640' in quotes")
+    for command in data.get("runcmd", []):
+        if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+            raise UsageError("user-data: runcmd must be lists of words")
+
+
+_FIRST_BOOT = """\
+[Unit]
+Description=edgesem: install what came with the card
+ConditionPathExists={folder}/manifest.json
+After=local-fs.target
+Before=edgesem-sender.service edgesem-receiver.service
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 {folder}/agent.py take {folder}
+ExecStartPost=/bin/systemctl disable edgesem-firstboot.service
+TimeoutStartSec=1800
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def first_boot_unit(folder: str) -> bytes:
+    """A unit that installs, once, the release that lies in `folder` of the board."""
+    return _FIRST_BOOT.format(folder=folder).encode()
+
+
+def firstrun(setup: Setup, boot: str) -> bytes:
+    """The script that Raspberry Pi OS before cloud-init runs once, by `systemd.run=` on its kernel's command line."""
+    imager, user = "/usr/lib/raspberrypi-sys-mods/imager_custom", shlex.quote(setup.user.name)
+    keys = "\n".join(setup.user.ssh_keys)
+    lines = [
+        "#!/bin/sh",
+        "set +e",
+        f"{imager} set_hostname {shlex.quote(setup.hostname)}",
+        f"{imager} set_timezone {shlex.quote(setup.timezone)}",
+        f"/usr/lib/userconf-pi/userconf {user} {shlex.quote(setup.user.password_hash or '!')}",
+        f"{imager} enable_ssh -k {shlex.quote(keys)}" if keys else f"{imager} enable_ssh",
+        f"echo {shlex.quote(setup.user.name + ' ALL=(ALL) NOPASSWD:ALL')} > /etc/sudoers.d/010_edgesem",
+        "chmod 440 /etc/sudoers.d/010_edgesem",
+    ]
+    if setup.wifi.ssid:
+        hidden = "-h " if setup.wifi.hidden else ""
+        words = " ".join(map(shlex.quote, (setup.wifi.ssid, setup.wifi.password, setup.wifi.country)))
+        lines.append(f"{imager} set_wlan {hidden}{words}")
+    lines.append("mkdir -p -m 750 /etc/edgesem")
+    for name, content in {**setup.etc, "": first_boot_unit(f"{boot}/edgesem")}.items():
+        path = ETC + name if name else "/etc/systemd/system/edgesem-firstboot.service"
+        lines += [f"base64 -d > {path} <<'END'", base64.encodebytes(content).decode().strip(), "END"]
+        lines += [f"chmod {640 if name else 644} {path}"]
+    lines += [
+        "systemctl enable edgesem-firstboot.service",
+        f"rm -f {boot}/firstrun.sh",
+        f"sed -i 's| systemd.run.*||g' {boot}/cmdline.txt",
+        "exit 0",
+    ]
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,56 @@
+"""TOML as text: tables read whole, and written again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgesem.config import MAX_CONFIG_BYTES
+from edgesem.errors import InputError, UsageError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a file; InputError if it cannot be read, UsageError if it is not TOML."""
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise UsageError(f"{path} has more than {MAX_CONFIG_BYTES} bytes: this is no configuration")
+    try:
+        tree: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    return tree
+
+
+def toml_text(tables: Mapping[str, Any], prefix: str = "") -> str:
+    """`tables` as TOML: text, numbers, true, false, lists of these, and tables of them."""
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in tables.items() if not isinstance(value, Mapping)]
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{prefix}{_key(key)}]", toml_text(value, f"{prefix}{_key(key)}.").rstrip("\n")]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, (str, bool, int)):
+        # JSON's text is TOML's too, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value)  # nan and inf too
+    raise UsageError(f"{value!r} cannot stand in a configuration: text, numbers, true, false and lists can")

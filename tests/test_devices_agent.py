@@ -1,0 +1,159 @@
+"""The program on the board, where it reads what came over the wire: nothing but a refusal, and nothing left behind."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.onboard import main as agent
+from devices.onboard.intake import receive
+from devices.onboard.place import Place, Refused, checked
+from devices.onboard.probation import configure, settle
+from devices.onboard.services import Services
+
+GOOD = {"version": "1.0-abc", "files": {"wheels/a.whl": ["0" * 64, 3]}}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    place = Place(str(tmp_path / "root"))
+    os.makedirs(place.base)
+    return place
+
+
+def tar_of(*entries: tuple[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, data in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@given(json_values | st.fixed_dictionaries({"version": json_values, "files": json_values}))
+@settings(max_examples=200, deadline=None)
+def test_any_json_as_a_manifest_is_refused_or_harmless(value):
+    try:
+        manifest = checked(value)
+    except Refused:
+        return
+    assert all(".." not in path.split("/") and not path.startswith("/") for path in manifest["files"])
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../b", "", "a//b", "./a", "a\0b"])
+def test_a_manifest_cannot_name_a_file_elsewhere(path):
+    assert checked(GOOD)
+    with pytest.raises(Refused):
+        checked({**GOOD, "files": {path: ["0" * 64, 3]}})
+
+
+@pytest.mark.parametrize("version", ["", "..", "a/b", ".hidden", "x" * 100, 3])
+def test_a_version_is_the_name_of_one_folder(version):
+    with pytest.raises(Refused):
+        checked({**GOOD, "version": version})
+
+
+@given(st.binary(max_size=2000))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_as_a_transfer_leave_nothing_that_counts(tmp_path_factory, data):
+    place = Place(str(tmp_path_factory.mktemp("place")))
+    with contextlib.suppress(Refused):
+        receive(place, io.BytesIO(data))
+    assert os.listdir(place.blobs) == []
+
+
+@given(st.integers(0, 3000))
+@settings(max_examples=60, deadline=None)
+def test_a_transfer_cut_anywhere_leaves_whole_files_only(tmp_path_factory, size):
+    place = Place(str(tmp_path_factory.mktemp("place")))
+    contents = [b"a" * 700, b"b" * 900]
+    data = tar_of(*((hashlib.sha256(content).hexdigest(), content) for content in contents))
+    with contextlib.suppress(Refused):
+        receive(place, io.BytesIO(data[:size]))
+    for name in os.listdir(place.blobs):
+        with open(os.path.join(place.blobs, name), "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == name
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "0" * 63, "G" * 64])
+def test_a_transferred_file_has_a_digest_for_a_name(place, name):
+    with pytest.raises(Refused):
+        receive(place, io.BytesIO(tar_of((name, b"x"))))
+
+
+def test_a_link_in_a_transfer_is_refused(place):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        info = tarfile.TarInfo("0" * 64)
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(Refused):
+        receive(place, io.BytesIO(stream.getvalue()))
+
+
+@given(st.binary(max_size=100) | json_values.map(lambda value: json.dumps(value).encode()))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_as_a_configuration_are_refused_or_stay_in_their_folder(tmp_path_factory, data):
+    place = Place(str(tmp_path_factory.mktemp("place")))
+    os.makedirs(place.base)
+    try:
+        names = configure(place, data)
+    except Refused:
+        return
+    assert all("/" not in name and not name.startswith(".") for name in names)
+
+
+def test_a_damaged_note_of_a_switch_does_not_stop_the_board(place):
+    for text in ("", "{", "[]", '{"to": 3}', '{"to": "x", "back": "gone", "etc": {}}'):
+        with open(place.pending, "w") as file:
+            file.write(text)
+        settle(place, Services(place))  # nothing to go back to: nothing runs, and no exception
+        assert place.running() is None
+
+
+def test_the_board_says_what_it_is(place, capsys):
+    assert agent.main(["facts", "--root", place.root]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["arch"] == os.uname().machine
+    assert facts["libc"].startswith("glibc") or facts["libc"] == ""
+    assert facts["running"] is None
+
+
+def test_the_process_that_goes_away_does_not_vouch_for_the_one_that_comes(place):
+    """systemd restarts without waiting, and the old sender goes on acknowledging until it is stopped."""
+    systemctl = os.path.join(place.root, "usr/bin/systemctl")
+    for folder in ("usr/bin", "etc/edgesem", "run/edgesem", "opt/edgesem/releases/1/units"):
+        os.makedirs(os.path.join(place.root, folder), exist_ok=True)
+    count = os.path.join(place.root, "count")
+    status = os.path.join(place.run, "send.json")
+    with open(systemctl, "w") as file:  # each question finds more acknowledged, by the process of before
+        file.write(
+            f"#!/bin/sh\n[ $1 = is-active ] || exit 0\n"
+            f"n=$(cat {count} 2>/dev/null || echo 0); n=$((n+5)); echo $n > {count}\n"
+            f'echo \'{{"pid": 7, "frames": 1, "acknowledged": \'$n\'}}\' > {status}\necho active\n'
+        )
+    os.chmod(systemctl, 0o755)
+    for path in (status, os.path.join(place.etc, "send.toml")):
+        with open(path, "w") as file:
+            file.write('{"pid": 7, "frames": 1, "acknowledged": 0}')
+    services = Services(place)
+    services.apply("1")
+    with pytest.raises(Refused, match="gives no status"):
+        services.healthy(0.6, 3, lambda word: None)
+    with open(systemctl) as file:
+        script = file.read().replace('"pid": 7', '"pid": 8')
+    with open(systemctl, "w") as file:
+        file.write(script)
+    services.healthy(10, 3, lambda word: None)  # a new process may
