@@ -148,7 +148,7 @@ def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
 def _same_packages(place: Place, manifest: dict[str, Any], folder: str) -> bool:
     """Whether the packages could be taken over from an installed release that has the same wheels but for our own.
 
-    They are linked, not copied: minutes and hundreds of megabytes less on a slow board. pip never writes into a file
+    They are linked, not copied: hundreds of megabytes less on a small card. pip never writes into a file
     that is there, it puts a new one in its place.
     """
 
