@@ -27,6 +27,7 @@ from edgesem.context import (
 )
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.flow import by_tiles, redraw
+from edgesem.notes import NOTHING, Notes, Region
 from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, MAX_SIDE, Packet
 from edgesem.runner import Precision, Runner, Runtime, open_runner
 
@@ -67,7 +68,7 @@ class Trial:
 
     @property
     def size_bytes(self) -> float:
-        """The size that a packet of it will have, within a few bytes."""
+        """The size that a packet of it will have without notes, within a few bytes."""
         framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
         return framing + (1.002 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
 
@@ -114,6 +115,7 @@ class Codec:
         quality: float | None = None,
         layers: int = len(GROUPS),
         like: Packet | None = None,
+        notes: Notes = NOTHING,
         epoch: int = 0,
         frame: int = 0,
         time_ms: int = 0,
@@ -123,7 +125,8 @@ class Codec:
         The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with
         fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
         again. `like`, a packet of a similar picture such as the frame before, tells where to start looking and saves
-        about every second trial. Raises BudgetError, which says the smallest size, and UsageError unless exactly one
+        about every second trial. `notes` travel with it, within the budget; a region in them is coded finer than the
+        rest. Raises BudgetError, which says the smallest size, and UsageError unless exactly one
         of budget and quality is given, or for a quality that makes more than a packet can hold.
         """
         if (budget_bytes is None) == (quality is None):
@@ -133,13 +136,13 @@ class Codec:
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
         if budget_bytes is not None:
-            level, chunks = self._fit(latent, budget_bytes, layers, like)
+            level, chunks = self._fit(latent, budget_bytes, layers, like, notes)
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
-            chunks = self._code(self.trial(latent, level, layers))
+            chunks = self._code(self.trial(latent, level, layers, notes.region))
             if _share_of_format(chunks) > 1:
                 raise UsageError(
                     f"quality {quality:g} makes {_size(chunks)} bytes of this {latent.width}x{latent.height} picture, "
@@ -156,13 +159,15 @@ class Codec:
             total_layers=len(chunks),
             first_layer=0,
             chunks=tuple(chunks),
+            notes=notes,
         )
 
-    def trial(self, latent: Latent, level: int, layers: int = len(GROUPS)) -> Trial:
+    def trial(self, latent: Latent, level: int, layers: int = len(GROUPS), region: Region | None = None) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
         tables = self.bundle.tables
         height, width = latent.values.shape[1:]
-        target = (latent.values * self._gain[level][:, None, None]).reshape(CHANNELS, -1)
+        levels = _levels(height, width, level, region)
+        target = (latent.values * _by_position(self._gain, levels)).reshape(CHANNELS, -1)
         entries: list[list[Values]] = [[] for _ in range(layers)]
 
         def fill(index: int, mean: Values, scale: Values) -> Values:
@@ -175,7 +180,7 @@ class Codec:
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
             return symbol
 
-        self._context.walk(height, width, level, layers, fill)
+        self._context.walk(levels, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
         return Trial(entries, bits)
 
@@ -183,7 +188,9 @@ class Codec:
     def _context(self) -> ContextModel:
         return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
 
-    def _fit(self, latent: Latent, budget_bytes: int, layers: int, like: Packet | None) -> tuple[int, list[bytes]]:
+    def _fit(
+        self, latent: Latent, budget_bytes: int, layers: int, like: Packet | None, notes: Notes
+    ) -> tuple[int, list[bytes]]:
         """Level and chunks of the finest trial whose real size fits.
 
         All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each
@@ -191,20 +198,18 @@ class Codec:
         """
         fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
         best: Trial | None = None
-        chunks: list[
-            bytes
-        ] = []  # of the best trial, unless it is far from full: that one is coded only if it stays best
+        chunks: list[bytes] = []  # of the best trial, unless that is far from full: it is coded only if it stays best
         moved: dict[int, float] = {}
         offset = np.full(LEVELS + 1, self._guess(latent, like) - math.log(budget_bytes))
         for _ in range(MAX_TRIALS):
             small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM))
             level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
-            trial = self.trial(latent, level, layers)
-            fill = trial.size_bytes / budget_bytes
+            trial = self.trial(latent, level, layers, notes.region)
+            fill = (trial.size_bytes + notes.size_bytes) / budget_bytes
             near = CLOSE_ENOUGH - 0.03 <= fill <= 1 or trial.bits / 8 > MAX_CHUNK_BYTES
             coded = self._code(trial) if near and fill <= 1 else []
             if coded:
-                fill = max(_size(coded) / budget_bytes, _share_of_format(coded))
+                fill = max((_size(coded) + notes.size_bytes) / budget_bytes, _share_of_format(coded))
             if fill > 1:
                 too_big = level
             else:
@@ -216,15 +221,16 @@ class Codec:
             offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
         if best is not None:
             return fits, chunks or self._code(best)
-        smallest = self._code(self.trial(latent, 0, layers))
-        if _size(smallest) <= budget_bytes:
+        smallest = self._code(self.trial(latent, 0, layers, notes.region))
+        smallest_bytes = _size(smallest) + notes.size_bytes
+        if smallest_bytes <= budget_bytes:
             return 0, smallest
         if layers > 1:
-            return self._fit(latent, budget_bytes, layers - 1, like)
+            return self._fit(latent, budget_bytes, layers - 1, like, notes)
         raise BudgetError(
-            f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {_size(smallest)} would: "
+            f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {smallest_bytes} would: "
             "raise the budget or send a smaller picture",
-            smallest_bytes=_size(smallest),
+            smallest_bytes=smallest_bytes,
         )
 
     def _guess(self, latent: Latent, like: Packet | None) -> float:
@@ -262,10 +268,11 @@ class Codec:
             return symbols
 
         height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
-        values = self._context.walk(height, width, packet.q, len(packet.chunks), fill)
+        levels = _levels(height, width, packet.q, packet.notes.region)
+        values = self._context.walk(levels, len(packet.chunks), fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        latent = values.astype(np.float32) / MEAN_GRID * self._inverse_gain[packet.q][:, None, None]
+        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * _by_position(self._inverse_gain, levels)
         return Latent(latent, packet.width, packet.height, packet.q)
 
     @property
@@ -345,6 +352,22 @@ def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
     """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
     scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
     return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
+
+
+def _levels(height: int, width: int, level: int, region: Region | None) -> Values:
+    """int32 [height, width]: the quality of each position, coarser outside of a region."""
+    levels = np.full((height, width), level, np.int32)
+    if region is not None:
+        levels[:] = max(0, level - region.drop)
+        levels[region.top : region.bottom + 1, region.left : region.right + 1] = level
+    return levels
+
+
+def _by_position(gain: npt.NDArray[np.float32], levels: Values) -> npt.NDArray[np.float32]:
+    """float32 [96, h, w], or [96, 1, 1] if all positions have one quality: the rows of `gain` [256, 96]."""
+    if (levels == levels[0, 0]).all():
+        return np.asarray(gain[levels[0, 0]][:, None, None])
+    return np.asarray(gain[levels].transpose(2, 0, 1))
 
 
 def _share_of_format(chunks: list[bytes]) -> float:

@@ -79,14 +79,15 @@ class ContextModel:
     def __init__(self, runners: Sequence[Runner]) -> None:
         self._runners = runners
 
-    def walk(self, height: int, width: int, level: int, layers: int, fill: Fill) -> Values:
-        """Decoded values, int32 [96, height, width] in 1/8 steps.
+    def walk(self, levels: Values, layers: int, fill: Fill) -> Values:
+        """Decoded values, int32 [96, height, width] in 1/8 steps, of positions coded at `levels` [height, width].
 
         `fill(pass_index, mean, scale)`, each int32 [n], gives the symbols of a pass, int32 [n]; groups from `layers` on
         did not arrive and become their means.
         """
+        height, width = levels.shape
         values = np.zeros((1, CHANNELS, height, width), np.float32)
-        plane = np.full((1, 1, height, width), level, np.float32)
+        plane = levels[None, None].astype(np.float32)
         for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
             out = runner.run({"values": values, "level": plane})
             here = positions(index, height, width)

@@ -6,7 +6,7 @@ A packet is a 24-byte little-endian header and a body:
     u16 width | u16 height | u8 q | u8 layers | u32 crc32 of everything else
 
 Flags: bit 0 SEALED, the body is ciphertext (see `edgesem.seal`); bit 1 PROMISED, the sender keeps the picture until a
-receiver says that it has it; the others are zero.
+receiver says that it has it; bit 2 NOTES, the body starts with notes (see `edgesem.notes`); bit 3 is zero.
 `layers` holds the first layer carried in bits 0-1, the count carried less one in bits 2-3, the total less one in bits
 4-5, and zeros. The body is the chunk of each carried layer; each but the last is preceded by its u16 length, and the
 last takes the rest, so a message with one layer spends nothing on lengths.
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgesem.errors import ChecksumError, PacketError
+from edgesem.notes import NOTHING, Notes
 
 MAGIC = 0xE5
 VERSION = 1
@@ -30,6 +31,7 @@ MAX_PACKET_BYTES = 256 * 1024
 MAX_SIDE = 4096
 SEALED = 1
 PROMISED = 2
+NOTES = 4
 FLAGS = 0x0F  # where flags stand in the second byte
 
 _HEADER = struct.Struct("<BBHHIIHHBB")  # the checksum follows
@@ -58,6 +60,8 @@ class Packet:
     chunks: tuple[bytes, ...]
     promised: bool = False
     """Kept by its sender until a receiver has acknowledged it; all its layers travel in one message."""
+    notes: Notes = NOTHING
+    """Only where the base layer is carried."""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -74,6 +78,8 @@ class Packet:
         ):
             if not low <= value <= high:
                 raise PacketError(f"packet: {name} is {value}, must be {low} to {high}")
+        if self.first_layer and self.notes != NOTHING:
+            raise PacketError(f"packet: notes go with the base layer, this starts at layer {self.first_layer}")
         for layer, chunk in enumerate(self.chunks, self.first_layer):
             if len(chunk) > MAX_CHUNK_BYTES:
                 raise PacketError(f"packet: layer {layer} has {len(chunk)} bytes, at most {MAX_CHUNK_BYTES} fit")
@@ -83,18 +89,20 @@ class Packet:
     @property
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
-        return HEADER_BYTES + sum(map(len, self.chunks)) + _U16.size * (len(self.chunks) - 1)
+        lengths = _U16.size * (len(self.chunks) - 1)
+        return HEADER_BYTES + self.notes.size_bytes + sum(map(len, self.chunks)) + lengths
 
     @property
     def wire_bytes(self) -> int:
         """What all messages of `split` have together."""
-        return HEADER_BYTES * len(self.chunks) + sum(map(len, self.chunks))
+        return HEADER_BYTES * len(self.chunks) + self.notes.size_bytes + sum(map(len, self.chunks))
 
     def to_bytes(self) -> bytes:
         """The packet as it stands in a file or in a message."""
+        notes = self.notes.to_bytes()
         head = _HEADER.pack(
             MAGIC,
-            VERSION << 4 | (PROMISED if self.promised else 0),
+            VERSION << 4 | (PROMISED if self.promised else 0) | (NOTES if notes else 0),
             self.bundle_id,
             self.epoch,
             self.frame,
@@ -105,7 +113,7 @@ class Packet:
             self.first_layer | (len(self.chunks) - 1) << 2 | (self.total_layers - 1) << 4,
         )
         *inner, last = self.chunks
-        body = b"".join([*(_U16.pack(len(chunk)) + chunk for chunk in inner), last])
+        body = b"".join([notes, *(_U16.pack(len(chunk)) + chunk for chunk in inner), last])
         return head + _U32.pack(_checksum(head, body)) + body
 
     @classmethod
@@ -125,13 +133,14 @@ class Packet:
             raise PacketError(f"packet version {version_flags >> 4} is not known here, only {VERSION}: update edgesem")
         if version_flags & SEALED:
             raise PacketError("the packet is sealed: give the receiver its stream's key")
-        if version_flags & FLAGS & ~PROMISED:
+        if version_flags & FLAGS & ~(PROMISED | NOTES):
             raise PacketError(f"packet flags 0x{version_flags & FLAGS:x} are not known here: update edgesem")
         body = memoryview(data)[HEADER_BYTES:]
         if _U32.unpack_from(data, _HEADER.size)[0] != _checksum(head, body):
             raise ChecksumError("the packet's checksum does not match: it was damaged or cut short; fetch it again")
         if layers >> 6:
             raise PacketError(f"packet: layer byte 0x{layers:02x} has unknown bits")
+        notes, end = Notes.from_bytes(body) if version_flags & NOTES else (NOTHING, 0)
         return cls(
             bundle_id=bundle_id,
             epoch=epoch,
@@ -142,14 +151,15 @@ class Packet:
             q=q,
             total_layers=(layers >> 4 & 3) + 1,
             first_layer=layers & 3,
-            chunks=_cut(body, count=(layers >> 2 & 3) + 1),
+            chunks=_cut(body[end:], count=(layers >> 2 & 3) + 1),
             promised=bool(version_flags & PROMISED),
+            notes=notes,
         )
 
     def split(self) -> list[Packet]:
         """One packet a layer, the most important first: what goes out as messages."""
         return [
-            replace(self, first_layer=layer, chunks=(chunk,))
+            replace(self, first_layer=layer, chunks=(chunk,), notes=NOTHING if layer else self.notes)
             for layer, chunk in enumerate(self.chunks, self.first_layer)
         ]
 
@@ -173,10 +183,11 @@ class Packet:
         """
         if not parts:
             raise PacketError("packet: nothing to join")
-        frame = replace(parts[0], first_layer=0, chunks=parts[0].chunks[:1])
+        frame = replace(min(parts, key=lambda part: part.first_layer), first_layer=0, chunks=parts[0].chunks[:1])
         chunks: dict[int, bytes] = {}
         for part in parts:
-            if replace(part, first_layer=0, chunks=frame.chunks) != frame:
+            notes = frame.notes if part.first_layer else part.notes
+            if replace(part, first_layer=0, chunks=frame.chunks, notes=notes) != frame:
                 raise PacketError(
                     f"packet: parts of different frames ({frame.frame} and {part.frame}) cannot be joined"
                 )

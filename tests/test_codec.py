@@ -10,6 +10,7 @@ from edgesem.bundle import DEFAULT
 from edgesem.codec import MAX_TRIALS, Codec
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
+from edgesem.notes import Notes, Region
 from edgesem.packet import Packet
 from edgesem.quality import psnr
 
@@ -188,3 +189,21 @@ def test_what_no_packet_can_hold_is_refused_and_a_budget_stops_before_it(codec):
     packet = codec.pack(latent, budget_bytes=10**7)
     assert Packet.from_bytes(packet.to_bytes()) == packet
     assert max(map(len, packet.chunks)) > 40_000
+
+
+def test_a_region_is_coded_finer_than_the_rest(codec, frame):
+    """What stands inside keeps its detail, what stands outside pays for it, and the packet says where."""
+    latent = codec.analyze(frame)
+    height, width = latent.values.shape[1:]
+    region = Region(1, 1, width // 2, height // 2, drop=120)
+    notes = Notes(region=region)
+    plain = codec.pack(latent, quality=0.6)
+    packet = Packet.from_bytes(codec.pack(latent, quality=0.6, notes=notes).to_bytes())
+    assert packet.size_bytes < plain.size_bytes
+    error = np.abs(codec.unpack(packet).values - latent.values).mean(0)
+    inside = np.zeros((height, width), bool)
+    inside[region.top : region.bottom + 1, region.left : region.right + 1] = True
+    assert error[inside].mean() < 0.7 * error[~inside].mean()
+    within = codec.pack(latent, budget_bytes=plain.size_bytes, notes=notes)
+    assert 0.9 * plain.size_bytes <= within.size_bytes <= plain.size_bytes
+    assert within.q >= plain.q

@@ -36,7 +36,7 @@ def test_groups_are_whole_layers_in_order():
 
 def test_a_pass_sees_only_what_was_decoded_before_it():
     model, runners = flat_model()
-    model.walk(8, 8, 100, 4, lambda index, mean, scale: np.ones_like(mean))
+    model.walk(np.full((8, 8), 100, np.int32), 4, lambda index, mean, scale: np.ones_like(mean))
     known = np.zeros((CHANNELS, 8, 8), bool)
     for sweep, runner in zip(PASSES, runners, strict=True):
         assert np.array_equal(runner.shown[0] != 0, known)
@@ -45,7 +45,7 @@ def test_a_pass_sees_only_what_was_decoded_before_it():
 
 def test_symbols_are_added_to_means_and_missing_layers_become_their_means():
     model, _ = flat_model()
-    values = model.walk(4, 4, 100, 2, lambda index, mean, scale: np.full_like(mean, 2))
+    values = model.walk(np.full((4, 4), 100, np.int32), 2, lambda index, mean, scale: np.full_like(mean, 2))
     arrived = sum(GROUPS[:2])
     assert (values[:arrived] == 3 + 2 * MEAN_GRID).all()
     assert (values[arrived:] == 3).all()
@@ -53,5 +53,5 @@ def test_symbols_are_added_to_means_and_missing_layers_become_their_means():
 
 def test_values_stay_within_what_the_integer_bound_rests_on():
     model, _ = flat_model()
-    values = model.walk(4, 4, 100, 4, lambda index, mean, scale: np.full_like(mean, 10**6))
+    values = model.walk(np.full((4, 4), 100, np.int32), 4, lambda index, mean, scale: np.full_like(mean, 10**6))
     assert np.abs(values).max() == VALUE_LIMIT

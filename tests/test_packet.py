@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgesem.errors import ChecksumError, PacketError
+from edgesem.notes import Notes, Reference, Region
 from edgesem.packet import HEADER_BYTES, MAX_PACKET_BYTES, Packet
 
 PACKET = Packet(
@@ -30,6 +31,10 @@ GOLDEN = {
     "middle layer": (
         replace(PACKET, first_layer=1, chunks=(b"first",)),
         "e510efbe070040e2010098badcfe000300028f31331d2bb36669727374",
+    ),
+    "notes": (
+        replace(PACKET, notes=Notes(Reference(7, 2), b"meaning", Region(1, 2, 3, 4, 99))),
+        "e514efbe070040e2010098badcfe000300028f3cd5e49ef8170105070000000202076d65616e696e67030501020304630a0062617365206c617965720500666972737400006c617374206f6e65",
     ),
     "smallest": (
         Packet(0, 0, 0, 0, 1, 1, 0, total_layers=1, first_layer=0, chunks=(b"",)),
@@ -153,7 +158,11 @@ def _sealed(edit: bytes, position: int, body: bytes = b"base") -> bytes:
         (_sealed(b"\xe4", 0), "first byte"),
         (_sealed(b"\x20", 1), "version 2"),
         (_sealed(b"\x11", 1), "is sealed"),
-        (_sealed(b"\x14", 1), "flags"),
+        (_sealed(b"\x18", 1), "flags"),
+        (_sealed(b"\x14", 1), "inside its notes"),
+        (_sealed(b"\x14", 1, body=b"\x03\x02\x02a"), "longer than the notes"),
+        (_sealed(b"\x14", 1, body=b"\x03\x09\x01a"), "kind 9"),
+        (_sealed(b"\x14", 1, body=b"\x03\x01\x01a"), "1 bytes, not 5"),
         (_sealed(b"\x00\x00", 14), "width"),
         (_sealed(b"\x01\x10", 16), "height"),
         (_sealed(b"\x40", 19), "unknown bits"),

@@ -5,13 +5,24 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesem.errors import PacketError
+from edgesem.notes import Notes, Reference, Region
 from edgesem.packet import MAX_PACKET_BYTES, Packet
+
+
+@st.composite
+def notes(draw: st.DrawFn) -> Notes:
+    references = st.builds(Reference, st.integers(0, 0xFFFFFFFF), st.integers(1, 4))
+    left, top = draw(st.integers(0, 255)), draw(st.integers(0, 255))
+    right, bottom = draw(st.integers(left, 255)), draw(st.integers(top, 255))
+    regions = st.builds(lambda drop: Region(left, top, right, bottom, drop), st.integers(1, 255))
+    return Notes(draw(st.none() | references), draw(st.binary(max_size=64)), draw(st.none() | regions))
 
 
 @st.composite
@@ -30,6 +41,7 @@ def packets(draw: st.DrawFn) -> Packet:
         total_layers=total,
         first_layer=first,
         chunks=tuple(draw(st.binary(max_size=300)) for _ in range(count)),
+        notes=Notes() if first else draw(notes()),
     )
 
 
@@ -129,3 +141,9 @@ def test_hostile_messages_cost_less_than_64_mb():
     python_peak_bytes, process_growth_bytes = map(int, run.stdout.split())
     assert python_peak_bytes < 64e6
     assert process_growth_bytes < 64e6
+
+
+@given(packets(), st.binary(max_size=200))
+def test_notes_of_any_bytes_are_read_or_refused(packet, junk):
+    data = replace(packet, notes=Notes()).to_bytes()
+    read(resealed(data[:1] + bytes([data[1] | 4]) + data[2:24] + junk + data[24:]))
