@@ -45,15 +45,16 @@ class Camera:
 
 @dataclass(frozen=True)
 class Power:
-    """The power sensor. Empty driver: there is none, and no energy is ever reported for this board."""
+    """The power sensor. Empty meter: there is none, and no energy is ever reported for this board."""
 
-    driver: str = setting("", one_of=("", "ina3221", "ina238", "pmic", "rapl"))
+    meter: str = setting("", one_of=("", "ina3221-hwmon", "ina3221-iio", "ina238", "pi5-pmic", "rapl"))
+    """What `edgesem profile --meter` calls it."""
     paths: tuple[str, ...] = ()
-    """Patterns of its files or folders, or the command that reads it."""
+    """Patterns of its files or folders, or the command that reads it. Of hwmon folders, those of its chip count."""
     total: str = ""
     """The rail that is the whole input; empty: the sum of `rails`."""
     rails: tuple[str, ...] = ()
-    scope: str = setting("", one_of=("", "input", "module", "package"))
+    scope: str = setting("", one_of=("", "input", "module", "rails", "package"))
     units: str = ""
 
 
@@ -142,7 +143,18 @@ def sensors_found(board: Board, root: Path = Path("/")) -> list[str]:
     found: list[str] = []
     for pattern in board.power.paths:
         if pattern.startswith("/"):
-            found += [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
+            places = [path for path in sorted(root.glob(pattern.lstrip("/"))) if _of_chip(path, board.power.meter)]
+            found += [f"/{path.relative_to(root)}" for path in places]
         elif any(os.access(Path(part) / pattern.split()[0], os.X_OK) for part in os.get_exec_path()):
             found.append(pattern)
     return found
+
+
+def _of_chip(path: Path, meter: str) -> bool:
+    """Whether a hwmon folder, whose number changes from boot to boot, belongs to the meter's chip."""
+    if not path.name.startswith("hwmon"):
+        return True
+    try:
+        return (path / "name").read_text(errors="replace").strip() == meter.removesuffix("-hwmon")
+    except OSError:
+        return False

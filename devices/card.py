@@ -19,11 +19,13 @@ from typing import IO, Any
 from devices.release import Release
 from devices.seed import Setup, cloud_init, firstrun
 from devices.shell import Shell
-from edgesem.errors import InputError, UsageError
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
 
 BOOT = "/boot/firmware"
 WRITERS = ("bmaptool", "rpi-imager")
 _FAT_TYPES = ("b", "c", "e", "ef", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7")
+_LINUX_TYPES = ("83", "0fc63daf-8483-4772-8e79-3d69d8477de4", "b921b045-1df0-41c3-af44-4c6f280d3fae")
+_PYTHONS = {"debian 12": "3.11", "debian 13": "3.13", "ubuntu 22.04": "3.10", "ubuntu 24.04": "3.12"}
 _SLACK_BYTES = 4 << 20
 _CHUNK_BYTES = 4 << 20
 _FIRSTRUN = f"systemd.run={BOOT}/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
@@ -105,6 +107,31 @@ def _opened(image: Path) -> IO[bytes]:
     return opened
 
 
+def partitions(shell: Shell, image: Path, types: tuple[str, ...]) -> list[int]:
+    """Where the partitions of some types begin in an image, in bytes."""
+    done = shell.run("sfdisk", "--json", str(image), look=True, check=False)
+    try:
+        table = json.loads(done.out)["partitiontable"]
+        sector = int(table.get("sectorsize", 512))
+        return sorted(int(p["start"]) * sector for p in table["partitions"] if p["type"].lower() in types)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{image} has no partition table: it is no image of a disk ({done.complaint})") from error
+
+
+def system_python(shell: Shell, image: Path) -> str:
+    """The Python of the system in an image, such as "3.11"; empty if it cannot be told."""
+    for start in partitions(shell, image, _LINUX_TYPES):
+        argv = ("debugfs", "-R", "cat /usr/lib/os-release", f"{image}?offset={start}")
+        try:
+            text = shell.run(*argv, look=True, check=False).text
+        except EnvironmentMissing:
+            return ""
+        facts = dict(re.findall(r'^(ID|VERSION_ID)="?([\w.]+)', text, re.MULTILINE))
+        if facts:
+            return _PYTHONS.get(f"{facts.get('ID')} {facts.get('VERSION_ID')}", "")
+    return ""
+
+
 @dataclass(frozen=True)
 class BootPartition:
     """The FAT partition inside an image file, reached without mounting it."""
@@ -116,16 +143,10 @@ class BootPartition:
     @classmethod
     def find(cls, shell: Shell, image: Path) -> BootPartition:
         """The first FAT partition of an image; InputError if there is none."""
-        done = shell.run("sfdisk", "--json", str(image), look=True, check=False)
-        try:
-            table = json.loads(done.out)["partitiontable"]
-            sector = int(table.get("sectorsize", 512))
-            starts = [int(p["start"]) for p in table["partitions"] if p["type"].lower() in _FAT_TYPES]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{image} has no partition table: it is no image of a disk ({done.complaint})") from error
+        starts = partitions(shell, image, _FAT_TYPES)
         if not starts:
             raise InputError(f"{image} has no FAT partition to put the seed on: it is no image for this kind of board")
-        return cls(shell, image, min(starts) * sector)
+        return cls(shell, image, starts[0])
 
     @property
     def _drive(self) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +82,9 @@ def card(
     write: Annotated[str, typer.Option(help="Card to write, such as /dev/sda. All on it is lost.")] = "",
     writer: Annotated[str, typer.Option(help="bmaptool or rpi-imager.", show_default="what is installed")] = "",
     init: Annotated[str, typer.Option(help="cloud-init or firstrun.", show_default="what the image has")] = "",
-    python: Annotated[str, typer.Option(help="Python in the image: Debian 12 has 3.11, 13 has 3.13.")] = "3.13",
+    python: Annotated[
+        str, typer.Option(help="Python in the image: Debian 12 has 3.11, 13 has 3.13.", show_default="what it has")
+    ] = "",
     glibc: Annotated[str, typer.Option(help="C library in the image.", show_default="from --python")] = "",
     bundle: Bundle = None,
     wheel: Wheels = None,
@@ -136,12 +139,18 @@ def card(
     if not yes:
         emit(plan, json_, lambda r: display.plan(r, "nothing was written; say --yes to do it"))
         return
-    release = release_for(shell, known, python, glibc or _GLIBC.get(python, "2.36"), bundle, wheel, cache)
     # Beside OUT, not in /tmp: an image is often larger than what is free there.
     with tempfile.TemporaryDirectory(prefix=".edgesem-card-", dir=out.parent if out else None) as scratch:
         work = Path(scratch) / "card.img"
         with log.status("copying the image"):
             cards.copy_image(image, work)
+        has = cards.system_python(shell, work)
+        if python and has and python != has:
+            raise UsageError(f"--python {python}, but the system in {image.name} has Python {has}: leave --python out")
+        python = python or has
+        if not python:
+            raise UsageError(f"{image.name} does not tell its Python: say --python (Debian 12 has 3.11, 13 has 3.13)")
+        release = release_for(shell, known, python, glibc or _GLIBC.get(python, "2.36"), bundle, wheel, cache)
         with log.status("laying seed and release on it"):
             boot = cards.BootPartition.find(shell, work)
             kind = init or cards.init_kind(boot)
@@ -151,7 +160,8 @@ def card(
                 cards.write_card(shell, work, disk, writer)
         if out is not None:
             shutil.move(work, out)
-    result = {**plan, "init": kind, "seed": seed, "release": release.version, "release_bytes": release.size_bytes}
+    result = {**plan, "init": kind, "seed": seed, "python": python}
+    result |= {"release": release.version, "release_bytes": release.size_bytes}
     emit(result, json_, lambda r: display.plan(r, "put the card in the board and switch it on"))
 
 
@@ -165,6 +175,7 @@ def jetson(
     flash: Annotated[
         bool, typer.Option("--flash", help="Flash the board too, which must be in recovery mode.")
     ] = False,
+    any_host: Annotated[bool, typer.Option("--any-host", help="Run on a host that NVIDIA does not name.")] = False,
     bundle: Bundle = None,
     wheel: Wheels = None,
     cache: Cache = None,
@@ -182,32 +193,43 @@ def jetson(
     from devices.board import Board
     from devices.seed import Setup
     from devices.shell import Shell, spelled
+    from edgesem.errors import EnvironmentMissing
 
     if action != "prepare":
         raise UsageError(f"edgesem device jetson {action}: it can only prepare")
     known, opened = Board.load(board), jetsons.Bsp.open(bsp, l4t)
     warnings = jetsons.check(known, opened)
     for warning in warnings:
-        log.print(f"warning: {warning}", style="yellow", highlight=False)
+        if yes and not any_host:
+            raise EnvironmentMissing(f"{warning}: use one of them, or say --any-host if you know that it works")
+        log.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     setup = Setup.read(config, known)
-    password = password_file.read_text().strip()
+    password = jetsons.password_in(password_file)
     shell = Shell(dry_run=not yes)
     release = release_for(shell, known, *opened.python(), bundle, wheel, cache)
     paths = jetsons.prepare(shell, known, opened, setup, release, password, flash)
-    commands = [spelled(argv).replace(password, "********") if password else spelled(argv) for argv in shell.record]
+    commands = [spelled(argv).replace(password, "********") for argv in shell.record]
     result = {
         "board": board,
         "l4t": opened.l4t,
         "release": release.version,
         "overlay": [path for path in paths if "/blobs/" not in path],
         "commands": commands,
+        "folder": opened.folder,
         "flash": spelled(jetsons.flash_command(known, opened)),
         "warnings": warnings,
         "done": yes,
     }
-    shown = {key: value for key, value in result.items() if key not in ("commands", "overlay")}
-    last = "\n".join([*commands, "" if yes else "nothing was run; say --yes to do it"])
-    emit(result, json_, lambda _: display.plan(shown, last))
+    emit(result, json_, lambda _: display.pairs({"board": board, "l4t": opened.l4t, "release": release.version}))
+    if json_:
+        return
+    for line in ["", *commands]:
+        typer.echo(line)  # unwrapped, so that it can be pasted
+    if not flash:
+        typer.echo("\nthen, with the board in recovery mode on USB:")
+        typer.echo(f"cd {shlex.quote(str(opened.folder))} && {result['flash']}")
+    if not yes:
+        typer.echo("\nnothing was run; say --yes to do it")
 
 
 # Making releases
@@ -234,7 +256,6 @@ def release_for(
     from devices.release import Release
     from devices.wheels import wheelhouse
 
-    """The release of this edgesem, for one Python of one kind of board."""
     cache = cache or Path("~/.cache/edgesem/wheels").expanduser()
     with log.status(f"wheels for Python {python} on {arch or board.arch}"):
         found = wheelhouse(shell, cache, python=python, arch=arch or board.arch, glibc=glibc, extra=wheels or [])
@@ -254,7 +275,7 @@ def _summary(board: Board) -> dict[str, Any]:
         "runners": board.run.runners,
         "precision": board.run.precision,
         "threads": board.run.threads,
-        "power_sensor": board.power.driver or None,
+        "power_sensor": board.power.meter or None,
         "provision": board.provision.method,
         "tried": board.tried,
     }

@@ -30,6 +30,7 @@ _START = (
 )
 _MAX_LINE_BYTES = 1 << 20
 _QUIET_S = 900.0  # an installation on the slowest board says nothing for minutes
+_ANSWER_S = 300.0  # a loaded board takes as long to start the agent, stop its daemons, and go back
 
 Tell = Callable[[str], None]
 
@@ -52,8 +53,9 @@ class Access:
         """The ssh command that runs `words` on `host`."""
         if not _HOST.fullmatch(host):
             raise UsageError(f"{host!r} is no host: name it as user@host or as an alias of your ssh configuration")
-        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
-        options += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"]
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30"]
+        # The question whether the board is alive waits behind megabytes that a thin link has not taken yet.
+        options += ["-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10"]
         options += ["-p", str(self.port)] if self.port else []
         options += ["-i", str(self.identity)] if self.identity else []
         options += ["-F", str(self.config)] if self.config else []
@@ -184,7 +186,7 @@ def deploy(
                 _write(stdin, b"confirm\n")
 
         words = ("switch", release.version, "--health-s", str(health_s), *(["--configured"] if config else []))
-        answer = board.ask(*words, heard=heard, keep_open=True, timeout_s=health_s + 120)
+        answer = board.ask(*words, heard=heard, keep_open=True, timeout_s=health_s + _ANSWER_S)
         progress.running, progress.ok = str(answer.get("running")), True
         step("done")
     except (LinkError, EnvironmentMissing, UsageError) as error:
@@ -224,7 +226,7 @@ class _Counted:
 def rollback(board: Board, version: str = "", health_s: float = 90.0) -> dict[str, Any]:
     """Go back to the release before, or to the one named, if the board has it."""
     args = [version] if version else []
-    return board.ask("rollback", *args, "--health-s", str(health_s), timeout_s=health_s + 120)
+    return board.ask("rollback", *args, "--health-s", str(health_s), timeout_s=health_s + _ANSWER_S)
 
 
 def logs(board: Board, lines: int) -> str:

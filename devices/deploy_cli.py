@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +84,7 @@ def deploy(
 
 
 def rollback(
-    host: Annotated[str, typer.Argument(metavar="HOST")],
+    hosts: _Hosts,
     to: Annotated[str, typer.Option(help="A release on the board.", show_default="the one before")] = "",
     health_s: _Health = 90,
     port: _Port = None,
@@ -94,17 +94,16 @@ def rollback(
     root: _Root = "/",
     json_: Json = False,
 ) -> None:
-    """Go back to the release that a board ran before.
+    """Go back to the release that boards ran before.
 
     Example: edgesem device rollback edge@cam-1.local
     """
     from devices import deploy as deploying
-    from devices import display
 
-    board = deploying.Board(host, _access(port, identity, ssh_config, python, root))
-    with log.status(f"{host} goes back"):
-        result = deploying.rollback(board, to, health_s)
-    emit({"host": host, **result}, json_, display.pairs)
+    access = _access(port, identity, ssh_config, python, root)
+    with log.status(f"{', '.join(hosts)}: going back"):
+        found = _ask(hosts, lambda host: deploying.rollback(deploying.Board(host, access), to, health_s))
+    _tell(found, ("host", "running", "error"), json_)
 
 
 def status(
@@ -121,26 +120,19 @@ def status(
     Example: edgesem device status edge@cam-1.local
     """
     from devices import deploy as deploying
-    from devices import display
-    from edgesem.errors import LinkError
 
     access = _access(port, identity, ssh_config, python, root)
-
-    def one(host: str) -> dict[str, Any]:
-        try:
-            return {"host": host, "ok": True, **deploying.Board(host, access).ask("status", timeout_s=60)}
-        except LinkError as error:
-            return {"host": host, "ok": False, "error": str(error)}
-
-    found = deploying.each(hosts, one)
-    columns = ("host", "running", "previous", "on_probation", "units", "sender", "error")
-    emit({"hosts": found}, json_, lambda r: display.rows(r["hosts"], columns))
-    if not all(entry["ok"] for entry in found):
-        raise typer.Exit(1)
+    found = _ask(hosts, lambda host: deploying.Board(host, access).ask("status", timeout_s=60))
+    for entry in found if not json_ else ():
+        entry |= {key: entry.get("sender", {}).get(key) for key in ("frames", "acknowledged")}
+        units = entry.get("units", {}).items()
+        entry["units"] = {name.removeprefix("edgesem-").removesuffix(".service"): state for name, state in units}
+    columns = ("host", "running", "previous", "on_probation", "units", "frames", "acknowledged", "error")
+    _tell(found, columns, json_)
 
 
 def logs(
-    host: Annotated[str, typer.Argument(metavar="HOST")],
+    hosts: _Hosts,
     lines: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the last lines.")] = 100,
     port: _Port = None,
     identity: _Identity = None,
@@ -148,14 +140,41 @@ def logs(
     root: _Root = "/",
     json_: Json = False,
 ) -> None:
-    """Show the last lines that a board's daemons logged.
+    """Show the last lines that the daemons of boards logged.
 
     Example: edgesem device logs edge@cam-1.local --lines 200
     """
     from devices import deploy as deploying
 
-    text = deploying.logs(deploying.Board(host, _access(port, identity, ssh_config, "python3", root)), lines)
-    emit({"host": host, "lines": text.splitlines()}, json_, lambda r: text.rstrip("\n"))
+    access = _access(port, identity, ssh_config, "python3", root)
+    found = _ask(hosts, lambda host: {"lines": deploying.logs(deploying.Board(host, access), lines).splitlines()})
+    for entry in found if not json_ else ():
+        for line in entry.pop("lines", ()):
+            typer.echo(line if len(hosts) == 1 else f"{entry['host']}: {line}")
+    if json_ or not all(entry["ok"] for entry in found):
+        _tell(found, ("host", "error"), json_)
+
+
+def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `work` has of each host; one that cannot be reached or refuses is an entry with its error."""
+    from devices import deploy as deploying
+    from edgesem.errors import LinkError
+
+    def one(host: str) -> dict[str, Any]:
+        try:
+            return {"host": host, "ok": True, **work(host)}
+        except LinkError as error:
+            return {"host": host, "ok": False, "error": str(error).removeprefix(f"{host}: ")}
+
+    return deploying.each(hosts, one)
+
+
+def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool) -> None:
+    from devices import display
+
+    emit({"hosts": found}, json_, lambda r: display.rows(r["hosts"], columns))
+    if not all(entry["ok"] for entry in found):
+        raise typer.Exit(1)
 
 
 def _board_for(name: str, facts: Mapping[str, Any]) -> Board:

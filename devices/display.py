@@ -14,11 +14,16 @@ from rich.text import Text
 from devices.deploy import Progress
 from edgesem.console import log
 
+_WHOLE = ("name", "host", "running", "previous", "release")
+"""Columns whose words must stay whole, to be copied into another command."""
+
 
 def rows(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """A table of those columns that say anything."""
     shown = [name for name in columns if any(entry.get(name) not in (None, "", {}, []) for entry in entries)]
-    table = Table(*shown, show_edge=False)
+    table = Table(show_edge=False)
+    for name in shown:
+        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for entry in entries:
         table.add_row(*(_cell(entry.get(name)) for name in shown))
     return table
@@ -46,15 +51,16 @@ def _cell(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def hosts(ended: Sequence[Progress]) -> Table:
-    """A line for each board that is deployed to."""
-    table = Table("host", "step", "sent", "seconds", "before", "runs", "", show_edge=False)
+def hosts(ended: Sequence[Progress]) -> RenderableType:
+    """A line for each board that is deployed to, and below the table why those that failed did."""
+    table = Table("host", "step", "sent", "s", show_edge=False)
+    for name in ("before", "runs"):
+        table.add_column(name, no_wrap=True)
     for one in ended:
-        colour = {True: "green", False: "red", None: ""}[one.ok]
-        sent = f"{one.sent_bytes / 1e6:.1f} of {one.to_send_bytes / 1e6:.1f} MB" if one.to_send_bytes else "-"
-        words = (one.host, one.step, sent, f"{one.seconds:.0f}", one.before or "-", one.running or "-", one.message)
-        table.add_row(*map(Text, words), style=colour)
-    return table
+        sent = f"{min(1.0, one.sent_bytes / one.to_send_bytes):.0%}" if one.to_send_bytes else "-"
+        words = (one.host, one.step, sent, f"{one.seconds:.0f}", one.before or "-", one.running or "-")
+        table.add_row(*map(Text, words), style={True: "green", False: "red", None: ""}[one.ok])
+    return Group(table, *(Text(f"{one.host}: {one.message}", style="red") for one in ended if one.message))
 
 
 class LiveTable:
@@ -83,6 +89,5 @@ class LiveTable:
                 self._live.update(hosts(list(self._rows.values())))
             elif self._said.get(progress.host) != progress.step:
                 self._said[progress.host] = progress.step
-                log.print(
-                    f"{progress.host}: {progress.step} {progress.message}".rstrip(), highlight=False, soft_wrap=True
-                )
+                words = [progress.host, progress.step, *([progress.message] if progress.message else [])]
+                log.print(": ".join(words), highlight=False, soft_wrap=True)

@@ -42,7 +42,12 @@ class Bsp:
             raise InputError(f"{folder} is no Jetson BSP, it lacks {', '.join(missing)}: unpack Jetson_Linux_R*.tbz2")
         if not (folder / "rootfs/etc/os-release").exists():
             raise InputError(f"{folder}/rootfs is empty: unpack the sample root file system there, with sudo tar xpf")
-        found = re.match(r"(\d+)\.([\d.]+)$", l4t) or _release_of(folder)
+        named, told = re.fullmatch(r"(\d+)\.(\d+(?:\.\d+)*)", l4t), _release_of(folder)
+        if l4t and not named:
+            raise UsageError(f"--l4t {l4t}: write it as 36.4.3")
+        if named and told and named[0] != f"{told[1]}.{told[2]}":
+            raise UsageError(f"--l4t {l4t}, but {folder}/rootfs says R{told[1]}.{told[2]}: leave --l4t out")
+        found = named or told
         if not found:
             raise InputError(
                 f"{folder} does not tell its release before apply_binaries.sh ran: say --l4t, such as 36.4.3"
@@ -63,7 +68,7 @@ def _release_of(folder: Path) -> re.Match[str] | None:
         text = (folder / "rootfs/etc/nv_tegra_release").read_text(errors="replace")
     except OSError:
         return None
-    return re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", text)
+    return re.match(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)", text)
 
 
 def check(board: Board, bsp: Bsp, host: Path = Path("/"), machine: str = "") -> list[str]:
@@ -89,6 +94,17 @@ def _parts(l4t: str) -> tuple[int, ...]:
     return tuple(int(part) for part in l4t.split("."))
 
 
+def password_in(path: Path) -> str:
+    """The first user's password, from a file that holds nothing else."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--password-file {path} cannot be read: put the first user's password in it") from error
+    if len(lines) != 1 or not lines[0].strip():
+        raise UsageError(f"--password-file {path} must hold one line, the password")
+    return lines[0].strip()
+
+
 def in_recovery(shell: Shell, board: Board) -> bool:
     """Whether a board in recovery mode hangs on USB."""
     found = re.findall(r"ID (0955:[0-9a-f]{4})", shell.run("lsusb", look=True).text)
@@ -96,12 +112,22 @@ def in_recovery(shell: Shell, board: Board) -> bool:
 
 
 def nvidia_steps(board: Board, bsp: Bsp, setup: Setup, password: str) -> list[tuple[str, ...]]:
-    """NVIDIA's own scripts, in order; those that have been at this root file system already do no harm again."""
+    """NVIDIA's own scripts, in order, without those that have been at this root file system already."""
     user = ("-u", setup.user.name, "-p", password, "-n", setup.hostname, "--accept-license")
     steps: list[tuple[str, ...]] = [("sudo", f"./{_SCRIPTS[0]}")]
     if _release_of(bsp.folder) is None:
         steps.append(("sudo", f"./{_SCRIPTS[1]}", *board.provision.apply_flags))
-    return [*steps, ("sudo", f"./{_SCRIPTS[2]}", *user)]
+    return steps if _owner(bsp, setup.user.name) else [*steps, ("sudo", f"./{_SCRIPTS[2]}", *user)]
+
+
+def _owner(bsp: Bsp, user: str) -> str:
+    """`uid:gid` of a user of the root file system; empty if there is none yet."""
+    try:
+        text = (bsp.folder / "rootfs/etc/passwd").read_text(errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf"^{re.escape(user)}:[^:]*:(\d+:\d+):", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def flash_command(board: Board, bsp: Bsp) -> tuple[str, ...]:
@@ -144,9 +170,9 @@ def lay_in(shell: Shell, bsp: Bsp, setup: Setup, release: Release) -> list[str]:
         paths = overlay(Path(scratch), setup, release)
         rootfs = str(bsp.folder / "rootfs")
         shell.run("sudo", "cp", "-r", "--no-preserve=ownership", f"{scratch}/.", rootfs)
-        if setup.user.ssh_keys:  # the first user that NVIDIA's script makes
-            home = f"/home/{setup.user.name}"
-            shell.run("sudo", "chown", "-R", "1000:1000", f"{rootfs}{home}/.ssh")
+        if setup.user.ssh_keys:  # 1000 is the first user that NVIDIA's script makes
+            owner = _owner(bsp, setup.user.name) or "1000:1000"
+            shell.run("sudo", "chown", "-R", owner, f"{rootfs}/home/{setup.user.name}/.ssh")
     return paths
 
 

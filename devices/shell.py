@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ _MAX_LINE_BYTES = 1 << 20
 _WHERE_FROM: Mapping[str, str] = {
     "bmaptool": "apt-get install bmap-tools",
     "cloud-init": "apt-get install cloud-init",
+    "debugfs": "apt-get install e2fsprogs",
     "lsblk": "apt-get install util-linux",
     "lsusb": "apt-get install usbutils",
     "mcopy": "apt-get install mtools",
@@ -53,6 +56,9 @@ Execute = Callable[[Sequence[str], "IO[bytes] | bytes | None", "float | None"], 
 
 def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: float | None) -> Done:
     """Run a program to its end, without a shell between."""
+    # Users of Debian have no sbin on their path, and sfdisk and debugfs, which need no root, are there.
+    found = shutil.which(argv[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    argv = [found or argv[0], *argv[1:]]
     if isinstance(stdin, bytes):
         run = subprocess.run(list(argv), input=stdin, capture_output=True, timeout=timeout_s, check=False)
     else:

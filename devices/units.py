@@ -13,7 +13,6 @@ from edgesem.errors import EnvironmentMissing
 UNITS = Path(__file__).parent / "units"
 WORST_EXPOSURE = 2.0
 """The highest score of `systemd-analyze security` that a unit may have; 10 is no protection at all."""
-DAEMONS = ("edgesem-sender.service", "edgesem-receiver.service", "edgesem-engine.service")
 
 
 def unit_files(board: Board) -> dict[str, bytes]:
@@ -36,7 +35,7 @@ def _drop_in(board: Board) -> bytes:
 
 
 def exposure(shell: Shell, board: Board) -> dict[str, float]:
-    """The score of `systemd-analyze security` for each daemon of a board: 0 shut in, 10 open."""
+    """The score of `systemd-analyze security` for each service of a board: 0 shut in, 10 open."""
     scores: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="edgesem-units-") as scratch:
         root = Path(scratch)
@@ -44,9 +43,7 @@ def exposure(shell: Shell, board: Board) -> dict[str, float]:
         for name, data in unit_files(board).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        for name in DAEMONS:
-            if not (folder / name).exists():
-                continue
+        for name in sorted(path.name for path in folder.glob("*.service")):
             argv = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", "--no-pager", name)
             text = shell.run(*argv, look=True, check=False).text
             found = re.findall(r"exposure level for \S+: ([\d.]+)", text)

@@ -22,6 +22,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 _ARCHES = ("aarch64", "x86_64")
 _ROUNDS = 8
 _MAX_METADATA_BYTES = 1 << 20
+_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "edgesem", "export", "runtime", "devices")
 
 
 def wheelhouse(
@@ -122,18 +123,29 @@ def platform_tags(arch: str, glibc: str) -> list[str]:
 def own_wheel(shell: Shell, folder: Path) -> Path:
     """A wheel of the edgesem that runs here: built from its checkout, or from the package index if it came from one."""
     source = _checkout(distribution("edgesem"))
-    if source is not None:
-        what = ["wheel", "--no-build-isolation", str(source)] if _can_build() else ["wheel", str(source)]
-    else:
-        what = ["download", "--only-binary=:all:", f"edgesem=={version('edgesem')}"]
-    flag = "--wheel-dir" if what[0] == "wheel" else "--dest"
-    # A fixed date in the archive: the same code gives the same wheel, and so the same release.
-    argv = ["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
-    shell.run(*argv, flag, str(folder), *what[1:], look=True)
+    with tempfile.TemporaryDirectory(prefix="edgesem-source-") as scratch:
+        if source is not None:
+            _copy_sources(source, Path(scratch))
+            what = ["wheel", *(["--no-build-isolation"] if _can_build() else []), scratch]
+        else:
+            what = ["download", "--only-binary=:all:", f"edgesem=={version('edgesem')}"]
+        flag = "--wheel-dir" if what[0] == "wheel" else "--dest"
+        # A fixed date in the archive: the same code gives the same wheel, and so the same release.
+        argv = ["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
+        shell.run(*argv, flag, str(folder), *what[1:], look=True)
     found = sorted(folder.glob("edgesem-*.whl"))
     if not found:
         raise EnvironmentMissing("pip made no wheel of edgesem: give one with --wheel")
     return found[0]
+
+
+def _copy_sources(source: Path, target: Path) -> None:
+    """What a wheel is made of, without the `build/` of a checkout: setuptools packs what lies there from long ago."""
+    for name in _SOURCES:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (source / name).exists():
+            shutil.copy2(source / name, target)
 
 
 def _can_build() -> bool:

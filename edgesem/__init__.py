@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgesem.errors import ChecksumError as ChecksumError
     from edgesem.errors import EdgesemError as EdgesemError
     from edgesem.errors import EnvironmentMissing as EnvironmentMissing
+    from edgesem.errors import EstimateError as EstimateError
     from edgesem.errors import ExportError as ExportError
     from edgesem.errors import FrameError as FrameError
     from edgesem.errors import InputError as InputError
@@ -47,6 +48,7 @@ __all__ = [
     "Codec",
     "EdgesemError",
     "EnvironmentMissing",
+    "EstimateError",
     "ExportError",
     "FrameError",
     "InputError",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.context import CHANNELS, PASSES, context_graph
+from edgesem.context import CHANNELS, PASSES, context_graph, reference_graph
 from edgesem.errors import BundleError
 from edgesem.tables import Tables
 
@@ -20,8 +20,10 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.json"  # packets and what they mean, for `edgesem verify`
 DEFAULT = Path(__file__).parent / "default_bundle"
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
+REFERENCE = tuple(map(reference_graph, range(len(PASSES))))  # a bundle has all of them or none
 REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)
 _ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_curve", "rate_guess")
+_FOR_REFERENCES = ("reference_radius", "reference_frequency")
 _MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -63,8 +65,13 @@ class Bundle:
     @cached_property
     def id(self) -> int:
         """16 bits that stand in each packet: both ends must share context model and tables, to the bit."""
-        joined = "".join(self.files[name] for name in CODING)
+        joined = "".join(self.files[name] for name in (*CODING, *(REFERENCE if self.has_reference else ())))
         return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:2], "little")
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether packets may refer to earlier pictures."""
+        return all(name in self.files for name in REFERENCE)
 
     @property
     def digest(self) -> str:
@@ -79,7 +86,9 @@ class Bundle:
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         try:
             with np.load(self.folder / "tables.npz", allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in _ARRAYS}
+                arrays = {
+                    name: stored[name] for name in (*_ARRAYS, *_FOR_REFERENCES) if name in stored or name in _ARRAYS
+                }
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
         shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_curve": (256,), "rate_guess": (2,)}
@@ -91,6 +100,13 @@ class Bundle:
     @cached_property
     def tables(self) -> Tables:
         return Tables.of(self._arrays["radius"], self._arrays["frequency"])
+
+    @cached_property
+    def reference_tables(self) -> Tables:
+        """The tables of packets that refer to an earlier picture."""
+        if any(name not in self._arrays for name in _FOR_REFERENCES):
+            return self.tables
+        return Tables.of(*(self._arrays[name] for name in _FOR_REFERENCES))
 
     @property
     def gain(self) -> npt.NDArray[np.float32]:

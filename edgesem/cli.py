@@ -28,9 +28,11 @@ MARKERS = {
     "export": ("torch", "onnx", "onnxscript"),
     "tensorrt": ("tensorrt",),
     "optimum": ("optimum", "transformers"),
+    "measure": ("matplotlib", "ai_edge_litert"),
+    "text": ("tokenizers",),
     "bench": ("matplotlib", "ssimulacra2"),
 }
-_GROUP_HELP = {"bench": "Measure edgesem beside other codecs."}
+_GROUP_HELP = {"ask": "Ask a running sender for something.", "bench": "Measure edgesem beside other codecs."}
 
 # Typer has its own copy of click's exceptions in newer versions; this is the one its parser raises.
 _ParseError: type[Exception] = typer.BadParameter.__mro__[1]

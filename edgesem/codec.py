@@ -6,7 +6,7 @@ Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synt
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,19 @@ from edgesem.context import (
     PASSES,
     STRIDE,
     ContextModel,
+    Pass,
     Values,
     context_graph,
     positions,
+    reference_graph,
 )
-from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
+from edgesem.errors import BudgetError, BundleError, FrameError, MissingReference, PacketError, UsageError
 from edgesem.flow import by_tiles, redraw
 from edgesem.notes import NOTHING, Notes, Region
 from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, MAX_SIDE, Packet
+from edgesem.reference import in_steps
 from edgesem.runner import Precision, Runner, Runtime, open_runner
+from edgesem.tables import Tables
 
 LEVELS = 255  # quality as it stands in a packet
 MIN_SIDE = 16
@@ -38,6 +42,8 @@ MAX_STEPS = 4
 FLOW = "flow.onnx"  # a bundle may lack it
 CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
 AIM = 0.985  # and this much is what a trial aims at
+CUT_SHARE = 0.6  # of what a key packet is expected to have: smaller ones surely do well to refer
+SAVING = 3.0  # how much smaller a packet with a reference is than a key packet, before anything is known of its like
 
 Frame = npt.NDArray[np.uint8]
 
@@ -60,11 +66,13 @@ class Latent:
 class Trial:
     """A latent rounded at one quality: what would be coded, and what it would cost.
 
-    entries: table entries by layer and pass; bits: their ideal code length.
+    entries: table entries by layer and pass; bits: their ideal code length; decoded: the latent that a receiver gets.
     """
 
     entries: list[list[Values]]
     bits: float
+    decoded: Latent
+    tables: Tables
 
     @property
     def size_bytes(self) -> float:
@@ -116,6 +124,7 @@ class Codec:
         layers: int = len(GROUPS),
         like: Packet | None = None,
         notes: Notes = NOTHING,
+        reference: Latent | None = None,
         epoch: int = 0,
         frame: int = 0,
         time_ms: int = 0,
@@ -126,29 +135,60 @@ class Codec:
         fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
         again. `like`, a packet of a similar picture such as the frame before, tells where to start looking and saves
         about every second trial. `notes` travel with it, within the budget; a region in them is coded finer than the
-        rest. Raises BudgetError, which says the smallest size, and UsageError unless exactly one
-        of budget and quality is given, or for a quality that makes more than a packet can hold.
+        rest. With `reference`, the decoded latent of the frame that `notes.reference` names, only what is different is
+        coded, and a receiver needs that latent too. Raises BudgetError, which says the smallest size, and UsageError
+        unless exactly one of budget and quality is given, or for a quality that makes more than a packet can hold.
         """
+        return self.pack_decoded(
+            latent,
+            budget_bytes=budget_bytes,
+            quality=quality,
+            layers=layers,
+            like=like,
+            notes=notes,
+            reference=reference,
+            epoch=epoch,
+            frame=frame,
+            time_ms=time_ms,
+        )[0]
+
+    def pack_decoded(
+        self,
+        latent: Latent,
+        *,
+        budget_bytes: int | None = None,
+        quality: float | None = None,
+        layers: int = len(GROUPS),
+        like: Packet | None = None,
+        notes: Notes = NOTHING,
+        reference: Latent | None = None,
+        epoch: int = 0,
+        frame: int = 0,
+        time_ms: int = 0,
+    ) -> tuple[Packet, Latent]:
+        """As `pack`, and the latent that a receiver decodes from it: what a later packet may refer to."""
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
         if budget_bytes is not None and budget_bytes < 1:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
+        self._check_reference(latent, notes, reference)
         if budget_bytes is not None:
-            level, chunks = self._fit(latent, budget_bytes, layers, like, notes)
+            level, chunks, trial = self._fit(latent, budget_bytes, layers, like, notes, reference)
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
-            chunks = self._code(self.trial(latent, level, layers, notes.region))
+            trial = self.trial(latent, level, layers, notes.region, reference)
+            chunks = self._code(trial)
             if _share_of_format(chunks) > 1:
                 raise UsageError(
                     f"quality {quality:g} makes {_size(chunks)} bytes of this {latent.width}x{latent.height} picture, "
                     f"and a layer may have {MAX_CHUNK_BYTES}: lower the quality, name a budget or shrink the picture"
                 )
-        return Packet(
+        packet = Packet(
             bundle_id=self.bundle.id,
             epoch=epoch,
             frame=frame,
@@ -161,17 +201,27 @@ class Codec:
             chunks=tuple(chunks),
             notes=notes,
         )
+        return packet, trial.decoded
 
-    def trial(self, latent: Latent, level: int, layers: int = len(GROUPS), region: Region | None = None) -> Trial:
+    def trial(
+        self,
+        latent: Latent,
+        level: int,
+        layers: int = len(GROUPS),
+        region: Region | None = None,
+        reference: Latent | None = None,
+    ) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
-        tables = self.bundle.tables
+        tables = self._tables(reference)
         height, width = latent.values.shape[1:]
         levels = _levels(height, width, level, region)
+        floor = scale_floor(tables, reference)
         target = (latent.values * _by_position(self._gain, levels)).reshape(CHANNELS, -1)
         entries: list[list[Values]] = [[] for _ in range(layers)]
 
         def fill(index: int, mean: Values, scale: Values) -> Values:
             sweep = PASSES[index]
+            scale = at_least(scale, floor, sweep)
             wanted = target[sweep.start : sweep.stop, positions(index, height, width)].ravel()
             symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
             radius = tables.radius[scale]
@@ -180,18 +230,51 @@ class Codec:
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
             return symbol
 
-        self._context.walk(levels, layers, fill)
+        values = self._context(levels, reference).walk(levels, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
-        return Trial(entries, bits)
+        return Trial(entries, bits, self._decoded(values, levels, latent.width, latent.height, level), tables)
 
     @property
-    def _context(self) -> ContextModel:
-        return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
+    def has_reference(self) -> bool:
+        """Whether packets may refer to earlier pictures: not every bundle can."""
+        return self.bundle.has_reference
+
+    def _check_reference(self, latent: Latent, notes: Notes, reference: Latent | None) -> None:
+        if (notes.reference is None) != (reference is None):
+            raise UsageError("a reference goes with notes that name its frame, and such notes with a reference")
+        if reference is None:
+            return
+        if not self.has_reference:
+            raise UsageError("this bundle cannot refer to earlier pictures: export one with --reference")
+        if reference.values.shape != latent.values.shape:
+            raise UsageError(
+                f"a reference of {reference.width}x{reference.height} is of no use to a picture of "
+                f"{latent.width}x{latent.height}"
+            )
+
+    def _tables(self, reference: Latent | None) -> Tables:
+        return self.bundle.tables if reference is None else self.bundle.reference_tables
+
+    def _context(self, levels: Values, reference: Latent | None) -> ContextModel:
+        if reference is None:
+            return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
+        runners = [self._runner(reference_graph(index)) for index in range(len(PASSES))]
+        return ContextModel(runners, in_steps(reference, _by_position(self._gain, levels)), reference.level or 0)
+
+    def _decoded(self, values: Values, levels: Values, width: int, height: int, level: int) -> Latent:
+        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * _by_position(self._inverse_gain, levels)
+        return Latent(latent, width, height, level)
 
     def _fit(
-        self, latent: Latent, budget_bytes: int, layers: int, like: Packet | None, notes: Notes
-    ) -> tuple[int, list[bytes]]:
-        """Level and chunks of the finest trial whose real size fits.
+        self,
+        latent: Latent,
+        budget_bytes: int,
+        layers: int,
+        like: Packet | None,
+        notes: Notes,
+        reference: Latent | None,
+    ) -> tuple[int, list[bytes], Trial]:
+        """Level, chunks and trial of the finest trial whose real size fits.
 
         All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each
         trial tells how far at one level, so two or three find the place.
@@ -200,11 +283,11 @@ class Codec:
         best: Trial | None = None
         chunks: list[bytes] = []  # of the best trial, unless that is far from full: it is coded only if it stays best
         moved: dict[int, float] = {}
-        offset = np.full(LEVELS + 1, self._guess(latent, like) - math.log(budget_bytes))
+        offset = np.full(LEVELS + 1, self._guess(latent, like, refers=reference is not None) - math.log(budget_bytes))
         for _ in range(MAX_TRIALS):
             small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM))
             level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
-            trial = self.trial(latent, level, layers, notes.region)
+            trial = self.trial(latent, level, layers, notes.region, reference)
             fill = (trial.size_bytes + notes.size_bytes) / budget_bytes
             near = CLOSE_ENOUGH - 0.03 <= fill <= 1 or trial.bits / 8 > MAX_CHUNK_BYTES
             coded = self._code(trial) if near and fill <= 1 else []
@@ -220,35 +303,45 @@ class Codec:
             known = sorted(moved)
             offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
         if best is not None:
-            return fits, chunks or self._code(best)
-        smallest = self._code(self.trial(latent, 0, layers, notes.region))
+            return fits, chunks or self._code(best), best
+        trial = self.trial(latent, 0, layers, notes.region, reference)
+        smallest = self._code(trial)
         smallest_bytes = _size(smallest) + notes.size_bytes
         if smallest_bytes <= budget_bytes:
-            return 0, smallest
+            return 0, smallest, trial
         if layers > 1:
-            return self._fit(latent, budget_bytes, layers - 1, like, notes)
+            return self._fit(latent, budget_bytes, layers - 1, like, notes, reference)
         raise BudgetError(
             f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {smallest_bytes} would: "
             "raise the budget or send a smaller picture",
             smallest_bytes=smallest_bytes,
         )
 
-    def _guess(self, latent: Latent, like: Packet | None) -> float:
+    def _guess(self, latent: Latent, like: Packet | None, *, refers: bool = False) -> float:
         """How far this picture's sizes lie above the rate curve, before any trial (natural log)."""
         if like is not None and (like.width, like.height) == (latent.width, latent.height):
             return math.log(like.size_bytes) - float(self.bundle.rate_curve[like.q])
         offset, factor = self.bundle.rate_guess
-        positions = latent.values[0].size
+        positions = latent.values[0].size / (SAVING if refers else 1)
         return float(offset + factor * math.log(activity(latent, self._gain)) + math.log(positions))
 
-    def _code(self, trial: Trial) -> list[bytes]:
-        return rans.encode(trial.entries, self.bundle.tables, rans.lanes_for(trial.bits))
+    def is_cut(self, latent: Latent, packet: Packet) -> bool:
+        """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
+        expected = math.exp(self._guess(latent, None) + float(self.bundle.rate_curve[packet.q]))
+        if packet.size_bytes < CUT_SHARE * expected:
+            return False
+        trial = self.trial(latent, packet.q, packet.total_layers, packet.notes.region)
+        return trial.size_bytes + replace(packet.notes, reference=None).size_bytes <= packet.size_bytes
 
-    def unpack(self, packet: Packet) -> Latent:
+    def _code(self, trial: Trial) -> list[bytes]:
+        return rans.encode(trial.entries, trial.tables, rans.lanes_for(trial.bits))
+
+    def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.
 
-        Raises BundleError if the packet was made with another bundle, and PacketError if its symbols do not hold
-        together.
+        `reference` is the decoded latent that `packet.notes.reference` names, from exactly as many layers as it says.
+        Raises BundleError if the packet was made with another bundle, MissingReference if it needs a reference and gets
+        none, and PacketError if its symbols do not hold together.
         """
         if packet.bundle_id != self.bundle.id:
             raise BundleError(
@@ -257,23 +350,41 @@ class Codec:
             )
         if packet.first_layer != 0:
             raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
-        tables = self.bundle.tables
+        height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
+        reference = self._needed(packet, reference, (CHANNELS, height, width))
+        tables = self._tables(reference)
+        floor = scale_floor(tables, reference)
         decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Values, scale: Values) -> Values:
+            scale = at_least(scale, floor, PASSES[index])
             coded = tables.radius[scale] > 0
             symbols = np.zeros(scale.shape, np.int32)
             entries = decoder.read(scale[coded])
             symbols[coded] = tables.symbol(entries, scale[coded])
             return symbols
 
-        height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
         levels = _levels(height, width, packet.q, packet.notes.region)
-        values = self._context.walk(levels, len(packet.chunks), fill)
+        values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * _by_position(self._inverse_gain, levels)
-        return Latent(latent, packet.width, packet.height, packet.q)
+        return self._decoded(values, levels, packet.width, packet.height, packet.q)
+
+    def _needed(self, packet: Packet, reference: Latent | None, shape: tuple[int, int, int]) -> Latent | None:
+        """The reference that a packet is decoded with, None if it is a key packet."""
+        named = packet.notes.reference
+        if named is None:
+            return None
+        if not self.has_reference:
+            raise PacketError("packet: refers to an earlier picture, which this bundle cannot")
+        if reference is None:
+            raise MissingReference(
+                f"packet: frame {packet.frame} refers to {named.layers} layers of frame {named.frame}, which is not "
+                "here: ask the sender for a key packet"
+            )
+        if reference.level is None or reference.values.shape != shape:
+            raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
+        return reference
 
     @property
     def has_flow(self) -> bool:
@@ -346,6 +457,20 @@ def load(
     precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or "tensorrt" (edgesem.runner).
     """
     return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)
+
+
+def scale_floor(tables: Tables, reference: Latent | None) -> int:
+    """The least scale index of the base layer of a packet with a reference: the first whose table codes anything.
+
+    Where nothing was expected to change, something still may, and must be said somewhere: once the base layer tells,
+    the others follow.
+    """
+    return 0 if reference is None else int(np.argmax(tables.radius > 0))
+
+
+def at_least(scale: Values, floor: int, sweep: Pass) -> Values:
+    """Scale indices of a pass, those of the base layer not below `floor`."""
+    return np.maximum(scale, floor) if floor and sweep.group == 0 else scale
 
 
 def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:

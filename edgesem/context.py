@@ -21,6 +21,7 @@ GROUPS = (6, 18, 24, 48)
 STRIDE = 16
 MEAN_GRID = 8  # means and decoded values live on a grid of 1/8 step
 VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the integer bound of the context model rests on it
+GATE_STEPS = 64  # from "not like the reference at all" to "the reference itself"
 
 Values = npt.NDArray[np.int32]
 Fill = Callable[[int, Values, Values], Values]
@@ -68,16 +69,29 @@ def context_graph(index: int) -> str:
     return f"context_{index:02d}.onnx"
 
 
+def reference_graph(index: int) -> str:
+    """Name of the file that predicts pass `index` of a packet with a reference; a bundle may lack them all."""
+    return f"context_ref_{index:02d}.onnx"
+
+
 class ContextModel:
     """Walks the schedule, asking before each pass the integer network of that pass what to expect.
 
     A network takes `values` float32 [1,96,h,w] (integers in 1/8 steps, zero where unknown) and `level` float32
     [1,1,h,w] (0..255), and gives `mean` (integers in 1/8 steps) and `scale` (0..63), each [1,n,h,w], for the channels
     of its pass. All are integers in float32, below 2^24 in every sum, so each machine computes the same.
+
+    With a `reference`, float32 [1,96,h,w] in 1/8 steps, and the level that it had, a network also takes `reference`,
+    `reference_level` [1,1,h,w], and `change` [1,96,h,w]: what is known of the values less the reference, else zero.
     """
 
-    def __init__(self, runners: Sequence[Runner]) -> None:
-        self._runners = runners
+    def __init__(
+        self,
+        runners: Sequence[Runner],
+        reference: npt.NDArray[np.float32] | None = None,
+        reference_level: int = 0,
+    ) -> None:
+        self._runners, self._reference, self._reference_level = runners, reference, reference_level
 
     def walk(self, levels: Values, layers: int, fill: Fill) -> Values:
         """Decoded values, int32 [96, height, width] in 1/8 steps, of positions coded at `levels` [height, width].
@@ -88,15 +102,23 @@ class ContextModel:
         height, width = levels.shape
         values = np.zeros((1, CHANNELS, height, width), np.float32)
         plane = levels[None, None].astype(np.float32)
+        feed = {"values": values, "level": plane}
+        if self._reference is not None:
+            feed["reference"], feed["change"] = self._reference, np.zeros_like(values)
+            feed["reference_level"] = np.full_like(plane, self._reference_level)
         for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
-            out = runner.run({"values": values, "level": plane})
+            out = runner.run(feed)
             here = positions(index, height, width)
             mean = _flat(out["mean"])[:, here].astype(np.int32)
             if sweep.group < layers:
                 scale = _flat(out["scale"])[:, here].astype(np.int32)
                 symbols = fill(index, mean.ravel(), scale.ravel())
                 mean = mean + MEAN_GRID * symbols.reshape(mean.shape)
-            _flat(values)[sweep.start : sweep.stop, here] = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT)
+            part = np.s_[sweep.start : sweep.stop, here]
+            _flat(values)[part] = decided = np.clip(mean, -VALUE_LIMIT, VALUE_LIMIT)
+            if self._reference is not None:
+                change = decided - _flat(self._reference)[part]
+                _flat(feed["change"])[part] = np.clip(change, -VALUE_LIMIT, VALUE_LIMIT)
         decoded: Values = values[0].astype(np.int32)
         return decoded
 

@@ -2,7 +2,8 @@
 
 EdgesemError                     exit code 1
 ├── PacketError (ValueError)         bytes from outside are not a packet
-│   └── ChecksumError                they look like one, but were damaged or cut short
+│   ├── ChecksumError                they look like one, but were damaged or cut short
+│   └── MissingReference             a packet needs an earlier picture that is not here
 ├── BundleError (ValueError)         a bundle is missing, damaged, or not the one the packet needs
 ├── BudgetError (ValueError)         a byte budget cannot be met; says the smallest that can
 ├── FrameError (ValueError)          a picture has the wrong shape, type or size
@@ -36,6 +37,10 @@ class PacketError(EdgesemError, ValueError):
 
 class ChecksumError(PacketError):
     """A packet was damaged or cut short on its way."""
+
+
+class MissingReference(PacketError):
+    """A packet refers to a picture that is not here: ask its sender for a key packet."""
 
 
 class BundleError(EdgesemError, ValueError):

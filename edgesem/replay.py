@@ -24,7 +24,7 @@ class Replay:
         self._promised: OrderedDict[tuple[int, int, int], None] = OrderedDict()
 
     def fresh(self, packet: Packet) -> bool:
-        """Whether this message was not here before. Ask only for what has been authenticated."""
+        """Whether a layer of this message was not here before. Ask only for what has been authenticated."""
         if packet.promised:
             return self._fresh_promised((packet.epoch, packet.frame, packet.first_layer))
         newest, seen = self._epochs.pop(packet.epoch, (packet.frame, 0))
@@ -34,9 +34,10 @@ class Replay:
             seen &= (1 << MAX_LAYERS * _WINDOW_FRAMES) - 1
             newest = packet.frame
         back = newest - packet.frame
-        bit = 1 << (MAX_LAYERS * back + packet.first_layer) if back < _WINDOW_FRAMES else 0
-        fresh = bool(bit) and not seen & bit
-        self._epochs[packet.epoch] = (newest, seen | bit)
+        layers = ((1 << len(packet.chunks)) - 1) << packet.first_layer
+        bits = layers << MAX_LAYERS * back if back < _WINDOW_FRAMES else 0
+        fresh = bool(bits & ~seen)
+        self._epochs[packet.epoch] = (newest, seen | bits)
         if len(self._epochs) > _EPOCHS:
             self._epochs.popitem(last=False)
         return fresh

@@ -49,6 +49,16 @@ def export(
         str, typer.Option(help="Board that it is for: x86, raspberry-pi-5, jetson-orin-nano ...")
     ] = "x86",
     flow: Annotated[Path | None, typer.Option(help="Run of a flow decoder to add.", show_default="none")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Run of train --reference to add: packets may refer to earlier ones.", show_default="none"),
+    ] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hf:FOLDER", help="Hugging Face vision encoder to add, for embeddings.", show_default="none"
+        ),
+    ] = None,
     int8: Annotated[bool, typer.Option(help="Add int8 forms where they pay.")] = True,
     int8_percent: Annotated[float, typer.Option(min=0, help="Rate that an int8 form may cost, in percent.")] = 1.0,
     resume: Annotated[
@@ -65,6 +75,7 @@ def export(
     Example: edgesem export run --out bundle --target raspberry-pi-5
     """
     from export.foreign import model_of_file
+    from export.hf import folder_of
     from export.model import model_of_run, open_run
     from export.pipeline import Settings, export_model
 
@@ -75,7 +86,9 @@ def export(
             model = model_of_file(source, data, show)
         else:
             data = data or Path(open_run(source)[1].data)
-            model = model_of_run(source, flow)
+            model = model_of_run(source, flow, reference)
+        if vision is not None:
+            model = model.with_vision(folder_of(vision))
         settings = Settings(
             name or out.name,
             data,

@@ -29,6 +29,16 @@ def train(
         typer.Option(help="Train a many-step flow decoder instead, on the codec of this run.", show_default=False),
     ] = None,
     form: Annotated[str, typer.Option(help="Of the flow decoder: pixel or token.")] = "pixel",
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train instead what lets packets refer to earlier pictures, on the codec of this run.",
+            show_default=False,
+        ),
+    ] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Folder of clips of still cameras, for --reference.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
         Path | None,
@@ -47,7 +57,7 @@ def train(
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: _Json = False,
 ) -> None:
-    """Train encoder, base decoder and context model together on a folder of photographs, or a flow decoder.
+    """Train encoder, base decoder and context model together on photographs, or a flow decoder, or references.
 
     Stops by the clock, and goes on from its last checkpoint when called again.
 
@@ -64,6 +74,18 @@ def train(
             data=str(data), codec=str(flow.resolve()), minutes=minutes, form=_form(form), seed=seed, **given
         )
         result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    elif reference is not None:
+        from export.reference import ReferenceConfig, train_reference
+
+        about = ReferenceConfig(
+            data=str(data),
+            codec=str(reference.resolve()),
+            minutes=minutes,
+            clips=None if clips is None else str(clips),
+            seed=seed,
+            **given,
+        )
+        result = _watch(threads, lambda show: train_reference(about, out, progress=show))
     else:
         settings = TrainConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, teacher=teacher, **given)
         result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))
@@ -79,6 +101,15 @@ def distill(
         bool, typer.Option("--flow", help="Make a flow decoder of 1 to 4 steps from a many-step one.")
     ] = False,
     lpips: Annotated[Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --flow needs them.")] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="hf:FOLDER",
+            help="Hugging Face vision encoder (ViT, CLIP, SigLIP ...) to learn features from as well.",
+            show_default=False,
+        ),
+    ] = None,
     ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion.")] = 0.6,
     check: Annotated[
         Path | None, typer.Option(help="Photographs on which to report what the student loses.", show_default=False)
@@ -104,6 +135,9 @@ def distill(
     if flow:
         from export.flow_train import open_flow, train_flow
 
+        if vision is not None:
+            raise UsageError("--teacher is for the encoder: leave out --flow or --teacher")
+
         if lpips is None:
             raise UsageError("--flow learns what looks real from LPIPS features: name their weights with --lpips")
         _, old = open_flow(teacher)
@@ -111,6 +145,10 @@ def distill(
         start = teacher / "weights.safetensors"
         result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
     else:
+        if vision is not None:
+            from export.hf import folder_of
+
+            given["vision"] = str(folder_of(vision).resolve())
         settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
         start = teacher / "weights.safetensors"
         result = _watch(threads, lambda show: distill_encoder(settings, start, out, progress=show))

@@ -1,5 +1,8 @@
 """The board's encoder learns from a teacher: first its latents, then rate and distortion, with all else frozen.
 
+A Hugging Face vision encoder may be a second teacher all along: what the board's encoder sees at stride 16, before its
+last layer, is pulled towards what that one makes of the same places.
+
 Context model, gains and decoders stay the teacher's, so every decoder serves both encoders.
 """
 
@@ -14,18 +17,21 @@ from torch import Tensor, nn
 
 from export.context_net import LEVELS
 from export.data import Crops
+from export.hf import alignment, open_vision
 from export.loop import Progress, run
 from export.train import CodecNet, TrainConfig, load_weights, loss_of
 
 
 @dataclass(frozen=True)
 class DistillConfig(TrainConfig):
-    """What a distillation was asked to do."""
+    """What a distillation was asked to do. vision: folder of a Hugging Face encoder to learn features from."""
 
     teacher: bool = False
     ms_ssim_from: float = -1.0
     match: float = 0.3
     learning_rate: float = 5e-4
+    vision: str = ""
+    vision_weight: float = 0.1
 
 
 def match_loss(student: Tensor, teacher: Tensor, gain: Tensor) -> Tensor:
@@ -48,9 +54,11 @@ def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progre
         load_weights(part, teacher)
     for frozen in (net.decoder, net.gains, net.context):
         frozen.requires_grad_(False)
+    vision = open_vision(Path(config.vision)) if config.vision else None
 
-    def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+    def codec_loss(
+        net: nn.Module, frame: Tensor, done: float, accelerator: Accelerator
+    ) -> tuple[Tensor, dict[str, float]]:
         if done >= config.match:
             return loss_of(net, frame, config, done)
         with torch.no_grad():
@@ -59,5 +67,15 @@ def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progre
             gain, _ = guide.gains(level / LEVELS)
         distance = match_loss(accelerator.unwrap_model(net).encoder(frame), wanted, gain)
         return distance, {"match": distance.item()}
+
+    def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
+        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+        total, figures = codec_loss(net, frame, done, accelerator)
+        if vision is None:
+            return total, figures
+        with torch.no_grad():
+            seen = vision.to(frame.device).features(frame)
+        alike = alignment(accelerator.unwrap_model(net).encoder.parts(frame)[1], seen)
+        return total + config.vision_weight * (1 - alike), {**figures, "vision": alike.item()}
 
     return run(net, config, out, loss, progress, resumed=crops.restart)

@@ -25,10 +25,10 @@ def logistic(scale: int, radius: int) -> Counts:
     return np.asarray(mass / mass.sum())
 
 
-def starting_tables() -> Tables:
+def starting_tables(narrowest: int = 8) -> Tables:
     """Tables of the logistic law alone, wide enough for the outliers that a fit has to see."""
     widths = SMALLEST_WIDTH * WIDTH_RATIO ** np.arange(SCALES)
-    radius = np.clip(np.ceil(25 * widths), 8, MAX_RADIUS).astype(np.int32)
+    radius = np.clip(np.ceil(25 * widths), narrowest, MAX_RADIUS).astype(np.int32)
     return _build(radius, [logistic(k, r) for k, r in enumerate(radius)])
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from edgesem.context import CHANNELS, STRIDE
 from export.attention import stack
-from export.networks import ResidualBlock, start_at_zero
+from export.networks import ResidualBlock, bend, start_at_zero
 
 
 def planes_of(quality: Tensor, time: Tensor, like: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class PixelFlow(nn.Module):
         self.deep = nn.Conv2d(b, c, 2, stride=2)
         self.latent = nn.Conv2d(CHANNELS + 2, c, 1)
         self.stage = stack(c, attention)
-        self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(c, 4 * b, 1), nn.PixelShuffle(2))
+        self.up = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv2d(c, 4 * b, 1), nn.PixelShuffle(2))
         self.wide = ResidualBlock(b)
-        self.rise = nn.Sequential(nn.ReLU(), nn.Conv2d(b, 4 * a, 1), nn.PixelShuffle(2))
+        self.rise = nn.Sequential(nn.LeakyReLU(0.1), nn.Conv2d(b, 4 * a, 1), nn.PixelShuffle(2))
         self.fine = ResidualBlock(a)
         self.last = nn.Conv2d(a, 48, 3, padding=1)
         start_at_zero(self.last)
@@ -58,7 +58,7 @@ class PixelFlow(nn.Module):
         low = self.stage(self.deep(half) + self.latent(told))
         half = self.wide(half + self.up(low))
         high = self.fine(high + self.rise(half))
-        return base + F.pixel_shuffle(self.last(F.relu(high)), 4).float()
+        return base + F.pixel_shuffle(self.last(bend(high)), 4).float()
 
 
 class TokenFlow(nn.Module):

@@ -72,7 +72,7 @@ def model_of_file(path: Path, data: Path, progress: Progress) -> Model:
     names = ("encoder", "decoder", "minutes")
     try:
         if path.suffix == ".py":
-            found = {key: value for key, value in runpy.run_path(str(path)).items() if key in names}
+            found = {key: value for key, value in _run(path).items() if key in names}
         else:
             found = _toml(path)
             found |= {key: path.parent / str(found[key]) for key in names[:2] if key in found}
@@ -376,6 +376,15 @@ def _digest(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         state.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """The names that a Python file defines; it may import what lies beside it."""
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        return runpy.run_path(str(path))
+    finally:
+        sys.path.pop(0)
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,19 @@ from edgesem.errors import ExportError
 LAYERS = ("Conv", "ConvTranspose", "MatMul")  # operators with weights
 MOVES = ("Add", "DepthToSpace", "Identity", "Relu", "Reshape", "SpaceToDepth", "Transpose")
 """Operators that compute next to nothing."""
+_SMALL = 4096  # numbers
 _FINER = 254  # a second byte of a weight counts in steps so many times finer than the first
 _PATCH = 8  # a convolution of the picture with so large patches and no overlap is computed as one matrix product
 
 
 def layers(graph: onnx.GraphProto, operators: Collection[str] = LAYERS) -> list[str]:
-    """Names of the nodes of these operators that have weights of their own, in order."""
-    constants = {tensor.name for tensor in graph.initializer}
-    return [n.name for n in graph.node if n.op_type in operators and n.input[1] in constants]
+    """Names of the nodes of these operators that have weights of their own, in order.
+
+    Products with a small matrix do not count: they are made once a picture, of its quality, and cost nothing.
+    """
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    found = [n for n in graph.node if n.op_type in operators and n.input[1] in sizes]
+    return [n.name for n in found if n.op_type != "MatMul" or sizes[n.input[1]] >= _SMALL]
 
 
 def finish(model: onnx.ModelProto, target: Path) -> None:

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgesem.errors import InputError
+from export.muon import Muon
 
 LOG_STEPS = 100  # steps that a line of the log is the mean of
 _SAVE_S = 180.0
-_PRIVATE = ("data", "codec", "lpips")  # settings that are paths of one machine
+_PRIVATE = ("data", "codec", "lpips", "vision")  # settings that are paths of one machine
 
 Progress = Callable[[float, dict[str, Any]], None]
 
@@ -71,7 +72,7 @@ def run(
         use_buffers=True,
     )
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=1e-5)
+    optimizer = Muon(net, config.learning_rate)
     saved: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer, **(beside or {})}
     spent_s, step = _resume(out / "checkpoint.pt", saved)
     if step:

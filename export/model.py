@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from torch import nn
 
 from edgesem.bundle import digest_of
 from edgesem.codec import LEVELS
-from edgesem.context import PASSES, context_graph
+from edgesem.context import PASSES, context_graph, reference_graph
 from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures
 from edgesem.flow import WINDOW
 from edgesem.runner import OrtRunner
-from export import graph
+from export import context_graph as context_files
+from export import graph, hf
 from export.train import CodecNet, TrainConfig, load_weights
 
 Frame = npt.NDArray[np.uint8]
@@ -31,8 +32,10 @@ Writer = Callable[[Any, Path], None]
 GRAPHS: dict[str, Writer] = {
     "encoder": graph.export_encoder,
     "decoder": graph.export_decoder,
-    "context": graph.export_context,
+    "context": context_files.export_context,
     "flow": graph.export_flow,
+    "reference": context_files.export_reference,
+    "vision": hf.export_vision,
 }
 """How each part is written; a part that a model lacks is left out. To add one, add its line here and to `feeds_of`."""
 
@@ -52,6 +55,12 @@ class Model:
     writers: Mapping[str, Writer] = field(default_factory=dict)
     """For parts that are not written in the usual way (GRAPHS)."""
 
+    def with_vision(self, folder: Path) -> Model:
+        """This model with the vision encoder of a Hugging Face folder beside it, for pictures' embeddings."""
+        parts = {**self.parts, "vision": hf.open_vision(folder)}
+        training = {**self.training, "vision": {"folder": folder.name}}
+        return replace(self, identity=self.identity + hf.identity_of(folder), parts=parts, training=training)
+
     def write(self, part: str, folder: Path) -> None:
         """Write the graph or graphs of a part."""
         self.writers.get(part, GRAPHS[part])(self.parts[part], folder)
@@ -59,11 +68,12 @@ class Model:
 
 def graph_files(part: str) -> list[str]:
     """The files that a part consists of."""
-    return [context_graph(index) for index in range(len(PASSES))] if part == "context" else [f"{part}.onnx"]
+    name = {"context": context_graph, "reference": reference_graph}.get(part)
+    return [f"{part}.onnx"] if name is None else [name(index) for index in range(len(PASSES))]
 
 
-def model_of_run(run: Path, flow: Path | None = None) -> Model:
-    """The model in the folder of a training run, with the flow decoder of another run if one is named."""
+def model_of_run(run: Path, flow: Path | None = None, reference: Path | None = None) -> Model:
+    """The model in the folder of a training run, with the flow decoder and the references of other runs if named."""
     net, config = open_run(run)
     parts: dict[str, nn.Module] = {"encoder": net.encoder, "decoder": net.decoder, "context": net.context}
     identity = digest_of(run / "weights.safetensors")
@@ -74,6 +84,12 @@ def model_of_run(run: Path, flow: Path | None = None) -> Model:
         parts["flow"] = open_flow(flow)[0]
         identity += digest_of(flow / "weights.safetensors")
         training["flow"] = {"history": _history(flow)[1]}
+    if reference is not None:
+        from export.reference import open_reference
+
+        parts["reference"] = open_reference(reference, net)
+        identity += digest_of(reference / "weights.safetensors")
+        training["reference"] = {"history": _history(reference)[1]}
     with torch.no_grad():
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
@@ -96,16 +112,25 @@ def feeds_of(part: str, frame: Frame, model: Model, level: float = 0.5) -> Feed:
     """What a part gets when it works on `frame`, as far as that needs no entropy coding."""
     planes = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
     half = torch.full((1, 1, 1, 1), level)
-    if part == "encoder":
+    if part in ("encoder", "vision"):
         return {"frame": planes.numpy()}
     latent = model.parts["encoder"](planes)
     if part == "decoder":
         return {"latent": latent.numpy(), "quality": half.numpy()}
-    if part == "context":
+    if part in ("context", "reference"):
         step = torch.from_numpy(model.gain[round(level * LEVELS)])[None, :, None, None]
         values = (latent * step * 8).round().clamp(-2047, 2047)
         plane = torch.full((1, 1, *latent.shape[2:]), float(round(level * LEVELS)))
-        return {"values": values.numpy(), "level": plane.numpy()}
+        feed = {"values": values.numpy(), "level": plane.numpy()}
+        if part == "context":
+            return feed
+        moved = values.roll(1, 3)
+        return {
+            **feed,
+            "reference": moved.numpy(),
+            "change": (values - moved).numpy(),
+            "reference_level": plane.numpy(),
+        }
     height, width = (side // WINDOW * WINDOW for side in planes.shape[2:])
     latent = latent[:, :, : height // 16, : width // 16].contiguous()
     base = model.parts["decoder"](latent, half).numpy()
@@ -122,7 +147,7 @@ def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[st
     found = {}
     for part, module in model.parts.items():
         runners = [OrtRunner(folder / file) for file in graph_files(part)]
-        networks = list(module.nets) if part == "context" else [module]  # type: ignore[arg-type]
+        networks = list(module.nets) if part in ("context", "reference") else [module]  # type: ignore[arg-type]
         differences, largest = [], 0.0
         for frame in frames:
             feed = feeds_of(part, frame, model)
@@ -134,7 +159,7 @@ def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[st
                     largest = max(largest, float(mine.abs().max()))
         all_of_them = np.concatenate(differences)
         worst = float(all_of_them.max())
-        if not worst <= (0.0 if part == "context" else _TOLERANCE * max(1.0, largest)):  # NaN fails too
+        if not worst <= (0.0 if part in ("context", "reference") else _TOLERANCE * max(1.0, largest)):  # NaN fails too
             raise ExportError(f"{part}.onnx differs from the trained network by {worst:g}: the export is not faithful")
         found[part] = {"max_error": worst, "p99_error": float(np.quantile(all_of_them, 0.99))}
     return found

@@ -78,7 +78,7 @@ class ModulatedBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(relu(x)))): dense 3x3, for where multiply-adds are cheap (decoders)."""
+    """x + conv(bend(conv(bend(x)))): dense 3x3, for where multiply-adds are cheap (the flow decoder)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class ResidualBlock(nn.Module):
         start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return x + self.second(bend(self.first(bend(x))))
 
 
 class Encoder(nn.Module):

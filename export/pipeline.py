@@ -1,7 +1,7 @@
 """From a model to a bundle, step by step; a failed gate stops it and leaves nothing.
 
     model -> graphs (ONNX) -> parity gate -> tables by counting -> rate curve -> int8 and TensorRT forms
-          -> golden packets -> quality on held-out pictures -> manifest, signature -> bundle
+          -> golden packets -> quality on held-out pictures -> manifest, signature -> verify -> bundle
 
 Everything grows in a hidden folder beside the target and is moved there at the end. With `resume` that folder survives
 a failure, and steps whose inputs are unchanged are not done again.
@@ -23,11 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle import GOLDEN, MANIFEST, Bundle, digest_of
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import LEVELS, Codec, Latent
 from edgesem.context import STRIDE
-from edgesem.errors import InputError
+from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.keys import Identity
+from edgesem.notes import Notes, Reference
+from edgesem.packet import Packet
 from edgesem.quality import ms_ssim, psnr
 from edgesem.signature import signed
 from edgesem.tables import Tables
@@ -35,6 +37,7 @@ from export.cost import cost
 from export.fit import count_symbols, fitted_tables, rate_curve, starting_tables
 from export.forms import add_int8, add_tensorrt
 from export.model import Model, check_parity, graph_files, model_of_run, open_run
+from export.reference_fit import count_references
 from export.steps import Steps
 from export.targets import OPSET, Target, target_of
 
@@ -63,7 +66,7 @@ class Settings:
     check: Path | None = None
     target: str = "x86"
     int8: tuple[str, ...] = ()
-    int8_percent: float = 2.0
+    int8_percent: float = 1.0
     resume: bool = False
     licence: str = "Apache-2.0"
 
@@ -73,20 +76,20 @@ def export_bundle(
 ) -> dict[str, Any]:
     """Export the run in folder `run` to a bundle in folder `out`: see `export_model`; `more` are other `Settings`.
 
-    `flow` among them names the run of a flow decoder, `identity` who signs.
+    `flow` and `reference` among them name the runs of a flow decoder and of references, `identity` who signs.
     """
     flow, identity = more.pop("flow", None), more.pop("identity", None)
-    model = model_of_run(run, flow)
+    model = model_of_run(run, flow, more.pop("reference", None))
     return export_model(model, out, Settings(name, data, check, **more), progress, identity)
 
 
 def export_model(
     model: Model, out: Path, settings: Settings, progress: Progress, identity: Identity | None = None
 ) -> dict[str, Any]:
-    """Write a model's bundle to folder `out` and return its manifest, with the seconds of each step as `steps`.
+    """Write a model's bundle to folder `out` and return its manifest.
 
-    Raises ExportError when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the
-    way.
+    With it come the seconds of each step as `steps`, and what `edgesem verify` found as `checks`. Raises ExportError
+    when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the way.
     """
     target = target_of(settings.target)
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
@@ -99,13 +102,25 @@ def export_model(
     steps = Steps(out.parent / f".{out.name}.export", resume=settings.resume)
     try:
         manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
+        checks = _verified(steps.files, target, progress)
         _replace(steps.files, out)
     except BaseException:
         if not settings.resume:
             shutil.rmtree(steps.folder, ignore_errors=True)
         raise
     shutil.rmtree(steps.folder, ignore_errors=True)
-    return {**manifest, "steps": steps.seconds}
+    return {**manifest, "checks": checks, "steps": steps.seconds}
+
+
+def _verified(folder: Path, target: Target, progress: Progress) -> dict[str, bool | None]:
+    """What `edgesem verify` finds without pictures, by the name of each check. Raises ExportError when one fails."""
+    from export.verify import verify  # which needs this module
+
+    checks = verify(folder, target=target, frames=[], progress=progress)
+    failed = [f"{check.name}: {check.findings['error']}" for check in checks if check.ok is False]
+    if failed:
+        raise ExportError(f"the bundle does not hold what it promises: {'; '.join(failed)}")
+    return {check.name: check.ok for check in checks}
 
 
 def _make(
@@ -134,12 +149,18 @@ def _make(
     def tables() -> dict[str, Any]:
         write_tables(folder, model, starting_tables())
         counts = count_symbols(codec(), frames, partial(progress, "counting symbols"))
-        write_tables(folder, model, fitted_tables(counts))
+        key = fitted_tables(counts)
+        write_tables(folder, model, key)
+        if "reference" in model.parts:
+            write_tables(folder, model, key, reference=starting_tables(narrowest=24))
+            referring = count_references(codec(), settings.data, partial(progress, "counting symbols of references"))
+            write_tables(folder, model, key, reference=fitted_tables(referring))
         return {}
 
     def curve() -> dict[str, Any]:
         measured = rate_curve(codec(), frames[::_CURVE_EVERY], partial(progress, "measuring the rate curve"))
-        write_tables(folder, model, codec().bundle.tables, *measured)
+        bundle = codec().bundle
+        write_tables(folder, model, bundle.tables, *measured, bundle.reference_tables if bundle.has_reference else None)
         return {}
 
     pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
@@ -155,7 +176,9 @@ def _make(
     )
     if target.tensorrt:
         draft["tensorrt"] = steps.run(
-            "tensorrt", target.name, lambda: add_tensorrt(seal(folder, draft), frames, progress)
+            "tensorrt",
+            [target.name, settings.int8_percent],
+            lambda: add_tensorrt(seal(folder, draft), frames, settings.int8_percent, progress),
         )
     steps.run("golden packets", "", lambda: write_golden(codec(), frames[:3]))
     held_out = settings.check is not None and settings.check.resolve() != settings.data.resolve()
@@ -194,10 +217,15 @@ def write_tables(
     tables: Tables,
     curve: npt.NDArray[np.float64] | None = None,
     guess: npt.NDArray[np.float64] | None = None,
+    reference: Tables | None = None,
 ) -> None:
     """Write tables, gains at all levels and, once measured, what helps to meet a budget."""
+    more: dict[str, Any] = {} if reference is None else {"reference_radius": reference.radius}
+    if reference is not None:
+        more["reference_frequency"] = reference.frequency.astype(np.int32)
     np.savez(
         folder / "tables.npz",
+        **more,
         radius=tables.radius,
         frequency=tables.frequency.astype(np.int32),
         gain=model.gain,
@@ -209,19 +237,28 @@ def write_tables(
 
 def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
     """Write packets and what they mean, so that any machine can prove that it reads them the same."""
-    entries = []
+    entries: list[dict[str, Any]] = []
+
+    def add(packet: Packet, reference: Latent | None = None) -> None:
+        prefixes = map(packet.prefix, range(1, len(packet.chunks) + 1))
+        digests = [latent_digest(codec, prefix, reference) for prefix in prefixes]
+        entries.append({"packet": packet.to_bytes().hex(), "latent_sha256": digests})
+
     for index, frame in enumerate(frames):
         piece = np.ascontiguousarray(frame[: 96 + 25 * index, : 160 - 31 * index])
-        packet = codec.pack(codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index])
-        digests = [latent_digest(codec, packet.prefix(layers)) for layers in range(1, len(packet.chunks) + 1)]
-        entries.append({"packet": packet.to_bytes().hex(), "latent_sha256": digests})
+        packet, known = codec.pack_decoded(codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index], frame=len(entries))
+        add(packet)
+        if codec.has_reference:  # the same place a pixel further on, which refers to the entry before by its number
+            notes = Notes(reference=Reference(len(entries) - 1, len(packet.chunks)))
+            latent = codec.analyze(np.ascontiguousarray(np.roll(piece, 1, 1)))
+            add(codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], notes=notes, reference=known), known)
     write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
     return {}
 
 
-def latent_digest(codec: Codec, packet: Any) -> str:
+def latent_digest(codec: Codec, packet: Packet, reference: Latent | None = None) -> str:
     """SHA-256 of a decoded latent: exact up to here; a picture's last bit may differ between machines."""
-    return hashlib.sha256(np.ascontiguousarray(codec.unpack(packet).values, "<f4").tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(codec.unpack(packet, reference).values, "<f4").tobytes()).hexdigest()
 
 
 def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) -> Bundle:

@@ -15,7 +15,13 @@ from edgesem.errors import ExportError
 
 EXACT = 2**24  # float32 holds every integer below it, so the order of a sum cannot change a bit
 _LEVELS = 255
-_INPUTS = {"values": (-VALUE_LIMIT, VALUE_LIMIT), "level": (0, _LEVELS)}
+_INPUTS = {
+    "values": (-VALUE_LIMIT, VALUE_LIMIT),
+    "reference": (-VALUE_LIMIT, VALUE_LIMIT),
+    "change": (-VALUE_LIMIT, VALUE_LIMIT),
+    "level": (0, _LEVELS),
+    "reference_level": (0, _LEVELS),
+}
 
 Numbers = npt.NDArray[np.float64]
 Range = tuple[Numbers, Numbers]  # lowest and highest value of each channel, or of all alike
@@ -73,6 +79,11 @@ def _follow(
             return (_plus(low, inputs[1][0]), _plus(high, inputs[1][1])), whole
         case "Sub":
             return (_plus(low, -inputs[1][1]), _plus(high, -inputs[1][0])), whole
+        case "Mul" if whole and not any(name in constants for name in node.input):  # integers times integers
+            corners = [_flat(a) * _flat(b) for a in inputs[0] for b in inputs[1]]
+            return (np.minimum.reduce(corners), np.maximum.reduce(corners)), True
+        case "Abs":
+            return (np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))), whole
         case "Mul":
             factor = _flat(next((constants[name] for name in node.input if name in constants), np.array(np.nan)))
             other = next((pair for name, pair in zip(node.input, inputs, strict=True) if name not in constants), None)
@@ -92,6 +103,8 @@ def _follow(
                 value = numpy_helper.to_array(_value(node)).astype(np.float64)
                 constants[node.output[0]] = value
                 return (value, value), _whole(value)
+            if node.op_type == "Cast" and node.input[0] in constants:  # weights stored as bytes
+                constants[node.output[0]] = constants[node.input[0]]
             return (np.array(low.min()), np.array(high.max())), node.input[0] != "" and whole
         case "Concat":
             return (np.array(min(a.min() for a, _ in inputs)), np.array(max(b.max() for _, b in inputs))), whole

@@ -68,8 +68,10 @@ def prepare(source: Path, target: Path, profile: Profile = CPU) -> list[str]:
     the convolutions that read it: the picture itself then has 256 values and is quantized without error. Signed ones
     have their zero in the middle, where the subtraction puts it.
     """
+    import onnxruntime
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    onnxruntime.set_default_logger_severity(3)  # its optimiser warns of every constant that it folded away
     try:
         quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
         model = onnx.load(target)

@@ -12,9 +12,9 @@ MAX_IR_VERSION = 10  # JetPack 6 is held at Python 3.10 and so at ONNX Runtime 1
 # Operators of opset 20 that TensorRT 10.3 (JetPack 6.2) imports, as far as our exporters emit them.
 _TENSORRT = frozenset(
     """
-    Add And Cast Clip Concat Constant ConstantOfShape Conv ConvTranspose DepthToSpace DequantizeLinear Div Einsum
+    Abs Add And Cast Clip Concat Constant ConstantOfShape Conv ConvTranspose DepthToSpace DequantizeLinear Div Einsum
     Equal Erf Exp Expand Flatten Floor Gather GatherND Gelu Gemm GlobalAveragePool Greater HardSigmoid HardSwish
-    Identity InstanceNormalization LayerNormalization LeakyRelu Less Log MatMul Max Min Mul Neg Not Pad Pow PRelu
+    Identity InstanceNormalization LayerNormalization LeakyRelu Less Log MatMul Max Min Mod Mul Neg Not Pad Pow PRelu
     QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Round Shape Sigmoid Sin Cos
     Slice Softmax SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where
     """.split()  # noqa: SIM905

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgesem.bundle import GOLDEN, Bundle
+from edgesem.bundle import GOLDEN, REFERENCE, Bundle
 from edgesem.codec import LEVELS, Codec
 from edgesem.context import CHANNELS, PASSES, VALUE_LIMIT, context_graph
 from edgesem.engine import FP16, INT8
@@ -36,6 +36,7 @@ from export.targets import MAX_IR_VERSION, OPSET, Target
 
 _CAPABILITIES = ("SM86", "SM89", "SM120")  # what tensorrt_rtx offers from Orin's generation on
 _EXACTNESS_FRAMES = 8
+_CALIBRATED = 8  # pictures; nobody uses these forms, they only have to build
 _MAX_GOLDEN_BYTES = 1 << 20
 
 Frame = npt.NDArray[np.uint8]
@@ -144,8 +145,14 @@ def graph_format(bundle: Bundle, target: Target) -> dict[str, Any]:
 
 def proof(bundle: Bundle) -> dict[str, Any]:
     """The largest sum in each context graph, all below 2^24: every machine computes the same symbols."""
-    largest = [largest_sum(bundle.folder / context_graph(index)) for index in range(len(PASSES))]
+    largest = [largest_sum(path) for path in context_graphs(bundle)]
     return {"largest_sum": max(largest), "limit": 2**24}
+
+
+def context_graphs(bundle: Bundle) -> list[Path]:
+    """The graphs of the context model, of packets with references too if there are any."""
+    names = [context_graph(index) for index in range(len(PASSES))]
+    return [bundle.folder / name for name in (*names, *(REFERENCE if bundle.has_reference else ()))]
 
 
 def golden(bundle: Bundle) -> dict[str, Any]:
@@ -162,8 +169,12 @@ def golden(bundle: Bundle) -> dict[str, Any]:
     codec = Codec(bundle, runtime="cpu")
     for index, (data, digests) in enumerate(entries):
         packet = Packet.from_bytes(data)
+        named = packet.notes.reference
+        if named is not None and named.frame >= index:
+            raise BundleError(f"golden packet {index} refers to packet {named.frame}, which does not come before it")
+        reference = None if named is None else codec.unpack(Packet.from_bytes(entries[named.frame][0]))
         for layers, wanted in enumerate(digests, 1):
-            if latent_digest(codec, packet.prefix(layers)) != wanted:
+            if latent_digest(codec, packet.prefix(layers), reference) != wanted:
                 raise BundleError(f"golden packet {index} means something else here, from {layers} layers")
     return {"packets": len(entries)}
 
@@ -174,8 +185,7 @@ def runners_agree(bundle: Bundle) -> dict[str, Any]:
 
     random = np.random.default_rng(7)
     values = 0
-    for index in range(len(PASSES)):
-        path = bundle.folder / context_graph(index)
+    for path in context_graphs(bundle):
         runners = {
             "one thread": OrtRunner(path),
             "two threads": OrtRunner(path, 2),
@@ -188,6 +198,8 @@ def runners_agree(bundle: Bundle) -> dict[str, Any]:
             latent = random.integers(-spread, spread + 1, (1, CHANNELS, height, width)).astype(np.float32)
             plane = np.full((1, 1, height, width), random.integers(0, LEVELS + 1), np.float32)
             feed = {"values": latent, "level": plane}
+            if path.name in REFERENCE:
+                feed |= {"reference": np.roll(latent, 1, 1), "change": -latent, "reference_level": LEVELS - plane}
             results: dict[str, list[Any]] = {n: list(runner.run(feed).values()) for n, runner in runners.items()}
             if trial == 0:
                 results["onnx's evaluator"] = list(evaluator.run(None, feed))
@@ -259,7 +271,7 @@ def tensorrt_builds(bundle: Bundle, frames: Sequence[Frame], progress: Progress)
 
 def _forms_for_tensorrt(bundle: Bundle, frames: Sequence[Frame], scratch: Path) -> list[Path]:
     profile = PROFILES["tensorrt"]
-    graphs = [bundle.folder / context_graph(index) for index in range(len(PASSES))]
+    graphs = context_graphs(bundle)
     for part in ("encoder", "decoder", "flow"):
         source = bundle.folder / f"{part}.onnx"
         if not source.exists():
@@ -269,10 +281,10 @@ def _forms_for_tensorrt(bundle: Bundle, frames: Sequence[Frame], scratch: Path) 
             half = scratch / half.name
             to_half(source, half)
         graphs.append(half)
-        if int8.name not in bundle.files and part != "flow" and frames:
+        if int8.name not in bundle.files and frames:
             prepared, int8 = scratch / f"{part}.prepared.onnx", scratch / int8.name
-            prepare(source, prepared)
-            quantize(prepared, int8, calibrate(prepared, feeds(bundle, part, judged(frames))), profile)
+            prepare(source, prepared, profile)
+            quantize(prepared, int8, calibrate(prepared, feeds(bundle, part, judged(frames)[:_CALIBRATED])), profile)
         if int8.exists():
             graphs.append(int8)
     return graphs

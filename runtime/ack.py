@@ -1,11 +1,11 @@
-"""What a receiver says about one layer it has: CBOR `[epoch, frame, layer, received_ms, decode_ms, kept]`, 20 bytes.
+"""What a receiver says about one layer it has, or about a frame that it has decoded: a CBOR list, 22 to 27 bytes.
 
 A list and not a map like the other messages, because one goes back for each layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import cbor2
 
@@ -21,6 +21,8 @@ _LIMITS = {
     "received_ms": 0xFFFFFFFF,
     "decode_ms": 0xFFFFFFFF,
     "kept": 1,
+    "receiver": 0xFFFFFFFF,
+    "held": MAX_LAYERS,
 }
 
 
@@ -37,6 +39,10 @@ class Ack:
     """What the receiver's latest picture took to decode, 0 before the first: how busy it is."""
     kept: int = 0
     """1 if it stands on the receiver's disk: only then does the sender of a promised frame forget it."""
+    receiver: int = 0
+    """Who says so, where packets may refer to earlier ones: a number that each start of a receiver draws; 0: nobody."""
+    held: int = 0
+    """From how many layers the receiver has decoded the frame and holds it, so that packets may refer to it."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -46,7 +52,7 @@ class Ack:
 
     def to_bytes(self) -> bytes:
         """The ack as it is published."""
-        return cbor2.dumps(list(astuple(self)))
+        return cbor2.dumps([getattr(self, name) for name in _LIMITS])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ack:

@@ -40,7 +40,7 @@ class Assembly:
             raise PacketError(f"packet: layer {part.first_layer} of frame {part.frame} does not fit the other layers")
 
     def add(self, part: Packet) -> list[Packet]:
-        """Take one message's packet and return the frames that it finishes, oldest first.
+        """Take one message's packet, of one layer or more, and return the frames that it finishes, oldest first.
 
         A layer that was here before, or comes after its frame was finished, changes nothing. Raises PacketError if it
         contradicts the other layers of its frame; they stay as they are.
@@ -53,9 +53,15 @@ class Assembly:
             if epoch not in self._epochs:
                 self._epochs.append(epoch)
             self._newest, self._newest_ms = (epoch, frame), part.time_ms
-        elif epoch != self._newest[0] or frame < self._newest[1] or not self._parts or part.first_layer in self._parts:
+        elif epoch != self._newest[0] or frame < self._newest[1] or not self._parts:
             return finished
-        self._parts[part.first_layer] = part
+        if not self._parts and part.first_layer == 0 and len(part.chunks) >= min(part.total_layers, self._layers):
+            return [*finished, part]  # the whole frame in one message
+        layers = [part] if len(part.chunks) == 1 else part.split()
+        new = [layer for layer in layers if layer.first_layer not in self._parts]
+        if not new:
+            return finished
+        self._parts.update((layer.first_layer, layer) for layer in new)
         self._last_s = time.monotonic()
         if len(self._parts) >= min(part.total_layers, self._layers):
             finished += self.flush()

@@ -37,8 +37,8 @@ def demo(
 
     Example: edgesem demo --link 20kbit
     """
+    from edgesem.trace import parse_rate_bps
     from runtime.demo import Options, run_demo
-    from runtime.relay import parse_rate_bps
 
     options = Options(
         rate_bps=parse_rate_bps(link), out=out, source=source, frames=frames, interval_s=interval, bundle=bundle

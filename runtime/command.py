@@ -1,4 +1,4 @@
-"""What the other side may ask of a sender: a snapshot, a key frame, a pause, a part of the picture."""
+"""What the other side may ask of a sender: a snapshot, a pause, a part of the picture, something to look for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import cbor2
 from edgesem.errors import PacketError
 from runtime.message import Fields
 
-MAX_COMMAND_BYTES = 256
-KINDS = ("snapshot", "key", "pause", "resume", "roi")
+MAX_COMMAND_BYTES = 2048
+KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart")
+MAX_QUERIES = 8
+APART_S = 60.0
+"""How long a sender heeds `apart`: each layer in a message of its own. A receiver of few layers says it again."""
 _IDS = 2**64 - 1
 _REMEMBERED = 4096
 _SMALLEST_SNAPSHOT_BYTES, _LARGEST_SNAPSHOT_BYTES = 256, 65535
 _LONGEST_PAUSE_S = 86400
 _SMALLEST_ROI = 1 / 64
+_LONGEST_QUERY, _VECTOR_BYTES = 100, 64
+_MOST_DROP = 255
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,13 @@ class Command:
     pause_s: float = 0.0
     """pause: how long; 0 until resumed."""
     roi: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """roi: left, top, width and height of what to send from now on, in parts of the whole."""
+    """roi: left, top, width and height of what to send from now on, in parts of the whole. region: of what is finer."""
+    drop: int = 90
+    """region: how many quality levels (of 255) the rest is coarser; 0: no region any more."""
+    queries: tuple[str, ...] = ()
+    """watch: what to look for from now on; nothing if empty."""
+    vectors: tuple[bytes, ...] = field(default=(), repr=False)
+    """watch: for each query what a text encoder made of it (edgesem.semantics), or nothing if it is a label's name."""
 
     def __post_init__(self) -> None:
         left, top, width, height = self.roi
@@ -40,14 +51,25 @@ class Command:
         inside = 0 <= left <= 1 - width + 1e-6 and 0 <= top <= 1 - height + 1e-6
         if not (inside and width >= _SMALLEST_ROI and height >= _SMALLEST_ROI):
             raise PacketError("command: the roi is too small or leaves the picture")
+        if not 0 <= self.drop <= _MOST_DROP:
+            raise PacketError(f"command: a region's drop is 0 to {_MOST_DROP}")
+        named = all(0 < len(text) <= _LONGEST_QUERY and ";" not in text for text in self.queries)
+        if len(self.queries) > MAX_QUERIES or not named:
+            raise PacketError(f"command: at most {MAX_QUERIES} queries of 1 to {_LONGEST_QUERY} letters, without ;")
+        fit = all(len(vector) in (0, _VECTOR_BYTES) for vector in self.vectors)
+        if len(self.vectors) not in (0, len(self.queries)) or not fit:
+            raise PacketError(f"command: a vector of {_VECTOR_BYTES} bytes, or none, for each query")
 
     def to_bytes(self) -> bytes:
         """The command as it is published."""
         left, top, width, height = self.roi
-        rest: dict[str, dict[str, float]] = {
+        vectors = b"".join(vector or bytes(_VECTOR_BYTES) for vector in self.vectors)
+        rest: dict[str, dict[str, float | str | bytes]] = {
             "snapshot": {"b": self.size_bytes},
             "pause": {"s": self.pause_s},
             "roi": {"x": left, "y": top, "w": width, "h": height},
+            "region": {"x": left, "y": top, "w": width, "h": height, "d": self.drop},
+            "watch": {"q": ";".join(self.queries), "v": vectors},
         }
         return cbor2.dumps({"c": self.kind, "i": self.id, **rest.get(self.kind, {})})
 
@@ -61,13 +83,27 @@ class Command:
             command = cls(kind, number, size_bytes=size_bytes)
         elif kind == "pause":
             command = cls(kind, number, pause_s=fields.number("s", 0, _LONGEST_PAUSE_S))
-        elif kind == "roi":
+        elif kind in ("roi", "region"):
             left, top, width, height = (fields.number(key, 0, 1) for key in "xywh")
-            command = cls(kind, number, roi=(left, top, width, height))
+            drop = fields.integer("d", _MOST_DROP) if kind == "region" else cls.drop
+            command = cls(kind, number, roi=(left, top, width, height), drop=drop)
+        elif kind == "watch":
+            texts = fields.text("q", MAX_QUERIES * (_LONGEST_QUERY + 1))
+            command = cls(kind, number, queries=_parts(texts), vectors=_vectors(fields))
         else:
             command = cls(kind, number)
         fields.end()
         return command
+
+
+def _parts(texts: str) -> tuple[str, ...]:
+    return tuple(texts.split(";")) if texts else ()
+
+
+def _vectors(fields: Fields) -> tuple[bytes, ...]:
+    joined = fields.raw("v", MAX_QUERIES * _VECTOR_BYTES, exact=False)
+    pieces = (joined[start : start + _VECTOR_BYTES] for start in range(0, len(joined), _VECTOR_BYTES))
+    return tuple(piece if any(piece) else b"" for piece in pieces)
 
 
 class Once:

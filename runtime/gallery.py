@@ -48,7 +48,7 @@ class Gallery:
     def hang(self, picture: Received) -> Shown:
         """Show a picture."""
         packet = picture.packet
-        jpeg = encode_picture(picture.image, "jpg")
+        jpeg = encode_picture(picture.image, "jpg", picture.drawn)
         with self._changed:
             before = self._shown.get(picture.stream)
             shown = Shown(

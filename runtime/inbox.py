@@ -42,6 +42,8 @@ class Counters:
     """Layers that had come before: acknowledged again, shown once."""
     undecodable: int = 0
     """Frames whose packets were well-formed, but not what is in them."""
+    missing_reference: int = 0
+    """Frames that refer to an earlier one that is not here; their sender was asked for a key packet."""
     dropped: int = 0
     """Frames given up because a newer one came before a decoder was free."""
     kept: int = 0
@@ -75,7 +77,7 @@ class Complaints:
 class Inbox:
     """Takes the messages of one stream and has its frames. Not thread-safe but for `acknowledge` and `keep`.
 
-    Each layer is acknowledged at once. A promised frame is given to `keep`, and acknowledged as kept when that calls
+    Each message is acknowledged at once. A promised frame is given to `keep`, and acknowledged as kept when that calls
     back that it is; without `keep` it is acknowledged as seen, so that its sender goes on keeping it for somebody else.
     At most `backlog` ordinary frames wait; when one more comes, the oldest is given up.
     """
@@ -98,9 +100,12 @@ class Inbox:
         """What the latest picture took; senders are told with each acknowledgement."""
         self.seal: Seal | None = None
         """What opened the last packet."""
+        self.more_than_asked = False
+        """Whether the latest message had more layers than are wanted here."""
         self._offered: Seal | None = None
         self._topics, self._bundle_id, self._acknowledge, self._keep = topics, bundle_id, acknowledge, keep
         self._sealed, self._max_pixels, self._backlog = sealed, max_pixels, backlog
+        self._layers = layers
         self._assembly = Assembly(layers)
         self._replay = Replay()
         self._waiting: deque[Packet] = deque()
@@ -120,11 +125,12 @@ class Inbox:
             return False
         self.counters.layers += len(packet.chunks)
         self.counters.size_bytes += len(payload)
+        self.more_than_asked = not packet.promised and packet.first_layer + len(packet.chunks) > self._layers
         ack = Ack(packet.epoch, packet.frame, packet.first_layer, received_ms, self.decode_ms)
         if not packet.promised:
-            self._acknowledge(ack)
             for whole in finished:
                 self._enqueue(whole)
+            self._acknowledge(ack)
         elif self._keep is None:
             self._acknowledge(ack)
             if self._is_new(packet):
@@ -176,8 +182,7 @@ class Inbox:
 
     def _parse(self, topic: str, payload: bytes) -> Packet:
         packet = Packet.from_bytes(self._unsealed(payload) if self._sealed else payload)
-        whole = packet.promised and packet.first_layer == 0
-        if topic != self._topics.layer(packet.first_layer) or not (whole or len(packet.chunks) == 1):
+        if topic != self._topics.layer(packet.first_layer) or (packet.promised and packet.first_layer):
             raise PacketError(
                 f"carries {len(packet.chunks)} layers from {packet.first_layer} on, does not match its topic"
             )

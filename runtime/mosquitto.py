@@ -39,6 +39,8 @@ class Listening:
     """Who must have signed a client's certificate. Its common name is then the user, and there are no passwords."""
     max_connections: int = 1000
     max_message_bytes: int = 512 * 1024
+    max_inflight_messages: int = 200
+    """That a client has not confirmed; mosquitto's own 20 are a few frames, too little for a receiver far away."""
     max_queued_bytes: int = 64 * 1024 * 1024
     """For each client that does not keep up."""
 
@@ -60,15 +62,13 @@ class Listening:
             options.append(("password_file", passwords))
         options += [
             ("allow_anonymous", "false"),
-            # Without it a confirmation is held back until the one before is acknowledged: a round trip each.
+            # Or each layer, and each confirmation, would wait until the one before it is acknowledged: 40 ms and more.
             ("set_tcp_nodelay", "true"),
             ("message_size_limit", self.max_message_bytes),
             # The queue is bounded by its bytes. Mosquitto has had defects with 0, no limit, here.
             ("max_queued_messages", 100_000),
-            ("max_inflight_messages", 200),  # its own 20 are a few frames: too little for a receiver far away
+            ("max_inflight_messages", self.max_inflight_messages),
             ("max_queued_bytes", self.max_queued_bytes),
-            # Or each layer would wait for the acknowledgement of the one before it, which a receiver's kernel delays.
-            ("set_tcp_nodelay", "true"),
             ("persistence", "false" if self.keep_in is None else "true"),
         ]
         if self.keep_in is not None:

@@ -1,7 +1,8 @@
 """What is on its way: one frame that waits, the messages that the broker has not confirmed, and the promised frames.
 
-A frame's layers go out one by one while the control has room. The next frame takes the place of what still waits, so
-nothing stale stands here, and the MQTT client never holds more than the control's window.
+A frame's layers go out one by one while the control has room, or all in one message where the link takes them in a
+moment. The next frame takes the place of what still waits, so nothing stale stands here, and the MQTT client never
+holds more than the control's window.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgesem.errors import LinkError, PacketError
+from edgesem.notes import NOTHING
 from edgesem.packet import HEADER_BYTES, MAX_LAYERS, Packet
 from edgesem.seal import TAG_BYTES, Seal
 from runtime.ack import Ack
@@ -33,6 +36,8 @@ IDLE_S = 0.5
 
 _MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
 _REMEMBERED = 1024
+_MOMENT_S = 0.01
+"""Layers that the link takes in less are not worth a message each: nothing could be pre-empted in that time."""
 _LONGEST_PATIENCE_S = 60.0
 
 Publish = Callable[[str, bytes, Callable[[], None]], None]
@@ -51,12 +56,16 @@ class _Message(NamedTuple):
 
     packet: Packet
     size_bytes: int
+    of: Packet | None = None
+    """What of its frame waited when it was taken."""
     row_id: int | None = None
     """Of a promised frame, its place in the spool."""
 
 
 class Outbox:
-    """Publishes, in a thread of its own (`run`), and keeps account. `changed` guards all of it.
+    """Publishes and keeps account: at once what there is room for, the rest in a thread of its own (`run`).
+
+    `lock` guards all of it; `changed` is notified when something was confirmed or acknowledged.
 
     `publish(topic, payload, confirm)` may raise LinkError, then the layer is tried again, or PacketError, then it is
     dropped. `stuck` is called when the broker confirms nothing any more.
@@ -76,10 +85,15 @@ class Outbox:
         stuck: Callable[[str], None],
         stop: threading.Event,
     ) -> None:
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._work = threading.Condition(self.lock)  # waking a thread costs more than a message: only where it must be
+        self._publishing = False
         self.counters = Counters()
         self.unheard: set[_Key] = set()
         """What no receiver has acknowledged yet, of what was published lately."""
+        self.apart_until_s = 0.0
+        """Until then each layer goes in a message of its own, however fast our link: somebody's is slower."""
         self._epoch = epoch
         self._topics = topics
         self._control = control
@@ -91,7 +105,8 @@ class Outbox:
         self._stuck = stuck
         self._stop = stop
         self._up = False
-        self._mailbox: deque[_Message] = deque()
+        self._waiting: Packet | None = None
+        """The layers of the newest frame that are still to go."""
         self._under_way: dict[_Key, _UnderWay] = {}
         self._confirmed_s = 0.0
         self._captured_ms: OrderedDict[_Key, int] = OrderedDict()
@@ -107,12 +122,12 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is under way."""
-        return not self._mailbox and not self._under_way
+        return self._waiting is None and not self._under_way
 
     @property
     def base_waits(self) -> bool:
         """Whether the frame that waits has not even begun to go."""
-        return bool(self._mailbox) and self._mailbox[0].packet.first_layer == 0
+        return self._waiting is not None and self._waiting.first_layer == 0
 
     @property
     def age_s(self) -> float | None:
@@ -140,13 +155,14 @@ class Outbox:
             if self._promises is not None:
                 self._promises.begin_anew()
             self.changed.notify_all()
+            self._work.notify()
         self._tell(event="connected", rtt_s=rtt_s)
 
     def disconnected(self) -> None:
         """The connection is gone, and what waits would be stale when there is another."""
         with self.changed:
             self._up = False
-            self._drop_mailbox()
+            self._drop()
         self._tell(event="disconnected")
 
     def budget_bytes(self, ready_in_s: float) -> int | None:
@@ -157,12 +173,21 @@ class Outbox:
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
-        with self.changed:
+        with self.lock:
             if not self._up:
                 return
-            self._drop_mailbox()
-            self._mailbox.extend(_Message(part, self.around_bytes + part.size_bytes) for part in packet.split())
-            self.changed.notify_all()
+            self._drop()
+            self._waiting = packet
+            message = self._take(promises=False)
+        while message is not None and self._publish_one(message):
+            with self.lock:
+                message = self._take(promises=False)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the publishing thread look: there is a promise, a layer that waits for room, or an end."""
+        with self.lock:
+            self._work.notify()
 
     def heard(self, ack: Ack) -> None:
         """A receiver has a message."""
@@ -179,6 +204,8 @@ class Outbox:
                 if ack.epoch == self._epoch and ack.frame >= self._newest_frame:
                     self._newest_frame, self._newest_ms = ack.frame, captured_ms
             self.changed.notify_all()
+            if ack.kept:
+                self._work.notify()
         if captured_ms is not None:
             delay_s = round(elapsed_s(captured_ms, ack.received_ms), 3)
             self._tell(event="acked", frame=ack.frame, layer=ack.layer, delay_s=delay_s, kept=ack.kept)
@@ -189,35 +216,46 @@ class Outbox:
             if self._promises is not None:
                 for epoch, frame in self._promises.settle():
                     self._tell(event="kept", epoch=epoch, frame=frame)
-            with self.changed:
+            with self.lock:
                 stuck = self._look_for_stuck()
-                message = None if stuck else self._next_message()
+                message = None if stuck else self._take()
                 if message is None and not stuck:
-                    waits = self._up and (self._under_way or self._promises is not None)
-                    self.changed.wait(ROOM_S if self._mailbox and self._up else LOOK_UP_S if waits else IDLE_S)
+                    waits = self._up and (self._under_way or self._promised)
+                    self._work.wait(ROOM_S if self._waiting and self._up else LOOK_UP_S if waits else IDLE_S)
             if stuck:
                 self._stuck(stuck)
-            elif message is not None:
-                self._publish_one(message)
+            elif message is not None and not self._publish_one(message):
+                with self.lock:
+                    self._work.wait(LOOK_UP_S)
 
-    def _drop_mailbox(self) -> None:
-        if self._mailbox:
-            self.counters.dropped_layers += len(self._mailbox)
-            part = self._mailbox[0].packet
-            self._tell(event="dropped", frame=part.frame, first_layer=part.first_layer, layers=len(self._mailbox))
-            self._mailbox.clear()
+    def _drop(self) -> None:
+        rest, self._waiting = self._waiting, None
+        if rest is not None:
+            self.counters.dropped_layers += len(rest.chunks)
+            self._tell(event="dropped", frame=rest.frame, first_layer=rest.first_layer, layers=len(rest.chunks))
 
-    def _next_message(self) -> _Message | None:
-        """What may be published now; it counts as under way from here on."""
-        if not self._up:
+    @property
+    def _promised(self) -> bool:
+        """Whether promised frames wait."""
+        return self._promises is not None and self._promises.waiting > 0
+
+    def _take(self, *, promises: bool = True) -> _Message | None:
+        """What may be published now; it counts as under way from here on. Under the lock."""
+        if not self._up or self._publishing:
             return None
         now_s = time.monotonic()
         base = self.base_waits
-        message = self._mailbox[0] if self._mailbox else None
-        due = None if base or self._promises is None else self._promises.next(now_s)
+        due = self._promises.next(now_s) if self._promises is not None and promises and not base else None
         if due is not None:
-            message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, due.row_id)
-        if message is None or not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
+            message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, row_id=due.row_id)
+        elif (rest := self._waiting) is not None:
+            message = _Message(rest, self.around_bytes + rest.size_bytes, of=rest)
+            if now_s < self.apart_until_s or not self._is_a_moment(message.size_bytes):
+                part = rest.split()[0]
+                message = _Message(part, self.around_bytes + part.size_bytes, of=rest)
+        else:
+            return None
+        if not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
             return None
         # Noted before it is published: its acknowledgement may be here before we are.
         key = _key(message.packet)
@@ -231,9 +269,15 @@ class Outbox:
         self._control.sent(now_s, size_bytes=message.size_bytes, base=base)
         if message.row_id is not None and self._promises is not None:
             self._promises.sent(message.row_id, now_s)
+        self._publishing = True
         return message
 
-    def _publish_one(self, message: _Message) -> None:
+    def _is_a_moment(self, size_bytes: int) -> bool:
+        """Whether the link takes so much in less time than it is worth to be pre-empted in."""
+        return size_bytes * 8 <= (self._control.state().get("capacity_bps") or 0) * _MOMENT_S
+
+    def _publish_one(self, message: _Message) -> bool:
+        """Publish what `_take` has given; False if it must be tried again."""
         part, key = message.packet, _key(message.packet)
         data = part.to_bytes()
         if self._seal is not None:
@@ -249,17 +293,17 @@ class Outbox:
             gone = True
         if sent:
             self._tell(event="sent", frame=part.frame, layer=part.first_layer, size_bytes=part.size_bytes)
-        with self.changed:
+        with self.lock:
+            self._publishing = False
             if sent:
                 self.counters.sent_bytes += message.size_bytes
             elif self._under_way.pop(key, None) is not None:
                 self.unheard.discard(key)
                 self._control.lost(time.monotonic(), size_bytes=message.size_bytes)
-            if gone and self._mailbox and self._mailbox[0] is message:  # else a newer frame has taken its place
-                self._mailbox.popleft()
+            if gone and message.of is not None and self._waiting is message.of:  # else a newer frame is there
+                self._waiting = _after(message.of, len(part.chunks))
                 self.changed.notify_all()
-            elif not gone:
-                self.changed.wait(LOOK_UP_S)
+        return gone
 
     def _confirmed(self, key: _Key) -> None:
         """The broker has this message."""
@@ -271,6 +315,8 @@ class Outbox:
             self._confirmed_s = now_s
             self._control.acked(now_s, size_bytes=message.size_bytes, sent_s=message.sent_s)
             self.changed.notify_all()
+            if self._waiting or self._promised:
+                self._work.notify()
 
     def _look_for_stuck(self) -> str:
         """Why the connection must be made anew: messages are under way, and nothing is confirmed any more."""
@@ -285,6 +331,12 @@ class Outbox:
             return ""
         self._confirmed_s = time.monotonic()
         return f"nothing was confirmed for {patience_s:.0f} s"
+
+
+def _after(packet: Packet, count: int) -> Packet | None:
+    """A packet without its first `count` layers; None if none is left."""
+    chunks = packet.chunks[count:]
+    return replace(packet, first_layer=packet.first_layer + count, chunks=chunks, notes=NOTHING) if chunks else None
 
 
 def _key(packet: Packet) -> _Key:

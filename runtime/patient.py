@@ -58,6 +58,7 @@ def send_all(sender: Sender, frames: Iterable[Frame], *, interval_s: float) -> i
                 deadline_s = time.monotonic() + _HEARD_S
         unheard = len(outbox.unheard)
     stop.set()
+    outbox.wake()
     publisher.join()
     return unheard
 

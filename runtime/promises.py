@@ -47,6 +47,11 @@ class Promises:
         self._more = True
         """Whether the spool may hold rows after `_newest`."""
 
+    @property
+    def waiting(self) -> int:
+        """How many frames no receiver keeps yet."""
+        return self._spool.waiting
+
     def begin_anew(self) -> None:
         """A new connection: what was sent on the old one may be lost."""
         self._tried.clear()

@@ -13,12 +13,15 @@ from typing import Any
 
 from edgesem.errors import EdgesemError, InputError
 from edgesem.files import write_whole
+from edgesem.semantics import Labels, Query
 from runtime.address import Address
+from runtime.archive import Archive
 from runtime.decoder import Drawing
 from runtime.gallery import Gallery
 from runtime.homeassistant import discovery, jpeg_topic
 from runtime.inbox import Complaints
 from runtime.notify import notify
+from runtime.only import LEAST_SCORE, Only
 from runtime.receiver_metrics import metrics_of
 from runtime.reception import Received, Reception
 from runtime.serve import Place, Server
@@ -54,6 +57,11 @@ class Plan:
     jpeg_topic: bool = False
     home_assistant: str | None = None
     """Prefix of Home Assistant's discovery topics; None: no discovery."""
+    archive: Path | None = None
+    """Folder of an archive of all packets, for `edgesem search`."""
+    only: tuple[str, ...] = ()
+    """What a picture must show to be drawn; empty: all are."""
+    only_score: float = LEAST_SCORE
     most_pictures: int | None = None
     seconds: float | None = None
 
@@ -64,6 +72,8 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         outlets = stack.enter_context(_Outlets(plan, tell))
+        archive = None if plan.archive is None else stack.enter_context(Archive(plan.archive))
+        only = Only(_queries(plan), plan.only_score) if plan.only else None
         reception = stack.enter_context(
             Reception(
                 plan.address,
@@ -76,6 +86,8 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
                 limits=plan.limits,
                 folder=plan.folder,
                 key=plan.key,
+                archive=archive,
+                only=only,
             )
         )
         outlets.reception = reception
@@ -102,7 +114,14 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         "unwritten": outlets.unwritten,
         "strays": reception.streams.strays,
         "streams": streams,
-    }
+    } | ({} if only is None else {"only": only.figures()})
+
+
+def _queries(plan: Plan) -> list[Query]:
+    from edgesem.bundle import Bundle
+
+    labels = Labels.of(Bundle.open(plan.bundle))
+    return [labels.query(text) for text in plan.only]
 
 
 class _Outlets:
@@ -177,14 +196,14 @@ class _Outlets:
         home = stream_folder(folder, picture.topics)
         if packet.promised:
             path = home / PROMISED / f"{frame_name(packet)}.png"
-            return _store(path, encode_picture(picture.image, "png"))
+            return _store(path, encode_picture(picture.image, "png", picture.drawn))
         if kind == "mkv":
             with self._lock:
                 video = self._videos.setdefault(picture.stream, VideoSink(home / "video.mkv"))
             return video.write(picture.image, time.time() - picture.delay_s)
         if kind == "none":
             return None
-        return _store(home / f"{frame_name(packet)}.{kind}", encode_picture(picture.image, kind))
+        return _store(home / f"{frame_name(packet)}.{kind}", encode_picture(picture.image, kind, picture.drawn))
 
     def _publish(self, picture: Received, jpeg: bytes) -> None:
         """Put the picture on its stream's JPEG topic, unless the broker has not taken the one before yet."""

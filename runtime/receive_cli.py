@@ -55,6 +55,14 @@ def receive(
     home_assistant: Annotated[
         bool | None, typer.Option("--home-assistant", help="The same, and announce the cameras.", show_default=False)
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help='Draw only what shows this, such as "a person at a door".', show_default=False),
+    ] = None,
+    only_score: Annotated[float | None, typer.Option(help="How well, 0 to 1.", show_default="0.9")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Keep all packets in this folder, for edgesem search.", show_default=False)
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Decoders.", show_default="one a core")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Largest frame to decode.", show_default="1920*1088")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the senders.", show_default="ships")] = None,
@@ -96,6 +104,9 @@ def receive(
         "out.http": http,
         "out.jpeg_topic": jpeg_topic,
         "out.home_assistant": home_assistant,
+        "out.archive": archive,
+        "out.only": tuple(only) if only else None,
+        "out.only_score": only_score,
     }
     plan = load_config(config, ReceiveSettings, given).plan(pictures=pictures, seconds=seconds)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
@@ -141,7 +152,9 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     title = f"{result['pictures']} pictures in {result['seconds']:.0f} s"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("stream")
-    names = ("pictures", "layers", "size_bytes", "decode_s", "dropped", "kept", "malformed", "unsealed", "undecodable")
+    rare = ("dropped", "kept", "malformed", "unsealed", "undecodable")
+    told = [name for name in rare if any(stream[name] for stream in result["streams"])]
+    names = ["pictures", "layers", "size_bytes", "decode_s", *told]
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for stream in result["streams"]:

@@ -43,6 +43,12 @@ class OutSettings:
     jpeg_topic: bool = False
     home_assistant: bool = False
     home_assistant_prefix: str = "homeassistant"
+    archive: Path | None = None
+    """Folder where all packets are kept as they came, for `edgesem search`."""
+    only: tuple[str, ...] = ()
+    """Draw only pictures that show one of these."""
+    only_score: float = setting(0.9, low=0, high=1)
+    """How well they must: the share of pictures at large that fit less."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class ReceiveSettings:
             http=Place.parse(out.http) if out.http else None,
             jpeg_topic=out.jpeg_topic or out.home_assistant,
             home_assistant=out.home_assistant_prefix if out.home_assistant else None,
+            archive=out.archive,
+            only=out.only,
+            only_score=out.only_score,
             most_pictures=pictures,
             seconds=seconds,
         )

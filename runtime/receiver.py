@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.codec import Codec
 from edgesem.errors import LinkError
 from edgesem.packet import Packet
 from runtime.ack import Ack
@@ -113,7 +114,7 @@ def receive(job: Job) -> None:
     stop = stdin_closed()
     codec = edgesem.load(job["bundle"])
     topics = Topics(**job["topics"])
-    sink = FolderSink(Path(job["folder"]))
+    sink, drawn = FolderSink(Path(job["folder"])), FolderSink(Path(job["folder"]) / "one-step")
 
     def acknowledge(ack: Ack) -> None:
         try:
@@ -136,6 +137,8 @@ def receive(job: Job) -> None:
             picture = receiver.next_picture(timeout_s=0 if stopping else _LOOK_UP_S)
             if picture is not None:
                 _deliver(picture, sink)
+                if codec.has_flow:
+                    _draw(picture, codec, drawn)
             elif stopping:
                 break
     counters = receiver.counters
@@ -161,6 +164,15 @@ def _deliver(picture: Picture, sink: FolderSink) -> None:
         decode_s=round(picture.decode_s, 4),
         delay_s=round(elapsed_s(packet.time_ms, clock_ms()), 3),
     )
+
+
+def _draw(picture: Picture, codec: Codec, sink: FolderSink) -> None:
+    """The same frame again, as one step of the flow decoder redraws it."""
+    started_s = time.monotonic()
+    image = codec.synthesize(codec.unpack(picture.packet), steps=1)
+    decode_s = round(time.monotonic() - started_s, 4)
+    path = sink.write(picture.packet.frame, image)
+    emit(event="drawn", frame=picture.packet.frame, file=str(path), decode_s=decode_s)
 
 
 if __name__ == "__main__":

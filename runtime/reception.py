@@ -20,13 +20,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.bundle import Bundle
 from edgesem.errors import EdgesemError, UsageError
 from edgesem.packet import MAX_LAYERS, Packet
+from edgesem.provenance import Drawn
+from runtime.archive import Archive
 from runtime.capture import clock_ms, elapsed_s
 from runtime.command import Command
 from runtime.decoder import Decoder, Drawing
 from runtime.inbox import Complaints
 from runtime.mqtt import Address, Connection, Topics
+from runtime.only import Only
 from runtime.shelf import Shelf
 from runtime.stream import Limits, Stream
 from runtime.streams import Streams
@@ -52,6 +56,8 @@ class Received:
     decode_s: float
     delay_s: float
     """From its capture to now, as far as both clocks agree."""
+    drawn: Drawn | None = None
+    """What its file says of how it was made."""
 
 
 class Reception:
@@ -60,6 +66,7 @@ class Reception:
     `streams` are filters `site/device/stream` in which `+` stands for any name. `on_picture` is called on the decoders'
     threads, for one stream in order; without it, take the pictures from `pictures()`. Pictures that are not taken hold
     up the decoders, and then newer ones replace those that wait. With a `folder`, promised frames are kept in it.
+    `archive` takes each packet whose turn has come, drawn or not; `only` says which are drawn.
     """
 
     def __init__(
@@ -75,6 +82,8 @@ class Reception:
         limits: Limits | None = None,
         folder: Path | None = None,
         key: bytes | None = None,
+        archive: Archive | None = None,
+        only: Only | None = None,
     ) -> None:
         if not 1 <= layers <= MAX_LAYERS:
             raise UsageError(f"layers must be 1 to {MAX_LAYERS}, got {layers}")
@@ -83,6 +92,7 @@ class Reception:
         self._workers = workers or os.cpu_count() or 1
         self._address, self._bundle, self._layers, self._key = address, bundle, layers, key
         self._drawing, self._limits, self._folder = drawing or Drawing(), limits, folder
+        self._archive, self._only = archive, only
         self._queue: queue.Queue[Received] = queue.Queue(1)
         self._on_picture = on_picture or self._offer
         self._stop = threading.Event()
@@ -98,6 +108,7 @@ class Reception:
                     f"steps is {self._drawing.steps}, but the bundle has no flow decoder: leave it at 0, "
                     "or name a bundle that has one"
                 )
+            self._opened = Bundle.open(self._bundle)
             shelf = None if self._folder is None else stack.enter_context(Shelf(self._folder))
             self.streams = Streams(
                 bundle_id=decoders[0].bundle_id,
@@ -108,6 +119,7 @@ class Reception:
                 limits=self._limits,
                 shelf=shelf,
                 key=self._key,
+                references=decoders[0].has_reference,
             )
             self.connection = Connection(
                 self._address,
@@ -161,21 +173,41 @@ class Reception:
             if job is None:
                 continue
             stream, packet = job
+            self._archive_one(stream, packet)
+            wanted = self._only is None or self._only.wants(packet)
+            if not wanted and not decoder.has_reference:  # where later frames may refer to this one, it is decoded
+                self.streams.done(stream, decode_s=0.0, good=True)
+                continue
             drawing, started_s, good = stream.drawing, time.monotonic(), False
             decode_s = 0.0
             try:
-                image = decoder.draw(packet, drawing)
+                image, latent = decoder.draw_known(packet, drawing, self.streams.reference(stream, packet))
+                if latent is not None:
+                    self.streams.hold(stream, packet, latent)
                 decode_s, good = time.monotonic() - started_s, True
                 delay_s = elapsed_s(packet.time_ms, clock_ms())
                 steps = min(drawing.steps, decoder.max_steps)
                 stream.history.add(size_bytes=packet.wire_bytes, delay_s=delay_s, decode_s=decode_s)
-                self._on_picture(Received(stream.name, stream.topics, packet, image, steps, decode_s, delay_s))
+                if wanted:
+                    drawn = Drawn.of(packet, self._opened, steps=steps, seed=drawing.seed, realism=drawing.realism)
+                    self._on_picture(
+                        Received(stream.name, stream.topics, packet, image, steps, decode_s, delay_s, drawn)
+                    )
             except EdgesemError as error:
                 self._complaints.warn("frame %d of %s: %s", packet.frame, stream.name, error)
             except Exception:  # a caller's callback, or a defect of ours: the other streams go on
                 log.exception("frame %d of %s", packet.frame, stream.name)
             finally:
                 self.streams.done(stream, decode_s=decode_s or time.monotonic() - started_s, good=good)
+
+    def _archive_one(self, stream: Stream, packet: Packet) -> None:
+        if self._archive is None:
+            return
+        captured_s = time.time() - elapsed_s(packet.time_ms, clock_ms())
+        try:
+            self._archive.add(stream.name, packet, captured_s)
+        except EdgesemError as error:
+            self._complaints.warn("not archived: %s", error)
 
     def _offer(self, picture: Received) -> None:
         while not self._stop.is_set():

@@ -9,31 +9,15 @@ own socket and not hidden in a queue. `python -m runtime.relay JOB.json` runs on
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
 
-from edgesem.errors import UsageError
 from runtime.job import Job, emit, run_child, stdin_closed
 
-_UNITS_BPS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-_MIN_RATE_BPS, _MAX_RATE_BPS = 2e3, 1e9
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit(?:/s)?|bps)", re.IGNORECASE | re.ASCII)
 _SEGMENT_BYTES = 1400  # loopback would otherwise move 64 KB at a time, far more than a thin link holds
 _RECEIVE_BUFFER_BYTES = 2048
-
-
-def parse_rate_bps(text: str) -> float:
-    """The rate in bits per second that a text such as `64kbit` or `1.5mbit` names; UsageError for any other text."""
-    found = _RATE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"--link {text}: write a number and a unit, such as 20kbit, 64kbit or 1mbit")
-    rate_bps = float(found[1]) * _UNITS_BPS[found[2].lower()]
-    if not _MIN_RATE_BPS <= rate_bps <= _MAX_RATE_BPS:
-        raise UsageError(f"--link {text}: must lie between 2kbit and 1gbit")
-    return rate_bps
 
 
 @dataclass
@@ -77,6 +61,8 @@ class Relay:
         self._up = _Shaper(rate_bps, self.chunk_bytes)
         self._down = _Shaper(rate_bps, self.chunk_bytes)
         self._stopping = threading.Event()
+        self._passing = threading.Event()
+        self._passing.set()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket()
@@ -94,10 +80,19 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._passing.set()
         for sock in (self._listener, *tuple(self._open)):
             _shut(sock)
         for thread in tuple(self._threads):
             thread.join(timeout=5)
+
+    def cut(self) -> None:
+        """Let nothing through any more, as a radio that is out of reach: connections stay, their bytes wait."""
+        self._passing.clear()
+
+    def mend(self) -> None:
+        """Let all through again, what waited first."""
+        self._passing.set()
 
     def _run(self, name: str, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name=f"relay.{name}", daemon=True)  # type: ignore[arg-type]
@@ -127,6 +122,7 @@ class Relay:
             while data := source.recv(self.chunk_bytes):
                 if self._stopping.wait(shaper.wait_s(len(data))):
                     break
+                self._passing.wait()
                 sink.sendall(data)
                 if count:
                     self.forwarded_bytes += len(data)

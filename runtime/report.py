@@ -34,6 +34,7 @@ class Facts:
         self.phase = "starting"
         self._originals = [read_pixels(path) for path in originals]
         self._received: dict[int, NDArray[np.uint8]] = {}
+        self._drawn: dict[int, NDArray[np.uint8]] = {}
         self._done: set[str] = set()
 
     def ended(self, who: str) -> bool:
@@ -68,6 +69,12 @@ class Facts:
         row.update(width=original.shape[1], height=original.shape[0])
         row.update(measure(original, received, event["size_bytes"]))
 
+    def _take_drawn(self, row: dict[str, Any], event: Mapping[str, Any]) -> None:
+        drawn = self._drawn[row["frame"]] = read_pixels(Path(event["file"]))
+        measured = measure(self._originals[row["frame"]], drawn, row["size_bytes"])
+        file = f"received/one-step/{Path(event['file']).name}"
+        row["one_step"] = {"file": file, "decode_s": event["decode_s"], **measured}
+
     def counts(self) -> dict[str, Any]:
         """How many pictures and layers went and came; `ok` if none was lost and each was acknowledged."""
         sent = sum(row.get("layers_sent", 0) for row in self.rows)
@@ -80,6 +87,10 @@ class Facts:
             "layers_sent": sent,
             "layers_acknowledged": acknowledged,
         }
+
+    def drawn(self, row: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+        """The picture of a row as one step of the flow decoder drew it."""
+        return self._drawn.get(row["frame"])
 
     def compare(self) -> list[tuple[NDArray[np.uint8], Jpeg | None, NDArray[np.uint8] | None]]:
         """Original, JPEG and received of each picture; the JPEG's measures go into its row."""
@@ -139,6 +150,7 @@ def _cell(row: Mapping[str, Any], name: str, form: str) -> str:
 def draw(facts: Facts, title: str, subtitle: str) -> Image.Image:
     """The contact sheet of all pictures."""
     lines = []
+    redrawn = any("one_step" in row for row in facts.rows)
     for row, (original, jpeg, received) in zip(facts.rows, facts.compare(), strict=True):
         height, width = original.shape[:2]
         lines.append(
@@ -146,9 +158,11 @@ def draw(facts: Facts, title: str, subtitle: str) -> Image.Image:
                 Cell(original, row["name"], f"{width}x{height}, {width * height * 3:,} bytes as pixels, 24 bpp"),
                 _jpeg_cell(row, jpeg),
                 _received_cell(row, received),
+                *([_drawn_cell(row, facts.drawn(row))] if redrawn else []),
             ]
         )
-    return draw_sheet(title, subtitle, ("original", "JPEG of the same bytes", "edgesem, received"), lines)
+    columns = ["original", "JPEG of the same bytes", "edgesem, received", "the same, redrawn in one step"]
+    return draw_sheet(title, subtitle, columns[: 4 if redrawn else 3], lines)
 
 
 def _jpeg_cell(row: Mapping[str, Any], jpeg: Jpeg | None) -> Cell:
@@ -163,6 +177,12 @@ def _received_cell(row: Mapping[str, Any], received: NDArray[np.uint8] | None) -
     if received is None:
         return Cell(None, "not received", "")
     return Cell(received, f"{row['size_bytes']:,} bytes, {row['bpp']:.3f} bpp", _quality(row))
+
+
+def _drawn_cell(row: Mapping[str, Any], drawn: NDArray[np.uint8] | None) -> Cell:
+    if drawn is None:
+        return Cell(None, "", "")
+    return Cell(drawn, f"the same {row['size_bytes']:,} bytes", _quality(row["one_step"]))
 
 
 def _quality(measured: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from runtime.source import Source
 from runtime.spool import Spool
 from runtime.state import State
 from runtime.topics import stream_folder
+from runtime.watch import watch_of
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,13 @@ class _Daemon:
             spool=spool,
             seal=None if key is None else Seal(key, stream=topics.base, salt=self._salt),
             min_quality=stream.min_quality,
+            key_interval_s=stream.key_interval_s,
+            most_receivers=stream.most_receivers,
+            sharp=stream.prefer == "sharp",
             promise_every=settings.promise.every,
             ack_timeout_s=settings.broker.ack_timeout_s,
             stuck=lambda reason: self._connection.reconnect(reason),
+            watch=watch_of(settings.watch, self._codec.bundle, stream.threads),
         )
         self._sealed = key is not None
         gone = State(up=False, epoch=self._sender.epoch, time_ms=time.time_ns() // 1_000_000)

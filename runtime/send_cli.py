@@ -46,10 +46,32 @@ def send(
         float | None, typer.Option(help="0 to 1: rather skip a frame than make it worse.", show_default="0")
     ] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Largest frame.", show_default="30000")] = None,
+    key_interval: Annotated[
+        float | None, typer.Option(help="Seconds between frames that refer to no earlier one.", show_default="60")
+    ] = None,
+    most_receivers: Annotated[
+        int | None, typer.Option(help="With more receivers, no frame refers to an earlier one.", show_default="8")
+    ] = None,
+    prefer: Annotated[
+        str | None, typer.Option(help="On a thin link: smooth, or sharp (fewer frames).", show_default="smooth")
+    ] = None,
     promise_every: Annotated[
         int | None, typer.Option(help="Keep each Nth frame until a receiver has it; 1: all.", show_default="0: none")
     ] = None,
-    watch: Annotated[bool | None, typer.Option("--watch", help="A folder: send what comes later too.")] = None,
+    send_on: Annotated[
+        str | None, typer.Option(help="all, or change: only frames that say something new.", show_default="all")
+    ] = None,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option(help='Look for this, such as "a truck"; may be given more than once.', show_default=False),
+    ] = None,
+    heartbeat: Annotated[
+        float | None, typer.Option(help="With --send-on change: a frame at least each N seconds.", show_default="30")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="With --send-on change: 2 sends at half the change.", show_default="1")
+    ] = None,
+    follow: Annotated[bool | None, typer.Option("--follow", help="A folder: send what comes later too.")] = None,
     loop: Annotated[bool | None, typer.Option("--loop", help="A folder or video: begin again at its end.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
     state_dir: Annotated[
@@ -64,6 +86,7 @@ def send(
 
     The newest frame wins: what the link has no room for is skipped, never queued. Ends with SIGTERM or Ctrl-C, or when
     a file or folder is through; promised frames that no receiver has yet stay on disk for the next start.
+    With --send-on change, what the receiver knows already is not sent; what --watch names gets the whole link.
 
     Example: edgesem send /dev/video0 --host broker.example --site home --device gate --fps 2
     """
@@ -73,7 +96,7 @@ def send(
 
     given: dict[str, Any] = {
         "source.uri": source,
-        "source.watch": watch,
+        "source.watch": follow,
         "source.loop": loop,
         "broker.host": host,
         "broker.port": port,
@@ -90,8 +113,15 @@ def send(
         "stream.fps": fps,
         "stream.min_quality": min_quality,
         "stream.max_bytes": max_bytes,
+        "stream.key_interval_s": key_interval,
+        "stream.most_receivers": most_receivers,
+        "stream.prefer": prefer,
         "stream.bundle": bundle,
         "promise.every": promise_every,
+        "watch.send_on": send_on,
+        "watch.queries": tuple(watch) if watch else None,
+        "watch.heartbeat_s": heartbeat,
+        "watch.sensitivity": sensitivity,
         "monitor.state_dir": state_dir,
         "monitor.metrics": metrics,
     }

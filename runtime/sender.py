@@ -13,19 +13,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from edgesem.errors import PacketError, UsageError
 from edgesem.seal import Seal
 from runtime.ack import Ack
 from runtime.capture import Frame
-from runtime.command import Command, Once
+from runtime.command import APART_S, Command, Once
 from runtime.link_control import LinkControl
 from runtime.outbox import IDLE_S, ROOM_S, Outbox, Publish
+from runtime.pace import Pace
 from runtime.packer import Encoder, Packer
 from runtime.promises import Promises
+from runtime.reference import KEY_INTERVAL_S, MOST_RECEIVERS, References
 from runtime.spool import Spool
 from runtime.state import State
 from runtime.topics import Topics
+from runtime.watch import Verdict, Watch
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +65,18 @@ class Sender:
         ack_timeout_s: float = 10.0,
         stuck: Callable[[str], None] = lambda _: None,
         stop: threading.Event | None = None,
+        watch: Watch | None = None,
+        key_interval_s: float = KEY_INTERVAL_S,
+        most_receivers: int = MOST_RECEIVERS,
+        sharp: bool = False,
     ) -> None:
         self.epoch = secrets.randbelow(2**16) if spool is None else spool.next_epoch()
         self.stop = stop or threading.Event()
         self.beat_s = time.monotonic()
         """When the encoding thread was last seen at work."""
+        self.unchanged = 0
+        """Frames that were not sent because they said nothing new."""
+        self._watch = watch
         self._topics = topics
         self._control = control
         self._tell = tell
@@ -84,11 +95,29 @@ class Sender:
             stuck=stuck,
             stop=self.stop,
         )
+        self._pace = Pace(sharp=sharp)
+        self._asked_interval_s = control.interval_s
+        self._references = None
+        if getattr(codec, "has_reference", False) and most_receivers:
+            self._references = References(
+                codec.unpack,  # type: ignore[attr-defined]
+                epoch=self.epoch,
+                key_interval_s=key_interval_s,
+                most_receivers=most_receivers,
+            )
         self.packer = Packer(
-            codec=codec, control=control, outbox=self.outbox, epoch=self.epoch, min_quality=min_quality, tell=tell
+            codec=codec,
+            control=control,
+            outbox=self.outbox,
+            epoch=self.epoch,
+            min_quality=min_quality,
+            tell=tell,
+            references=self._references,
         )
         self.counters = self.outbox.counters
-        self._changed = self.outbox.changed
+        self._come = threading.Condition(self.outbox.lock)
+        """Notified when there is something new for the encoding thread."""
+        self._room = self.outbox.changed
         self._promise_every = promise_every
         self._encoding = False
         self._offered: Frame | None = None
@@ -109,8 +138,10 @@ class Sender:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        with self._come:
+            self._come.notify_all()
+            self._room.notify_all()
+        self.outbox.wake()
         for thread in self._threads:
             thread.join()
 
@@ -122,7 +153,7 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that came in has gone out and was acknowledged by a receiver."""
-        with self._changed:
+        with self._come:
             busy = self._offered is not None or self._to_promise or self._encoding
             return not busy and self.outbox.empty and not self.outbox.unheard
 
@@ -133,9 +164,9 @@ class Sender:
 
     def offer(self, frame: Frame) -> None:
         """Show the sender the newest frame; returns at once. What was offered before and not taken is forgotten."""
-        with self._changed:
+        with self._come:
             self._offered = self._latest = frame
-            self._changed.notify_all()
+            self._come.notify_all()
 
     def promise(self, frame: Frame, max_bytes: int = PROMISED_BYTES) -> None:
         """Have this frame delivered, however long it takes; waits only while others wait to be encoded.
@@ -144,11 +175,11 @@ class Sender:
         """
         if self._promises is None:
             raise UsageError("this sender has no spool, so it can promise nothing: give it one")
-        with self._changed:
+        with self._come:
             while len(self._to_promise) >= _PROMISES_WAITING and not self.stop.is_set():
-                self._changed.wait(IDLE_S)
+                self._come.wait(IDLE_S)
             self._to_promise.append((frame, max_bytes))
-            self._changed.notify_all()
+            self._come.notify_all()
 
     def connected(self, rtt_s: float | None = None) -> None:
         """There is a new connection (`Connection(on_up=...)`)."""
@@ -164,15 +195,21 @@ class Sender:
             if self._seal is not None:
                 payload = self._seal.verify(payload, topic)
             if topic == self._topics.ack:
-                self.outbox.heard(Ack.from_bytes(payload))
+                ack = Ack.from_bytes(payload)
+                if self._references is not None:
+                    with self.outbox.lock:
+                        self._references.heard(ack, time.monotonic())
+                self.outbox.heard(ack)
+                if self._watch is not None and ack.layer == 0 and ack.epoch == self.epoch:
+                    self._watch.delivered(ack.frame)
             elif topic == self._topics.cmd:
                 self._obey(Command.from_bytes(payload))
-        except PacketError as error:
+        except (PacketError, UsageError) as error:
             log.warning("dropped a message on %s: %s", topic, error)
 
     def state(self) -> State:
         """How the sender fares now."""
-        with self._changed:
+        with self._come:
             control, counters = self._control.state(), self.counters
             capacity_bps = control.get("capacity_bps")
             return State(
@@ -196,20 +233,20 @@ class Sender:
 
     def _encode(self) -> None:
         """Take the newest frame whenever its time has come and there is room for it; until the stop."""
-        interval_s = self._control.interval_s
         slot_s = time.monotonic()
         while not self.stop.is_set():
+            interval_s = self._control.interval_s
             self.beat_s = now_s = time.monotonic()
-            with self._changed:
+            with self._come:
                 self._encoding = False
                 if self._to_promise:
                     frame, max_bytes = self._to_promise.popleft()
-                    self._changed.notify_all()
+                    self._come.notify_all()
                 elif self._offered is None or self.paused:
-                    self._changed.wait(IDLE_S)
+                    self._come.wait(IDLE_S)
                     continue
                 elif now_s < slot_s:
-                    self._changed.wait(min(slot_s - now_s, IDLE_S))
+                    self._come.wait(min(slot_s - now_s, IDLE_S))
                     continue
                 elif (max_bytes := self._next_promise_bytes()) or self.outbox.budget_bytes(
                     self.packer.analyze_s + self.packer.pack_s
@@ -221,7 +258,7 @@ class Sender:
                     if now_s >= slot_s + interval_s:  # its time has gone, and the next one's has come
                         slot_s += interval_s
                         self._skip()
-                    self._changed.wait(ROOM_S)
+                    self._room.wait(ROOM_S)
                     continue
                 self._encoding = True
             if max_bytes:
@@ -242,52 +279,93 @@ class Sender:
         latent = self.packer.analyze(frame)
         if latent is None:
             return None
-        with self._changed:
+        verdict = self._look(latent)
+        if verdict is not None and not verdict.send:
+            return self._leave(frame, verdict)
+        if verdict is not None and verdict.promise and self._promises is not None:
+            return self._keep(frame, PROMISED_BYTES, latent, verdict)
+        with self._come:
             while (budget_bytes := self.outbox.budget_bytes(self.packer.pack_s)) is None:
                 if self._offered is not None or self.stop.is_set():
                     return self._skip()
-                self._changed.wait(ROOM_S)
-        packet = self.packer.pack(latent, budget_bytes, frame)
+                self._room.wait(ROOM_S)
+        if verdict is not None:
+            budget_bytes = max(self._control.min_bytes, round(verdict.share * budget_bytes))
+        packet = self.packer.pack(latent, budget_bytes, frame, embedding=verdict.embedding if verdict else b"")
         if packet is None:
-            with self._changed:
+            with self._come:
                 return self._skip()
+        self._pace.sent(packet.q)
+        self._control.interval_s = self._asked_interval_s * self._pace.factor
         self.outbox.put(packet)
+        self._note(packet.frame, verdict)
         return None
+
+    def _look(self, latent: Any) -> Verdict | None:
+        return None if self._watch is None else self._watch.look(latent, time.monotonic())
+
+    def _leave(self, frame: Frame, verdict: Verdict) -> None:
+        """The receiver knows all that this frame says."""
+        self.unchanged += 1
+        self._tell(event="unchanged", name=frame.name, novelty=round(verdict.novelty, 3))
+
+    def _note(self, frame: int, verdict: Verdict | None) -> None:
+        """A frame is on its way: what follows is compared with it."""
+        if self._watch is None or verdict is None:
+            return
+        self._watch.sent(frame, verdict, time.monotonic())
+        found = {"query": verdict.query, "score": round(verdict.score, 3)} if verdict.query else {}
+        self._tell(event="news", frame=frame, novelty=round(verdict.novelty, 3), **found)
 
     def _skip(self) -> None:
         self.counters.skipped += 1
         self._tell(event="skipped", frame=self.packer.frame)
 
-    def _keep(self, frame: Frame, max_bytes: int) -> None:
+    def _keep(self, frame: Frame, max_bytes: int, latent: Any = None, verdict: Verdict | None = None) -> None:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""
-        latent = self.packer.analyze(frame)
-        packet = None if latent is None else self.packer.pack(latent, max_bytes, frame, smallest=True)
+        if latent is None:
+            latent = self.packer.analyze(frame)
+            if latent is None:
+                return
+            verdict = self._look(latent)
+        embedding = verdict.embedding if verdict else b""
+        packet = self.packer.pack(latent, max_bytes, frame, smallest=True, embedding=embedding)
         if packet is None or self._promises is None:
             return
         about = {"epoch": packet.epoch, "frame": packet.frame, "name": frame.name}
         if self._promises.keep(replace(packet, promised=True)):
             self._tell(event="promised", **about)
-            with self._changed:
-                self._changed.notify_all()
+            self.outbox.wake()
         else:
             self.counters.promised_refused += 1
             self._tell(event="refused", **about)
             self.outbox.put(packet)
+        self._note(packet.frame, verdict)
 
     def _obey(self, command: Command) -> None:
         if not self._once.first_time(command):
             return
         log.info("asked for: %s", command)
-        with self._changed:
+        with self._come:
             if command.kind == "pause":
                 self._paused_until_s = time.monotonic() + (command.pause_s or float("inf"))
             elif command.kind == "resume":
                 self._paused_until_s = 0.0
+            elif command.kind == "key" and self._references is not None:
+                self._references.ask_for_key()
+            elif command.kind == "apart":
+                self.outbox.apart_until_s = time.monotonic() + APART_S
             elif command.kind == "roi":
                 self.packer.roi = command.roi
+            elif command.kind == "region":
+                self.packer.region, self.packer.drop = command.roi, command.drop
+            elif command.kind == "watch":
+                if self._watch is None:
+                    raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
+                self._watch.look_for(command.queries, command.vectors)
             elif command.kind == "snapshot":
                 self._snapshot_bytes = command.size_bytes
                 if self._offered is None:  # of the newest frame that there was, not of the next that comes
                     self._offered = self._latest
-            self._changed.notify_all()
+            self._come.notify_all()
         self._tell(event="asked", kind=command.kind)

@@ -12,6 +12,7 @@ from edgesem.errors import UsageError
 from edgesem.keys import Identity, read_key, read_secret
 from edgesem.packet import MAX_SIDE
 from runtime.address import Address
+from runtime.reference import KEY_INTERVAL_S, MOST_RECEIVERS
 from runtime.topics import Topics
 
 
@@ -50,6 +51,12 @@ class StreamSettings:
     """A frame that would be worse is skipped."""
     max_bytes: int = setting(30_000, low=256, high=200_000)
     """The largest frame."""
+    key_interval_s: float = setting(KEY_INTERVAL_S, low=0.1, high=86400)
+    """At least so often a frame that refers to no earlier one."""
+    most_receivers: int = setting(MOST_RECEIVERS, low=0, high=64)
+    """With more receivers than that, or 0, no frame refers to an earlier one."""
+    prefer: str = setting("smooth", one_of=("smooth", "sharp"))
+    """What a thin link gets: all frames, coarser ones, or fewer and finer ones."""
     bundle: Path | None = None
     threads: int = setting(1, low=1, high=64)
     """Of ONNX Runtime."""
@@ -129,6 +136,25 @@ class PromiseSettings:
 
 
 @dataclass(frozen=True)
+class WatchSettings:
+    """What a sender attends to. Needs a bundle with a semantic head."""
+
+    send_on: str = setting("all", one_of=("all", "change"))
+    """change: only frames that say something that the receiver does not know."""
+    queries: tuple[str, ...] = ()
+    """Things to look for: they get the whole link, and their first frame is promised."""
+    sensitivity: float = setting(1.0, low=0.05, high=20)
+    """Of send_on = "change": 2 sends at half the change."""
+    heartbeat_s: float = setting(30.0, low=0.1, high=86400)
+    """A frame at least so often, change or not."""
+
+    @property
+    def active(self) -> bool:
+        """Whether frames are looked at at all."""
+        return self.send_on != "all" or bool(self.queries)
+
+
+@dataclass(frozen=True)
 class MonitorSettings:
     """What the daemon keeps, and what it says of itself."""
 
@@ -161,6 +187,7 @@ class SendSettings:
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     seal: SealSettings = field(default_factory=SealSettings)
     promise: PromiseSettings = field(default_factory=PromiseSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet: each picture as it was, as a JPEG of the same bytes, and as it was received."""
+"""The contact sheet: each picture as it was, as a JPEG of the same bytes, as it was received, and redrawn."""
 
 from __future__ import annotations
 

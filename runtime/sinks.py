@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgesem.errors import InputError
 from edgesem.files import write_whole
+from edgesem.provenance import Drawn, encode_drawn
 
 Pixels = NDArray[np.uint8]
 _JPEG_QUALITY = 90
@@ -93,10 +94,12 @@ class VideoSink:
         return self.path if self._files <= 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
 
 
-def encode_picture(image: Pixels, kind: str) -> bytes:
-    """The file of a picture, `png` or `jpg`."""
+def encode_picture(image: Pixels, kind: str, drawn: Drawn | None = None) -> bytes:
+    """The file of a picture, `png` or `jpg`, that says of itself how it was made."""
     from PIL import Image
 
+    if drawn is not None:
+        return encode_drawn(image, kind, drawn, quality=_JPEG_QUALITY)
     buffer = io.BytesIO()
     if kind == "png":
         # Twice as fast as the default level of 6, a tenth larger.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgesem.errors import UsageError
 from edgesem.packet import MAX_SIDE
+from edgesem.reference import Ring
 from runtime.birth import Birth
 from runtime.decoder import Drawing
 from runtime.history import History
@@ -47,6 +48,12 @@ class Stream:
     pictures: int = 0
     decode_s: float = 0.0
     """Decoding that the stream has had."""
+    references: Ring = field(default_factory=Ring)
+    """The latents that packets may refer to."""
+    asked_key_s: float = float("-inf")
+    """When its sender was asked for a key packet."""
+    asked_apart_s: float = float("-inf")
+    """When its sender was asked to send each layer in a message of its own."""
     busy: bool = False
     """A decoder is at work for it; one at a time, so that its pictures come in order."""
 

@@ -7,16 +7,22 @@ that has had the least decoding, and no device has all decoders at once.
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgesem.errors import EdgesemError, PacketError
+from edgesem.codec import Latent
+from edgesem.errors import EdgesemError, MissingReference, PacketError
 from edgesem.packet import MAX_LAYERS, Packet
 from edgesem.seal import Seal
 from runtime.ack import Ack
 from runtime.birth import Birth
+from runtime.capture import clock_ms
+from runtime.command import APART_S, Command
 from runtime.decoder import Drawing
 from runtime.inbox import Complaints, Inbox
 from runtime.shelf import Shelf
@@ -27,7 +33,9 @@ from runtime.topics import Topics
 log = logging.getLogger(__name__)
 
 _FORGET_S = 600.0
-_LONGEST_LOOK_S = 0.5
+_YIELD: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+_ASK_EVERY_S = 1.0
+_APART_EVERY_S = APART_S / 3
 
 
 class Streams:
@@ -49,6 +57,7 @@ class Streams:
         shelf: Shelf | None = None,
         key: bytes | None = None,
         patience_s: float = 0.3,
+        references: bool = False,
     ) -> None:
         self.lock = threading.RLock()
         self.drawing = drawing or Drawing()
@@ -59,27 +68,35 @@ class Streams:
         self._bundle_id, self._publish, self._layers = bundle_id, publish, layers
         self._limits, self._shelf, self._key = limits or Limits(), shelf, key
         self._patience_s = patience_s
+        self._receiver = 1 + secrets.randbelow(2**32 - 1) if references else 0
         self._per_device = max(1, decoders - 1)
         self._used_s: dict[tuple[str, str], float] = {}
         """Decoding that each device has had."""
         self._clock_s = 0.0
         """What the device served last has had, at least: where a device that was silent begins."""
+        self._acks: deque[tuple[str, bytes, int]] = deque()
         self._complaints = Complaints(log)
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
-        try:
-            topics, rest = Topics.parse(topic)
-        except PacketError as error:
-            self._stray("dropped a message on a topic that is no stream's: %s", error)
-            return
-        kind = rest.partition("/")[0]
+        base, _, rest = topic.rpartition("/pkt/")
+        ready = False
         with self.lock:
-            known = self._streams.get(topics.base)
-            stream = known or self._open(topics)
-            if stream is None:
-                self._stray("no room for the stream %s: it is one too many", topics.base)
-                return
+            known = self._streams.get(base)
+            if known is None:  # the slow way, which checks all of the topic
+                try:
+                    topics, rest = Topics.parse(topic)
+                except PacketError as error:
+                    self._stray("dropped a message on a topic that is no stream's: %s", error)
+                    return
+                base, known = topics.base, self._streams.get(topics.base)
+                stream = known or self._open(topics)
+                if stream is None:
+                    self._stray("no room for the stream %s: it is one too many", topics.base)
+                    return
+                kind = rest.partition("/")[0]
+            else:
+                stream, kind = known, "pkt"
             if kind == "pkt":
                 good = stream.inbox.take(topic, payload)
             elif kind in ("birth", "state"):
@@ -89,11 +106,19 @@ class Streams:
             if good:
                 stream.heard_s = time.monotonic()
                 if known is None:
-                    self._streams[topics.base] = stream
+                    self._streams[base] = stream
                     log.info("hear %s", stream.name)
-                self._changed.notify_all()
+                if stream.inbox.more_than_asked and stream.heard_s - stream.asked_apart_s >= _APART_EVERY_S:
+                    stream.asked_apart_s = stream.heard_s
+                    self._command(stream, Command("apart"))
+                ready = stream.inbox.waiting > 0
+                if ready:
+                    self._changed.notify()
             elif known is None:
                 self.strays += 1
+        if ready:
+            _YIELD()  # where there are few cores, the frame shall not wait for its own acknowledgement
+        self._tell_acks()
 
     def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:
         """The frame to decode next, by the device that has had the least; None if there is none in time."""
@@ -128,7 +153,36 @@ class Streams:
                 stream.pictures += 1
             else:
                 stream.inbox.counters.undecodable += 1
-            self._changed.notify_all()
+            self._changed.notify()
+
+    def reference(self, stream: Stream, packet: Packet) -> Latent | None:
+        """What a packet refers to, None for a key packet. MissingReference, and a word to its sender, if it is gone."""
+        named = packet.notes.reference
+        if named is None:
+            return None
+        with self.lock:
+            latent = stream.references.get(packet.epoch, named.frame, named.layers)
+            if latent is not None:
+                return latent
+            stream.inbox.counters.missing_reference += 1
+            now_s = time.monotonic()
+            ask = self._receiver and now_s - stream.asked_key_s >= _ASK_EVERY_S
+            if ask:
+                stream.asked_key_s = now_s
+                self._command(stream, Command("key"))
+        self._tell_acks()
+        raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a key packet")
+
+    def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
+        """A frame was decoded: hold what later packets may refer to, and tell its sender."""
+        if not self._receiver or packet.promised:
+            return
+        layers = len(packet.chunks)
+        with self.lock:
+            stream.references.put(packet.epoch, packet.frame, layers, latent)
+            ack = Ack(packet.epoch, packet.frame, layers - 1, clock_ms(), stream.inbox.decode_ms, held=layers)
+            self._acknowledge(stream.topics, ack)
+        self._tell_acks()
 
     def flush(self) -> None:
         """No more messages will come: the frames under way are ready as they are."""
@@ -189,7 +243,8 @@ class Streams:
             def settled(safe: bool, new: bool) -> None:
                 with self.lock:
                     settle(safe, new)
-                    self._changed.notify_all()
+                    self._changed.notify()
+                self._tell_acks()
 
             assert shelf is not None
             shelf.put(topics, packet, settled)
@@ -247,20 +302,39 @@ class Streams:
             )
 
     def _acknowledge(self, topics: Topics, ack: Ack) -> None:
-        payload = ack.to_bytes()
+        """Have this said by `_tell_acks`. Under the lock."""
+        payload = (replace(ack, receiver=self._receiver) if self._receiver else ack).to_bytes()
         if self._key is not None:
             stream = self._streams.get(topics.base)
             if stream is None or stream.inbox.seal is None:
                 return
             payload = stream.inbox.seal.sign(payload, topics.ack)
-        try:
-            self._publish(topics.ack, payload, 1 if ack.kept else 0)
-        except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
-            self._complaints.warn("acknowledgement of frame %d not sent: %s", ack.frame, error)
+        self._acks.append((topics.ack, payload, 1 if ack.kept else 0))
+
+    def _command(self, stream: Stream, command: Command) -> None:
+        """Have this said by `_tell_acks`. Under the lock."""
+        payload = command.to_bytes()
+        if self._key is not None:
+            if stream.inbox.seal is None:
+                return
+            payload = stream.inbox.seal.sign(payload, stream.topics.cmd)
+        self._acks.append((stream.topics.cmd, payload, 1))
+
+    def _tell_acks(self) -> None:
+        """Publish what is to be acknowledged; not under the lock, for decoders shall not wait for a socket."""
+        while self._acks:
+            try:
+                topic, payload, qos = self._acks.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                self._publish(topic, payload, qos)
+            except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
+                self._complaints.warn("acknowledgement on %s not sent: %s", topic, error)
 
     def _look(self, now_s: float) -> float:
         """Let frames wait that had their time to become complete; when to look again."""
-        look_s = now_s + _LONGEST_LOOK_S
+        look_s = now_s + self._patience_s  # what comes from here on cannot be due before: it need not wake anybody
         for stream in self._streams.values():
             due_s = stream.inbox.look(now_s, self._patience_s)
             look_s = min(look_s, due_s or look_s)

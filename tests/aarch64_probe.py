@@ -31,25 +31,27 @@ def picture(seed, height, width):
     return np.clip(np.abs(np.stack(waves, 2) - 128) * 2 + noise, 0, 255).astype(np.uint8)
 
 
-def sizes(count, seed=1):
+def sizes(count, seed=1, largest=190):
     random = np.random.Generator(np.random.Philox(seed))
-    return [tuple(int(side) for side in random.integers(33, 190, 2)) for _ in range(count)]
+    return [tuple(int(side) for side in random.integers(33, largest, 2)) for _ in range(count)]
 
 
-def make(codec, count, seed):
+def make(codec, count, seed, each=1, largest=190):
+    """Packets of `count` pictures, `each` of every one at its own quality and number of layers, and what they mean."""
     entries = []
-    for index, (height, width) in enumerate(sizes(count, seed)):
+    for index, (height, width) in enumerate(sizes(count, seed, largest)):
         latent = codec.analyze(picture(1000 * seed + index, height, width))
-        packet = codec.pack(latent, quality=(index * 37 % 101) / 100, layers=1 + index % 4)
-        entries.append({"packet": packet.to_bytes().hex(), "sha256": digest(codec, packet)})
+        for turn in range(index * each, (index + 1) * each):
+            packet = codec.pack(latent, quality=(turn * 37 % 101) / 100, layers=1 + turn % 4)
+            entries.append({"packet": packet.to_bytes().hex(), "sha256": digest(codec, packet)})
     return entries
 
 
 if __name__ == "__main__":
     codec = edgesem.load(precision="fp32")
-    entries = json.loads((root / "in.json").read_text())
-    read = [digest(codec, Packet.from_bytes(bytes.fromhex(entry["packet"]))) for entry in entries]
-    made = make(codec, len(entries), 2)
+    task = json.loads((root / "in.json").read_text())
+    read = [digest(codec, Packet.from_bytes(bytes.fromhex(packet))) for packet in task["packets"]]
+    made = make(codec, **task["make"])
     import platform
 
     answer = {"machine": platform.machine(), "numpy": np.__version__, "read": read, "made": made}

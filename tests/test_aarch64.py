@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 ROOT = os.environ.get("EDGESEM_AARCH64")
 # The emulated CPUs differ in their kernels: with and without dot products of bytes.
 CPUS = ("cortex-a72", "cortex-a76")
+TIMEOUT_S = 7200
+PACKETS = int(os.environ.get("EDGESEM_AARCH64_PACKETS", "0"))
 
 pytestmark = [
     pytest.mark.skipif(not ROOT, reason="EDGESEM_AARCH64 names no root folder of arm64"),
@@ -42,33 +44,48 @@ def load_probe():
     return module
 
 
-def exchange(count: int, cpu: str) -> None:
+def exchange(count: int, cpu: str, seed: int = 1, each: int = 1, largest: int = 190, made: int | None = None) -> int:
+    """Let both machines read each other's packets of `count` (`made`) pictures; how many packets that were."""
     probe = load_probe()
     codec = edgesem.load(precision="fp32")
-    mine = probe.make(codec, count, 1)
+    mine = probe.make(codec, count, 2 * seed - 1, each, largest)
     shared = Path(ROOT) / "edgesem-exchange"
     shutil.rmtree(shared, ignore_errors=True)
     shutil.copytree(HERE.parent / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "aarch64_probe.py", shared)
-    (shared / "in.json").write_text(json.dumps(mine))
+    wanted = {"count": count if made is None else made, "seed": 2 * seed, "each": each, "largest": largest}
+    (shared / "in.json").write_text(json.dumps({"packets": [entry["packet"] for entry in mine], "make": wanted}))
     # /sys stays out: ONNX Runtime crashes when it finds it beside /proc of another architecture
-    program = ["/usr/sbin/chroot", ROOT, "/usr/bin/python3", "/edgesem-exchange/aarch64_probe.py", "/edgesem-exchange"]
+    program = ["/qemu-aarch64-static"] if (Path(ROOT) / "qemu-aarch64-static").exists() else []
+    program += ["/usr/bin/python3", "/edgesem-exchange/aarch64_probe.py", "/edgesem-exchange"]
     env = {"PATH": "/usr/bin:/bin", "QEMU_CPU": cpu, "OMP_NUM_THREADS": "1", "HOME": "/root"}
-    subprocess.run(program, check=True, env=env, timeout=3000)
+    subprocess.run(["/usr/sbin/chroot", ROOT, *program], check=True, env=env, timeout=TIMEOUT_S)
     answer = json.loads((shared / "out.json").read_text())
     shutil.rmtree(shared)
     assert answer["machine"] == "aarch64"
     assert answer["read"] == [entry["sha256"] for entry in mine]
     for entry in answer["made"]:
         assert probe.digest(codec, Packet.from_bytes(bytes.fromhex(entry["packet"]))) == entry["sha256"]
-    assert len(answer["made"]) == count
+    assert len(answer["made"]) == each * wanted["count"]
+    return len(mine) + len(answer["made"])
 
 
 def test_a_few_packets_mean_the_same_on_both_architectures():
-    exchange(4, "cortex-a76")
+    assert exchange(2, "cortex-a76", each=2, largest=96, made=1) == 6
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("cpu", CPUS)
 def test_two_hundred_packets_of_all_sizes_mean_the_same_on_both_architectures(cpu):
-    exchange(200, cpu)
+    assert exchange(200, cpu) == 400
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not PACKETS, reason="EDGESEM_AARCH64_PACKETS says no number of packets to exchange")
+def test_as_many_packets_as_are_asked_for_mean_the_same_on_both_architectures(capfd):
+    done = 0
+    while done < PACKETS:
+        turn = 10 + done // 500
+        done += exchange(40, CPUS[turn % 2], seed=turn, each=10, largest=80, made=10)
+        with capfd.disabled():
+            print(f"{done} packets, no difference", flush=True)

@@ -1,6 +1,7 @@
 """Cards: seeds that cloud-init takes, a real FAT partition filled without root, and disks that are left alone."""
 
 import base64
+import hashlib
 import json
 import lzma
 import shutil
@@ -368,3 +369,51 @@ def test_the_command_plans_first_and_makes_the_card_when_told(tmp_path, config, 
     assert cli.main([*args, "--write", "/dev/null"]) == 1  # no block device
     capsys.readouterr()
     assert cli.main(["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", "x"]) == 2
+
+
+@needs_tools
+@pytest.mark.parametrize(("system", "python"), [('ID=debian\nVERSION_ID="12"', "3.11"), ("ID=debian", "")])
+def test_the_python_of_the_system_is_read_out_of_the_image(tmp_path, system, python):
+    if not all(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin") for name in ("debugfs", "mkfs.ext4")):
+        pytest.skip("needs e2fsprogs")
+    disk = with_system(tmp_path, image(tmp_path), system)
+    assert card.system_python(Shell(), disk) == python
+
+
+def with_system(folder: Path, disk: Path, release: str) -> Path:
+    """The image with a file system in its second partition that says of itself what `release` says."""
+    (folder / "root/usr/lib").mkdir(parents=True)
+    (folder / "root/usr/lib/os-release").write_text(release + "\n")
+    part = folder / "root.ext4"
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-d", folder / "root", part, "1M"], check=True, capture_output=True)
+    (start,) = card.partitions(Shell(), disk, ("83",))
+    with disk.open("r+b") as file:
+        file.seek(start)
+        file.write(part.read_bytes())
+    return disk
+
+
+@needs_tools
+def test_from_an_image_and_one_file_to_a_card(tmp_path, config, capsys):
+    disk = image(tmp_path, files={"cmdline.txt": b"console=tty1 rootwait\n"})
+    own, cache = wheel(tmp_path / "w"), tmp_path / "cache/aarch64-3.13-2.41"
+    cache.mkdir(parents=True)
+    for path in (own, pip_wheel()):
+        shutil.copy(path, cache)
+    ready = f"complete-{hashlib.sha256(own.read_bytes()).hexdigest()[:12]}.json"
+    (cache / ready).write_text(json.dumps([own.name, pip_wheel().name]))
+    args = ["device", "card", "--board", "raspberry-pi-4", "--config", str(config), "--image", str(disk), "--json"]
+    args += ["--out", str(tmp_path / "card.img"), "--wheel", str(own), "--cache", str(tmp_path / "cache"), "--yes"]
+    assert cli.main(args) == 2  # nobody knows which Python to bring wheels for
+    assert "say --python" in capsys.readouterr().err
+    with_system(tmp_path, disk, 'ID=debian\nVERSION_ID="13"')
+    assert cli.main([*args, "--python", "3.11"]) == 2
+    assert "has Python 3.13" in capsys.readouterr().err
+    assert not (tmp_path / "card.img").exists()
+    assert cli.main(args) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["python"], told["init"], told["seed"]) == ("3.13", "firstrun", ["cmdline.txt", "firstrun.sh"])
+    made = card.BootPartition.find(Shell(), tmp_path / "card.img")
+    assert json.loads(made.read("edgesem/manifest.json"))["version"] == told["release"]
+    assert b"systemd.run=/boot/firmware/firstrun.sh" in made.read("cmdline.txt")
+    assert sorted(path.name for path in tmp_path.glob(".edgesem-card-*")) == []

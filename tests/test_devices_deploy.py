@@ -295,7 +295,20 @@ def test_a_board_that_does_not_answer_is_one_line_not_the_end(stand, old, capsys
     code = cli.main(args)
     (entry,) = json.loads(capsys.readouterr().out)["hosts"]
     assert (code, entry["ok"]) == (1, False)
-    assert "board" in entry["error"]
+    assert (entry["host"], "ssh ended with 255" in entry["error"]) == ("board", True)
+
+
+def test_many_boards_go_back_and_tell_their_logs_and_one_that_cannot_is_a_line(stand, old, capsys):
+    link = ["--ssh-config", str(stand.config), "--root", str(stand.root)]
+    assert cli.main(["device", "rollback", "board", "-x", *link]) == 2  # no host, and no board is asked
+    capsys.readouterr()
+    assert cli.main(["device", "rollback", "board", "--to", "0.0.0-none", *link, "--json"]) == 1
+    (entry,) = json.loads(capsys.readouterr().out)["hosts"]
+    assert "0.0.0-none is not on the board" in entry["error"]
+    assert cli.main(["device", "rollback", "board", "--to", old, *link, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["hosts"] == [{"host": "board", "ok": True, "running": old}]
+    assert cli.main(["device", "logs", "board", "same-board", "--lines", "1", *link]) == 0
+    assert [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()] == ["board", "same-board"]
 
 
 def test_an_old_python_is_refused_before_anything_is_sent(stand, tmp_path):

@@ -121,3 +121,26 @@ def test_the_agent_is_one_file_that_runs_without_edgesem(tmp_path):
     argv = [sys.executable, "-I", "-S", "-c", code, "facts", "--root", str(tmp_path)]
     run = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path)
     assert '"running": null' in run.stdout, run.stderr
+
+
+def test_our_own_wheel_is_made_of_the_sources_of_now_and_leaves_nothing_in_the_checkout(tmp_path, monkeypatch):
+    from devices import wheels
+
+    checkout, packed = tmp_path / "checkout", []
+    for name in ("edgesem/__init__.py", "edgesem/default_bundle/encoder.onnx", "build/lib/edgesem/long_gone.py"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    (checkout / "pyproject.toml").touch()
+    before = sorted(checkout.rglob("*"))
+
+    def execute(argv, stdin, timeout_s):
+        source = Path(argv[-1])
+        packed.extend(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+        (source / "build").mkdir()  # as pip would
+        wheel(tmp_path)
+        return Done(0)
+
+    monkeypatch.setattr(wheels, "_checkout", lambda dist: checkout)
+    assert wheels.own_wheel(Shell(execute=execute), tmp_path).name == "edgesem-0.0.1-py3-none-any.whl"
+    assert sorted(packed) == ["edgesem/__init__.py", "edgesem/default_bundle/encoder.onnx", "pyproject.toml"]
+    assert sorted(checkout.rglob("*")) == before

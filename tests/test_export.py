@@ -98,6 +98,45 @@ def test_calibration_without_pictures_is_refused(quantized):
         quantize.calibrate(quantized[0] / "prepared.onnx", [])
 
 
+def test_pictures_to_judge_by_and_to_calibrate_on_come_from_all_over_the_folder_and_are_others():
+    frames = [np.full((300, 300, 3), index, np.uint8) for index in range(100)]
+    judged = {int(frame[0, 0, 0]) for frame in forms.judged(frames)}
+    calibrated = {int(frame[0, 0, 0]) for frame in forms.calibrated(frames)}
+    assert not judged & calibrated
+    for chosen in (judged, calibrated):
+        assert min(chosen) < 5
+        assert max(chosen) > 94
+    assert len(forms.judged(frames[:1])) == len(forms.calibrated(frames[:1])) == 1
+
+
+def test_products_with_a_small_matrix_stay_in_float(tmp_path):
+    class Modulated(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.scale = torch.nn.Conv2d(3, 8, 3), torch.nn.Parameter(torch.rand(1, 8))
+
+        def forward(self, frame):
+            return self.conv(frame) * (frame.mean((1, 2, 3)).view(1, 1) @ self.scale)[:, :, None, None]
+
+    graph.write(Modulated(), tmp_path / "m.onnx", {"frame": torch.rand(1, 3, 32, 32)}, ["y"], {"frame": 16})
+    names = quantize.prepare(tmp_path / "m.onnx", tmp_path / "p.onnx")
+    operators = {node.name: node.op_type for node in onnx.load(tmp_path / "p.onnx").graph.node}
+    assert "MatMul" in operators.values()
+    assert [operators[name] for name in names] == ["Conv"]
+
+
+def test_an_export_whose_bundle_does_not_verify_is_an_error(bundle, frames):
+    pipeline.write_golden(Codec(bundle, precision="fp32"), frames[:3])
+    pipeline.seal(bundle.folder, bundle.manifest)
+    assert pipeline._verified(bundle.folder, target_of("x86"), quiet)["golden packets"] is True
+    golden = json.loads((bundle.folder / "golden.json").read_text())
+    golden[0]["latent_sha256"][0] = "0" * 64
+    (bundle.folder / "golden.json").write_text(json.dumps(golden))
+    pipeline.seal(bundle.folder, bundle.manifest)
+    with pytest.raises(ExportError, match="golden packet 0"):
+        pipeline._verified(bundle.folder, target_of("x86"), quiet)
+
+
 class Uneven(torch.nn.Module):
     """Three layers, of which the middle one has channels of sizes so unlike that one scale for all ruins them."""
 
@@ -358,6 +397,15 @@ def test_own_models_with_another_interface_are_refused(tmp_path):
     path.write_text("import torch\nencoder = torch.nn.Conv2d(3, 8, 3, stride=3)\ndecoder = encoder\n")
     with pytest.raises(InputError, match="stride"):
         foreign.model_of_file(path, PHOTOS, quiet)
+
+
+def test_an_own_model_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "nets_beside_it.py").write_text("encoder = 1\n")
+    (tmp_path / "own.py").write_text("from nets_beside_it import encoder\n")
+    before = list(sys.path)
+    with pytest.raises(InputError, match=r"wrong: \['decoder'\]"):
+        foreign.model_of_file(tmp_path / "own.py", PHOTOS, quiet)
+    assert sys.path == before
 
 
 def test_principal_axes_come_strongest_first_and_fill_up_with_nothing():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgesem.errors import BudgetError, InputError, UsageError
 from edgesem.packet import Packet
+from edgesem.trace import Trace, load_trace, parse_trace
 from runtime.job import Child
 from runtime.linkbench.bench import Options, run_sender, why_relay
 from runtime.linkbench.clip import Clip, ClipCodec, load_images, placeholder, read_clip, write_clip
@@ -20,7 +21,6 @@ from runtime.linkbench.figures import Run, figures
 from runtime.linkbench.namespace import FAR_IP, missing
 from runtime.linkbench.queueing import Line
 from runtime.linkbench.rivals import SENDERS, make_control
-from runtime.linkbench.trace import Trace, load_trace, parse_trace
 
 WAIT_S = 20
 
@@ -187,7 +187,7 @@ def run_of(clip, came, captured_s, whole_only=False):
 
 def test_figures_of_a_run_worked_out_by_hand(clip):
     captured_s = [100.0, 101.0, 102.0, 103.0]
-    came = [[100.2, 0, 0, 0, 150, 40], [100.5, 0, 1, 0, 150, 40], [102.4, 2, 0, 0, 150, 40]]
+    came = [[100.2, 0, 0, 1, 0, 150, 40], [100.5, 0, 1, 1, 0, 150, 40], [102.4, 2, 0, 1, 0, 150, 40]]
     result = figures(run_of(clip, came, captured_s))
     assert result["base_delay_p50_s"] == pytest.approx(0.3)
     assert result["last_delay_p95_s"] == pytest.approx(0.495)
@@ -202,13 +202,13 @@ def test_figures_of_a_run_worked_out_by_hand(clip):
 
 def test_where_frames_cannot_be_larger_all_that_they_are_sent_in_is_usable(clip):
     packets = clip.packets[0][4].split()
-    came = [[100.2, 0, part.first_layer, 0, part.size_bytes, 40] for part in packets]
+    came = [[100.2, 0, part.first_layer, 1, 0, part.size_bytes, 40] for part in packets]
     run = run_of(clip, came, [100.0, 101.0, 102.0, 103.0])
     assert figures(replace(run, trace=trace_of(8e6)))["usable_share"] == pytest.approx(0.25, rel=0.001)
 
 
 def test_without_layers_a_frame_counts_only_when_it_is_whole(clip):
-    came = [[100.2 + layer / 10, 0, layer, 0, 150, 40] for layer in range(4)] + [[102.4, 2, 0, 0, 150, 40]]
+    came = [[100.2 + layer / 10, 0, layer, 1, 0, 150, 40] for layer in range(4)] + [[102.4, 2, 0, 1, 0, 150, 40]]
     result = figures(run_of(clip, came, [100.0, 101.0, 102.0, 103.0], whole_only=True))
     assert result["base_delay_p95_s"] == pytest.approx(0.5)
     assert result["skipped"] == 3

@@ -14,14 +14,15 @@ import edgesem
 from edgesem.cli import main
 from edgesem.errors import UsageError
 from runtime.profile import compare
+from runtime.profile.energy import Ledger, Sample, Window
 from runtime.profile.latency import Stopwatch, percentile
 from runtime.profile.operators import by_operator, macs_by_kind
 from runtime.profile.predict import core_of, network_span
 from runtime.profile.published import BOARDS
-from runtime.profile.run import Settings, profile
+from runtime.profile.run import Settings, _add_energy, profile
 from runtime.profile.sampler import Sampler
 from runtime.profile.sensors import candidates
-from runtime.profile.stages import parse_size
+from runtime.profile.stages import Phase, parse_size
 from runtime.profile.sysfs import Board
 from runtime.profile.thermal import steady, throttling
 
@@ -149,6 +150,17 @@ def test_a_profile_on_a_board_with_a_sensor_tells_joules(tmp_path, photos):
     assert result["peak_memory_bytes"] > 10_000_000
 
 
+def test_what_a_pi_5_draws_at_the_plug_is_told_as_an_estimate_beside_its_energy(tmp_path):
+    meter = next(iter(candidates(Board(unpack("pi5_pmic", tmp_path)))))
+    samples = [Sample(t / 5, t / 5, 2.0) for t in range(200)]
+    phases = [Phase(Window(*span), 10, []) for span in ((2, 12), (14, 30))]
+    result = {}
+    _add_energy(result, Ledger(samples, False, 0.2), meter, *phases, None)
+    assert result["energy"]["sender"]["mean_w"] == pytest.approx(2)
+    assert (result["energy"]["scope"], result["energy"]["calibrated"]) == ("rails", False)
+    assert result["input_estimate"]["sender_w"] == pytest.approx(1.1451 * 2 + 0.5879)
+
+
 def test_a_throttled_board_gives_no_energy(tmp_path, photos):
     root = unpack("pi4_ina219", tmp_path / "board")
 
@@ -203,6 +215,7 @@ def test_a_meter_beside_the_board_is_read_from_its_file(tmp_path, photos):
     result = profile(Settings(4, str(photos), SIZE, meter=f"csv:{file}", idle_s=1.5), root=tmp_path / "nothing")
     energy = result["energy"]
     assert (energy["scope"], energy["sender"]["mean_w"]) == ("external", pytest.approx(3.0))
+    assert -3 < result["power"][0][0] < 0 < result["power"][-1][0] < 595  # of its ten minutes, those of the run
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,15 @@ from edgesem.errors import PacketError
 from runtime.ack import Ack
 
 U32 = st.integers(0, 2**32 - 1)
-ACKS = st.builds(Ack, st.integers(0, 65535), U32, st.integers(0, 3), U32, U32, st.integers(0, 1))
+ACKS = st.builds(
+    Ack, st.integers(0, 65535), U32, st.integers(0, 3), U32, U32, st.integers(0, 1), U32, st.integers(0, 4)
+)
 
 
 @given(ACKS)
 def test_what_was_said_is_understood(ack):
     data = ack.to_bytes()
-    assert len(data) <= 21
+    assert len(data) <= 27
     assert Ack.from_bytes(data) == ack
 
 

@@ -224,3 +224,36 @@ def test_complaints_do_not_flood_the_log():
     for number in range(10_000):
         complaints.warn("bad message %d", number)
     assert log.lines == ["bad message 0"]
+
+
+@pytest.mark.parametrize("pieces", [(4,), (1, 3), (2, 2), (1, 1, 2), (3, 1)])
+def test_layers_that_share_a_message_make_the_same_frame(pieces):
+    acks, whole, first = [], plain(1), 0
+    box = inbox(acks)
+    for count in pieces:
+        part = replace(whole, first_layer=first, chunks=whole.chunks[first : first + count])
+        assert box.take(TOPICS.layer(first), part.to_bytes())
+        first += count
+    assert box.pop() == whole
+    assert len(acks) == len(pieces)
+    assert box.counters.layers == 4
+    for part in whole.split():  # and what comes once more is not shown again
+        box.take(TOPICS.layer(part.first_layer), part.to_bytes())
+    box.flush()
+    assert box.pop() is None
+    assert box.counters.repeated == 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(0, 2)), max_size=12))
+def test_however_layers_are_put_together_no_frame_is_shown_with_fewer_than_before(messages):
+    box, shown = inbox([], backlog=50), {}
+    for first, count, number in messages:
+        whole = replace(plain(number), time_ms=number)
+        part = replace(whole, first_layer=first, chunks=whole.chunks[first : first + count])
+        box.take(TOPICS.layer(first), part.to_bytes())
+        box.look(float("inf"), 0)
+        while (packet := box.pop()) is not None:
+            assert packet == replace(plain(packet.frame), time_ms=packet.frame).prefix(len(packet.chunks))
+            assert len(packet.chunks) > shown.get(packet.frame, 0)
+            shown[packet.frame] = len(packet.chunks)
+    assert box.counters.malformed == 0

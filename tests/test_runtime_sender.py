@@ -47,7 +47,7 @@ class Control:
 
     def __init__(self, *, interval_s=0.01, budget_bytes=1500, window_bytes=10**6):
         self.interval_s, self.budget, self.window, self.min_bytes = interval_s, budget_bytes, window_bytes, 0
-        self.under_way, self.acks, self.losses = 0, 0, 0
+        self.under_way, self.acks, self.losses, self.rate_bps = 0, 0, 0, None
 
     def connected(self, now_s, rtt_s):
         self.under_way = 0
@@ -70,7 +70,7 @@ class Control:
         self.losses += 1
 
     def state(self):
-        return {"capacity_bps": None, "rtt_s": None, "window_bytes": self.window}
+        return {"capacity_bps": self.rate_bps, "rtt_s": None, "window_bytes": self.window}
 
 
 class Bench:
@@ -186,6 +186,33 @@ def test_what_the_broker_confirms_frees_the_window_and_counts_once(make):
     confirm_1()
 
 
+def test_layers_share_a_message_where_the_link_takes_them_in_a_moment_and_nobody_minds(make):
+    bench = make()
+    bench.sender.connected()
+    bench.control.rate_bps = 10e6
+    bench.offer()
+    part, confirm = bench.next()
+    assert (part.first_layer, len(part.chunks)) == (0, 4)
+    confirm()
+    bench.sender.on_message(TOPICS.cmd, Command("apart").to_bytes())  # a receiver of base layers, on a slower link
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert [(part.first_layer, len(part.chunks)) for part in parts] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert {part.frame for part in parts} == {1}
+
+
+def test_layers_that_wait_go_together_when_the_link_has_become_fast(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer()
+    _, confirm = bench.next()
+    bench.control.rate_bps = 10e6
+    confirm()
+    part, _ = bench.next()
+    assert (part.first_layer, len(part.chunks)) == (1, 3)
+    assert bench.published.empty()
+
+
 def test_a_newer_frame_takes_the_place_of_the_layers_that_wait(make):
     bench = make(window_bytes=1)
     bench.sender.connected()
@@ -209,6 +236,30 @@ def test_frames_are_skipped_and_not_made_worse_than_asked_for(make):
         bench.offer("next")
         bench.told.get(timeout=WAIT_S)
     assert bench.next()[0].q >= 20
+
+
+def test_the_least_that_a_frame_needs_falls_when_the_scene_becomes_simpler(make):
+    bench = make(budget_bytes=500)
+    bench.control.min_bytes, needed = 400, 9000
+    packed = bench.codec.pack
+
+    def pack(latent, *, budget_bytes, **about):
+        if budget_bytes < needed:
+            raise BudgetError("a fuller scene", smallest_bytes=needed)
+        return packed(latent, budget_bytes=budget_bytes, **about)
+
+    bench.codec.pack = pack
+    bench.sender.packer._least_bytes = 400
+    bench.sender.connected()
+    bench.offer()
+    bench.expect("skipped")
+    assert bench.control.min_bytes > 9000
+    needed = 0
+    before = bench.control.min_bytes
+    for _ in range(5):
+        bench.offer()
+        bench.expect("packed")
+    assert bench.control.min_bytes < 0.85 * before
 
 
 def test_a_lost_link_is_tried_again_and_a_message_too_large_is_left_out(make):

@@ -10,6 +10,7 @@ from publishing import birth, identity, plain
 from edgesem.errors import UsageError
 from edgesem.seal import Seal
 from runtime.ack import Ack
+from runtime.command import Command
 from runtime.mqtt import Topics
 from runtime.reception import topic_filters
 from runtime.shelf import Shelf
@@ -210,3 +211,16 @@ def test_filters_take_the_layers_asked_for():
     assert topic_filters(["+/+/+"], 4)[-1] == "edgesem/v1/+/+/+/pkt/+"
     with pytest.raises(UsageError):
         topic_filters([], 4)
+
+
+def test_a_receiver_of_few_layers_asks_for_them_alone_when_it_gets_more():
+    published = []
+    streams = streams_of(published, layers=1)
+    topics = Topics("home", "cam", "main")
+    streams.on_message(topics.layer(0), plain(1).split()[0].to_bytes())
+    assert [topic for topic, _ in published] == [topics.ack]
+    for number in (2, 3):
+        streams.on_message(topics.layer(0), plain(number).to_bytes())
+    asked = [Command.from_bytes(payload).kind for topic, payload in published if topic == topics.cmd]
+    assert asked == ["apart"]  # once, for some time
+    assert streams.next_frame(0) is not None

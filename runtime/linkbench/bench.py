@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edgesem.errors import EnvironmentMissing
+from edgesem.trace import Trace
 from runtime.job import Child, Job
 from runtime.linkbench.clip import Clip, write_clip
 from runtime.linkbench.figures import Run, figures, series
 from runtime.linkbench.namespace import missing
 from runtime.linkbench.rivals import WITHOUT_LAYERS
-from runtime.linkbench.trace import Trace
 
 _READY_S = 30.0
 _GRACE_S = 20.0

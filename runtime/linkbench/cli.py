@@ -55,10 +55,10 @@ def bench_link(
     Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
     """
     import edgesem
+    from edgesem.trace import load_trace
     from runtime.linkbench.bench import Options, run_sender, why_relay
     from runtime.linkbench.clip import load_clip, load_images
     from runtime.linkbench.rivals import SENDERS
-    from runtime.linkbench.trace import load_trace
 
     names = _names(senders, SENDERS, "--senders")
     controls = _names(cc, _congestion_controls(), "--cc")

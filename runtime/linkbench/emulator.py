@@ -17,10 +17,10 @@ import select
 import time
 from pathlib import Path
 
+from edgesem.trace import load_trace
 from runtime.job import Job, emit, run_child, stdin_closed
 from runtime.linkbench.namespace import FAR_IP, MTU_BYTES, NEAR_IP, leave_network, open_tun
 from runtime.linkbench.queueing import Line
-from runtime.linkbench.trace import load_trace
 
 log = logging.getLogger(__name__)
 

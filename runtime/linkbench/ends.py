@@ -16,6 +16,7 @@ from typing import Any
 
 from edgesem.errors import EnvironmentMissing, LinkError
 from edgesem.files import write_whole
+from edgesem.trace import load_trace
 from runtime.ack import Ack
 from runtime.capture import Frame, clock_ms
 from runtime.inbox import Inbox, Kept
@@ -23,7 +24,6 @@ from runtime.job import Job, emit, run_child, stdin_closed, write_private
 from runtime.linkbench.clip import ClipCodec, placeholder, read_clip
 from runtime.linkbench.namespace import FAR_IP, enter_network
 from runtime.linkbench.rivals import make_control
-from runtime.linkbench.trace import load_trace
 from runtime.mosquitto import find_tool
 from runtime.mqtt import Address, Connection, Topics
 from runtime.sender import Sender
@@ -105,7 +105,7 @@ def far(job: Job) -> None:
     """Serve as broker, receive and acknowledge, and write down when each layer came."""
     _settle(job)
     stop = stdin_closed()
-    came: list[tuple[float, int, int, int, int, int]] = []
+    came: list[tuple[float, int, int, int, int, int, int]] = []
     promised: list[int] = []
 
     def acknowledge(ack: Ack) -> None:
@@ -126,7 +126,7 @@ def far(job: Job) -> None:
 
             packet = Packet.from_bytes(payload)
             layer = -1 if packet.promised else packet.first_layer
-            came.append((now_s, packet.frame, layer, packet.q, len(payload), len(topic)))
+            came.append((now_s, packet.frame, layer, len(packet.chunks), packet.q, len(payload), len(topic)))
 
     with contextlib.ExitStack() as stack:
         if job["broker"] is None:

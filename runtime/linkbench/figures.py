@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.packet import HEADER_BYTES, MAX_LAYERS
+from edgesem.trace import Trace
 from runtime.linkbench.clip import Clip
-from runtime.linkbench.trace import Trace
 
 MAX_BYTES = 30_000
 """The largest frame that a sender may make."""
@@ -114,14 +114,15 @@ def _frames(run: Run) -> tuple[dict[int, Shown], list[tuple[float, int, int]]]:
     captured_s = run.near["captured_s"]
     frames: dict[int, Shown] = {}
     sizes = []
-    for at_s, number, layer, q, payload_bytes, topic_bytes in run.far["came"]:
+    for at_s, number, first, count, q, payload_bytes, topic_bytes in run.far["came"]:
         sizes.append((at_s, payload_bytes, payload_bytes + topic_bytes + _HEAD_BYTES))
-        if layer < 0 or number not in ticks:
+        if first < 0 or number not in ticks:
             continue
         if number not in frames:
             tick = ticks[number]
             frames[number] = Shown(captured_s[tick], run.clip.index(tick), q)
-        frames[number].layers_s.setdefault(layer, at_s)
+        for layer in range(first, first + count):
+            frames[number].layers_s.setdefault(layer, at_s)
     return frames, sizes
 
 

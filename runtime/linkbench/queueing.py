@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from runtime.linkbench.trace import Trace
+from edgesem.trace import Trace
 
 
 class Line:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from edgesem.trace import Trace
 from runtime.control import Control
 from runtime.link_control import LinkControl
-from runtime.linkbench.trace import Trace
 
 SENDERS = ("edgesem", "fixed", "fixed_newest", "aimd", "whole", "oracle")
 WITHOUT_LAYERS = ("whole",)

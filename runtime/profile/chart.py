@@ -53,10 +53,10 @@ def _latency(axes: Any, result: Mapping[str, Any]) -> None:
     axes.barh(places, [1e3 * value["p50_s"] for value in values], color=_BAR, height=0.5, label="p50")
     axes.plot([1e3 * value["p99_s"] for value in values], places, "|", color=_LINE, markersize=14, label="p99")
     axes.set_yticks(list(places), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) + 0.2, -0.6)  # from above, with room for the legend below the last bar
     axes.set_xlabel("ms a frame")
     axes.set_title("latency of the stages")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower center", ncols=3, frameon=False)
 
 
 def _power(axes: Any, result: Mapping[str, Any]) -> None:

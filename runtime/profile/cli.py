@@ -149,6 +149,8 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     )
     parts.append(Text(_steady_text(result)))
     parts.append(_energy_text(result))
+    if guess := result["input_estimate"]:
+        parts.append(Text(f"an estimate of the whole board: {guess['sender_w']:.2f} W sending ({guess['by']})"))
     if result["codecs"]:
         parts.append(_codec_table(result["codecs"]))
     for part, lines in (result.get("operators") or {}).items():

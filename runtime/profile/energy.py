@@ -13,8 +13,6 @@ MIN_COVERAGE = 0.95
 GAP_PERIODS = 3.0
 _RESAMPLES = 400
 _SLICES = 10
-# A fit that two owners of Pi 5 boards made against a meter at the plug; not a calibration of yours.
-PMIC_FIT = (1.1451, 0.5879)
 
 
 class Sample(NamedTuple):

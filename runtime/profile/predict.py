@@ -15,15 +15,11 @@ from typing import Any, NamedTuple
 import edgesem
 from edgesem.errors import UsageError
 from runtime.capture import PHOTOS
+from runtime.profile import counted
 from runtime.profile.operators import macs_by_kind
 from runtime.profile.published import BOARDS, ORT_OVER_NCNN, SOURCE, Core
 from runtime.profile.stages import parse_size, pictures
 
-# aarch64 instructions of the default bundle at quality 0.5, counted by a TCG plugin of qemu-aarch64 -cpu cortex-a72
-# between two marks, at 384x256 and 768x512 on one photograph: fixed part, and for each pixel. The context model is
-# in them. Two counts of the same differ by 0.1 %; as cortex-a76 the encoder took as many.
-INSTRUCTIONS = {"pack": (106e6, 878.0), "unpack": (185e6, 1017.0)}
-INSTRUCTIONS_PER_MAC = {"encode": 0.427, "step0": 0.370}
 _STAGES = {"encode": "encoder", "step0": "decoder"}
 _CODING = ("pack", "unpack")
 
@@ -70,12 +66,12 @@ def predict(board: str, size: str, threads: int, quality: float, bundle: Path | 
     stages: dict[str, dict[str, Any]] = {}
     for stage, part in _STAGES.items():
         span = network_span(core, macs[part], threads)
-        counted = instruction_span(core, INSTRUCTIONS_PER_MAC[stage] * sum(macs[part].values()))
+        by_count = instruction_span(core, counted.PER_MAC[stage] * sum(macs[part].values()))
         stages[stage] = _told(span, "multiplications / published throughput")
-        stages[stage]["by_instructions_s"] = counted.likely_s if threads == 1 else None
+        stages[stage]["by_instructions_s"] = by_count.likely_s if threads == 1 else None
         stages[stage]["mmac"] = sum(macs[part].values()) / 1e6
     for stage in _CODING:
-        fixed, per_pixel = INSTRUCTIONS[stage]
+        fixed, per_pixel = counted.PER_FRAME[stage]
         instructions = fixed + per_pixel * width * height
         stages[stage] = _told(instruction_span(core, instructions), "instructions under emulation / assumed IPC")
         stages[stage]["minstructions"] = instructions / 1e6
@@ -90,7 +86,7 @@ def predict(board: str, size: str, threads: int, quality: float, bundle: Path | 
         "engine": {"runner": "onnxruntime CPU", "precision": "fp32"},
         "stages": {name: stages[name] for name in order},
         "energy": None,
-        "notes": _notes(core, threads, quality),
+        "notes": _notes(core, threads, quality, codec.bundle.digest),
     }
 
 
@@ -98,15 +94,17 @@ def _told(span: Span, by: str) -> dict[str, Any]:
     return {"projected_s": span.likely_s, "low_s": span.low_s, "high_s": span.high_s, "by": by}
 
 
-def _notes(core: Core, threads: int, quality: float) -> list[str]:
+def _notes(core: Core, threads: int, quality: float, digest: str) -> list[str]:
     notes = [
         f"{core.name}, fp32 under ONNX Runtime; throughputs: {SOURCE}; the band holds the slowest and fastest "
         f"published network of the kind, and an ONNX Runtime {ORT_OVER_NCNN[0]:g} to {ORT_OVER_NCNN[2]:g} times "
         "slower than ncnn",
         "pack and unpack run on one thread; capture, send, heat and other load are not in it; energy is not projected",
     ]
-    if quality != 0.5:
-        notes.append("instructions of pack and unpack were counted at quality 0.5: more quality takes more")
+    if quality != counted.QUALITY:
+        notes.append(f"pack and unpack were counted at quality {counted.QUALITY:g}: more quality takes more")
+    if digest != counted.BUNDLE:
+        notes.append("instructions were counted on another bundle: do not lean on those of pack and unpack")
     if core.remark:
         notes.append(core.remark)
     if threads > core.cores:

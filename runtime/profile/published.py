@@ -85,7 +85,7 @@ BOARDS = {
         halve=True,
         remark="throughput from an RK3588's four Cortex-A76 at 2.4 GHz, the Pi 5's cores with faster memory",
     ),
-    "raspberry-pi-zero-2-w": Core(
+    "raspberry-pi-zero-2w": Core(
         "Cortex-A53 1.0 GHz",
         1.0e9,
         4,

@@ -26,7 +26,7 @@ from runtime.profile.external import External
 from runtime.profile.latency import Stopwatch
 from runtime.profile.meter import Choice, Meter, choose
 from runtime.profile.sampler import Sampler, period_of
-from runtime.profile.sensors import candidates
+from runtime.profile.sensors import PMIC, PMIC_FIT, candidates
 from runtime.profile.stages import (
     Bench,
     Loopback,
@@ -105,6 +105,7 @@ def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("
                     tell(f"{contestant.name} at {contestant.setting:g}, {settings.seconds / 4:.0f} s")
                     rivals.append(compare.run(contestant, shown, settings.seconds / 4))
             after = _idle(settings.idle_s, tell, "after") if metered else None
+            ended_s = time.monotonic()
     throttle = throttling(throttle_before, throttle_bits(board))
     ledger = _ledger(external, choice.meter, sampler, before, after)
     result: dict[str, Any] = {
@@ -147,6 +148,7 @@ def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("
         },
         "energy": None,
         "energy_reason": None,
+        "input_estimate": None,
         "codecs": None,
         "power": [],
     }
@@ -155,7 +157,8 @@ def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("
     else:
         _add_energy(result, ledger, external or choice.meter, sender, receiver, throttle)
         result["meters_tried"] = choice.tried
-        result["power"] = _thinned(watts(ledger.samples, counts=ledger.counts), sender.window.start_s)
+        run = Window((before or sender.window).start_s, ended_s)
+        result["power"] = _thinned(watts(ledger.samples, counts=ledger.counts), run, sender.window.start_s)
     if rivals:
         result["codecs"] = _codecs(rivals, ledger, settings.joule_per_byte)
     if settings.operators:
@@ -224,11 +227,20 @@ def _add_energy(
         "meter": meter.name,
         "scope": meter.scope,
         "rails": list(meter.rails),
-        "calibrated": meter.name != "pi5-pmic",
+        "calibrated": meter.name != PMIC,
         "idle_before_w": before_w,
         "idle_after_w": after_w,
         **accounts,
     }
+    if meter.name == PMIC:
+        result["input_estimate"] = {
+            "by": f"{PMIC_FIT[0]:g} x rails + {PMIC_FIT[1]:g} W: two owners' fit at the plug, not measured here",
+            **{
+                f"{name}_w": PMIC_FIT[0] * said["mean_w"] + PMIC_FIT[1]
+                for name, said in accounts.items()
+                if not isinstance(said, str)
+            },
+        }
 
 
 def _codecs(rivals: list[compare.Result], ledger: Ledger | None, joule_per_byte: float | None) -> dict[str, Any]:
@@ -257,7 +269,8 @@ def _span(values: list[float]) -> dict[str, float] | None:
     return {"first": values[0], "last": values[-1], "highest": max(values)} if values else None
 
 
-def _thinned(points: list[tuple[float, float]], zero_s: float) -> list[list[float]]:
-    """At most two thousand points for the drawing; time counts from the sender's start."""
-    step = max(1, len(points) // 2000)
+def _thinned(points: list[tuple[float, float]], run: Window, zero_s: float) -> list[list[float]]:
+    """At most two thousand points of the run for the drawing; time counts from the sender's start."""
+    points = [point for point in points if run.start_s <= point[0] <= run.end_s]
+    step = len(points) // 2000 + 1
     return [[round(at_s - zero_s, 3), round(power_w, 4)] for at_s, power_w in points[::step]]

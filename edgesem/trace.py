@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError, UsageError
-from runtime.relay import parse_rate_bps
 
 OPPORTUNITY_BYTES = 1500
 """What one line of a Mahimahi trace lets through (Netravali et al., USENIX ATC 2015)."""
@@ -18,6 +18,9 @@ _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_MS = 2 * 3600 * 1000
 _MAX_RATE_BPS = 10e9
 _CONSTANT_MS = 1000
+_UNITS_BPS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_MIN_RATE_BPS, _MAX_NAMED_RATE_BPS = 2e3, 1e9
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit(?:/s)?|bps)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ class Trace:
     def between_bytes(self, from_s: float, to_s: float) -> float:
         """What it lets through from `from_s` to `to_s`."""
         return self.total_bytes(to_s) - self.total_bytes(from_s)
+
+
+def parse_rate_bps(text: str) -> float:
+    """The rate in bits per second that a text such as `64kbit` or `1.5mbit` names; UsageError for any other text."""
+    found = _RATE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"--link {text}: write a number and a unit, such as 20kbit, 64kbit or 1mbit")
+    rate_bps = float(found[1]) * _UNITS_BPS[found[2].lower()]
+    if not _MIN_RATE_BPS <= rate_bps <= _MAX_NAMED_RATE_BPS:
+        raise UsageError(f"--link {text}: must lie between 2kbit and 1gbit")
+    return rate_bps
 
 
 def load_trace(source: str) -> Trace:

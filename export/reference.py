@@ -1,0 +1,174 @@
+"""Training of the context model of reference packets, on an encoder, gains and key packets that stay as they are.
+
+    picture 0 -> key packet -> decoded -> picture 1 -> decoded -> picture 2: bits of pictures 1 and 2
+
+Each picture refers to what a receiver has of the one before, at a quality of its own, so the model learns to refine,
+to coarsen and to go on. Only bits count: what is decoded is right to half a step whatever was predicted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgesem.context import GROUPS, PASSES, STRIDE, positions
+from edgesem.errors import InputError
+from export.context_net import LEVELS
+from export.loop import Progress, run
+from export.losses import rate, symbol_bits
+from export.model import open_run
+from export.pairs import Sequences
+from export.reference_net import ReferenceModel, reference_of
+from export.train import CodecNet
+
+_NEAR = 25  # levels between a picture and its reference, mostly: a link's rate changes slowly
+_CURVE_KNOTS = 9
+
+Sample = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """What a run was asked to do."""
+
+    data: str
+    codec: str
+    minutes: float
+    clips: str | None = None
+    crop: int = 256
+    batch: int = 8
+    pool: int = 400
+    learning_rate: float = 1.5e-3
+    final_learning_rate: float = 3e-5
+    fewer_layers: float = 0.1
+    average: float = 0.995
+    seed: int = 0
+
+
+def train_reference(config: ReferenceConfig, out: Path, *, progress: Progress) -> Path:
+    """Train until `config.minutes` are spent and return the averaged weights' file, as `export.train.train` does."""
+    torch.manual_seed(config.seed)
+    codec, _ = open_run(Path(config.codec))
+    codec.requires_grad_(False)
+    clips = None if config.clips is None else Path(config.clips)
+
+    sequences = Sequences(codec.encoder, Path(config.data), clips, crop=config.crop, seed=config.seed)
+    pool = Pool(codec, sequences, config, lambda count: progress(0.0, {"sequences": count}))
+    net = ReferenceModel(codec.context)
+    usual = usual_bits(codec, pool.draw(16)[0][0])
+
+    def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(accelerator.device.type, enabled=False):
+            pool.add()
+            sample = pool.draw(config.batch)
+            return loss_of(net, codec, sample, usual)
+
+    return run(net, config, out, loss, progress, resumed=sequences.restart)
+
+
+class Pool:
+    """Sequences whose first picture was sent as a key packet: one is made and one forgotten at each `add`."""
+
+    def __init__(
+        self, codec: CodecNet, sequences: Sequences, config: ReferenceConfig, progress: Callable[[int], None]
+    ) -> None:
+        self._codec, self._sequences, self._config = codec, sequences, config
+        self._kept: deque[Sample] = deque(maxlen=config.pool)
+        for count in range(config.pool):
+            self.add()
+            progress(count + 1)
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Encode and decode a new sequence, in place of the oldest."""
+        latents, config = self._sequences.next(), self._config
+        level = torch.randint(0, LEVELS + 1, (1, 1, 1, 1)).float()
+        fewer = torch.rand(()) < config.fewer_layers
+        layers = torch.full_like(level, int(torch.randint(1, len(GROUPS), ())) if fewer else len(GROUPS))
+        gain, inverse = self._codec.gains(level / LEVELS)
+        known = self._codec.context(latents[:1] * gain, level, layers)[0] * inverse
+        self._kept.append((latents[1:, None].half(), known.half(), level))
+
+    def draw(self, count: int) -> Sample:
+        """Latents [T,B,96,h,w], what the first refers to [B,96,h,w], and the level of that [B,1,1,1]."""
+        parts = [self._kept[int(torch.randint(0, len(self._kept), ()))] for _ in range(count)]
+        latents, known, level = zip(*parts, strict=True)
+        return torch.cat([x.float() for x in latents], 1), torch.cat([x.float() for x in known]), torch.cat(level)
+
+
+def loss_of(net: nn.Module, codec: CodecNet, sample: Sample, usual: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Bits of predicted pictures over those that key packets of that quality usually have."""
+    latents, known, level = sample
+    length, count = latents.shape[:2]
+    levels = [level]
+    for _ in range(length):
+        levels.append(_next_level(levels[-1]))
+    gains, inverse = zip(*(codec.gains(one / LEVELS) for one in levels[1:]), strict=True)
+    results = net(latents, torch.stack(levels[1:]), torch.stack(gains), torch.stack(inverse), known, level)
+    pixels = count * latents.shape[3] * latents.shape[4] * STRIDE**2
+    total, bpps = latents.new_zeros(()), []
+    for (residual, scale, _), one in zip(results, levels[1:], strict=True):
+        bits = rate(residual, scale)
+        with torch.no_grad():  # symbols stand by pass, channel and then picture
+            weight = by_symbol(1 / interpolated(usual, one.flatten()), latents.shape[3], latents.shape[4])
+        total = total + (bits * weight).sum() / pixels
+        bpps.append(bits.detach().sum().item() / pixels)
+    return total / length, {"bpp": sum(bpps) / length, "share": (total / length).item()}
+
+
+def by_symbol(of_picture: Tensor, height: int, width: int) -> Tensor:
+    """A number for each picture of a batch, spread over its symbols in the order in which `ReferenceModel` has them."""
+    parts = []
+    for index, sweep in enumerate(PASSES):
+        row = of_picture.repeat_interleave(len(positions(index, height, width)))
+        parts.append(row.expand(sweep.stop - sweep.start, -1).reshape(-1))
+    return torch.cat(parts)
+
+
+def _next_level(level: Tensor) -> Tensor:
+    """Mostly near the last one; sometimes anywhere; sometimes the same."""
+    near = (level + torch.randn_like(level) * _NEAR).round().clamp(0, LEVELS)
+    far = torch.randint(0, LEVELS + 1, level.shape).float()
+    chance = torch.rand_like(level)
+    return torch.where(chance < 0.25, level, torch.where(chance < 0.75, near, far))
+
+
+@torch.no_grad()
+def usual_bits(codec: CodecNet, latents: Tensor) -> Tensor:
+    """Bits per pixel of key packets at _CURVE_KNOTS levels, spread evenly over 0..255."""
+    pixels = latents.shape[2] * latents.shape[3] * STRIDE**2
+    rows = []
+    for level in torch.linspace(0, LEVELS, _CURVE_KNOTS).round():
+        plane = level.view(1, 1, 1, 1).expand(len(latents), 1, 1, 1)
+        scaled = latents * codec.gains(plane / LEVELS)[0]
+        _, mean, scale = codec.context(scaled, plane, torch.full_like(plane, len(GROUPS)))
+        rows.append(symbol_bits((scaled - mean).round(), scale).sum() / pixels / len(latents))
+    return torch.stack(rows)
+
+
+def interpolated(knots: Tensor, level: Tensor) -> Tensor:
+    """A curve over the levels, between its knots."""
+    place = level / LEVELS * (len(knots) - 1)
+    below = place.floor().long().clamp(max=len(knots) - 2)
+    part = place - below
+    return knots[below] * (1 - part) + knots[below + 1] * part
+
+
+def open_reference(run: Path, codec: CodecNet) -> ReferenceModel:
+    """The averaged weights of a run. Raises InputError when the folder holds none that fit this codec's model."""
+    try:
+        settings = json.loads((run / "config.json").read_text())
+        ReferenceConfig(**{part.name: settings[part.name] for part in fields(ReferenceConfig)})
+        return reference_of(codec.context, load_file(run / "weights.safetensors"))
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{run} does not hold a run of edgesem train --reference that fits this codec: {error!r}"
+        ) from error

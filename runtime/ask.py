@@ -1,0 +1,47 @@
+"""Asking a sender for something over its `cmd` topic, from anywhere that reaches the broker."""
+
+from __future__ import annotations
+
+import threading
+
+from edgesem.errors import LinkError, PacketError
+from edgesem.seal import Seal
+from runtime.address import Address
+from runtime.birth import Birth
+from runtime.command import Command
+from runtime.mqtt import Connection
+from runtime.topics import Topics
+
+_PATIENCE_S = 10.0
+
+
+def ask(address: Address, topics: Topics, command: Command, key: bytes | None = None) -> None:
+    """Publish a command and wait until the broker has it. LinkError if it cannot be said.
+
+    With the key of a sealed stream it is signed, for which the stream's birth must be there.
+    """
+    born, births = threading.Event(), list[Birth]()
+
+    def take(topic: str, payload: bytes) -> None:
+        if topic == topics.birth and not births:
+            births.append(Birth.from_bytes(payload, base=topics.base))
+            born.set()
+
+    with Connection(address, name="ask", subscribe=(topics.birth,), on_message=take) as connection:
+        payload = command.to_bytes()
+        if key is not None:
+            if not born.wait(_PATIENCE_S):
+                raise LinkError(f"{topics.base} has no birth at the broker, so its commands cannot be signed: start it")
+            payload = Seal(key, stream=topics.base, salt=births[0].salt).sign(payload, topics.cmd)
+        said = threading.Event()
+        connection.publish(topics.cmd, payload, confirm=said.set)
+        if not said.wait(_PATIENCE_S):
+            raise LinkError(f"{address} has not confirmed the command within {_PATIENCE_S:.0f} s: ask again")
+
+
+def stream_of(name: str) -> Topics:
+    """The topics of `SITE/DEVICE/STREAM`. PacketError if it is none."""
+    parts = name.split("/")
+    if len(parts) != 3:
+        raise PacketError(f"{name!r} is no stream: write SITE/DEVICE/STREAM")
+    return Topics(*parts)

@@ -1,0 +1,73 @@
+"""bench video: what it measures, on a clip made here."""
+
+import json
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+pytest.importorskip("matplotlib", reason="needs the extra bench")
+
+from edgesem import cli  # noqa: E402
+from edgesem.errors import InputError  # noqa: E402
+from export.clip import read_clip  # noqa: E402
+from export.video import flicker, share_at_equal_quality  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A still gradient with a square that moves, 2 s at 10 frames a second."""
+    path = tmp_path_factory.mktemp("clip") / "square.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 208, 176, "yuv420p"
+        for index in range(20):
+            picture = np.zeros((176, 208, 3), np.uint8)
+            picture[:] = np.arange(208)[None, :, None]
+            picture[60:100, 4 * index : 4 * index + 40] = (250, 40, 40)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return path
+
+
+def test_frames_come_at_the_rate_and_from_the_part_that_is_asked_for(clip):
+    frames, rate = read_clip(clip, rate_hz=2)
+    assert (len(frames), rate, frames[0].shape) == (4, 2, (176, 208, 3))
+    late, _ = read_clip(clip, rate_hz=100, start=0.5)
+    assert len(late) == 10
+    assert np.abs(late[0][80].astype(int) - read_clip(clip, rate_hz=10)[0][10][80]).max() == 0
+
+
+def test_what_is_no_clip_is_said_so(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"no clip")
+    with pytest.raises(InputError):
+        read_clip(tmp_path / "x.mp4", rate_hz=1)
+
+
+def test_flicker_looks_at_unchanged_parts_only():
+    still = np.full((4, 8, 8, 3), 90, np.uint8)
+    still[:, :4] = np.random.default_rng(0).integers(0, 255, (4, 4, 8, 3))
+    assert flicker(list(still), list(still)) == 0
+    moved = still + np.array([0, 3, 0, 3], np.uint8)[:, None, None, None]
+    assert flicker(list(still), list(moved)) == pytest.approx(1.5)
+
+
+def test_a_codec_of_half_the_bytes_has_a_share_of_one_half():
+    curve = [{"bytes_per_frame": 100.0 * 2**k, "ms_ssim": 1 - 0.2 / 2**k} for k in range(4)]
+    half = [{**row, "bytes_per_frame": row["bytes_per_frame"] / 2} for row in curve]
+    assert share_at_equal_quality(half, curve) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_command_writes_json_and_a_plot(clip, tmp_path):
+    out = tmp_path / "out"
+    names = "edgesem-intra,x264-veryfast,avif-s8"
+    more = ["--fps", "2", "--codecs", names, "--frames", "2"]
+    assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
+    rows = json.loads((out / "video.json").read_text())["codecs"]
+    assert set(rows) == set(names.split(","))
+    for found in rows.values():
+        assert {"bytes_per_frame", "ms_ssim", "psnr", "encode_s"} <= set(found["2"][0])
+        assert found["2"][-1]["ms_ssim"] > found["2"][0]["ms_ssim"] - 1e-3
+    assert (out / "video.png").stat().st_size > 1000
