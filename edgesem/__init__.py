@@ -20,7 +20,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edgesem.codec import Codec as Codec
-    from edgesem.codec import Latent as Latent
     from edgesem.codec import load as load
     from edgesem.errors import BudgetError as BudgetError
     from edgesem.errors import BundleError as BundleError
@@ -35,11 +34,12 @@ if TYPE_CHECKING:
     from edgesem.errors import MissingDependency as MissingDependency
     from edgesem.errors import PacketError as PacketError
     from edgesem.errors import UsageError as UsageError
+    from edgesem.latent import Latent as Latent
     from edgesem.packet import Packet as Packet
 
     __version__: str
 
-_HOMES = {"Codec": "edgesem.codec", "Latent": "edgesem.codec", "load": "edgesem.codec", "Packet": "edgesem.packet"}
+_HOMES = {"Codec": "edgesem.codec", "Latent": "edgesem.latent", "load": "edgesem.codec", "Packet": "edgesem.packet"}
 
 __all__ = [
     "BudgetError",

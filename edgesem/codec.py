@@ -5,80 +5,27 @@ Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synt
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem import rans
+from edgesem import budget
 from edgesem.bundle import Bundle
-from edgesem.context import (
-    CHANNELS,
-    GROUPS,
-    MEAN_GRID,
-    PASSES,
-    STRIDE,
-    ContextModel,
-    Pass,
-    Values,
-    context_graph,
-    positions,
-    reference_graph,
-)
-from edgesem.errors import BudgetError, BundleError, FrameError, MissingReference, PacketError, UsageError
+from edgesem.coder import Coder, Trial
+from edgesem.context import GROUPS, STRIDE
+from edgesem.errors import BundleError, FrameError, PacketError, UsageError
 from edgesem.flow import by_tiles, redraw
+from edgesem.latent import LEVELS, Latent
 from edgesem.notes import NOTHING, Notes, Region
-from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, MAX_SIDE, Packet
-from edgesem.reference import in_steps
+from edgesem.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
 from edgesem.runner import Precision, Runner, Runtime, open_runner
-from edgesem.tables import Tables
 
-LEVELS = 255  # quality as it stands in a packet
 MIN_SIDE = 16
-MAX_TRIALS = 6
 MAX_STEPS = 4
 FLOW = "flow.onnx"  # a bundle may lack it
-CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
-AIM = 0.985  # and this much is what a trial aims at
-CUT_SHARE = 0.6  # of what a key packet is expected to have: smaller ones surely do well to refer
-SAVING = 3.0  # how much smaller a packet with a reference is than a key packet, before anything is known of its like
 
 Frame = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Latent:
-    """What the encoder sees in a frame, or what a packet said of it.
-
-    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order. level: the quality that a packet had, 0..255;
-    None for a latent straight from the encoder, which has no rounding in it yet.
-    """
-
-    values: npt.NDArray[np.float32]
-    width: int
-    height: int
-    level: int | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A latent rounded at one quality: what would be coded, and what it would cost.
-
-    entries: table entries by layer and pass; bits: their ideal code length; decoded: the latent that a receiver gets.
-    """
-
-    entries: list[list[Values]]
-    bits: float
-    decoded: Latent
-    tables: Tables
-
-    @property
-    def size_bytes(self) -> float:
-        """The size that a packet of it will have without notes, within a few bytes."""
-        framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
-        return framing + (1.002 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
 
 
 class Codec:
@@ -90,7 +37,7 @@ class Codec:
         self.bundle, self._threads = bundle, threads
         self._precision, self._runtime = precision, runtime
         self._runners: dict[str, Runner] = {}
-        self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
+        self._coder = Coder(bundle, self._runner)
 
     def use(self, part: str, runner: Runner) -> None:
         """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""
@@ -173,20 +120,22 @@ class Codec:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
-        self._check_reference(latent, notes, reference)
+        self._coder.check_reference(latent, notes, reference)
         if budget_bytes is not None:
-            level, chunks, trial = self._fit(latent, budget_bytes, layers, like, notes, reference)
+            found = budget.fit(self._coder, budget.Task(latent, notes, reference, like), budget_bytes, layers)
+            level, chunks, trial = found.level, found.chunks, found.trial
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
             trial = self.trial(latent, level, layers, notes.region, reference)
-            chunks = self._code(trial)
-            if _share_of_format(chunks) > 1:
+            chunks = trial.code()
+            if budget.share_of_format(chunks) > 1:
                 raise UsageError(
-                    f"quality {quality:g} makes {_size(chunks)} bytes of this {latent.width}x{latent.height} picture, "
-                    f"and a layer may have {MAX_CHUNK_BYTES}: lower the quality, name a budget or shrink the picture"
+                    f"quality {quality:g} makes {budget.size(chunks)} bytes of this {latent.width}x{latent.height} "
+                    f"picture, and a layer may have {MAX_CHUNK_BYTES}: lower the quality, name a budget or shrink the "
+                    "picture"
                 )
         packet = Packet(
             bundle_id=self.bundle.id,
@@ -212,129 +161,16 @@ class Codec:
         reference: Latent | None = None,
     ) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
-        tables = self._tables(reference)
-        height, width = latent.values.shape[1:]
-        levels = _levels(height, width, level, region)
-        floor = scale_floor(tables, reference)
-        target = (latent.values * _by_position(self._gain, levels)).reshape(CHANNELS, -1)
-        entries: list[list[Values]] = [[] for _ in range(layers)]
-
-        def fill(index: int, mean: Values, scale: Values) -> Values:
-            sweep = PASSES[index]
-            scale = at_least(scale, floor, sweep)
-            wanted = target[sweep.start : sweep.stop, positions(index, height, width)].ravel()
-            symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
-            radius = tables.radius[scale]
-            np.clip(symbol, -radius, radius, out=symbol)
-            coded = radius > 0
-            entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
-            return symbol
-
-        values = self._context(levels, reference).walk(levels, layers, fill)
-        bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
-        return Trial(entries, bits, self._decoded(values, levels, latent.width, latent.height, level), tables)
+        return self._coder.try_level(latent, level, layers, region, reference)
 
     @property
     def has_reference(self) -> bool:
         """Whether packets may refer to earlier pictures: not every bundle can."""
         return self.bundle.has_reference
 
-    def _check_reference(self, latent: Latent, notes: Notes, reference: Latent | None) -> None:
-        if (notes.reference is None) != (reference is None):
-            raise UsageError("a reference goes with notes that name its frame, and such notes with a reference")
-        if reference is None:
-            return
-        if not self.has_reference:
-            raise UsageError("this bundle cannot refer to earlier pictures: export one with --reference")
-        if reference.values.shape != latent.values.shape:
-            raise UsageError(
-                f"a reference of {reference.width}x{reference.height} is of no use to a picture of "
-                f"{latent.width}x{latent.height}"
-            )
-
-    def _tables(self, reference: Latent | None) -> Tables:
-        return self.bundle.tables if reference is None else self.bundle.reference_tables
-
-    def _context(self, levels: Values, reference: Latent | None) -> ContextModel:
-        if reference is None:
-            return ContextModel([self._runner(context_graph(index)) for index in range(len(PASSES))])
-        runners = [self._runner(reference_graph(index)) for index in range(len(PASSES))]
-        return ContextModel(runners, in_steps(reference, _by_position(self._gain, levels)), reference.level or 0)
-
-    def _decoded(self, values: Values, levels: Values, width: int, height: int, level: int) -> Latent:
-        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * _by_position(self._inverse_gain, levels)
-        return Latent(latent, width, height, level)
-
-    def _fit(
-        self,
-        latent: Latent,
-        budget_bytes: int,
-        layers: int,
-        like: Packet | None,
-        notes: Notes,
-        reference: Latent | None,
-    ) -> tuple[int, list[bytes], Trial]:
-        """Level, chunks and trial of the finest trial whose real size fits.
-
-        All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each
-        trial tells how far at one level, so two or three find the place.
-        """
-        fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
-        best: Trial | None = None
-        chunks: list[bytes] = []  # of the best trial, unless that is far from full: it is coded only if it stays best
-        moved: dict[int, float] = {}
-        offset = np.full(LEVELS + 1, self._guess(latent, like, refers=reference is not None) - math.log(budget_bytes))
-        for _ in range(MAX_TRIALS):
-            small = np.flatnonzero(self.bundle.rate_curve + offset <= math.log(AIM))
-            level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
-            trial = self.trial(latent, level, layers, notes.region, reference)
-            fill = (trial.size_bytes + notes.size_bytes) / budget_bytes
-            near = CLOSE_ENOUGH - 0.03 <= fill <= 1 or trial.bits / 8 > MAX_CHUNK_BYTES
-            coded = self._code(trial) if near and fill <= 1 else []
-            if coded:
-                fill = max((_size(coded) + notes.size_bytes) / budget_bytes, _share_of_format(coded))
-            if fill > 1:
-                too_big = level
-            else:
-                fits, best, chunks = level, trial, coded
-            if CLOSE_ENOUGH <= fill <= 1 or too_big - fits <= 1:
-                break
-            moved[level] = math.log(fill) - self.bundle.rate_curve[level]
-            known = sorted(moved)
-            offset = np.interp(np.arange(LEVELS + 1), known, [moved[k] for k in known])
-        if best is not None:
-            return fits, chunks or self._code(best), best
-        trial = self.trial(latent, 0, layers, notes.region, reference)
-        smallest = self._code(trial)
-        smallest_bytes = _size(smallest) + notes.size_bytes
-        if smallest_bytes <= budget_bytes:
-            return 0, smallest, trial
-        if layers > 1:
-            return self._fit(latent, budget_bytes, layers - 1, like, notes, reference)
-        raise BudgetError(
-            f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {smallest_bytes} would: "
-            "raise the budget or send a smaller picture",
-            smallest_bytes=smallest_bytes,
-        )
-
-    def _guess(self, latent: Latent, like: Packet | None, *, refers: bool = False) -> float:
-        """How far this picture's sizes lie above the rate curve, before any trial (natural log)."""
-        if like is not None and (like.width, like.height) == (latent.width, latent.height):
-            return math.log(like.size_bytes) - float(self.bundle.rate_curve[like.q])
-        offset, factor = self.bundle.rate_guess
-        positions = latent.values[0].size / (SAVING if refers else 1)
-        return float(offset + factor * math.log(activity(latent, self._gain)) + math.log(positions))
-
     def is_cut(self, latent: Latent, packet: Packet) -> bool:
         """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
-        expected = math.exp(self._guess(latent, None) + float(self.bundle.rate_curve[packet.q]))
-        if packet.size_bytes < CUT_SHARE * expected:
-            return False
-        trial = self.trial(latent, packet.q, packet.total_layers, packet.notes.region)
-        return trial.size_bytes + replace(packet.notes, reference=None).size_bytes <= packet.size_bytes
-
-    def _code(self, trial: Trial) -> list[bytes]:
-        return rans.encode(trial.entries, trial.tables, rans.lanes_for(trial.bits))
+        return budget.is_cut(self._coder, latent, packet)
 
     def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.
@@ -350,41 +186,7 @@ class Codec:
             )
         if packet.first_layer != 0:
             raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
-        height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
-        reference = self._needed(packet, reference, (CHANNELS, height, width))
-        tables = self._tables(reference)
-        floor = scale_floor(tables, reference)
-        decoder = rans.Decoder(packet.chunks, tables)
-
-        def fill(index: int, mean: Values, scale: Values) -> Values:
-            scale = at_least(scale, floor, PASSES[index])
-            coded = tables.radius[scale] > 0
-            symbols = np.zeros(scale.shape, np.int32)
-            entries = decoder.read(scale[coded])
-            symbols[coded] = tables.symbol(entries, scale[coded])
-            return symbols
-
-        levels = _levels(height, width, packet.q, packet.notes.region)
-        values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
-        if len(packet.chunks) == packet.total_layers:
-            decoder.finish()
-        return self._decoded(values, levels, packet.width, packet.height, packet.q)
-
-    def _needed(self, packet: Packet, reference: Latent | None, shape: tuple[int, int, int]) -> Latent | None:
-        """The reference that a packet is decoded with, None if it is a key packet."""
-        named = packet.notes.reference
-        if named is None:
-            return None
-        if not self.has_reference:
-            raise PacketError("packet: refers to an earlier picture, which this bundle cannot")
-        if reference is None:
-            raise MissingReference(
-                f"packet: frame {packet.frame} refers to {named.layers} layers of frame {named.frame}, which is not "
-                "here: ask the sender for a key packet"
-            )
-        if reference.level is None or reference.values.shape != shape:
-            raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
-        return reference
+        return self._coder.decode(packet, reference)
 
     @property
     def has_flow(self) -> bool:
@@ -457,48 +259,3 @@ def load(
     precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or "tensorrt" (edgesem.runner).
     """
     return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)
-
-
-def scale_floor(tables: Tables, reference: Latent | None) -> int:
-    """The least scale index of the base layer of a packet with a reference: the first whose table codes anything.
-
-    Where nothing was expected to change, something still may, and must be said somewhere: once the base layer tells,
-    the others follow.
-    """
-    return 0 if reference is None else int(np.argmax(tables.radius > 0))
-
-
-def at_least(scale: Values, floor: int, sweep: Pass) -> Values:
-    """Scale indices of a pass, those of the base layer not below `floor`."""
-    return np.maximum(scale, floor) if floor and sweep.group == 0 else scale
-
-
-def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
-    """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
-    scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
-    return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
-
-
-def _levels(height: int, width: int, level: int, region: Region | None) -> Values:
-    """int32 [height, width]: the quality of each position, coarser outside of a region."""
-    levels = np.full((height, width), level, np.int32)
-    if region is not None:
-        levels[:] = max(0, level - region.drop)
-        levels[region.top : region.bottom + 1, region.left : region.right + 1] = level
-    return levels
-
-
-def _by_position(gain: npt.NDArray[np.float32], levels: Values) -> npt.NDArray[np.float32]:
-    """float32 [96, h, w], or [96, 1, 1] if all positions have one quality: the rows of `gain` [256, 96]."""
-    if (levels == levels[0, 0]).all():
-        return np.asarray(gain[levels[0, 0]][:, None, None])
-    return np.asarray(gain[levels].transpose(2, 0, 1))
-
-
-def _share_of_format(chunks: list[bytes]) -> float:
-    """How much of the largest packet there can be these chunks fill; above 1 they fit none."""
-    return max(_size(chunks) / MAX_PACKET_BYTES, *(len(chunk) / MAX_CHUNK_BYTES for chunk in chunks))
-
-
-def _size(chunks: list[bytes]) -> int:
-    return HEADER_BYTES + 2 * (len(chunks) - 1) + sum(map(len, chunks))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgesem.bundle import Bundle
-    from edgesem.codec import Codec, Latent
+    from edgesem.codec import Codec
+    from edgesem.latent import Latent
     from edgesem.notes import Notes
     from edgesem.packet import Packet
 

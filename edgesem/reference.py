@@ -16,7 +16,7 @@ from edgesem.context import MEAN_GRID, VALUE_LIMIT
 from edgesem.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgesem.codec import Latent
+    from edgesem.latent import Latent
 
 Planes = npt.NDArray[np.float32]
 

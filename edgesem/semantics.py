@@ -19,7 +19,7 @@ from edgesem.runner import open_runner
 
 if TYPE_CHECKING:
     from edgesem.bundle import Bundle
-    from edgesem.codec import Latent
+    from edgesem.latent import Latent
 
 HEAD = "head.onnx"  # a bundle may lack these two
 LABELS = "labels.npz"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec import Codec, Latent
+from edgesem.codec import Codec
 from edgesem.errors import UsageError
+from edgesem.latent import Latent
 
 SAMPLES = 6
 BLOCK = 8  # pixels on a side over which a map, and an error that it is compared with, are averaged

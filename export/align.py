@@ -25,10 +25,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgesem.bundle import Bundle, digest_of
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import Codec
 from edgesem.errors import ExportError, InputError, UsageError
 from edgesem.files import write_whole
 from edgesem.keys import Identity, read_key
+from edgesem.latent import LEVELS
 from edgesem.runner import OrtRunner
 from edgesem.semantics import DIMENSIONS, HEAD, LABELS, Labels, prompt
 from export.align_data import SIDE, Answers, Photo, find_photos, squares

@@ -87,7 +87,7 @@ class ClipTeacher:
             self._model: Any = transformers.CLIPModel.from_pretrained(str(folder), local_files_only=True).eval()
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no CLIP model that transformers can open: {error}") from error
-        self.text = _ClipText(self._model, transformers.AutoTokenizer.from_pretrained(str(folder)), folder)
+        self.text: TextSide = _ClipText(self._model, transformers.AutoTokenizer.from_pretrained(str(folder)), folder)
         weights = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
         self.digest = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
         self.about = {"clip": folder.resolve().name, "text": self.text.name}

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec import LEVELS, Codec, activity
+from edgesem.budget import activity
+from edgesem.codec import Codec
+from edgesem.latent import LEVELS
 from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
 
 _SLOTS = 1 << PRECISION

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.bundle import digest_of
-from edgesem.codec import LEVELS
 from edgesem.context import CHANNELS, GROUPS, MEAN_GRID, STRIDE, VALUE_LIMIT
 from edgesem.errors import InputError
 from edgesem.files import find_pictures, read_picture
+from edgesem.latent import LEVELS
 from edgesem.runner import OrtRunner
 from edgesem.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from export import graph

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle import Bundle
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import Codec
 from edgesem.engine import FP16
 from edgesem.errors import UsageError
+from edgesem.latent import LEVELS
 from edgesem.runner import Arrays, OrtRunner, Runner
 from export.judge import Cost, Judge
 from export.quantize import CPU, TENSORRT, Feed, Profile, to_half

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle import Bundle
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import Codec
+from edgesem.latent import LEVELS
 from edgesem.quality import bd_rate, ms_ssim, ms_ssim_db, psnr
 from edgesem.runner import Runner
 

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from edgesem.bundle import digest_of
-from edgesem.codec import LEVELS
 from edgesem.context import PASSES, context_graph, reference_graph
 from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures
 from edgesem.flow import WINDOW
+from edgesem.latent import LEVELS
 from edgesem.runner import OrtRunner
 from export import context_graph as context_files
 from export import graph, hf

@@ -23,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle import GOLDEN, MANIFEST, Bundle, digest_of
-from edgesem.codec import LEVELS, Codec, Latent
+from edgesem.codec import Codec
 from edgesem.context import STRIDE
 from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.keys import Identity
+from edgesem.latent import LEVELS, Latent
 from edgesem.notes import Notes, Reference
 from edgesem.packet import Packet
 from edgesem.quality import ms_ssim, psnr

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import edgesem
 from edgesem import runner
-from edgesem.codec import LEVELS, Latent
 from edgesem.errors import BudgetError, MissingDependency, UsageError
+from edgesem.latent import LEVELS, Latent
 from edgesem.quality import Frame
 from edgesem.runner import Precision
 from export.baselines import SIZES, Subject, baseline

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import Codec
+from edgesem.latent import LEVELS
 from export.fit import Counts
 from export.pairs import Sequences
 

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import onnx
 
 from edgesem.bundle import GOLDEN, REFERENCE, Bundle
-from edgesem.codec import LEVELS, Codec
+from edgesem.codec import Codec
 from edgesem.context import CHANNELS, PASSES, VALUE_LIMIT, context_graph
 from edgesem.engine import FP16, INT8
 from edgesem.errors import BundleError, EdgesemError, ExportError, MissingDependency, require
+from edgesem.latent import LEVELS
 from edgesem.packet import Packet
 from edgesem.runner import OrtRunner
 from edgesem.signature import signer

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec import LEVELS, Codec, Latent
+from edgesem.codec import Codec
+from edgesem.latent import LEVELS, Latent
 from edgesem.notes import Notes, Reference
 from edgesem.packet import HEADER_BYTES, Packet
 from edgesem.quality import bd_rate, ms_ssim, ms_ssim_db, psnr

@@ -23,9 +23,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.codec import Latent
 from edgesem.context import CHANNELS, STRIDE
 from edgesem.errors import BundleError, EdgesemError, LinkError, UsageError
+from edgesem.latent import Latent
 from edgesem.packet import Packet
 
 _LENGTHS = struct.Struct("<II")

@@ -11,8 +11,9 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec import Codec, Latent
+from edgesem.codec import Codec
 from edgesem.errors import EdgesemError, PacketError, UsageError
+from edgesem.latent import Latent
 from edgesem.semantics import Query, SemanticHead, to_bytes
 from runtime.archive import Archive, Entry
 

@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgesem.codec import Latent
 from edgesem.errors import EdgesemError, MissingReference, PacketError
+from edgesem.latent import Latent
 from edgesem.packet import MAX_LAYERS, Packet
 from edgesem.seal import Seal
 from runtime.ack import Ack

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgesem.bundle import Bundle
-from edgesem.codec import Latent
 from edgesem.errors import UsageError
+from edgesem.latent import Latent
 from edgesem.semantics import Labels, Query, SemanticHead, Vector, best, from_bytes, to_bytes
 from runtime.novelty import Novelty
 from runtime.settings import WatchSettings

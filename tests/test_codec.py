@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgesem
+from edgesem.budget import MAX_TRIALS
 from edgesem.bundle import DEFAULT
-from edgesem.codec import MAX_TRIALS, Codec
+from edgesem.codec import Codec
+from edgesem.coder import Coder
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
 from edgesem.notes import Notes, Region
@@ -49,8 +51,8 @@ def test_a_budget_that_cannot_be_met_says_which_can(codec, frame):
 def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monkeypatch):
     latent = codec.analyze(frame)
     trials = []
-    real = Codec.trial
-    monkeypatch.setattr(Codec, "trial", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
+    real = Coder.try_level
+    monkeypatch.setattr(Coder, "try_level", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
     monkeypatch.setattr(Codec, "analyze", None)
     for budget in (1500, 3000, 6000):
         trials.clear()
@@ -60,8 +62,8 @@ def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monke
 
 def test_a_packet_of_the_frame_before_saves_trials(codec, monkeypatch):
     trials = []
-    real = Codec.trial
-    monkeypatch.setattr(Codec, "trial", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
+    real = Coder.try_level
+    monkeypatch.setattr(Coder, "try_level", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
     counts = []
     for photo in PHOTOS[:6]:
         picture = read_picture(photo)

@@ -1,0 +1,173 @@
+"""Between a latent and the bytes of its layers: rounding, the context model, tables, entropy coding.
+
+Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesem import rans
+from edgesem.bundle import Bundle
+from edgesem.context import (
+    CHANNELS,
+    MEAN_GRID,
+    PASSES,
+    STRIDE,
+    ContextModel,
+    Pass,
+    Values,
+    context_graph,
+    positions,
+    reference_graph,
+)
+from edgesem.errors import MissingReference, PacketError, UsageError
+from edgesem.latent import Latent, by_position, levels_of
+from edgesem.notes import Notes, Region
+from edgesem.packet import HEADER_BYTES, Packet
+from edgesem.reference import in_steps
+from edgesem.runner import Runner
+from edgesem.tables import Tables
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A latent rounded at one quality: what would be coded, and what it would cost.
+
+    entries: table entries by layer and pass; bits: their ideal code length; decoded: the latent that a receiver gets.
+    """
+
+    entries: list[list[Values]]
+    bits: float
+    decoded: Latent
+    tables: Tables
+
+    @property
+    def size_bytes(self) -> float:
+        """The size that a packet of it will have without notes, within a few bytes."""
+        framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
+        return framing + (1.002 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
+
+    def code(self) -> list[bytes]:
+        """The bytes of each layer."""
+        return rans.encode(self.entries, self.tables, rans.lanes_for(self.bits))
+
+
+class Coder:
+    """The exact part of a bundle: both ends compute the same integers from it, whatever their machines.
+
+    `open_graph(name)` gives the runner of a graph of the bundle.
+    """
+
+    def __init__(self, bundle: Bundle, open_graph: Callable[[str], Runner]) -> None:
+        self.bundle = bundle
+        self._open = open_graph
+        self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
+
+    def try_level(
+        self, latent: Latent, level: int, layers: int, region: Region | None = None, reference: Latent | None = None
+    ) -> Trial:
+        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
+        tables = self._tables(reference)
+        height, width = latent.values.shape[1:]
+        levels = levels_of(height, width, level, region)
+        floor = _scale_floor(tables, reference)
+        target = (latent.values * by_position(self._gain, levels)).reshape(CHANNELS, -1)
+        entries: list[list[Values]] = [[] for _ in range(layers)]
+
+        def fill(index: int, mean: Values, scale: Values) -> Values:
+            sweep = PASSES[index]
+            scale = _at_least(scale, floor, sweep)
+            wanted = target[sweep.start : sweep.stop, positions(index, height, width)].ravel()
+            symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
+            radius = tables.radius[scale]
+            np.clip(symbol, -radius, radius, out=symbol)
+            coded = radius > 0
+            entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
+            return symbol
+
+        values = self._context(levels, reference).walk(levels, layers, fill)
+        bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
+        return Trial(entries, bits, self._decoded(values, levels, latent.width, latent.height, level), tables)
+
+    def decode(self, packet: Packet, reference: Latent | None) -> Latent:
+        """The latent that a packet's symbols describe. Errors as of `Codec.unpack`."""
+        height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
+        reference = self._needed(packet, reference, (CHANNELS, height, width))
+        tables = self._tables(reference)
+        floor = _scale_floor(tables, reference)
+        decoder = rans.Decoder(packet.chunks, tables)
+
+        def fill(index: int, mean: Values, scale: Values) -> Values:
+            scale = _at_least(scale, floor, PASSES[index])
+            coded = tables.radius[scale] > 0
+            symbols = np.zeros(scale.shape, np.int32)
+            entries = decoder.read(scale[coded])
+            symbols[coded] = tables.symbol(entries, scale[coded])
+            return symbols
+
+        levels = levels_of(height, width, packet.q, packet.notes.region)
+        values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
+        if len(packet.chunks) == packet.total_layers:
+            decoder.finish()
+        return self._decoded(values, levels, packet.width, packet.height, packet.q)
+
+    def check_reference(self, latent: Latent, notes: Notes, reference: Latent | None) -> None:
+        """Raise UsageError unless a packet with these notes can refer to `reference`, or to nothing if that is None."""
+        if (notes.reference is None) != (reference is None):
+            raise UsageError("a reference goes with notes that name its frame, and such notes with a reference")
+        if reference is None:
+            return
+        if not self.bundle.has_reference:
+            raise UsageError("this bundle cannot refer to earlier pictures: export one with --reference")
+        if reference.values.shape != latent.values.shape:
+            raise UsageError(
+                f"a reference of {reference.width}x{reference.height} is of no use to a picture of "
+                f"{latent.width}x{latent.height}"
+            )
+
+    def _needed(self, packet: Packet, reference: Latent | None, shape: tuple[int, int, int]) -> Latent | None:
+        """The reference that a packet is decoded with, None if it is a key packet."""
+        named = packet.notes.reference
+        if named is None:
+            return None
+        if not self.bundle.has_reference:
+            raise PacketError("packet: refers to an earlier picture, which this bundle cannot")
+        if reference is None:
+            raise MissingReference(
+                f"packet: frame {packet.frame} refers to {named.layers} layers of frame {named.frame}, which is not "
+                "here: ask the sender for a key packet"
+            )
+        if reference.level is None or reference.values.shape != shape:
+            raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
+        return reference
+
+    def _tables(self, reference: Latent | None) -> Tables:
+        return self.bundle.tables if reference is None else self.bundle.reference_tables
+
+    def _context(self, levels: Values, reference: Latent | None) -> ContextModel:
+        if reference is None:
+            return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))])
+        runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
+        return ContextModel(runners, in_steps(reference, by_position(self._gain, levels)), reference.level or 0)
+
+    def _decoded(self, values: Values, levels: Values, width: int, height: int, level: int) -> Latent:
+        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * by_position(self._inverse_gain, levels)
+        return Latent(latent, width, height, level)
+
+
+def _scale_floor(tables: Tables, reference: Latent | None) -> int:
+    """The least scale index of the base layer of a packet with a reference: the first whose table codes anything.
+
+    Where nothing was expected to change, something still may, and must be said somewhere: once the base layer tells,
+    the others follow.
+    """
+    return 0 if reference is None else int(np.argmax(tables.radius > 0))
+
+
+def _at_least(scale: Values, floor: int, sweep: Pass) -> Values:
+    """Scale indices of a pass, those of the base layer not below `floor`."""
+    return np.maximum(scale, floor) if floor and sweep.group == 0 else scale
