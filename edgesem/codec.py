@@ -37,7 +37,7 @@ class Codec:
         self.bundle, self._threads = bundle, threads
         self._precision, self._runtime = precision, runtime
         self._runners: dict[str, Runner] = {}
-        self._coder = Coder(bundle, self._runner)
+        self._coder = Coder(bundle, lambda name: self._runner(name))
 
     def use(self, part: str, runner: Runner) -> None:
         """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""

@@ -47,6 +47,12 @@ def train(
     ms_ssim: Annotated[
         float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
     ] = 0.6,
+    lambda_low: Annotated[
+        float | None, typer.Option(min=1e-6, help="Weight of distortion at quality 0.", show_default="0.00013")
+    ] = None,
+    lambda_high: Annotated[
+        float | None, typer.Option(min=1e-6, help="The same at quality 1.", show_default="0.017")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.001")] = None,
     crop: Annotated[
         int | None,
@@ -87,7 +93,16 @@ def train(
         )
         result = _watch(threads, lambda show: train_reference(about, out, progress=show))
     else:
-        settings = TrainConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, teacher=teacher, **given)
+        given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
+        settings = TrainConfig(
+            data=str(data),
+            minutes=minutes,
+            seed=seed,
+            ms_ssim=ms_ssim,
+            teacher=teacher,
+            start=start.name if start else "",
+            **given,
+        )
         result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))
     emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "trained"))
 

@@ -100,7 +100,9 @@ def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
     """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
     try:
         settings = json.loads((run / "config.json").read_text())
-        config = TrainConfig(**{part.name: settings[part.name] for part in fields(TrainConfig)})
+        config = TrainConfig(
+            **{part.name: settings[part.name] for part in fields(TrainConfig) if part.name in settings}
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run} does not hold a training run: {error!r}; make one with edgesem train") from error
     net = CodecNet(teacher=config.teacher)
@@ -165,6 +167,10 @@ def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[st
     return found
 
 
+def _started(part: dict[str, Any]) -> str:
+    return f" --start {part['start']}" if part.get("start") else ""
+
+
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
     names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
@@ -172,7 +178,8 @@ def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     commands = [
         f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
         f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
-        f"--batch {part['batch']}"
+        f"--batch {part['batch']} --lambda-low {part['lambda_low']:g} --lambda-high {part['lambda_high']:g} "
+        f"{'--teacher' if part['teacher'] else '--board'}{_started(part)}"
         for part in history
     ]
     return {

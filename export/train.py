@@ -49,6 +49,8 @@ class TrainConfig:
     without_stage: float = 0.5
     average: float = 0.998
     seed: int = 0
+    start: str = ""
+    """Name of the weights' file that the run began with; the KLT if empty."""
 
 
 class CodecNet(nn.Module):

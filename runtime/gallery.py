@@ -59,7 +59,7 @@ class Gallery:
                 width=packet.width,
                 height=packet.height,
                 layers=len(packet.chunks),
-                size_bytes=packet.wire_bytes,
+                size_bytes=packet.size_bytes,
                 q=packet.q,
                 steps=picture.steps,
                 decode_s=picture.decode_s,

@@ -175,7 +175,7 @@ class _Outlets:
                 "width": packet.width,
                 "height": packet.height,
                 "layers": len(packet.chunks),
-                "size_bytes": packet.wire_bytes,
+                "size_bytes": packet.size_bytes,
                 "q": packet.q,
                 "steps": picture.steps,
                 "decode_s": round(picture.decode_s, 4),

@@ -159,7 +159,7 @@ def _deliver(picture: Picture, sink: FolderSink) -> None:
         frame=packet.frame,
         file=str(path),
         layers=len(packet.chunks),
-        size_bytes=packet.wire_bytes,
+        size_bytes=packet.size_bytes,
         q=packet.q,
         decode_s=round(picture.decode_s, 4),
         delay_s=round(elapsed_s(packet.time_ms, clock_ms()), 3),

@@ -187,7 +187,7 @@ class Reception:
                 decode_s, good = time.monotonic() - started_s, True
                 delay_s = elapsed_s(packet.time_ms, clock_ms())
                 steps = min(drawing.steps, decoder.max_steps)
-                stream.history.add(size_bytes=packet.wire_bytes, delay_s=delay_s, decode_s=decode_s)
+                stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
                 if wanted:
                     drawn = Drawn.of(packet, self._opened, steps=steps, seed=drawing.seed, realism=drawing.realism)
                     self._on_picture(
