@@ -94,13 +94,10 @@ class IntegerPass(nn.Module):
 
 def export_encoder(encoder: nn.Module, folder: Path) -> None:
     """Write encoder.onnx: frame float32 [1,3,16h,16w], RGB 0..1 -> latent float32 [1,96,h,w]."""
-    write(
-        encoder,
-        folder / "encoder.onnx",
-        {"frame": torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)},
-        ["latent"],
-        {"frame": STRIDE},
-    )
+    to_half_precision(encoder)
+    frame = torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)
+    write(encoder, folder / "encoder.onnx", {"frame": frame}, ["latent"], {"frame": STRIDE})
+    store_half(folder / "encoder.onnx")
 
 
 def export_decoder(decoder: nn.Module, folder: Path) -> None:

@@ -85,6 +85,8 @@ class Demo:
                 "TMPDIR": str(self.tmp),
                 "PYTHONPATH": str(Path(__file__).parents[1]),
             },
+            # A shell's background job, as CI may be, has Ctrl-C ignored, and its children would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def leftovers(self):
