@@ -164,9 +164,23 @@ def test_an_output_that_cannot_be_is_wrong_usage(photo, tmp_path, run):
     before = packet.read_bytes()
     assert run("decode", packet, tmp_path / "a.xyz")[0] == 2
     assert run("encode", photo, photo)[0] == 2
-    assert run("decode", packet, tmp_path / "a.png", "--steps", 1)[0] == 2  # no flow decoder ships yet
+    assert run("decode", packet, tmp_path / "a.png", "--steps", 5)[0] == 2
     assert packet.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.es"]
+
+
+def test_steps_redraw_the_same_picture_for_the_same_seed(photo, tmp_path, run):
+    packet = tmp_path / "a.es"
+    run("encode", photo, packet, "--bytes", 1500)
+    for name, options in {"base": [], "one": ["--steps", 1], "again": ["--steps", 1], "two": ["--steps", 2]}.items():
+        assert run("decode", packet, tmp_path / f"{name}.png", *options)[0] == 0
+    base, one, again, two = (
+        np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("base", "one", "again", "two")
+    )
+    assert (one == again).all()
+    assert (one != base).any()
+    assert (one != two).any()
+    assert np.abs(one - base).mean() < 16
 
 
 def test_info_of_a_bundle_gives_size_and_cost(run):
@@ -176,7 +190,8 @@ def test_info_of_a_bundle_gives_size_and_cost(run):
     for part in ("encoder", "decoder", "context"):
         assert result[part]["kmac_per_pixel"] > 0
         assert result[part]["parameters"] > 0
-    assert result["flow"] is None
+    assert result["flow"]["kmac_per_pixel"] <= 40
+    assert result["flow"]["parameters"] <= 8e6
     assert run("info", Path(edgesem.__file__).parent / "default_bundle")[1] == result
 
 

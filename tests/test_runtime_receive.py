@@ -246,8 +246,11 @@ def test_strangers_bytes_and_wrong_keys_cost_counters_and_nothing_else(broker):
     assert all(len(picture.packet.chunks) == 4 for picture in pictures)
     assert (counters.malformed, counters.layers, counters.undecodable) == (10_000, 40, 0)
     assert counters.unsealed == 10_000
-    acks = [camera.acks.get(timeout=DEADLINE_S) for _ in range(40)]
-    assert {Ack.from_bytes(seal.verify(ack, camera.topics.ack)).frame for ack in acks} == set(range(10))
+    acknowledged: set[int] = set()
+    while len(acknowledged) < 10:
+        ack = camera.acks.get(timeout=DEADLINE_S)
+        acknowledged.add(Ack.from_bytes(seal.verify(ack, camera.topics.ack)).frame)
+    assert acknowledged == set(range(10))
 
 
 def test_home_assistant_finds_a_camera_and_its_pictures(broker):
@@ -296,7 +299,7 @@ def test_http_serves_pictures_figures_metrics_and_takes_settings(watched):
     metrics = get(f"{url}metrics").decode()
     assert 'edgesem_receiver_layers_total{device="page",site="test",stream="main"}' in metrics
     assert post(f"{url}settings", stream="test/page/main", realism=0.5) == (200, {"steps": 0, "realism": 0.5})
-    for wrong in ({"steps": 1}, {"realism": 7}, {"realism": "much"}, {"steps": True}):
+    for wrong in ({"steps": 5}, {"realism": 7}, {"realism": "much"}, {"steps": True}):
         status, answer = post(f"{url}settings", stream="test/page/main", **wrong)
         assert (status, "error" in answer) == (400, True)
     assert post(f"{url}settings", stream="nobody")[0] == 404

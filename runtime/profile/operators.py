@@ -137,10 +137,10 @@ def by_operator(
     return result
 
 
-def macs_by_kind(codec: Codec, frame: NDArray[np.uint8]) -> dict[str, dict[str, int]]:
+def macs_by_kind(codec: Codec, frame: NDArray[np.uint8], precision: Precision = "auto") -> dict[str, dict[str, int]]:
     """Multiplications that each part was seen to do for this frame, by kind."""
     result: dict[str, dict[str, int]] = {}
-    for name, graphs in feeds(codec, frame).items():
+    for name, graphs in feeds(codec, frame, precision).items():
         kinds: dict[str, int] = defaultdict(int)
         for graph, feed in graphs:
             for line in trace(graph, feed, 1, optimize=False):

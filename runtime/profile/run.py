@@ -98,7 +98,7 @@ def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("
             tell(f"sender, {settings.seconds / 2:.0f} s")
             sender = bench.send(settings.seconds / 2, loopback)
             tell(f"receiver, {settings.seconds / 2:.0f} s")
-            receiver = bench.receive(settings.seconds / 2, steps)
+            receiver = bench.receive(settings.seconds / 2, 0)
             if settings.compare:
                 shown = list(islice(frames, _FRAMES))
                 for contestant in compare.contestants(codec, settings.threads):
@@ -106,6 +106,9 @@ def profile(settings: Settings, tell: Tell = lambda _: None, root: Path = Path("
                     rivals.append(compare.run(contestant, shown, settings.seconds / 4))
             after = _idle(settings.idle_s, tell, "after") if metered else None
             ended_s = time.monotonic()
+        if steps:  # timed alone: joules a frame are those of step 0
+            tell(f"flow steps, {settings.seconds / 4:.0f} s")
+            bench.receive(settings.seconds / 4, steps)
     throttle = throttling(throttle_before, throttle_bits(board))
     ledger = _ledger(external, choice.meter, sampler, before, after)
     result: dict[str, Any] = {
