@@ -127,7 +127,7 @@ def test_a_sensor_that_goes_away_leaves_no_energy_but_its_reason(tmp_path, photo
 
 
 def seen(result):
-    """The energy of a profile, if this machine let the reading process run often enough: what is refused is not wrong."""
+    """The energy of a profile, if this machine let the meter be read often enough: a refusal is not wrong."""
     energy = result["energy"]
     if (energy is None and "too busy" in result["energy_reason"]) or (energy and energy["idle_before_w"] is None):
         pytest.skip("this machine is too busy to read a meter evenly")
