@@ -26,7 +26,7 @@ from export.muon import Muon
 
 LOG_STEPS = 100  # steps that a line of the log is the mean of
 _SAVE_S = 180.0
-_PRIVATE = ("data", "codec", "lpips", "vision")  # settings that are paths of one machine
+_PRIVATE = ("data", "codec", "lpips", "clips", "vision")  # settings that are paths of one machine
 
 Progress = Callable[[float, dict[str, Any]], None]
 
