@@ -190,7 +190,7 @@ def _access(port: int | None, identity: Path | None, ssh_config: Path | None, py
 
 
 def _read_config(path: Path) -> bytes:
-    from devices.toml_text import read_toml
+    from edgesem.config import read_toml
 
     read_toml(path)  # what is not TOML must not reach a board
     return path.read_bytes()

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from devices.board import Board
-from devices.toml_text import read_toml, toml_text
-from edgesem.config import load_config
+from devices.toml_text import toml_text
+from edgesem.config import load_config, read_toml
 from edgesem.errors import InputError, UsageError
 
 ETC = "/etc/edgesem/"

@@ -1,35 +1,12 @@
-"""TOML as text: tables read whole, and written again."""
+"""Tables written as TOML."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from edgesem.config import MAX_CONFIG_BYTES
-from edgesem.errors import InputError, UsageError
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a file; InputError if it cannot be read, UsageError if it is not TOML."""
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise UsageError(f"{path} has more than {MAX_CONFIG_BYTES} bytes: this is no configuration")
-    try:
-        tree: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    return tree
+from edgesem.errors import UsageError
 
 
 def toml_text(tables: Mapping[str, Any], prefix: str = "") -> str:

@@ -16,7 +16,7 @@ from edgesem.coder import Coder, Trial
 from edgesem.context import GROUPS, STRIDE
 from edgesem.errors import BundleError, FrameError, PacketError, UsageError
 from edgesem.flow import by_tiles, redraw
-from edgesem.latent import LEVELS, Latent
+from edgesem.latent import LEVELS, Latent, share_inside
 from edgesem.notes import NOTHING, Notes, Region
 from edgesem.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
 from edgesem.runner import Precision, Runner, Runtime, open_runner
@@ -206,21 +206,26 @@ class Codec:
             )
         if steps and not self.has_flow:
             raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
-        quality = (LEVELS if latent.level is None else latent.level) / LEVELS
-        planes = self._base(latent, quality)
-        if steps:
-            flow = self._runner(FLOW)
-            drawn = redraw(
-                planes,
-                latent.values,
-                lambda feed: flow.run(feed)["picture"][0],
-                quality=quality,
-                steps=steps,
-                seed=seed,
-            )
-            planes = planes + np.float32(realism) * (drawn - planes)
+        planes = self._draw(latent, LEVELS if latent.level is None else latent.level, steps, seed, realism)
+        if latent.outer_level is not None:  # the decoders take one quality: the rest is drawn for itself
+            outside = self._draw(latent, latent.outer_level, steps, seed, realism)
+            planes = outside + share_inside(latent, STRIDE) * (planes - outside)
         picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
         return np.ascontiguousarray(picture[: latent.height, : latent.width])
+
+    def _draw(self, latent: Latent, level: int, steps: int, seed: int, realism: float) -> npt.NDArray[np.float32]:
+        """All of a latent as one of this quality, float32 [3, 16h, 16w], about 0..1."""
+        quality = level / LEVELS
+        planes = self._base(latent, quality)
+        if not steps:
+            return planes
+        flow = self._runner(FLOW)
+
+        def step(feed: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            return np.asarray(flow.run(feed)["picture"][0])
+
+        drawn = redraw(planes, latent.values, step, quality=quality, steps=steps, seed=seed)
+        return planes + np.float32(realism) * (drawn - planes)
 
     def _base(self, latent: Latent, quality: float) -> npt.NDArray[np.float32]:
         """What the base decoder draws, float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgesem import rans
 from edgesem.bundle import Bundle
@@ -91,7 +92,8 @@ class Coder:
 
         values = self._context(levels, reference).walk(levels, layers, fill)
         bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
-        return Trial(entries, bits, self._decoded(values, levels, latent.width, latent.height, level), tables)
+        decoded = Latent(self._decoded(values, levels), latent.width, latent.height, level, region)
+        return Trial(entries, bits, decoded, tables)
 
     def decode(self, packet: Packet, reference: Latent | None) -> Latent:
         """The latent that a packet's symbols describe. Errors as of `Codec.unpack`."""
@@ -113,7 +115,8 @@ class Coder:
         values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        return self._decoded(values, levels, packet.width, packet.height, packet.q)
+        decoded = self._decoded(values, levels)
+        return Latent(decoded, packet.width, packet.height, packet.q, packet.notes.region)
 
     def check_reference(self, latent: Latent, notes: Notes, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with these notes can refer to `reference`, or to nothing if that is None."""
@@ -154,9 +157,8 @@ class Coder:
         runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
         return ContextModel(runners, in_steps(reference, by_position(self._gain, levels)), reference.level or 0)
 
-    def _decoded(self, values: Values, levels: Values, width: int, height: int, level: int) -> Latent:
-        latent = np.divide(values, MEAN_GRID, dtype=np.float32) * by_position(self._inverse_gain, levels)
-        return Latent(latent, width, height, level)
+    def _decoded(self, values: Values, levels: Values) -> npt.NDArray[np.float32]:
+        return np.divide(values, MEAN_GRID, dtype=np.float32) * by_position(self._inverse_gain, levels)
 
 
 def _scale_floor(tables: Tables, reference: Latent | None) -> int:

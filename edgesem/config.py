@@ -34,7 +34,7 @@ def load_config(path: Path | None, kind: type[T], overrides: Mapping[str, Any] |
     `overrides` has dotted keys, such as `broker.host`; one that is None changes nothing. Raises InputError if the file
     cannot be read, and UsageError, with file and key, for anything in it that does not fit `kind`.
     """
-    tree = {} if path is None else _read(path)
+    tree = {} if path is None else read_toml(path)
     where = {key: str(path) for key in _paths(tree)}
     for dotted, value in (overrides or {}).items():
         if value is not None:
@@ -43,7 +43,8 @@ def load_config(path: Path | None, kind: type[T], overrides: Mapping[str, Any] |
     return _build(tree, kind, "", where)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a file; InputError if it cannot be read, UsageError if it is not TOML."""
     try:
         import tomllib
     except ImportError:  # Python 3.10

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from edgesem.notes import Region
 
@@ -26,6 +27,13 @@ class Latent:
     width: int
     height: int
     level: int | None = None
+    region: Region | None = None
+    """Where `level` holds; the rest was coded coarser. None: everywhere."""
+
+    @property
+    def outer_level(self) -> int | None:
+        """The quality outside of the region, None where there is none."""
+        return None if self.region is None or self.level is None else max(0, self.level - self.region.drop)
 
 
 def levels_of(height: int, width: int, level: int, region: Region | None) -> Levels:
@@ -35,6 +43,14 @@ def levels_of(height: int, width: int, level: int, region: Region | None) -> Lev
         levels[:] = max(0, level - region.drop)
         levels[region.top : region.bottom + 1, region.left : region.right + 1] = level
     return levels
+
+
+def share_inside(latent: Latent, stride: int) -> npt.NDArray[np.float32]:
+    """float32 [stride * h, stride * w]: 1 inside the region, 0 outside, fading from one position to the next."""
+    height, width = latent.values.shape[1:]
+    inside = (levels_of(height, width, 1, latent.region and replace(latent.region, drop=1)) > 0).astype(np.float32)
+    size = (width * stride, height * stride)
+    return np.asarray(Image.fromarray(inside).resize(size, Image.Resampling.BILINEAR), np.float32)
 
 
 def by_position(gain: npt.NDArray[np.float32], levels: Levels) -> npt.NDArray[np.float32]:

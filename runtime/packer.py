@@ -117,7 +117,7 @@ class Packer:
         self.pack_s = time.monotonic() - started_s
         self.budget_bytes = budget_bytes
         self.frame += 1
-        if self._references is not None and known is not None:
+        if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
             with self._outbox.lock:
                 self._references.made(packet, *known, time.monotonic())
         self._outbox.counters.frames += 1

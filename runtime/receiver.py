@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgesem.codec import Codec
 from edgesem.errors import LinkError
 from edgesem.packet import Packet
+from edgesem.provenance import Drawn
 from runtime.ack import Ack
 from runtime.capture import clock_ms, elapsed_s
 from runtime.inbox import Counters, Inbox
@@ -136,7 +137,7 @@ def receive(job: Job) -> None:
                 receiver.flush()
             picture = receiver.next_picture(timeout_s=0 if stopping else _LOOK_UP_S)
             if picture is not None:
-                _deliver(picture, sink)
+                _deliver(picture, codec, sink)
                 if codec.has_flow:
                     _draw(picture, codec, drawn)
             elif stopping:
@@ -151,9 +152,9 @@ def receive(job: Job) -> None:
     )
 
 
-def _deliver(picture: Picture, sink: FolderSink) -> None:
+def _deliver(picture: Picture, codec: Codec, sink: FolderSink) -> None:
     packet = picture.packet
-    path = sink.write(packet.frame, picture.image)
+    path = sink.write(packet.frame, picture.image, Drawn.of(packet, codec.bundle))
     emit(
         event="picture",
         frame=packet.frame,
@@ -171,7 +172,7 @@ def _draw(picture: Picture, codec: Codec, sink: FolderSink) -> None:
     started_s = time.monotonic()
     image = codec.synthesize(codec.unpack(picture.packet), steps=1)
     decode_s = round(time.monotonic() - started_s, 4)
-    path = sink.write(picture.packet.frame, image)
+    path = sink.write(picture.packet.frame, image, Drawn.of(picture.packet, codec.bundle, steps=1))
     emit(event="drawn", frame=picture.packet.frame, file=str(path), decode_s=decode_s)
 
 

@@ -19,7 +19,6 @@ from runtime.archive import Archive, Entry
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST_CHAIN = 256
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ def latent_of(archive: Archive, entry: Entry, codec: Codec) -> Latent:
     """The latent of a frame that was kept, by way of the frames that it refers to."""
     chain = [archive.packet(entry)]
     while (reference := chain[-1].notes.reference) is not None:
-        if len(chain) > _LONGEST_CHAIN:
-            raise PacketError(f"frame {entry.frame} of {entry.stream} refers to frames without an end")
+        if reference.frame >= chain[-1].frame:
+            raise PacketError(f"frame {chain[-1].frame} of {entry.stream} refers to one that is not before it")
         chain.append(archive.earlier(entry, reference.frame).prefix(reference.layers))
     latent: Latent | None = None
     for packet in reversed(chain):

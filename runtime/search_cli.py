@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgesem.console import emit, log
-from edgesem.errors import InputError
+from edgesem.errors import EdgesemError, InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,8 +65,12 @@ def search(
                 raise InputError(f"cannot make {out}: {error.strerror}") from error
             from edgesem.files import write_whole
 
-            picture = codec.synthesize(latent_of(opened, hit.entry, codec), steps=steps, seed=seed, realism=realism)
-            packet = opened.packet(hit.entry)
+            try:
+                latent, packet = latent_of(opened, hit.entry, codec), opened.packet(hit.entry)
+            except EdgesemError as error:  # of another bundle, or it refers to what is not kept: the others are drawn
+                row["error"] = str(error)
+                continue
+            picture = codec.synthesize(latent, steps=steps, seed=seed, realism=realism)
             name = f"{place + 1:03d}-{hit.entry.stream.replace('/', '_')}-{hit.entry.epoch}-{hit.entry.frame}.png"
             drawn = Drawn.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism)
             write_whole(out / name, encode_drawn(picture, "png", drawn))
@@ -92,6 +96,8 @@ def _render(result: Mapping[str, Any]) -> Table:
         if name != "file" or any("file" in row for row in result["hits"]):
             table.add_column(name.replace("_", " "), justify="right" if name in ("frame", "score") else "left")
     for row in result["hits"]:
+        if "error" in row:
+            log.print(f"frame {row['frame']} of {row['stream']} cannot be drawn: {row['error']}", style="yellow")
         cells = [row["time"], row["stream"], str(row["frame"]), f"{row['score']:.2f}", str(row["size_bytes"])]
         table.add_row(*cells, *([row["file"]] if "file" in row else []))
     return table

@@ -195,17 +195,21 @@ class Sender:
             if self._seal is not None:
                 payload = self._seal.verify(payload, topic)
             if topic == self._topics.ack:
-                ack = Ack.from_bytes(payload)
-                if self._references is not None:
-                    with self.outbox.lock:
-                        self._references.heard(ack, time.monotonic())
-                self.outbox.heard(ack)
-                if self._watch is not None and ack.layer == 0 and ack.epoch == self.epoch:
-                    self._watch.delivered(ack.frame)
+                self._heard(Ack.from_bytes(payload))
             elif topic == self._topics.cmd:
                 self._obey(Command.from_bytes(payload))
         except (PacketError, UsageError) as error:
             log.warning("dropped a message on %s: %s", topic, error)
+
+    def _heard(self, ack: Ack) -> None:
+        """A receiver has a layer, or holds a frame that it has decoded; of that one's layers it has told before."""
+        if self._references is not None:
+            with self.outbox.lock:
+                self._references.heard(ack, time.monotonic())
+        if not ack.held:
+            self.outbox.heard(ack)
+        if self._watch is not None and (ack.layer == 0 or ack.held) and ack.epoch == self.epoch:
+            self._watch.delivered(ack.frame)
 
     def state(self) -> State:
         """How the sender fares now."""

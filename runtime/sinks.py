@@ -24,10 +24,10 @@ class FolderSink:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, frame: int, image: Pixels) -> Path:
-        """Store `image` (uint8 [H, W, 3], RGB) and return its path."""
+    def write(self, frame: int, image: Pixels, drawn: Drawn | None = None) -> Path:
+        """Store `image` (uint8 [H, W, 3], RGB), which says of itself how it was made, and return its path."""
         path = self.folder / f"{frame:04d}.png"
-        write_whole(path, encode_picture(image, "png"))
+        write_whole(path, encode_picture(image, "png", drawn))
         return path
 
 

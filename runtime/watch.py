@@ -72,7 +72,7 @@ class Watch:
         self.novelty = novelty or Novelty()
         self.queries: tuple[Query, ...] = ()
         self._send_on, self._head, self._labels = send_on, SemanticHead(bundle, threads), Labels.of(bundle)
-        self._there = False
+        self._there = self._owed = False
         self._promised_s = float("-inf")
         self._lock = threading.Lock()  # of the novelty: frames are looked at on one thread, delivered on another
         self.look_for(queries, vectors)
@@ -99,12 +99,11 @@ class Watch:
         query, score = best(self.queries, meaning)
         appeared = score >= _SEEN and not self._there
         self._there = score >= (_GONE if self._there else _SEEN)
-        promise = appeared and now_s - self._promised_s >= _PROMISE_EVERY_S
-        if promise:
-            self._promised_s = now_s
+        self._owed = self._there and (self._owed or appeared)
+        promise = self._owed and now_s - self._promised_s >= _PROMISE_EVERY_S
         worth = max(min(1.0, news.novelty / _MUCH), 1.0 if self._there else 0.0)
         return Verdict(
-            send=news.due or appeared or self._send_on == "all",
+            send=news.due or self._owed or self._send_on == "all",
             promise=promise,
             share=_LEAST_SHARE + (1 - _LEAST_SHARE) * worth,
             novelty=news.novelty if math.isfinite(news.novelty) else _ALL_NEW,
@@ -116,6 +115,9 @@ class Watch:
 
     def sent(self, frame: int, verdict: Verdict, now_s: float) -> None:
         """A frame is on its way."""
+        self._owed = False
+        if verdict.promise:
+            self._promised_s = now_s
         with self._lock:
             self.novelty.sent(frame, verdict.meaning, now_s)
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,15 @@ def test_a_region_is_coded_finer_than_the_rest(codec, frame):
     within = codec.pack(latent, budget_bytes=plain.size_bytes, notes=notes)
     assert 0.9 * plain.size_bytes <= within.size_bytes <= plain.size_bytes
     assert within.q >= plain.q
+
+
+def test_outside_of_a_region_the_decoders_know_that_it_is_coarser(codec, frame):
+    latent = codec.analyze(frame)
+    height, width = latent.values.shape[1:]
+    region = Region(0, 0, width // 2 - 1, height - 1, drop=120)
+    decoded = codec.unpack(codec.pack(latent, quality=0.6, notes=Notes(region=region)))
+    picture = codec.synthesize(decoded).astype(int)
+    for level, columns in ((decoded.level, np.s_[: width * 8 - 16]), (decoded.outer_level, np.s_[width * 8 + 16 :])):
+        alone = codec.synthesize(replace(decoded, level=level, region=None)).astype(int)
+        assert np.abs(picture - alone)[:, columns].max() <= 1
+    assert decoded.outer_level == decoded.level - 120
