@@ -29,6 +29,15 @@ def train(
         typer.Option(help="Train a many-step flow decoder instead, on the codec of this run.", show_default=False),
     ] = None,
     form: Annotated[str, typer.Option(help="Of the flow decoder: pixel or token.")] = "pixel",
+    joint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Let the codec of --start and the flow decoder of this run learn together.", show_default=False
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --joint needs them.", show_default=False)
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +67,7 @@ def train(
         int | None,
         typer.Option(min=176, help="Side of the square crops, a multiple of 16.", show_default="192; 256 for a flow"),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 for a flow")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 with a flow")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: _Json = False,
@@ -80,6 +89,23 @@ def train(
             data=str(data), codec=str(flow.resolve()), minutes=minutes, form=_form(form), seed=seed, **given
         )
         result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    elif joint is not None:
+        from export.joint import JointConfig, train_joint
+
+        if lpips is None or start is None:
+            raise UsageError("--joint needs the codec's weights (--start) and those of AlexNet's LPIPS (--lpips)")
+        both = JointConfig(
+            data=str(data),
+            codec=str(joint.resolve()),
+            minutes=minutes,
+            lpips=str(lpips),
+            ms_ssim=ms_ssim,
+            start=start.name,
+            seed=seed,
+            **given,
+            **_given(None, lambda_low=lambda_low, lambda_high=lambda_high),
+        )
+        result = _watch(threads, lambda show: train_joint(both, start, joint, out, progress=show))
     elif reference is not None:
         from export.reference import ReferenceConfig, train_reference
 

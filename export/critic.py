@@ -1,10 +1,15 @@
-"""The critic of adversarial training: is this picture real, or drawn?"""
+"""What a drawn picture costs in training: LPIPS, squared error, and a critic's opinion: is it real, or drawn?"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from export.lpips import Lpips
 
 
 class Critic(nn.Module):
@@ -44,3 +49,41 @@ def critic_loss(real: list[Tensor], drawn: list[Tensor]) -> Tensor:
 def artist_loss(drawn: list[Tensor]) -> Tensor:
     """Hinge loss of who draws, a scalar."""
     return -torch.stack([b.mean() for b in drawn]).mean()
+
+
+class Audience:
+    """LPIPS and a critic, before whom pictures are drawn; the critic learns at each showing.
+
+    lpips: file of AlexNet's LPIPS weights. Raises InputError for a file that holds none.
+    """
+
+    def __init__(self, lpips: str, weights: tuple[float, float, float], critic_from: float) -> None:
+        self.judge, self.critic = Lpips(Path(lpips)), Critic()
+        self.lpips_weight, self.mse_weight, self.critic_weight = weights
+        self.critic_from = critic_from
+        self._optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
+
+    def cost(
+        self, drawn: Tensor, frame: Tensor, done: float, accelerator: Accelerator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Cost [B] of pictures [B,3,H,W] drawn for `frame`, and what to log of it. `done` is 0..1 of the run.
+
+        The critic counts from `critic_from` of the run on; before, what is drawn has no texture worth an opinion.
+        """
+        with torch.no_grad():
+            real = self.judge.features(frame)
+        features = self.judge.features(drawn)
+        distance = self.judge.distance(features, real)
+        cost = self.lpips_weight * distance + self.mse_weight * (drawn - frame).square().mean((1, 2, 3))
+        figures = {"lpips": distance.mean().item()}
+        share = min(1.0, (done - self.critic_from) / 0.1)
+        if share <= 0:
+            return cost, figures
+        opinion = critic_loss(self.critic(frame, real), self.critic(drawn.detach(), [f.detach() for f in features]))
+        self._optimizer.zero_grad()
+        accelerator.backward(opinion)
+        self._optimizer.step()
+        self.critic.requires_grad_(False)
+        cost = cost + share * self.critic_weight * artist_loss(self.critic(drawn, features))
+        self.critic.requires_grad_(True)
+        return cost, {**figures, "critic": opinion.item()}

@@ -2,7 +2,8 @@
 
     teacher  from any time on the path to the real picture, by squared error
     student  from the times of a four-step schedule, mostly the very first, by LPIPS and a critic as well, so that it
-             draws texture in one step and takes two or four too (adversarial distillation, Sauer et al. 2023)
+             draws texture in one step and takes two or four too (adversarial distillation, Sauer et al. 2023); what its
+             later steps start from is what it drew itself
 
 Plain regression of LPIPS draws little that the quantizer removed; the critic (export.critic) is what asks for texture.
 """
@@ -10,7 +11,7 @@ Plain regression of LPIPS draws little that the quantizer removed; the critic (e
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,11 +21,10 @@ from torch import Tensor, nn
 from edgesem.errors import InputError
 from edgesem.flow import NOISE
 from export.context_net import LEVELS
-from export.critic import Critic, artist_loss, critic_loss
+from export.critic import Audience
 from export.data import Crops
 from export.flow import FLOWS
 from export.loop import Progress, run
-from export.lpips import Lpips
 from export.train import CodecNet, load_weights
 
 FEW = 4  # steps that the student is taught to start from
@@ -62,46 +62,60 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
     codec = CodecNet().requires_grad_(False).eval()
     load_weights(codec, Path(config.codec) / "weights.safetensors")
     codec = codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    judge = Lpips(Path(config.lpips)) if config.lpips else None
-    net, critic = FLOWS[config.form](), Critic()
+    weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
+    audience = Audience(config.lpips, weights, config.critic_from) if config.lpips else None
+    net = FLOWS[config.form]()
     net.channel_std.copy_(codec.decoder.channel_std)  # type: ignore[operator]
     if start is not None:
         load_weights(net, start)
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
         level = torch.randint(0, LEVELS + 1, (config.batch, 1, 1, 1), device=frame.device).float()
         with torch.no_grad():
             base, latent = codec.redraw(frame, level)
-        time = torch.rand(config.batch, 1, 1, 1, device=frame.device)
-        if judge is not None:
-            time = torch.where(time < 0.6, 0.0, (time * FEW).floor() / FEW)
         begin = base + NOISE * torch.randn_like(base)
-        drawn = net(begin + time * (frame - begin), base, latent, level / LEVELS, time).float()
+        time = torch.rand(config.batch, 1, 1, 1, device=frame.device)
+        if audience is None:
+            state = begin + time * (frame - begin)
+        else:
+            time = times_of_few_steps(time)
+            state = state_of_few_steps(net, begin, base, latent, level / LEVELS, time)
+        drawn = net(state, base, latent, level / LEVELS, time).float()
         mse = (drawn - frame).square().mean((1, 2, 3))
         figures = {"psnr": _psnr(mse), "base_psnr": _psnr((base - frame).square().mean((1, 2, 3)))}
-        if judge is None:
+        if audience is None:
             return config.mse_weight * mse.mean(), figures
-        with torch.no_grad():
-            real = judge.features(frame)
-        features = judge.features(drawn)
-        distance = judge.distance(features, real).mean()
-        total = config.lpips_weight * distance + config.mse_weight * mse.mean()
-        figures["lpips"] = distance.item()
-        share = min(1.0, (done - config.critic_from) / 0.1)
-        if share > 0:
-            opinion = critic_loss(critic(frame, real), critic(drawn.detach(), [f.detach() for f in features]))
-            critic_optimizer.zero_grad()
-            accelerator.backward(opinion)
-            critic_optimizer.step()
-            critic.requires_grad_(False)
-            total = total + share * config.critic_weight * artist_loss(critic(drawn, features))
-            critic.requires_grad_(True)
-            figures["critic"] = opinion.item()
-        return total, figures
+        cost, seen = audience.cost(drawn, frame, done, accelerator)
+        return cost.mean(), {**figures, **seen}
 
-    return run(net, config, out, loss, progress, resumed=crops.restart, beside={"critic": critic})
+    beside = {"critic": audience.critic} if audience else {}
+    return run(net, config, out, loss, progress, resumed=crops.restart, beside=beside)
+
+
+def times_of_few_steps(share: Tensor) -> Tensor:
+    """Times 0, 1/4, 1/2, 3/4 for uniform numbers 0..1 of any shape: three in five are 0, which is all of one step."""
+    later = ((share - 0.6) / 0.4 * (FEW - 1)).floor() + 1
+    return torch.where(share < 0.6, 0.0, later / FEW)
+
+
+def state_of_few_steps(
+    net: nn.Module, begin: Tensor, base: Tensor, latent: Tensor, quality: Tensor, time: Tensor
+) -> Tensor:
+    """State at `time` [B,1,1,1] on the way from `begin` to what the network itself draws in one step.
+
+    That is what its later steps will meet. Taught on the way to the real picture instead, two and four steps were worse
+    than one by any measure.
+    """
+    later = time.flatten() > 0
+    if not later.any():
+        return begin
+    with torch.no_grad():
+        start = torch.zeros_like(time[later])
+        drawn = net(begin[later], base[later], latent[later], quality[later], start).float()
+    state = begin.clone()
+    state[later] = begin[later] + time[later] * (drawn - begin[later])
+    return state
 
 
 def open_flow(run: Path) -> tuple[nn.Module, FlowConfig]:
@@ -110,9 +124,10 @@ def open_flow(run: Path) -> tuple[nn.Module, FlowConfig]:
     Raises InputError when it holds none.
     """
     try:
-        config = FlowConfig(**json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{run} holds no flow decoder: {error}; make one with edgesem train --flow CODEC") from error
+        settings = json.loads((run / "config.json").read_text())
+        config = FlowConfig(**{part.name: settings[part.name] for part in fields(FlowConfig)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run} holds no flow decoder: {error!r}; make one with edgesem train --flow CODEC") from error
     net = FLOWS[config.form]()
     load_weights(net, run / "weights.safetensors")
     return net.eval(), config

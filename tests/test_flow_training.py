@@ -14,7 +14,9 @@ from export.context_net import round_where_it_counts  # noqa: E402
 from export.critic import Critic, artist_loss, critic_loss  # noqa: E402
 from export.distill import DistillConfig, distill  # noqa: E402
 from export.flow import FLOWS  # noqa: E402
-from export.flow_train import FlowConfig, open_flow, train_flow  # noqa: E402
+from export.flow_train import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow  # noqa: E402
+from export.joint import JointConfig, train_joint  # noqa: E402
+from export.model import open_run  # noqa: E402
 from export.networks import Encoder, Teacher  # noqa: E402
 from export.train import CodecNet, TrainConfig, load_weights, train  # noqa: E402
 
@@ -96,6 +98,37 @@ def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, lpips_weights, t
     assert found == config
     assert (net.last.weight != 0).any()
     assert "critic" in torch.load(tmp_path / "few" / "checkpoint.pt", weights_only=True)
+
+
+def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weights, tmp_path):
+    small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
+    train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=ignore)
+    config = JointConfig(**small, minutes=0.03, lpips=str(lpips_weights), critic_from=-1.0, ms_ssim_from=-1.0)
+    train_joint(config, teacher / "weights.safetensors", tmp_path / "flow", tmp_path / "both", progress=ignore)
+    codec, found = open_run(tmp_path / "both")
+    flow, _ = open_flow(tmp_path / "both")
+    assert isinstance(codec.encoder, Encoder)
+    assert not found.teacher
+    before, after = CodecNet(), open_flow(tmp_path / "flow")[0]
+    load_weights(before, teacher / "weights.safetensors")
+    for old, new in ((before, codec), (after, flow)):
+        new_state = new.state_dict()
+        assert any(not torch.equal(value, new_state[name]) for name, value in old.state_dict().items())
+
+
+def test_a_few_steps_start_from_what_the_network_drew_itself():
+    begin, base, latent = torch.zeros(3, 3, 16, 16), torch.ones(3, 3, 16, 16), torch.zeros(3, CHANNELS, 1, 1)
+    time = torch.tensor([0.0, 0.25, 0.75]).view(3, 1, 1, 1)
+    seen = []
+
+    def network(state, base, latent, quality, time):
+        seen.append((len(state), time.max().item()))
+        return torch.full_like(state, 2.0)
+
+    state = state_of_few_steps(network, begin, base, latent, torch.zeros(3, 1, 1, 1), time)
+    assert seen == [(2, 0.0)]
+    assert torch.equal(state.amax((1, 2, 3)), torch.tensor([0.0, 0.5, 1.5]))
+    assert set(times_of_few_steps(torch.linspace(0, 0.999, 50)).tolist()) == {0.0, 0.25, 0.5, 0.75}
 
 
 def test_a_run_that_is_no_flow_decoder_is_refused(teacher):
