@@ -99,7 +99,7 @@ class Board:
         feed: Callable[[IO[bytes]], None] | None = None,
         heard: Callable[[str, IO[bytes]], None] = lambda *_: None,
         keep_open: bool = False,
-        timeout_s: float = _QUIET_S,
+        quiet_s: float = _QUIET_S,
     ) -> dict[str, Any]:
         """The agent's answer to one step.
 
@@ -122,7 +122,7 @@ class Board:
             if "step" in answer:
                 heard(str(answer["step"]), stdin)
 
-        done = self.shell.talk(*argv, say=say, hear=hear, timeout_s=timeout_s, keep_open=keep_open)
+        done = self.shell.talk(*argv, say=say, hear=hear, quiet_s=quiet_s, keep_open=keep_open)
         if "error" in answer:
             raise LinkError(f"{self.host}: {step}: {answer['error']}")
         if done.code or not answer or "step" in answer:
@@ -168,7 +168,7 @@ def deploy(
             def feed(stdin: IO[bytes]) -> None:
                 release.write_tar(_Counted(stdin, progress, lambda: step("sending")), wanted)
 
-            board.ask("receive", feed=feed, timeout_s=24 * 3600)
+            board.ask("receive", feed=feed, quiet_s=24 * 3600)
         if release.version not in facts.get("releases", []):
             step("installing")
             manifest = release.manifest
@@ -186,7 +186,7 @@ def deploy(
                 _write(stdin, b"confirm\n")
 
         words = ("switch", release.version, "--health-s", str(health_s), *(["--configured"] if config else []))
-        answer = board.ask(*words, heard=heard, keep_open=True, timeout_s=health_s + _ANSWER_S)
+        answer = board.ask(*words, heard=heard, keep_open=True, quiet_s=health_s + _ANSWER_S)
         progress.running, progress.ok = str(answer.get("running")), True
         step("done")
     except (LinkError, EnvironmentMissing, UsageError) as error:
@@ -226,7 +226,7 @@ class _Counted:
 def rollback(board: Board, version: str = "", health_s: float = 90.0) -> dict[str, Any]:
     """Go back to the release before, or to the one named, if the board has it."""
     args = [version] if version else []
-    return board.ask("rollback", *args, "--health-s", str(health_s), timeout_s=health_s + _ANSWER_S)
+    return board.ask("rollback", *args, "--health-s", str(health_s), quiet_s=health_s + _ANSWER_S)
 
 
 def logs(board: Board, lines: int) -> str:

@@ -122,7 +122,7 @@ def status(
     from devices import deploy as deploying
 
     access = _access(port, identity, ssh_config, python, root)
-    found = _ask(hosts, lambda host: deploying.Board(host, access).ask("status", timeout_s=60))
+    found = _ask(hosts, lambda host: deploying.Board(host, access).ask("status", quiet_s=60))
     for entry in found if not json_ else ():
         entry |= {key: entry.get("sender", {}).get(key) for key in ("frames", "acknowledged")}
         units = entry.get("units", {}).items()

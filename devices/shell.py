@@ -109,13 +109,13 @@ class Shell:
         *argv: str,
         say: Callable[[IO[bytes]], None],
         hear: Callable[[bytes, IO[bytes]], None],
-        timeout_s: float,
+        quiet_s: float,
         keep_open: bool = False,
     ) -> Done:
         """How a conversation with a program ended: `say` writes to it, `hear` gets each line of its answer.
 
         With `keep_open`, `hear` may write too. A program that goes away while it is written to is no error here: its
-        exit code and its last words tell more.
+        exit code and its last words tell more. One that takes nothing and says nothing for `quiet_s` is killed.
         """
         self.record.append(argv)
         if self.dry_run:
@@ -128,22 +128,23 @@ class Shell:
         assert child.stdout is not None
         assert child.stderr is not None
         last_words: list[bytes] = []
-        late = threading.Timer(timeout_s, child.kill)
         listener = threading.Thread(target=lambda pipe=child.stderr: last_words.append(pipe.read()), daemon=True)
-        late.start()
         listener.start()
+        watch = _Watch(child, quiet_s)
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 say(child.stdin)
                 child.stdin.flush()
                 if not keep_open:
                     child.stdin.close()
+            watch.heard()
             while line := child.stdout.readline(_MAX_LINE_BYTES):
+                watch.heard()
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     hear(line, child.stdin)
             child.wait()
         finally:
-            late.cancel()
+            watch.end()
             if child.poll() is None:
                 child.kill()
                 child.wait()
@@ -151,7 +152,32 @@ class Shell:
             for pipe in (child.stdin, child.stdout, child.stderr):
                 with contextlib.suppress(OSError):
                     pipe.close()
+        if watch.bitten:
+            last_words.append(f"{argv[0]} was stopped: nothing was heard for {quiet_s:g} s\n".encode())
         return Done(child.returncode, b"", b"".join(last_words))
+
+
+class _Watch:
+    """Kills a child of which nothing was heard for too long."""
+
+    def __init__(self, child: subprocess.Popen[bytes], quiet_s: float) -> None:
+        self._child, self._quiet_s, self.bitten = child, quiet_s, False
+        self._timer = threading.Timer(quiet_s, self._bite)
+        self._timer.start()
+
+    def heard(self) -> None:
+        """Begin to wait anew."""
+        self._timer.cancel()
+        self._timer = threading.Timer(self._quiet_s, self._bite)
+        self._timer.start()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        self._timer.cancel()
+
+    def _bite(self) -> None:
+        self.bitten = True
+        self._child.kill()
 
 
 def spelled(argv: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def wheelhouse(
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", f"--dest={target}", *links]
         argv += [f"--python-version={python}", "--implementation=cp", f"--find-links={place}"]
         argv += [f"--platform={tag}" for tag in platform_tags(arch, glibc)]
-        wanted = [str(place / wheel.name), "pip"]
+        wanted = [f"{place / wheel.name}[video]", "pip"]  # a board has a camera
         for _ in range(_ROUNDS):
             shell.run(*argv, *wanted, look=True, timeout_s=1800)
             if not (lacking := overlooked(target.glob("*.whl"), python, arch)):

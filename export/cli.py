@@ -117,7 +117,7 @@ def train(
             seed=seed,
             **given,
         )
-        result = _watch(threads, lambda show: train_reference(about, out, progress=show))
+        result = _watch(threads, lambda show: train_reference(about, out, start=start, progress=show))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
         settings = TrainConfig(

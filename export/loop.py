@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -125,6 +126,14 @@ def learning_rate(config: Settings, done: float, step: int) -> float:
     """Cosine decay over the run after 200 steps of warm-up."""
     span = config.learning_rate - config.final_learning_rate
     return min(1.0, (step + 1) / 200) * (config.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights that a run wrote. Raises InputError when the file cannot be read as such."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} does not hold weights of a run: {error}") from error
 
 
 def _resume(checkpoint: Path, saved: Mapping[str, Any]) -> tuple[float, int]:

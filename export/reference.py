@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgesem.context import GROUPS, PASSES, STRIDE, positions
 from edgesem.errors import InputError
 from export.context_net import LEVELS
-from export.loop import Progress, run
+from export.loop import Progress, read_weights, run
 from export.losses import rate, symbol_bits
 from export.model import open_run
 from export.pairs import Sequences
@@ -53,8 +52,12 @@ class ReferenceConfig:
     seed: int = 0
 
 
-def train_reference(config: ReferenceConfig, out: Path, *, progress: Progress) -> Path:
-    """Train until `config.minutes` are spent and return the averaged weights' file, as `export.train.train` does."""
+def train_reference(config: ReferenceConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
+    """Train until `config.minutes` are spent and return the averaged weights' file, as `export.train.train` does.
+
+    `start` names the weights that an earlier run wrote, perhaps for an earlier state of the codec; without, it begins
+    with the codec's own context model. Raises InputError for unusable data or weights.
+    """
     torch.manual_seed(config.seed)
     codec, _ = open_run(Path(config.codec))
     codec.requires_grad_(False)
@@ -63,6 +66,11 @@ def train_reference(config: ReferenceConfig, out: Path, *, progress: Progress) -
     sequences = Sequences(codec.encoder, Path(config.data), clips, crop=config.crop, seed=config.seed)
     pool = Pool(codec, sequences, config, lambda count: progress(0.0, {"sequences": count}))
     net = ReferenceModel(codec.context)
+    if start is not None:
+        try:
+            net.load_state_dict(read_weights(start))
+        except RuntimeError as error:
+            raise InputError(f"{start} does not hold weights of a run of edgesem train --reference: {error}") from error
     usual = usual_bits(codec, pool.draw(16)[0][0])
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
@@ -167,7 +175,7 @@ def open_reference(run: Path, codec: CodecNet) -> ReferenceModel:
     try:
         settings = json.loads((run / "config.json").read_text())
         ReferenceConfig(**{part.name: settings[part.name] for part in fields(ReferenceConfig)})
-        return reference_of(codec.context, load_file(run / "weights.safetensors"))
+        return reference_of(codec.context, read_weights(run / "weights.safetensors"))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise InputError(
             f"{run} does not hold a run of edgesem train --reference that fits this codec: {error!r}"

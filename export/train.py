@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +22,7 @@ from edgesem.errors import InputError
 from edgesem.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from export.context_net import LEVELS, ContextModel, group_of_channel
 from export.data import Crops
-from export.loop import Progress, run
+from export.loop import Progress, read_weights, run
 from export.losses import ms_ssim, rate
 from export.networks import Decoder, Encoder, Gains, Teacher, klt_basis
 
@@ -172,12 +171,12 @@ def load_weights(net: nn.Module, path: Path) -> None:
     A teacher may begin from a board's encoder, and a board's encoder from a teacher: the stage between them stays as it
     is, or is left out. Of a run in which codec and flow decoder learned together (export.joint) it takes its part.
     """
+    state = read_weights(path)
     try:
-        state = load_file(path)
         part = "codec." if isinstance(net, CodecNet) else "flow."
         own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
         result = net.load_state_dict(own or state, strict=False)
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise InputError(f"{path} does not hold weights of this network: {error}") from error
     strange = [key for key in (*result.missing_keys, *result.unexpected_keys) if not key.startswith(STAGE)]
     if strange:

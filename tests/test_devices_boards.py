@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,21 @@ def test_a_failing_command_says_what_it_was_and_why():
         shell.run("bmaptool", "copy")
     with pytest.raises(EnvironmentMissing, match="no-such-program-here is not installed"):
         Shell().run("no-such-program-here")
+
+
+def talk_to(program: str, quiet_s: float) -> tuple[Done, list[bytes]]:
+    heard: list[bytes] = []
+    argv = (sys.executable, "-u", "-c", program)
+    return Shell().talk(*argv, say=lambda _: None, hear=lambda line, _: heard.append(line), quiet_s=quiet_s), heard
+
+
+def test_a_board_that_goes_on_saying_something_is_waited_for():
+    done, heard = talk_to("import time\nfor _ in range(12): print('working', flush=True); time.sleep(0.5)", 4.0)
+    assert (done.code, len(heard)) == (0, 12)
+
+
+def test_a_board_of_which_nothing_is_heard_is_given_up_with_the_reason():
+    done, heard = talk_to("import time\nprint('venv', flush=True)\ntime.sleep(600)", 2.0)
+    assert heard == [b"venv\n"]
+    assert done.code
+    assert "nothing was heard for 2 s" in done.complaint

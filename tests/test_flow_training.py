@@ -75,9 +75,12 @@ def test_a_student_gets_the_teachers_codec_and_an_encoder_of_its_own(teacher, tm
     )
 
 
-def test_weights_of_something_else_are_refused(teacher):
+def test_weights_of_something_else_are_refused(teacher, tmp_path):
     with pytest.raises(InputError, match="not matched"):
         load_weights(FLOWS["token"](), teacher / "weights.safetensors")
+    (tmp_path / "photo.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match="does not hold weights"):
+        load_weights(CodecNet(), tmp_path / "photo.safetensors")
 
 
 @pytest.mark.parametrize("form", sorted(FLOWS))

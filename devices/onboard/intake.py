@@ -126,7 +126,8 @@ def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
         os.makedirs(scratch)
         settings = {"TMPDIR": scratch, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"}
         quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-index", "--find-links", wheels]
-        run_program([python, os.path.join(pip[0], "pip"), "install", *quiet, "edgesem"], {**os.environ, **settings})
+        what = "edgesem[video]" if glob.glob(os.path.join(glob.escape(wheels), "av-*.whl")) else "edgesem"
+        run_program([python, os.path.join(pip[0], "pip"), "install", *quiet, what], {**os.environ, **settings})
         shutil.rmtree(scratch)
         shutil.rmtree(wheels)
         say("bundle")
