@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesem.context import STRIDE
 from export.lpips import Lpips
 
 
@@ -92,12 +93,12 @@ class Audience:
 
 
 def _shifted(*pictures: Tensor) -> list[Tensor]:
-    """The pictures without four rows and four columns, up to three of them at the top and the left, the same for all.
+    """The pictures without 16 rows and columns, up to 15 of them at the top and the left, the same for all.
 
-    AlexNet looks at every fourth pixel only. Shown pictures that always begin at a multiple of four, a decoder that
-    draws 4x4 pixels at a time learned to please it with a grid of period four, which an eye sees at once.
+    AlexNet looks at every fourth pixel only, and its deeper layers at every eighth and sixteenth. Shown pictures that
+    always begin at the same place, a decoder that draws 4x4 and 8x8 pixels at a time learned to please it with a grid
+    of period four, which an eye sees at once.
     """
-    down, right = torch.randint(0, 4, (2,)).tolist()
-    return [
-        picture[:, :, down : picture.shape[2] - 4 + down, right : picture.shape[3] - 4 + right] for picture in pictures
-    ]
+    down, right = torch.randint(0, STRIDE, (2,)).tolist()
+    height, width = (side - STRIDE for side in pictures[0].shape[2:])
+    return [picture[:, :, down : down + height, right : right + width] for picture in pictures]
