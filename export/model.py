@@ -171,6 +171,10 @@ def _started(part: dict[str, Any]) -> str:
     return f" --start {part['start']}" if part.get("start") else ""
 
 
+def _joined(part: dict[str, Any]) -> str:
+    return " --joint FLOW --lpips FILE" if "drawn_weight" in part else ""
+
+
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
     names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
@@ -179,7 +183,7 @@ def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
         f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
         f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
         f"--batch {part['batch']} --lambda-low {part['lambda_low']:g} --lambda-high {part['lambda_high']:g} "
-        f"{'--teacher' if part['teacher'] else '--board'}{_started(part)}"
+        f"{'--teacher' if part['teacher'] else '--board'}{_started(part)}{_joined(part)}"
         for part in history
     ]
     return {
