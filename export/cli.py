@@ -96,7 +96,7 @@ def train(
             raise UsageError("--joint needs the codec's weights (--start) and those of AlexNet's LPIPS (--lpips)")
         both = JointConfig(
             data=str(data),
-            codec=str(joint.resolve()),
+            codec=str(out.resolve()),
             minutes=minutes,
             lpips=str(lpips),
             ms_ssim=ms_ssim,

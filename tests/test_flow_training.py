@@ -1,5 +1,6 @@
 """Teachers, students and flow decoders: a second of training each, and what must hold from the first step on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, lpips_weights, t
 def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weights, tmp_path):
     small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
     train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=ignore)
+    small["codec"] = str(tmp_path / "both")
     config = JointConfig(**small, minutes=0.03, lpips=str(lpips_weights), critic_from=-1.0, ms_ssim_from=-1.0)
     train_joint(config, teacher / "weights.safetensors", tmp_path / "flow", tmp_path / "both", progress=ignore)
     codec, found = open_run(tmp_path / "both")
@@ -117,6 +119,8 @@ def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weigh
     for old, new in ((before, codec), (after, flow)):
         new_state = new.state_dict()
         assert any(not torch.equal(value, new_state[name]) for name, value in old.state_dict().items())
+    more = replace(open_flow(tmp_path / "both")[1], minutes=0.01)
+    train_flow(more, tmp_path / "more", start=tmp_path / "both" / "weights.safetensors", progress=ignore)
 
 
 def test_a_few_steps_start_from_what_the_network_drew_itself():
