@@ -30,7 +30,8 @@ MARKERS = {
     "optimum": ("optimum", "transformers"),
     "measure": ("matplotlib", "ai_edge_litert"),
     "text": ("tokenizers",),
-    "bench": ("matplotlib", "ssimulacra2"),
+    "bench": ("av", "matplotlib", "ssimulacra2"),
+    "video": ("av",),
 }
 _GROUP_HELP = {"ask": "Ask a running sender for something.", "bench": "Measure edgesem beside other codecs."}
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
     try:
-        code = typer.main.get_command(_app()).main(args, prog_name="edgesem", standalone_mode=False)
+        code = typer.main.get_command(_app(args)).main(args, prog_name="edgesem", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except EdgesemError as error:
@@ -60,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _app() -> typer.Typer:
-    """The whole command line, with every command that can be found."""
+def _app(args: Sequence[str] = ()) -> typer.Typer:
+    """The command line with every command that can be found; only those of one name, where `args` begin with it.
+
+    To read the signatures of all of them takes longer than many a command does, seconds on a small board.
+    """
     app = typer.Typer(
         name="edgesem",
         help="Pictures as semantic packets that fit a thin link.",
@@ -72,7 +76,9 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_front)
     groups: dict[str, typer.Typer] = {}
-    for entry in entry_points(group=GROUP):
+    found = list(entry_points(group=GROUP))
+    named = [entry for entry in found if entry.name.partition(".")[0] == next(iter(args), "")]
+    for entry in named or found:
         command = _Command.of(entry)
         group, _, name = entry.name.rpartition(".")
         if group and group not in groups:

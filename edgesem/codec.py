@@ -78,13 +78,14 @@ class Codec:
     ) -> Packet:
         """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
 
-        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % and never exceeded, with
-        fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder network does not run
-        again. `like`, a packet of a similar picture such as the frame before, tells where to start looking and saves
-        about every second trial. `notes` travel with it, within the budget; a region in them is coded finer than the
-        rest. With `reference`, the decoded latent of the frame that `notes.reference` names, only what is different is
-        coded, and a receiver needs that latent too. Raises BudgetError, which says the smallest size, and UsageError
-        unless exactly one of budget and quality is given, or for a quality that makes more than a packet can hold.
+        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % (15 % with a reference)
+        and never exceeded, with fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder
+        network does not run again. `like`, a packet of a similar picture such as the frame before, tells where to start
+        looking and saves about every second trial. `notes` travel with it, within the budget; a region in them is coded
+        finer than the rest. With `reference`, the decoded latent of the frame that `notes.reference` names, only what
+        is different is coded, and a receiver needs that latent too. Raises BudgetError, which says the smallest size,
+        and UsageError unless exactly one of budget and quality is given, or for a quality that makes more than a packet
+        can hold.
         """
         return self.pack_decoded(
             latent,
@@ -159,18 +160,25 @@ class Codec:
         layers: int = len(GROUPS),
         region: Region | None = None,
         reference: Latent | None = None,
+        ledger: npt.NDArray[np.float64] | None = None,
     ) -> Trial:
-        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
-        return self._coder.try_level(latent, level, layers, region, reference)
+        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
+
+        `ledger`, float64 [positions], gets the bits of each position added.
+        """
+        return self._coder.try_level(latent, level, layers, region, reference, ledger)
 
     @property
     def has_reference(self) -> bool:
         """Whether packets may refer to earlier pictures: not every bundle can."""
         return self.bundle.has_reference
 
-    def is_cut(self, latent: Latent, packet: Packet) -> bool:
-        """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
-        return budget.is_cut(self._coder, latent, packet)
+    def is_cut(self, latent: Latent, packet: Packet, like: Packet | None = None) -> bool:
+        """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers.
+
+        `like`, the key packet before, mostly saves the trial that tells.
+        """
+        return budget.is_cut(self._coder, latent, packet, like)
 
     def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.

@@ -69,9 +69,18 @@ class Coder:
         self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
 
     def try_level(
-        self, latent: Latent, level: int, layers: int, region: Region | None = None, reference: Latent | None = None
+        self,
+        latent: Latent,
+        level: int,
+        layers: int,
+        region: Region | None = None,
+        reference: Latent | None = None,
+        ledger: npt.NDArray[np.float64] | None = None,
     ) -> Trial:
-        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them."""
+        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
+
+        `ledger`, float64 [positions], gets the bits of each position added.
+        """
         tables = self._tables(reference)
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
@@ -88,6 +97,10 @@ class Coder:
             np.clip(symbol, -radius, radius, out=symbol)
             coded = radius > 0
             entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
+            if ledger is not None:
+                spent = np.zeros(scale.size)
+                spent[coded] = tables.bits[entries[sweep.group][-1]]
+                ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
             return symbol
 
         values = self._context(levels, reference).walk(levels, layers, fill)

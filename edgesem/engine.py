@@ -8,6 +8,7 @@ Nothing here has run on a GPU yet; the calls are those that the bindings of Tens
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INT8, FP16 = ".trt-int8.onnx", ".trt-fp16.onnx"
 _MAX_RECORD_BYTES = 1 << 16
+_DRIVER = "libcuda.so.1"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,13 @@ def cache_folder() -> Path:
 
 def gpu() -> Gpu:
     """The first GPU. Raises EnvironmentMissing when there is none, MissingDependency without CUDA's bindings."""
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"no GPU of NVIDIA can be used here ({error}): engines are built and run on the board itself; "
+            "`edgesem verify BUNDLE --tensorrt` says without a GPU whether its graphs build"
+        ) from error
     runtime = require("cuda.bindings.runtime", "tensorrt")
     properties = _checked(runtime.cudaGetDeviceProperties(0), "there is no GPU that CUDA can use")
     free, _ = _checked(runtime.cudaMemGetInfo(), "the GPU does not say how much memory is free")

@@ -111,7 +111,7 @@ def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> l
         writer.highest = writer.top
     ends = [*starts[-2::-1], writer.words.size]
     chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(starts[::-1], ends, strict=True)]
-    chunks[-1] = _strip_zero_words(chunks[-1])
+    chunks[-1] = _strip_zero_words(chunks[-1], 2 * lanes)
     chunks[0] = _pack_head(writer.state, taper) + chunks[0]
     return chunks
 
@@ -313,8 +313,10 @@ def _unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], _Taper, bytes]:
     return np.array(states, np.uint64), taper, chunk[2 + len(head) - left // 8 :]
 
 
-def _strip_zero_words(chunk: bytes) -> bytes:
+def _strip_zero_words(chunk: bytes, most: int) -> bytes:
+    """The chunk without its last words that are zero, up to as many as a decoder has beyond the end."""
     words = len(chunk) // 2
-    while words and not chunk[2 * words - 2] and not chunk[2 * words - 1]:
+    fewest = max(0, words - most)
+    while words > fewest and not chunk[2 * words - 2] and not chunk[2 * words - 1]:
         words -= 1
     return chunk[: 2 * words]

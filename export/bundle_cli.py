@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from edgesem.console import emit, log
 from edgesem.errors import UsageError
+from export.bundle_tables import engine_table, quality_table, quantize_table, verify_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
-    from rich.table import Table
 
     from edgesem.keys import Identity
 
@@ -45,9 +45,7 @@ def export(
         Path | None, typer.Option(help="Held-out photographs to measure quality on.", show_default="those of --data")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="the name of --out")] = None,
-    target: Annotated[
-        str, typer.Option(help="Board that it is for: x86, raspberry-pi-5, jetson-orin-nano ...")
-    ] = "x86",
+    target: Annotated[str, typer.Option(help="Board that it is for: x86, or one of `edgesem device list`.")] = "x86",
     flow: Annotated[Path | None, typer.Option(help="Run of a flow decoder to add.", show_default="none")] = None,
     reference: Annotated[
         Path | None,
@@ -62,7 +60,7 @@ def export(
     int8: Annotated[bool, typer.Option(help="Add int8 forms where they pay.")] = True,
     int8_percent: Annotated[float, typer.Option(min=0, help="Rate that an int8 form may cost, in percent.")] = 1.0,
     resume: Annotated[
-        bool, typer.Option(help="Go on from a stopped or failed export; keep what is up to date.")
+        bool, typer.Option(help="Go on from a stopped export, and do again only what a change asks for.")
     ] = False,
     sign: _Sign = None,
     json_: _Json = False,
@@ -77,13 +75,19 @@ def export(
     from export.foreign import model_of_file
     from export.hf import folder_of
     from export.model import model_of_run, open_run
-    from export.pipeline import Settings, export_model
+    from export.pipeline import Settings, export_model, work_folder
+
+    if (flow is not None or reference is not None) and source.suffix in (".toml", ".py"):
+        raise UsageError("--flow and --reference belong to the codec of a training run, not to an own model")
 
     with _progress("reading photographs") as show:
         if source.suffix in (".toml", ".py"):
             if data is None:
                 raise UsageError("an own model needs pictures to fit the tables and the context model: name --data")
-            model = model_of_file(source, data, show)
+            context = work_folder(out) / "context.pt"
+            if not resume:
+                context.unlink(missing_ok=True)
+            model = model_of_file(source, data, show, context)
         else:
             data = data or Path(open_run(source)[1].data)
             model = model_of_run(source, flow, reference)
@@ -98,8 +102,12 @@ def export(
             int8_percent,
             resume,
         )
-        manifest = export_model(model, out, settings, show, _identity(sign))
-    emit({"bundle": out, **manifest}, json_, _quality_table)
+        try:
+            manifest = export_model(model, out, settings, show, _identity(sign))
+        except KeyboardInterrupt:
+            log.print("stopped; the same command with --resume goes on from here")
+            raise
+    emit({"bundle": out, **manifest}, json_, quality_table)
 
 
 def quantize(
@@ -162,7 +170,7 @@ def quantize(
         key = "int8" if profile == "cpu" else "tensorrt"
         entry = {(part if profile == "cpu" else path.name): {"kept": True, **result.report()}}
         seal(bundle, {**opened.manifest, key: {**opened.manifest.get(key, {}), **entry}}, _identity(sign))
-    emit(report, json_, _quantize_table)
+    emit(report, json_, quantize_table)
     if not result.met:
         _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")
 
@@ -178,6 +186,7 @@ def verify(
     ] = None,
     tensorrt: Annotated[bool, typer.Option(help="Also build every graph with TensorRT-RTX (no GPU needed).")] = False,
     percent: Annotated[float, typer.Option(min=0, help="Rate that any other form may cost, in percent.")] = 2.0,
+    packets: Annotated[int, typer.Option(min=1, help="Packets that all ways to run the model must read alike.")] = 24,
     json_: _Json = False,
 ) -> None:
     """Check all that a bundle promises: digests, signature, format, exactness, golden packets, parity of its forms.
@@ -206,11 +215,12 @@ def verify(
             trusted=trust,
             tensorrt=tensorrt,
             limit_percent=percent,
+            packets=packets,
             progress=show,
         )
     failed = [check.name for check in checks if check.ok is False]
     rows = {c.name: {"ok": c.ok, "seconds": c.seconds, **c.findings} for c in checks}
-    emit({"bundle": bundle, "ok": not failed, "target": target, "checks": rows}, json_, _verify_table)
+    emit({"bundle": bundle, "ok": not failed, "target": target, "checks": rows}, json_, verify_table)
     if failed:
         _fail(f"{bundle}: {', '.join(failed)} failed")
 
@@ -222,6 +232,8 @@ def engine(
 ) -> None:
     """Build this board's own TensorRT engines from a bundle, once; they are kept and found again by what they fit.
 
+    Needs the GPU that will run them. Without one, `edgesem verify BUNDLE --tensorrt` says whether the graphs build.
+
     Example: edgesem engine bundle --size 1280x720
     """
     from edgesem.bundle import Bundle
@@ -229,7 +241,7 @@ def engine(
 
     with _progress("building") as show:
         rows = build_engines(Bundle.open(bundle), Sizes.of(size), progress=show)
-    emit({"bundle": bundle, "size": size, "engines": rows}, json_, _engine_table)
+    emit({"bundle": bundle, "size": size, "engines": rows}, json_, engine_table)
 
 
 def _fail(message: str) -> NoReturn:
@@ -264,44 +276,3 @@ def _progress(first: str) -> Iterator[Report]:
     with Progress(*columns, console=log, transient=True) as bar:
         task = bar.add_task(first, total=1.0)
         yield lambda stage, done: bar.update(task, description=stage, completed=done)
-
-
-def _quality_table(manifest: Mapping[str, Any]) -> Table:
-    from rich.table import Table
-
-    title = f"{manifest['bundle']}: {manifest['quality']['pictures']}"
-    table = Table("quality", "bpp", "PSNR dB", "MS-SSIM", title=title)
-    for point in manifest["quality"]["points"]:
-        table.add_row(*(f"{point[name]:.4g}" for name in ("quality", "bpp", "psnr", "ms_ssim")))
-    return table
-
-
-def _quantize_table(report: Mapping[str, Any]) -> Table:
-    from rich.table import Table
-
-    left = ", ".join(report["excluded"]) or "none"
-    costs = f"{report['bd_rate_psnr_percent']:.2f} % (PSNR), {report['bd_rate_ms_ssim_percent']:.2f} % (MS-SSIM)"
-    table = Table("layer", "SNR dB, alone", title=f"{report['graph']}: costs {costs}; left in float: {left}")
-    for row in report["sensitivity"]:
-        table.add_row(row["layer"], f"{row['snr_db']:.1f}")
-    return table
-
-
-def _verify_table(report: Mapping[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table("check", "", "findings", title=str(report["bundle"]))
-    words = {True: "[green]ok", False: "[red]failed", None: "[yellow]not made"}
-    for name, row in report["checks"].items():
-        findings = {key: value for key, value in row.items() if key not in ("ok", "seconds")}
-        table.add_row(name, words[row["ok"]], "\n".join(f"{key}: {value}" for key, value in findings.items()))
-    return table
-
-
-def _engine_table(report: Mapping[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table("graph", "engine", "MB", "built now")
-    for row in report["engines"]:
-        table.add_row(row["graph"], str(row["engine"]), f"{row['size_bytes'] / 1e6:.1f}", str(row["built"]))
-    return table

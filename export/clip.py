@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, require
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -30,7 +30,7 @@ def read_clip(
     start, stop: the part of its time that is read, in 0..1; most: how many frames at most. Raises InputError for a file
     that is no clip.
     """
-    import av
+    av = require("av", "video")
 
     frames: list[Frame] = []
     try:

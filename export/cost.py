@@ -26,14 +26,21 @@ def cost(paths: Sequence[Path], stride_of: int = 16) -> dict[str, Any]:
     models = [onnx.load(path) for path in paths]
     weights = [tensor for model in models for tensor in model.graph.initializer if _is_weight(tensor)]
     return {
-        "kmac_per_pixel": round(sum(_macs(model, stride_of) for model in models) / _SIDE**2 / 1000, 3),
+        "kmac_per_pixel": round(
+            sum(macs for model in models for _, macs in _macs(model, stride_of)) / _SIDE**2 / 1000, 3
+        ),
         "parameters": sum(math.prod(tensor.dims) for tensor in weights),
         "size_bytes": sum(path.stat().st_size for path in paths),
     }
 
 
-def _macs(model: onnx.ModelProto, stride: int) -> int:
-    """Multiply-adds for a picture of _SIDE pixels a side, from the shapes that really occur when the graph runs."""
+def layer_macs(path: Path, stride_of: int = 16) -> dict[str, int]:
+    """Multiply-adds of each named layer of a graph, for a picture of 256 pixels a side."""
+    return {name: macs for name, macs in _macs(onnx.load(path), stride_of) if name}
+
+
+def _macs(model: onnx.ModelProto, stride: int) -> list[tuple[str, int]]:
+    """Multiply-adds of each layer for a picture of _SIDE pixels a side, from the shapes that really occur in a run."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     feed = {value.name: np.zeros(_shape(value, stride), np.float32) for value in model.graph.input}
     shapes |= {name: array.shape for name, array in feed.items()}
@@ -45,7 +52,7 @@ def _macs(model: onnx.ModelProto, stride: int) -> int:
         path = Path(scratch) / "shapes.onnx"
         onnx.save(model, path)
         shapes |= {name: array.shape for name, array in OrtRunner(path).run(feed).items()}
-    return sum(_node_macs(node, shapes) for node in counted)
+    return [(node.name, _node_macs(node, shapes)) for node in counted]
 
 
 def _shape(value: onnx.ValueInfoProto, stride: int) -> tuple[int, ...]:

@@ -59,10 +59,11 @@ def build_engines(
     Raises MissingDependency without TensorRT, EnvironmentMissing without a GPU, ExportError when a graph cannot be
     built, UsageError when the bundle has no graph for TensorRT.
     """
+    here = gpu()
     graphs = [part + suffix for part in PARTS for suffix in (INT8, FP16) if part + suffix in bundle.files]
     if not graphs:
         raise UsageError(f"{bundle.folder} has no graphs for TensorRT: export it with --target jetson-orin-nano")
-    trt, here = require("tensorrt", "tensorrt"), gpu()
+    trt = require("tensorrt", "tensorrt")
     cache = folder or cache_folder()
     rows = []
     for index, graph in enumerate(graphs):

@@ -11,12 +11,13 @@ to 1 bit a pixel; the context model is trained on the latents, the tables are fi
 from __future__ import annotations
 
 import hashlib
-import inspect
+import io
 import math
+import pickle
 import runpy
 import sys
-import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +25,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
-from onnx import compose, version_converter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.bundle import digest_of
+from edgesem.config import read_toml
 from edgesem.context import CHANNELS, GROUPS, MEAN_GRID, STRIDE, VALUE_LIMIT
 from edgesem.errors import InputError
-from edgesem.files import find_pictures, read_picture
+from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.latent import LEVELS
-from edgesem.runner import OrtRunner
 from edgesem.tables import SMALLEST_WIDTH, WIDTH_RATIO
-from export import graph
+from export.adapter import ForeignDecoder, ForeignEncoder, OnnxPart, as_module, fold_of, write_joined
+from export.axes import principal_axes, step_of_rate
 from export.context_net import ContextModel
 from export.losses import rate
 from export.model import Model
-from export.targets import MAX_IR_VERSION, OPSET
 
 MINUTES = 5.0
 _RATES = (0.03, 1.0)  # bits a pixel that the quantizer steps aim at, from coarsest to finest
@@ -63,34 +62,34 @@ class OwnModel:
     minutes: float = MINUTES
 
 
-def model_of_file(path: Path, data: Path, progress: Progress) -> Model:
+def model_of_file(path: Path, data: Path, progress: Progress, keep: Path | None = None) -> Model:
     """The model that a .py file (with `encoder`, `decoder`, perhaps `minutes`) or a .toml file describes, fitted.
 
-    The .py file is run. In a .toml file, `encoder` and `decoder` name ONNX files beside it. Raises InputError when
-    something is missing or has another interface.
+    The .py file is run. In a .toml file, `encoder` and `decoder` name ONNX files beside it. `keep` as of `fit_model`.
+    Raises InputError when something is missing or has another interface.
     """
     names = ("encoder", "decoder", "minutes")
-    try:
-        if path.suffix == ".py":
-            found = {key: value for key, value in _run(path).items() if key in names}
-        else:
-            found = _toml(path)
-            found |= {key: path.parent / str(found[key]) for key in names[:2] if key in found}
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if path.suffix == ".py":
+        found = {key: value for key, value in _run(path).items() if key in names}
+    else:
+        found = read_toml(path)
+        found |= {key: path.parent / str(found[key]) for key in names[:2] if key in found}
     missing = [key for key in names[:2] if key not in found]
     strange = [key for key in found if key not in names]
     if missing or strange:
         raise InputError(f"{path}: there must be encoder and decoder, perhaps minutes; wrong: {missing + strange}")
-    return fit_model(OwnModel(**found), data, progress)
+    return fit_model(OwnModel(**found), data, progress, keep=keep)
 
 
-def fit_model(own: OwnModel, data: Path, progress: Progress, seed: int = 0) -> Model:
-    """A model with the codec's interface around a user's networks, fitted to the pictures in folder `data`."""
+def fit_model(own: OwnModel, data: Path, progress: Progress, seed: int = 0, keep: Path | None = None) -> Model:
+    """A model with the codec's interface around a user's networks, fitted to the pictures in folder `data`.
+
+    The context model is kept in file `keep`, and taken from there if it was trained on the same.
+    """
     torch.manual_seed(seed)
-    encoder, decoder = (_module(part) for part in (own.encoder, own.decoder))
+    encoder, decoder = (as_module(part) for part in (own.encoder, own.decoder))
     frames = _crops(find_pictures(data), seed)
-    fold = _fold_of(encoder)
+    fold = fold_of(encoder)
     with torch.no_grad():
         latents = []
         for index, frame in enumerate(frames):
@@ -108,9 +107,13 @@ def fit_model(own: OwnModel, data: Path, progress: Progress, seed: int = 0) -> M
     wrapped_decoder = ForeignDecoder(decoder, fold, mean, basis)
     with torch.no_grad():
         turned = torch.cat([wrapped_encoder.turn(latent) for latent in latents])
-    context = fit_context(turned, log_gain.exp(), std, own.minutes, progress)
-    parts = {"encoder": wrapped_encoder.eval(), "decoder": wrapped_decoder.eval(), "context": context.eval()}
     digests = [digest_of(part) if isinstance(part, Path) else _digest(part) for part in (own.encoder, own.decoder)]
+    identity = "".join(digests) + hashlib.sha256(stacked.numpy().tobytes()).hexdigest()
+    context = _kept(keep, f"{identity} {own.minutes}")
+    if context is None:
+        context = fit_context(turned, log_gain.exp(), std, own.minutes, progress)
+        _keep(keep, f"{identity} {own.minutes}", context)
+    parts = {"encoder": wrapped_encoder.eval(), "decoder": wrapped_decoder.eval(), "context": context.eval()}
     record = {
         "commands": ["edgesem export MODEL --data DIR --out BUNDLE"],
         "own_model": {"encoder_sha256": digests[0], "decoder_sha256": digests[1]},
@@ -119,176 +122,10 @@ def fit_model(own: OwnModel, data: Path, progress: Progress, seed: int = 0) -> M
         "variance_kept": round(float(std.square().sum() / stacked.var((0, 2, 3)).sum()), 6),
         "context_minutes": own.minutes,
     }
-    identity = "".join(digests) + hashlib.sha256(stacked.numpy().tobytes()).hexdigest()
-    writers = {name: write_joined for name, part in (("encoder", encoder), ("decoder", decoder)) if _is_onnx(part)}
+    writers = {
+        name: write_joined for name, part in (("encoder", encoder), ("decoder", decoder)) if isinstance(part, OnnxPart)
+    }
     return Model(identity, parts, log_gain.exp().numpy(), (-log_gain).exp().numpy(), record, writers)
-
-
-class ForeignEncoder(nn.Module):
-    """A user's encoder with the codec's latent: float32 [B,3,H,W] -> [B,96,H/16,W/16]."""
-
-    def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
-        super().__init__()
-        self.inner, self.fold = inner, fold
-        self.axes = nn.Conv2d(basis.shape[1], CHANNELS, 1)
-        with torch.no_grad():
-            self.axes.weight.copy_(basis[:, :, None, None])
-            self.axes.bias.copy_(-basis @ mean)  # type: ignore[union-attr]
-
-    def turn(self, folded: Tensor) -> Tensor:
-        return self.axes(folded)
-
-    def forward(self, frame: Tensor) -> Tensor:
-        return self.turn(F.pixel_unshuffle(self.inner(frame), self.fold))
-
-
-class ForeignDecoder(nn.Module):
-    """A user's decoder that takes the codec's latent and quality: -> float32 [B,3,H,W]."""
-
-    def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
-        super().__init__()
-        self.inner, self.fold = inner, fold
-        self.takes_quality = _takes_quality(inner)
-        self.axes = nn.Conv2d(CHANNELS, basis.shape[1], 1)
-        with torch.no_grad():
-            self.axes.weight.copy_(basis.T[:, :, None, None])
-            self.axes.bias.copy_(mean)  # type: ignore[union-attr]
-
-    def unfold(self, latent: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.axes(latent), self.fold)
-
-    def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
-        own = self.unfold(latent)
-        if self.takes_quality:
-            return self.inner(own, quality)
-        return self.inner(own) + 0 * quality  # an input that nothing reads would vanish from the graph
-
-
-class OnnxPart(nn.Module):
-    """An ONNX file as a module, run by ONNX Runtime. Raises InputError unless its interface is that of an own model."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        try:
-            self.model = onnx.load(path)
-            self.runner = OrtRunner(path)
-        except Exception as error:
-            raise InputError(f"{path} cannot be used as an ONNX graph: {error}") from error
-        self.path = path
-        self.inputs = [value.name for value in self.model.graph.input]
-        if len(self.inputs) not in (1, 2) or len(self.model.graph.output) != 1:
-            raise InputError(f"{path} must have one input (a decoder may take quality as a second) and one output")
-
-    def forward(self, *values: Tensor) -> Tensor:
-        feed = {name: value.numpy() for name, value in zip(self.inputs, values, strict=True)}
-        return torch.from_numpy(next(iter(self.runner.run(feed).values())))
-
-
-def write_joined(part: nn.Module, folder: Path) -> None:
-    """Write the graph of a part whose inside is an ONNX file: that file and the adapter, joined into one."""
-    assert isinstance(part, (ForeignEncoder, ForeignDecoder))
-    inner = part.inner
-    assert isinstance(inner, OnnxPart)
-    own = _at_our_opset(inner.model, inner.path)
-    with tempfile.TemporaryDirectory() as scratch:
-        adapter = Path(scratch) / "adapter.onnx"
-        first = inner.inputs[0]
-        if isinstance(part, ForeignEncoder):
-            channels = part.axes.in_channels // part.fold**2
-            latent = torch.rand(1, channels, 4 * part.fold, 6 * part.fold)
-            graph.write(_Turn(part), adapter, {"folded": latent}, ["latent"], {"folded": part.fold})
-            ends = [(own.graph.output[0].name, "folded")]
-            joined = _merge(own, onnx.load(adapter), ends, {first: "frame"}, {})
-        else:
-            latent = torch.rand(1, CHANNELS, 4, 6)
-            graph.write(_Unfold(part), adapter, {"latent": latent}, ["unfolded"], {"latent": 1})
-            renamed = {inner.inputs[1]: "quality"} if part.takes_quality else {}
-            joined = _merge(
-                onnx.load(adapter), own, [("unfolded", first)], renamed, {own.graph.output[0].name: "picture"}
-            )
-            if not part.takes_quality:
-                shape = onnx.helper.make_tensor_value_info("quality", onnx.TensorProto.FLOAT, [1, 1, 1, 1])
-                joined.graph.input.append(shape)
-    name = "encoder.onnx" if isinstance(part, ForeignEncoder) else "decoder.onnx"
-    onnx.checker.check_model(joined)
-    (folder / name).write_bytes(joined.SerializeToString())
-
-
-class _Turn(nn.Module):
-    def __init__(self, part: ForeignEncoder) -> None:
-        super().__init__()
-        self.axes, self.fold = part.axes, part.fold
-
-    def forward(self, folded: Tensor) -> Tensor:
-        return self.axes(F.pixel_unshuffle(folded, self.fold))
-
-
-class _Unfold(nn.Module):
-    def __init__(self, part: ForeignDecoder) -> None:
-        super().__init__()
-        self.axes, self.fold = part.axes, part.fold
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.axes(latent), self.fold)
-
-
-def _merge(
-    first: onnx.ModelProto,
-    second: onnx.ModelProto,
-    ends: Sequence[tuple[str, str]],
-    inputs: dict[str, str],
-    outputs: dict[str, str],
-) -> onnx.ModelProto:
-    """Two graphs as one; `inputs` and `outputs` get the names that the codec feeds and reads."""
-    first, second = (compose.add_prefix(model, f"{side}/") for model, side in ((first, "a"), (second, "b")))
-    for model in (first, second):
-        model.ir_version = min(first.ir_version, second.ir_version, MAX_IR_VERSION)
-    joined = compose.merge_models(first, second, [(f"a/{a}", f"b/{b}") for a, b in ends])
-    wanted = {**inputs, **outputs}
-    for value in (*joined.graph.input, *joined.graph.output):
-        old, short = value.name, value.name.partition("/")[2]
-        new = wanted.get(short, short)
-        value.name = new
-        for node in joined.graph.node:
-            for names in (node.input, node.output):
-                for place, name in enumerate(names):
-                    if name == old:
-                        names[place] = new
-    del joined.graph.value_info[:]
-    return joined
-
-
-def _at_our_opset(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version > OPSET:
-        raise InputError(f"{path} has opset {version}: export it with opset {OPSET} or lower")
-    try:
-        return model if version == OPSET else version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter's errors have no common base
-        raise InputError(f"{path} cannot be brought to opset {OPSET}: {error}") from error
-
-
-def principal_axes(folded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [D], the 96 strongest axes [96, D] (rows of zeros beyond D) and the deviation along each [96]."""
-    flat = folded.permute(1, 0, 2, 3).flatten(1).double()
-    mean = flat.mean(1)
-    centred = flat - mean[:, None]
-    variance, axes = torch.linalg.eigh(centred @ centred.T / centred.shape[1])
-    count = min(CHANNELS, len(variance))
-    basis, std = torch.zeros(CHANNELS, len(variance)), torch.full((CHANNELS,), 1e-6)
-    basis[:count] = axes[:, -count:].flip(1).T.float()
-    std[:count] = variance[-count:].flip(0).clamp(min=1e-12).sqrt().float()
-    return mean.float(), basis, std
-
-
-def step_of_rate(std: npt.NDArray[np.float32], bpp: float) -> float:
-    """The quantizer step at which Gaussian channels of these deviations cost about `bpp` bits a pixel."""
-    low, high = 1e-6 * float(std.max()), 1e3 * float(std.max())
-    for _ in range(80):
-        middle = math.sqrt(low * high)
-        bits = float((np.log2(1 + 12 * (std / middle) ** 2) / 2).sum()) / STRIDE**2
-        low, high = (middle, high) if bits > bpp else (low, middle)
-    return math.sqrt(low * high)
 
 
 def fit_context(latents: Tensor, gain: Tensor, std: Tensor, minutes: float, progress: Progress) -> ContextModel:
@@ -321,35 +158,27 @@ def fit_context(latents: Tensor, gain: Tensor, std: Tensor, minutes: float, prog
     return context
 
 
-def _module(part: Any) -> nn.Module:
-    if isinstance(part, Path):
-        return OnnxPart(part)
-    if not isinstance(part, nn.Module):
-        raise InputError(f"encoder and decoder must be torch modules or ONNX files, got {type(part).__name__}")
-    return part.eval().float().requires_grad_(False)
+def _keep(path: Path | None, key: str, context: ContextModel) -> None:
+    if path is not None:
+        stored = io.BytesIO()
+        torch.save({"key": key, "context": context.state_dict()}, stored)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, stored.getvalue())
 
 
-def _is_onnx(part: nn.Module) -> bool:
-    return isinstance(part, OnnxPart)
-
-
-def _fold_of(encoder: nn.Module) -> int:
-    """How many positions of the user's latent stand in one of ours, on a side. Raises InputError when it cannot be."""
-    side = 8 * STRIDE
-    with torch.no_grad():
-        latent = encoder(torch.rand(1, 3, side, side))
-    if not isinstance(latent, Tensor) or latent.ndim != 4:
-        raise InputError("the encoder must give one tensor [1, C, H/s, W/s]; wrap it if it gives more")
-    stride = side // latent.shape[2]
-    if latent.shape[2] != latent.shape[3] or side % latent.shape[2] or STRIDE % stride:
-        raise InputError(f"the encoder gives {list(latent.shape)} for 128x128: its stride must be 1, 2, 4, 8 or 16")
-    return STRIDE // stride
-
-
-def _takes_quality(decoder: nn.Module) -> bool:
-    if isinstance(decoder, OnnxPart):
-        return len(decoder.inputs) == 2
-    return "quality" in inspect.signature(decoder.forward).parameters
+def _kept(path: Path | None, key: str) -> ContextModel | None:
+    """The context model in file `path` if it was kept under this key."""
+    if path is None or not path.exists():
+        return None
+    try:
+        stored = torch.load(path, weights_only=True)
+        if stored["key"] != key:
+            return None
+        context = ContextModel()
+        context.load_state_dict(stored["context"])
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError):  # half a file, or of another version
+        return None
+    return context
 
 
 def _crops(paths: Sequence[Path], seed: int) -> list[Frame]:
@@ -379,20 +208,14 @@ def _digest(module: nn.Module) -> str:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    """The names that a Python file defines; it may import what lies beside it."""
+    """The names that a Python file defines; it may import what lies beside it. InputError for what goes wrong in it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     sys.path.insert(0, str(path.resolve().parent))
     try:
         return runpy.run_path(str(path))
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(f"{path}: {type(error).__name__}: {error} ({last.filename}, line {last.lineno})") from error
     finally:
         sys.path.pop(0)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from error

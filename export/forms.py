@@ -25,6 +25,7 @@ _PICTURES = 24  # to calibrate on
 _JUDGED = 16
 _JUDGED_SIDE = 256
 _PAYS = 1.2  # an int8 decoder must be so much faster to be worth its loss; the encoder runs on the board
+_LEAST_SHARE = 0.5  # of the multiply-adds in int8: what is left runs in fp32, and with more of that fp16 is faster
 _RUNS = 7
 
 Frame = npt.NDArray[np.uint8]
@@ -67,8 +68,9 @@ def add_tensorrt(bundle: Bundle, frames: Sequence[Frame], target_percent: float,
         result = quantize_part(
             bundle, part, path, frames, judge, profile=TENSORRT, target_percent=target_percent, progress=progress
         )
-        found[path.name] = {"kept": result.met, **result.report()}
-        if not result.met:
+        kept = result.met and result.integer_share >= _LEAST_SHARE
+        found[path.name] = {"kept": kept, **result.report()}
+        if not kept:
             path.unlink()
     return found
 

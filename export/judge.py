@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgesem.bundle import Bundle
 from edgesem.codec import Codec
-from edgesem.latent import LEVELS
+from edgesem.latent import LEVELS, Latent
 from edgesem.quality import bd_rate, ms_ssim, ms_ssim_db, psnr
 from edgesem.runner import Runner
 
@@ -19,6 +19,7 @@ JUDGED_LEVELS = (25, 110, 210)
 
 Frame = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
+Coded = tuple[Frame, float, Latent]
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,32 @@ class Judge:
         bits = float(100 * (tested[:, 0] / own[:, 0] - 1).mean())
         return Cost(by_psnr, by_ms_ssim, float((own[:, 1] - tested[:, 1]).mean()), bits)
 
-    def _points(self, replaced: Mapping[str, Runner]) -> Points:
+    @cached_property
+    def _coded(self) -> list[Coded]:
+        return self._code(self._codec({}))
+
+    def _codec(self, replaced: Mapping[str, Runner]) -> Codec:
         codec = Codec(self._bundle, precision="fp32", runtime="cpu")
         for part, runner in replaced.items():
             codec.use(part, runner)
-        rows = []
+        return codec
+
+    def _code(self, codec: Codec) -> list[Coded]:
+        """Each picture at each quality, as a receiver has it: its frame, bits per pixel and decoded latent."""
+        found = []
         for frame in self.frames:
             latent = codec.analyze(frame)
             for level in self._levels:
-                packet = codec.pack(latent, quality=level / LEVELS)
-                picture = codec.synthesize(codec.unpack(packet))
-                similarity = ms_ssim_db(ms_ssim(frame, picture))
-                rows.append((8 * packet.size_bytes / frame[..., 0].size, psnr(frame, picture), similarity))
+                packet, decoded = codec.pack_decoded(latent, quality=level / LEVELS)
+                found.append((frame, 8 * packet.size_bytes / frame[..., 0].size, decoded))
+        return found
+
+    def _points(self, replaced: Mapping[str, Runner]) -> Points:
+        codec = self._codec(replaced)
+        rows = []
+        for frame, bpp, decoded in self._code(codec) if "encoder" in replaced else self._coded:
+            picture = codec.synthesize(decoded)
+            rows.append((bpp, psnr(frame, picture), ms_ssim_db(ms_ssim(frame, picture))))
         return np.array(rows).reshape(len(self.frames), len(self._levels), 3).mean(0)
 
 

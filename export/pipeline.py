@@ -3,8 +3,8 @@
     model -> graphs (ONNX) -> parity gate -> tables by counting -> rate curve -> int8 and TensorRT forms
           -> golden packets -> quality on held-out pictures -> manifest, signature -> verify -> bundle
 
-Everything grows in a hidden folder beside the target and is moved there at the end. With `resume` that folder survives
-a failure, and steps whose inputs are unchanged are not done again.
+Everything grows in a hidden folder beside the target and is moved there at the end. That folder survives when the
+export is stopped, and with `resume` also a failure and the end: steps whose inputs are unchanged are not done again.
 """
 
 from __future__ import annotations
@@ -100,17 +100,23 @@ def export_model(
     frames = [_crop(read_picture(path), index) for index, path in enumerate(paths)]
     checked_paths = find_pictures(settings.check or settings.data)[:24]
     out.parent.mkdir(parents=True, exist_ok=True)
-    steps = Steps(out.parent / f".{out.name}.export", resume=settings.resume)
+    steps = Steps(work_folder(out), resume=settings.resume)
     try:
         manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
         checks = _verified(steps.files, target, progress)
-        _replace(steps.files, out)
-    except BaseException:
+        _replace(steps.files, out, copy=settings.resume)
+    except Exception:
         if not settings.resume:
             shutil.rmtree(steps.folder, ignore_errors=True)
         raise
-    shutil.rmtree(steps.folder, ignore_errors=True)
+    if not settings.resume:
+        shutil.rmtree(steps.folder, ignore_errors=True)
     return {**manifest, "checks": checks, "steps": steps.seconds}
+
+
+def work_folder(out: Path) -> Path:
+    """Where the bundle `out` grows."""
+    return out.parent / f".{out.name}.export"
 
 
 def _verified(folder: Path, target: Target, progress: Progress) -> dict[str, bool | None]:
@@ -271,8 +277,12 @@ def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) 
     return Bundle.open(folder)
 
 
-def _replace(work: Path, out: Path) -> None:
-    """Put the finished folder in place of `out`; whoever looks sees the old bundle or the new one."""
+def _replace(work: Path, out: Path, *, copy: bool) -> None:
+    """Put the finished folder, or a copy, in place of `out`; whoever looks sees the old bundle or the new one."""
+    if copy:
+        fresh = out.with_name(f".{out.name}-new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        work = Path(shutil.copytree(work, fresh))
     os.chmod(work, 0o755)
     old = out.with_name(f".{out.name}-old")
     shutil.rmtree(old, ignore_errors=True)

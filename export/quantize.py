@@ -174,7 +174,12 @@ def quantize_with_optimum(
         model = Path(scratch) / "model.onnx"
         model.write_bytes(source.read_bytes())
         quantizer = ort.ORTQuantizer(model)
-        ranges = quantizer.fit(dataset=data, calibration_config=calibration, operators_to_quantize=list(LAYERS))
+        ranges = quantizer.fit(
+            dataset=data,
+            calibration_config=calibration,
+            onnx_augmented_model_name=str(Path(scratch) / "augmented.onnx"),  # else it is left in the current folder
+            operators_to_quantize=list(LAYERS),
+        )
         quantizer.quantize(save_dir=scratch, calibration_tensors_range=ranges, quantization_config=wanted)
         graph_edit.finish(onnx.load(Path(scratch) / "model_quantized.onnx"), target)
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgesem.runner import OrtRunner
+from export.cost import layer_macs
 from export.judge import Cost
 from export.quantize import CPU, Feed, Profile, Ranges, calibrate, prepare, quantize, quantize_with_optimum
 
 _PROBES = 3  # pictures that each layer is tried on alone
-_MOST_EXCLUDED = 6
 
 Progress = Callable[[str, float], None]
 
@@ -29,12 +29,15 @@ class Quantized:
     sensitivity: list[dict[str, Any]]
     """A row for each layer, the worst first: SNR of the graph's output with this layer alone in integers."""
     met: bool
+    integer_share: float
+    """Of the multiply-adds: those that are left in integers."""
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         return {
             **self.cost.as_dict(),
             "met": self.met,
+            "integer_share": round(self.integer_share, 4),
             "excluded": self.excluded,
             "trials": self.trials,
             "sensitivity": self.sensitivity,
@@ -56,8 +59,8 @@ def quantize_to_target(
     """Write the int8 form of `source`, with as few layers in float as keep its cost within `target_percent`.
 
     `cost` says what a graph costs in use (export.judge). Layers are given up in the order of their
-    sensitivity, which is only measured when the plain form misses the target, or with `always_rank`. The graph with
-    the least cost is kept if none meets it.
+    sensitivity, which is only measured when the plain form misses the target, or with `always_rank`, until the target
+    is met or one layer is left. The graph with the least cost is kept if none meets it.
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared, candidate = Path(scratch) / "prepared.onnx", Path(scratch) / "candidate.onnx"
@@ -80,17 +83,19 @@ def quantize_to_target(
         table: list[dict[str, Any]] = []
         if always_rank or best.percent > target_percent:
             table = sensitivity(prepared, names, ranges, feeds[:_PROBES], profile, progress)
-        for count in range(1, min(_MOST_EXCLUDED, len(table) - 1) + 1):
+        for count in range(1, len(table)):
             if best.percent <= target_percent:
                 break
-            progress("giving up layers", count / _MOST_EXCLUDED)
+            progress("giving up layers", count / len(table))
             worst = [row["layer"] for row in table[:count]]
             result = make(worst)
             trials.append({"excluded": worst, "percent": round(result.percent, 3)})
             if result.percent < best.percent:
                 best, excluded, data = result, worst, candidate.read_bytes()
+        macs = layer_macs(prepared)
     target.write_bytes(data)
-    return Quantized(best, excluded, table, best.percent <= target_percent, trials)
+    share = sum(macs[name] for name in set(names) - set(excluded)) / sum(macs.values())
+    return Quantized(best, excluded, table, best.percent <= target_percent, share, trials)
 
 
 def sensitivity(

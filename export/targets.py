@@ -33,9 +33,18 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86"),
-        Target("raspberry-pi-4"),
-        Target("raspberry-pi-5"),
+        *(  # ONNX Runtime on the CPU: for the first Jetson Nano too, whose JetPack ended before TensorRT 10
+            Target(name)
+            for name in (
+                "x86",
+                "generic-x86",
+                "generic-aarch64",
+                "raspberry-pi-zero-2w",
+                "raspberry-pi-4",
+                "raspberry-pi-5",
+                "jetson-nano",
+            )
+        ),
         *(
             Target(name, tensorrt=True, operators=_TENSORRT)
             for name in ("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-agx-thor")
@@ -45,7 +54,7 @@ TARGETS = {
 
 
 def target_of(name: str) -> Target:
-    """The target of a name. Raises UsageError that lists those there are."""
+    """The target of a name: `x86` or a board of `edgesem device list`. Raises UsageError that lists them."""
     try:
         return TARGETS[name]
     except KeyError:

@@ -18,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgesem.bundle import GOLDEN, REFERENCE, Bundle
+from edgesem.bundle import GOLDEN, Bundle
 from edgesem.codec import Codec
-from edgesem.context import CHANNELS, PASSES, VALUE_LIMIT, context_graph
 from edgesem.engine import FP16, INT8
 from edgesem.errors import BundleError, EdgesemError, ExportError, MissingDependency, require
-from edgesem.latent import LEVELS
 from edgesem.packet import Packet
 from edgesem.runner import OrtRunner
 from edgesem.signature import signer
 from export.engine import Sizes, build_plan
+from export.exactness import LARGEST, context_graphs, packets_agree, planes_agree
 from export.forms import feeds, judged
 from export.judge import Judge
 from export.pipeline import latent_digest
@@ -35,8 +34,8 @@ from export.proof import largest_sum
 from export.quantize import PROFILES, calibrate, prepare, quantize, to_half
 from export.targets import MAX_IR_VERSION, OPSET, Target
 
+PACKETS = 24
 _CAPABILITIES = ("SM86", "SM89", "SM120")  # what tensorrt_rtx offers from Orin's generation on
-_EXACTNESS_FRAMES = 8
 _CALIBRATED = 8  # pictures; nobody uses these forms, they only have to build
 _MAX_GOLDEN_BYTES = 1 << 20
 
@@ -62,9 +61,12 @@ def verify(
     trusted: str | None = None,
     tensorrt: bool = False,
     limit_percent: float = 2.0,
+    packets: int = PACKETS,
     progress: Progress = lambda *_: None,
 ) -> list[Check]:
     """All checks of a bundle, each as far as the ones before it allow. `frames`: real pictures for parity; may be none.
+
+    `packets`: how many of them every runner must read alike.
 
     Raises BundleError only when there is no manifest to speak of; whatever else is wrong is a check that failed.
     """
@@ -78,12 +80,14 @@ def verify(
     if not opened:
         return checks
     bundle = opened[0]
+    large = [frame for frame in frames if min(frame.shape[:2]) >= LARGEST]
     plan: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         ("signature", lambda: signature(bundle, trusted)),
         ("format", lambda: graph_format(bundle, target)),
         ("exactness proof", lambda: proof(bundle)),
         ("golden packets", lambda: golden(bundle)),
-        ("runners agree", lambda: runners_agree(bundle)),
+        ("runners agree", lambda: planes_agree(bundle)),
+        ("packets agree", lambda: packets_agree(bundle, packets, large, progress)),
         ("parity", lambda: parity(bundle, frames, limit_percent)),
     ]
     if tensorrt:
@@ -150,12 +154,6 @@ def proof(bundle: Bundle) -> dict[str, Any]:
     return {"largest_sum": max(largest), "limit": 2**24}
 
 
-def context_graphs(bundle: Bundle) -> list[Path]:
-    """The graphs of the context model, of packets with references too if there are any."""
-    names = [context_graph(index) for index in range(len(PASSES))]
-    return [bundle.folder / name for name in (*names, *(REFERENCE if bundle.has_reference else ()))]
-
-
 def golden(bundle: Bundle) -> dict[str, Any]:
     """Packets that the exporting machine made decode here to the same symbols, layer by layer."""
     if GOLDEN not in bundle.files:
@@ -178,38 +176,6 @@ def golden(bundle: Bundle) -> dict[str, Any]:
             if latent_digest(codec, packet.prefix(layers), reference) != wanted:
                 raise BundleError(f"golden packet {index} means something else here, from {layers} layers")
     return {"packets": len(entries)}
-
-
-def runners_agree(bundle: Bundle) -> dict[str, Any]:
-    """The context model gives the same bits with one thread and two, optimised or not, and in onnx's own evaluator."""
-    from onnx.reference import ReferenceEvaluator
-
-    random = np.random.default_rng(7)
-    values = 0
-    for path in context_graphs(bundle):
-        runners = {
-            "one thread": OrtRunner(path),
-            "two threads": OrtRunner(path, 2),
-            "plain": OrtRunner(path, optimise=False),
-        }
-        evaluator = ReferenceEvaluator(str(path))
-        for trial in range(_EXACTNESS_FRAMES):
-            height, width = random.integers(1, 24, 2)
-            spread = VALUE_LIMIT if trial % 2 else 40  # the bound itself, and what occurs in pictures
-            latent = random.integers(-spread, spread + 1, (1, CHANNELS, height, width)).astype(np.float32)
-            plane = np.full((1, 1, height, width), random.integers(0, LEVELS + 1), np.float32)
-            feed = {"values": latent, "level": plane}
-            if path.name in REFERENCE:
-                feed |= {"reference": np.roll(latent, 1, 1), "change": -latent, "reference_level": LEVELS - plane}
-            results: dict[str, list[Any]] = {n: list(runner.run(feed).values()) for n, runner in runners.items()}
-            if trial == 0:
-                results["onnx's evaluator"] = list(evaluator.run(None, feed))
-            first = results["one thread"]
-            for name, result in results.items():
-                if not all(np.array_equal(a, b) for a, b in zip(first, result, strict=True)):
-                    raise BundleError(f"{path.name}: {name} gives other symbols than one thread")
-            values += sum(array.size for array in first)
-    return {"values": values, "mismatches": 0, "runners": [*runners, "onnx's evaluator"]}
 
 
 def parity(bundle: Bundle, frames: Sequence[Frame], limit_percent: float) -> dict[str, Any]:

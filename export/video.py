@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec import Codec
+from edgesem.errors import require
 from edgesem.latent import LEVELS, Latent
 from edgesem.notes import Notes, Reference
 from edgesem.packet import HEADER_BYTES, Packet
@@ -143,7 +144,7 @@ def _video(
     kind: str, preset: str, crf: int, rate_hz: float, key_every: int, frames: Sequence[Frame]
 ) -> Iterator[Coded]:
     """x264 or x265 without delay: each frame out before the next goes in, and each decoded by itself in order."""
-    import av
+    av = require("av", "video")
 
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     encoder: Any = av.CodecContext.create(f"lib{kind}", "w")

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 
-from edgesem.errors import LinkError, PacketError
+from edgesem.errors import LinkError
 from edgesem.seal import Seal
 from runtime.address import Address
 from runtime.birth import Birth
 from runtime.command import Command
 from runtime.mqtt import Connection
+from runtime.settings import BrokerSettings, SealSettings
 from runtime.topics import Topics
 
 _PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """Where the broker is, and the key of a sealed stream."""
+
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    seal: SealSettings = field(default_factory=SealSettings)
 
 
 def ask(address: Address, topics: Topics, command: Command, key: bytes | None = None) -> None:
@@ -37,11 +47,3 @@ def ask(address: Address, topics: Topics, command: Command, key: bytes | None = 
         connection.publish(topics.cmd, payload, confirm=said.set)
         if not said.wait(_PATIENCE_S):
             raise LinkError(f"{address} has not confirmed the command within {_PATIENCE_S:.0f} s: ask again")
-
-
-def stream_of(name: str) -> Topics:
-    """The topics of `SITE/DEVICE/STREAM`. PacketError if it is none."""
-    parts = name.split("/")
-    if len(parts) != 3:
-        raise PacketError(f"{name!r} is no stream: write SITE/DEVICE/STREAM")
-    return Topics(*parts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, require
 from edgesem.files import find_pictures
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _frame(image: Image.Image, name: str) -> Frame:
 
 
 def _video(path: Path, count: int) -> Iterator[Frame]:
-    import av
+    av = require("av", "video")
 
     try:
         with av.open(str(path)) as container:

@@ -186,7 +186,8 @@ class Inbox:
             raise PacketError(
                 f"carries {len(packet.chunks)} layers from {packet.first_layer} on, does not match its topic"
             )
-        if packet.bundle_id != self._bundle_id:
+        # A promise from before its sender got another bundle is kept all the same, for `edgesem decode` with that one.
+        if packet.bundle_id != self._bundle_id and not (packet.promised and self._keep is not None):
             raise PacketError(f"made with bundle {packet.bundle_id:04x}, this receiver has {self._bundle_id:04x}")
         if packet.width * packet.height > self._max_pixels:
             raise PacketError(
@@ -228,7 +229,8 @@ class Inbox:
         self._acknowledge(replace(ack, kept=1))
         if new:
             self.counters.kept += 1
-            self._enqueue_promised(packet)
+            if packet.bundle_id == self._bundle_id:
+                self._enqueue_promised(packet)
         else:
             self.counters.repeated += 1
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec import Codec
-from edgesem.errors import InputError
+from edgesem.errors import InputError, require
 from edgesem.files import find_pictures, read_picture
 from edgesem.judges import Detection, Detector
 from edgesem.notes import Notes
@@ -48,7 +48,7 @@ def read_clip(path: Path, fps: float) -> list[tuple[float, Frame]]:
     """The frames of a video at about so many a second, or the pictures of a folder as if taken at that rate."""
     if path.is_dir():
         return [(index / fps, read_picture(picture)) for index, picture in enumerate(find_pictures(path))]
-    import av
+    av = require("av", "video")
 
     frames: list[tuple[float, Frame]] = []
     try:

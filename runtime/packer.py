@@ -145,18 +145,19 @@ class Packer:
         if self._references is None:
             return self._codec.pack(latent, budget_bytes=budget_bytes, **about), None
         codec: Any = self._codec
+        key = self._like.get(False)
         with self._outbox.lock:
             known = self._references.choose(time.monotonic()) if refer else None
         reference: Any = None if known is None else known.latent()
         if known is not None and reference.values.shape == latent.values.shape:
             notes = replace(about.get("notes", Notes()), reference=known.name)
-            more = {**about, "notes": notes, "reference": reference, "like": self._like.get(True)}
+            more = {**about, "notes": notes, "reference": reference, "like": self._like.get(True, key)}
             packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, **more)
-            if not codec.is_cut(latent, packet):
+            if not codec.is_cut(latent, packet, key):
                 self._like[True] = packet
                 return packet, (decoded, reference)
             self._tell(event="cut", frame=packet.frame)
-        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=self._like.get(False), **about)
+        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=key, **about)
         self._like[False] = packet
         return packet, (decoded, None)
 

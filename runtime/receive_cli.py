@@ -10,30 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgesem.console import emit, log
+from runtime.broker_flags import BrokerGiven, broker_flags
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@broker_flags
 def receive(
     streams: Annotated[
         list[str] | None,
         typer.Argument(help="SITE/DEVICE/STREAM, + for any name.", metavar="[STREAM]...", show_default="+/+/+"),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same settings.")] = None,
-    host: Annotated[str | None, typer.Option(help="The broker.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Its port.", show_default="1883")] = None,
-    user: Annotated[str | None, typer.Option(help="Who we are to the broker.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the password.", show_default="$EDGESEM_PASSWORD")
-    ] = None,
-    tls: Annotated[bool | None, typer.Option("--tls", help="Connect by TLS.", show_default=False)] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Who must have signed the broker's certificate.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Our own certificate.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    seal_key_file: Annotated[
-        Path | None, typer.Option(help="Key of sealed streams.", show_default="$EDGESEM_SEAL_KEY")
-    ] = None,
+    *,
+    broker: BrokerGiven,
     layers: Annotated[int | None, typer.Option(help="Receive the first layers only, 1 to 4.", show_default="4")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the flow decoder, 0 to 4.", show_default="0: the base decoder")
@@ -81,17 +72,9 @@ def receive(
     from runtime.receive import run
     from runtime.receive_settings import ReceiveSettings
 
-    given = {
+    given: dict[str, Any] = {
         "streams": tuple(streams) if streams else None,
-        "broker.host": host,
-        "broker.port": port,
-        "broker.user": user,
-        "broker.password_file": password_file,
-        "broker.tls": tls,
-        "broker.ca_file": ca_file,
-        "broker.cert_file": cert_file,
-        "broker.key_file": key_file,
-        "seal.key_file": seal_key_file,
+        **broker,
         "draw.layers": layers,
         "draw.steps": steps,
         "draw.realism": realism,

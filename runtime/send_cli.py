@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from edgesem.console import emit, log
+from runtime.broker_flags import BrokerGiven, broker_flags
 
 _printing = threading.Lock()
 
 
+@broker_flags
 def send(
     source: Annotated[
         str | None,
@@ -25,19 +27,8 @@ def send(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; flags go before it.")] = None,
-    host: Annotated[str | None, typer.Option(help="The broker.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Its port.", show_default="1883")] = None,
-    user: Annotated[str | None, typer.Option(help="Who we are to the broker.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the password.", show_default="$EDGESEM_PASSWORD")
-    ] = None,
-    tls: Annotated[bool | None, typer.Option("--tls", help="Connect by TLS.", show_default=False)] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Who must have signed the broker's certificate.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Our own certificate.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    seal_key_file: Annotated[
-        Path | None, typer.Option(help="Seal packets with this key.", show_default="$EDGESEM_SEAL_KEY, else not sealed")
-    ] = None,
+    *,
+    broker: BrokerGiven,
     site: Annotated[str | None, typer.Option(help="First part of the stream's name.", show_default="home")] = None,
     device: Annotated[str | None, typer.Option(help="Second part.", show_default="the host's name")] = None,
     stream: Annotated[str | None, typer.Option(help="Third part.", show_default="main")] = None,
@@ -57,6 +48,13 @@ def send(
     ] = None,
     promise_every: Annotated[
         int | None, typer.Option(help="Keep each Nth frame until a receiver has it; 1: all.", show_default="0: none")
+    ] = None,
+    linger: Annotated[
+        float | None,
+        typer.Option(
+            help="After a file's or folder's end, stay so many seconds at most for promised frames.",
+            show_default="while receivers take some",
+        ),
     ] = None,
     send_on: Annotated[
         str | None, typer.Option(help="all, or change: only frames that say something new.", show_default="all")
@@ -98,15 +96,7 @@ def send(
         "source.uri": source,
         "source.watch": follow,
         "source.loop": loop,
-        "broker.host": host,
-        "broker.port": port,
-        "broker.user": user,
-        "broker.password_file": password_file,
-        "broker.tls": tls,
-        "broker.ca_file": ca_file,
-        "broker.cert_file": cert_file,
-        "broker.key_file": key_file,
-        "seal.key_file": seal_key_file,
+        **broker,
         "stream.site": site,
         "stream.device": device,
         "stream.stream": stream,
@@ -118,6 +108,7 @@ def send(
         "stream.prefer": prefer,
         "stream.bundle": bundle,
         "promise.every": promise_every,
+        "promise.linger_s": linger,
         "watch.send_on": send_on,
         "watch.queries": tuple(watch) if watch else None,
         "watch.heartbeat_s": heartbeat,
@@ -136,12 +127,16 @@ def key(
 ) -> None:
     """Make a key that seals a stream: give the same file to its sender and its receivers, and to nobody else.
 
+    Another one can sign your bundles (`edgesem export --sign`): that one stays with you, and others get the public key
+    that is printed, for `edgesem verify --trust`.
+
     Example: edgesem key seal.key
     """
-    from edgesem.keys import new_key
+    from edgesem.keys import Identity, new_key
 
     new_key(path)
-    emit({"file": path}, json_, lambda r: f"{r['file']}: a new key, readable by you alone")
+    result = {"file": path, "public_key": Identity.open(path).public_key.hex()}
+    emit(result, json_, lambda r: f"{r['file']}: a new key, readable by you alone\npublic key: {r['public_key']}")
 
 
 def _print_line(**fields: object) -> None:

@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,8 @@ from runtime.ack import Ack
 from runtime.capture import Frame
 from runtime.command import APART_S, Command, Once
 from runtime.link_control import LinkControl
-from runtime.outbox import IDLE_S, ROOM_S, Outbox, Publish
+from runtime.mailbox import PROMISED_BYTES, Mailbox
+from runtime.outbox import ROOM_S, Outbox, Publish
 from runtime.pace import Pace
 from runtime.packer import Encoder, Packer
 from runtime.promises import Promises
@@ -32,11 +32,6 @@ from runtime.topics import Topics
 from runtime.watch import Verdict, Watch
 
 log = logging.getLogger(__name__)
-
-PROMISED_BYTES = 8000
-"""What a promised frame may have, where nobody says otherwise."""
-
-_PROMISES_WAITING = 4
 
 
 class Sender:
@@ -72,8 +67,6 @@ class Sender:
     ) -> None:
         self.epoch = secrets.randbelow(2**16) if spool is None else spool.next_epoch()
         self.stop = stop or threading.Event()
-        self.beat_s = time.monotonic()
-        """When the encoding thread was last seen at work."""
         self.unchanged = 0
         """Frames that were not sent because they said nothing new."""
         self._watch = watch
@@ -115,17 +108,14 @@ class Sender:
             references=self._references,
         )
         self.counters = self.outbox.counters
-        self._come = threading.Condition(self.outbox.lock)
-        """Notified when there is something new for the encoding thread."""
-        self._room = self.outbox.changed
-        self._promise_every = promise_every
-        self._encoding = False
-        self._offered: Frame | None = None
-        self._latest: Frame | None = None
-        self._to_promise: deque[tuple[Frame, int]] = deque()
-        self._snapshot_bytes = 0
-        self._taken = 0
-        self._paused_until_s = 0.0
+        self._mailbox = Mailbox(
+            outbox=self.outbox,
+            control=control,
+            ready_in_s=lambda: self.packer.analyze_s + self.packer.pack_s,
+            skip=self._skip,
+            stop=self.stop,
+            promise_every=0 if spool is None else promise_every,
+        )
         self._once = Once()
         self._threads: list[threading.Thread] = []
 
@@ -138,9 +128,9 @@ class Sender:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        with self._come:
-            self._come.notify_all()
-            self._room.notify_all()
+        self._mailbox.wake()
+        with self.outbox.changed:
+            self.outbox.changed.notify_all()
         self.outbox.wake()
         for thread in self._threads:
             thread.join()
@@ -153,20 +143,22 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that came in has gone out and was acknowledged by a receiver."""
-        with self._come:
-            busy = self._offered is not None or self._to_promise or self._encoding
-            return not busy and self.outbox.empty and not self.outbox.unheard
+        with self.outbox.lock:
+            return self._mailbox.idle and self.outbox.empty and not self.outbox.unheard
 
     @property
     def paused(self) -> bool:
         """Whether somebody has asked for a pause."""
-        return time.monotonic() < self._paused_until_s
+        return self._mailbox.paused
+
+    @property
+    def beat_s(self) -> float:
+        """When the encoding thread was last seen at work."""
+        return self._mailbox.beat_s
 
     def offer(self, frame: Frame) -> None:
         """Show the sender the newest frame; returns at once. What was offered before and not taken is forgotten."""
-        with self._come:
-            self._offered = self._latest = frame
-            self._come.notify_all()
+        self._mailbox.offer(frame)
 
     def promise(self, frame: Frame, max_bytes: int = PROMISED_BYTES) -> None:
         """Have this frame delivered, however long it takes; waits only while others wait to be encoded.
@@ -175,11 +167,7 @@ class Sender:
         """
         if self._promises is None:
             raise UsageError("this sender has no spool, so it can promise nothing: give it one")
-        with self._come:
-            while len(self._to_promise) >= _PROMISES_WAITING and not self.stop.is_set():
-                self._come.wait(IDLE_S)
-            self._to_promise.append((frame, max_bytes))
-            self._come.notify_all()
+        self._mailbox.promise(frame, max_bytes)
 
     def connected(self, rtt_s: float | None = None) -> None:
         """There is a new connection (`Connection(on_up=...)`)."""
@@ -213,7 +201,7 @@ class Sender:
 
     def state(self) -> State:
         """How the sender fares now."""
-        with self._come:
+        with self.outbox.lock:
             control, counters = self._control.state(), self.counters
             capacity_bps = control.get("capacity_bps")
             return State(
@@ -237,47 +225,11 @@ class Sender:
 
     def _encode(self) -> None:
         """Take the newest frame whenever its time has come and there is room for it; until the stop."""
-        slot_s = time.monotonic()
-        while not self.stop.is_set():
-            interval_s = self._control.interval_s
-            self.beat_s = now_s = time.monotonic()
-            with self._come:
-                self._encoding = False
-                if self._to_promise:
-                    frame, max_bytes = self._to_promise.popleft()
-                    self._come.notify_all()
-                elif self._offered is None or self.paused:
-                    self._come.wait(IDLE_S)
-                    continue
-                elif now_s < slot_s:
-                    self._come.wait(min(slot_s - now_s, IDLE_S))
-                    continue
-                elif (max_bytes := self._next_promise_bytes()) or self.outbox.budget_bytes(
-                    self.packer.analyze_s + self.packer.pack_s
-                ) is not None:
-                    frame, self._offered = self._offered, None
-                    self._taken += 1
-                    slot_s = max(slot_s + interval_s, now_s - interval_s / 4)
-                else:
-                    if now_s >= slot_s + interval_s:  # its time has gone, and the next one's has come
-                        slot_s += interval_s
-                        self._skip()
-                    self._room.wait(ROOM_S)
-                    continue
-                self._encoding = True
-            if max_bytes:
-                self._keep(frame, max_bytes)
+        while (taken := self._mailbox.take()) is not None:
+            if taken.max_bytes:
+                self._keep(taken.frame, taken.max_bytes)
             else:
-                self._send(frame)
-
-    def _next_promise_bytes(self) -> int:
-        """What the next frame may have if it is a promised one; 0 if it is not."""
-        if self._promises is None:
-            return 0
-        if self._snapshot_bytes:
-            size_bytes, self._snapshot_bytes = self._snapshot_bytes, 0
-            return size_bytes
-        return PROMISED_BYTES if self._promise_every and self._taken % self._promise_every == 0 else 0
+                self._send(taken.frame)
 
     def _send(self, frame: Frame) -> None:
         latent = self.packer.analyze(frame)
@@ -288,16 +240,16 @@ class Sender:
             return self._leave(frame, verdict)
         if verdict is not None and verdict.promise and self._promises is not None:
             return self._keep(frame, PROMISED_BYTES, latent, verdict)
-        with self._come:
+        with self.outbox.changed:
             while (budget_bytes := self.outbox.budget_bytes(self.packer.pack_s)) is None:
-                if self._offered is not None or self.stop.is_set():
+                if self._mailbox.overtaken or self.stop.is_set():
                     return self._skip()
-                self._room.wait(ROOM_S)
+                self.outbox.changed.wait(ROOM_S)
         if verdict is not None:
             budget_bytes = max(self._control.min_bytes, round(verdict.share * budget_bytes))
         packet = self.packer.pack(latent, budget_bytes, frame, embedding=verdict.embedding if verdict else b"")
         if packet is None:
-            with self._come:
+            with self.outbox.lock:
                 return self._skip()
         self._pace.sent(packet.q)
         self._control.interval_s = self._asked_interval_s * self._pace.factor
@@ -350,11 +302,15 @@ class Sender:
         if not self._once.first_time(command):
             return
         log.info("asked for: %s", command)
-        with self._come:
+        with self.outbox.lock:
             if command.kind == "pause":
-                self._paused_until_s = time.monotonic() + (command.pause_s or float("inf"))
+                self._mailbox.pause(command.pause_s or float("inf"))
             elif command.kind == "resume":
-                self._paused_until_s = 0.0
+                self._mailbox.pause(0.0)
+            elif command.kind == "snapshot":
+                if self._promises is None:
+                    raise UsageError("this sender has no spool, so it can promise no snapshot")
+                self._mailbox.snapshot(command.size_bytes)
             elif command.kind == "key" and self._references is not None:
                 self._references.ask_for_key()
             elif command.kind == "apart":
@@ -367,9 +323,4 @@ class Sender:
                 if self._watch is None:
                     raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
                 self._watch.look_for(command.queries, command.vectors)
-            elif command.kind == "snapshot":
-                self._snapshot_bytes = command.size_bytes
-                if self._offered is None:  # of the newest frame that there was, not of the next that comes
-                    self._offered = self._latest
-            self._come.notify_all()
         self._tell(event="asked", kind=command.kind)

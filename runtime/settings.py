@@ -133,6 +133,9 @@ class PromiseSettings:
     """Every so many frames one is promised; 0: none, 1: all."""
     max_bytes: int = setting(256 * 1024 * 1024, low=65536, high=2**40)
     """Of the spool."""
+    linger_s: float = setting(0.0, low=0, high=7 * 86400)
+    """After the last frame of a file or folder: stay at most so long for receivers to take what was promised; 0: as
+    long as they take some of it each minute. What they have not taken by then stays on disk for the next start."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, require
 from edgesem.files import write_whole
 from edgesem.provenance import Drawn, encode_drawn
 
@@ -48,7 +48,7 @@ class VideoSink:
 
     def write(self, image: Pixels, time_s: float) -> Path:
         """Append `image` (uint8 [H, W, 3], RGB), captured at `time_s`; returns the file. InputError if it cannot."""
-        import av
+        av = require("av", "video")
 
         height, width = image.shape[0] & ~1, image.shape[1] & ~1  # 4:2:0 has no odd sides
         try:
@@ -73,7 +73,7 @@ class VideoSink:
     def _begin(self, width: int, height: int, time_s: float) -> None:
         from fractions import Fraction
 
-        import av
+        av = require("av", "video")
 
         self.close()
         self._files += 1

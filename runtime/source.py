@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
+from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError, require
 from edgesem.files import PICTURE_SUFFIXES, find_pictures, read_picture
 from runtime.capture import MAX_SIDE as LARGEST_SENT
 from runtime.capture import MIN_SIDE, Frame, clock_ms
@@ -76,7 +76,7 @@ class Source:
 
     def _camera(self, uri: str, options: dict[str, str]) -> Iterator[Frame]:
         """What a live device or server shows now; as often as is of use, because turning a picture into RGB costs."""
-        import av
+        av = require("av", "video")
 
         period_s = min(0.1, 0.5 / self._fps)
         last_s = float("-inf")
@@ -112,7 +112,7 @@ class Source:
 
     def _video(self) -> Iterator[Frame]:
         """A file as a camera would show it: at its own speed, and what is late is left out."""
-        import av
+        av = require("av", "video")
 
         path = self._settings.uri
         try:

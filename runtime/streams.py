@@ -1,21 +1,15 @@
-"""All streams that a receiver hears: whose frame is decoded next, so that none can starve the others.
-
-A device that sends more, or larger frames, than its share waits for itself: the next frame is always one of the device
-that has had the least decoding, and no device has all decoders at once.
-"""
+"""All streams that a receiver hears: takes their messages, and has their frames for the decoders."""
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgesem.errors import EdgesemError, MissingReference, PacketError
+from edgesem.errors import MissingReference, PacketError
 from edgesem.latent import Latent
 from edgesem.packet import MAX_LAYERS, Packet
 from edgesem.seal import Seal
@@ -25,15 +19,16 @@ from runtime.capture import clock_ms
 from runtime.command import APART_S, Command
 from runtime.decoder import Drawing
 from runtime.inbox import Complaints, Inbox
+from runtime.replies import Replies
 from runtime.shelf import Shelf
 from runtime.state import State
 from runtime.stream import Limits, Stream
 from runtime.topics import Topics
+from runtime.turns import Turns, yield_processor
 
 log = logging.getLogger(__name__)
 
 _FORGET_S = 600.0
-_YIELD: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 _ASK_EVERY_S = 1.0
 _APART_EVERY_S = APART_S / 3
 
@@ -65,17 +60,17 @@ class Streams:
         """Messages on topics that are no stream's, or of streams that there is no room for."""
         self._changed = threading.Condition(self.lock)
         self._streams: dict[str, Stream] = {}
-        self._bundle_id, self._publish, self._layers = bundle_id, publish, layers
+        self._bundle_id, self._layers = bundle_id, layers
         self._limits, self._shelf, self._key = limits or Limits(), shelf, key
         self._patience_s = patience_s
-        self._receiver = 1 + secrets.randbelow(2**32 - 1) if references else 0
-        self._per_device = max(1, decoders - 1)
-        self._used_s: dict[tuple[str, str], float] = {}
-        """Decoding that each device has had."""
-        self._clock_s = 0.0
-        """What the device served last has had, at least: where a device that was silent begins."""
-        self._acks: deque[tuple[str, bytes, int]] = deque()
         self._complaints = Complaints(log)
+        self._turns = Turns(decoders)
+        self._replies = Replies(
+            publish,
+            receiver=1 + secrets.randbelow(2**32 - 1) if references else 0,
+            sealed=key is not None,
+            complaints=self._complaints,
+        )
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
@@ -110,15 +105,15 @@ class Streams:
                     log.info("hear %s", stream.name)
                 if stream.inbox.more_than_asked and stream.heard_s - stream.asked_apart_s >= _APART_EVERY_S:
                     stream.asked_apart_s = stream.heard_s
-                    self._command(stream, Command("apart"))
+                    self._ask(stream, Command("apart"))
                 ready = stream.inbox.waiting > 0
                 if ready:
                     self._changed.notify()
             elif known is None:
                 self.strays += 1
         if ready:
-            _YIELD()  # where there are few cores, the frame shall not wait for its own acknowledgement
-        self._tell_acks()
+            yield_processor()  # where there are few cores, the frame shall not wait for its own acknowledgement
+        self._replies.say()
 
     def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:
         """The frame to decode next, by the device that has had the least; None if there is none in time."""
@@ -127,15 +122,10 @@ class Streams:
             while True:
                 now_s = time.monotonic()
                 look_s = self._look(now_s)
-                ready = [stream for stream in self._streams.values() if stream.inbox.waiting and self._may(stream)]
-                if ready:
-                    stream = min(ready, key=lambda one: (self._had_s(one), one.decode_s))
+                stream = self._turns.next(self._streams.values())
+                if stream is not None:
                     packet = stream.inbox.pop()
                     assert packet is not None
-                    stream.busy = True
-                    had_s, device = self._had_s(stream), stream.device
-                    self._used_s[device] = max(had_s, self._clock_s)  # who was silent has saved up nothing
-                    self._clock_s = max(had_s, self._clock_s)
                     return stream, packet
                 if now_s >= deadline_s:
                     return None
@@ -144,11 +134,8 @@ class Streams:
     def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
         """A decoder has finished with a frame of `stream`."""
         with self.lock:
-            stream.busy = False
-            stream.decode_s += decode_s
+            self._turns.done(stream, decode_s)
             stream.inbox.decode_ms = min(int(decode_s * 1000), 0xFFFFFFFF)
-            device = stream.device
-            self._used_s[device] = self._used_s.get(device, self._clock_s) + decode_s
             if good:
                 stream.pictures += 1
             else:
@@ -166,23 +153,23 @@ class Streams:
                 return latent
             stream.inbox.counters.missing_reference += 1
             now_s = time.monotonic()
-            ask = self._receiver and now_s - stream.asked_key_s >= _ASK_EVERY_S
+            ask = self._replies.receiver and now_s - stream.asked_key_s >= _ASK_EVERY_S
             if ask:
                 stream.asked_key_s = now_s
-                self._command(stream, Command("key"))
-        self._tell_acks()
+                self._ask(stream, Command("key"))
+        self._replies.say()
         raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a key packet")
 
     def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
         """A frame was decoded: hold what later packets may refer to, and tell its sender."""
-        if not self._receiver or packet.promised:
+        if not self._replies.receiver or packet.promised:
             return
         layers = len(packet.chunks)
         with self.lock:
             stream.references.put(packet.epoch, packet.frame, layers, latent)
             ack = Ack(packet.epoch, packet.frame, layers - 1, clock_ms(), stream.inbox.decode_ms, held=layers)
             self._acknowledge(stream.topics, ack)
-        self._tell_acks()
+        self._replies.say()
 
     def flush(self) -> None:
         """No more messages will come: the frames under way are ready as they are."""
@@ -232,8 +219,7 @@ class Streams:
             if silent.busy or time.monotonic() - silent.heard_s < _FORGET_S:
                 return None
             del self._streams[silent.topics.base]
-            devices = {one.device for one in self._streams.values()}
-            self._used_s = {device: used_s for device, used_s in self._used_s.items() if device in devices}
+            self._turns.forget(self._streams.values())
         shelf, inbox = self._shelf, None
 
         def acknowledge(ack: Ack) -> None:
@@ -244,7 +230,7 @@ class Streams:
                 with self.lock:
                     settle(safe, new)
                     self._changed.notify()
-                self._tell_acks()
+                self._replies.say()
 
             assert shelf is not None
             shelf.put(topics, packet, settled)
@@ -302,35 +288,13 @@ class Streams:
             )
 
     def _acknowledge(self, topics: Topics, ack: Ack) -> None:
-        """Have this said by `_tell_acks`. Under the lock."""
-        payload = (replace(ack, receiver=self._receiver) if self._receiver else ack).to_bytes()
-        if self._key is not None:
-            stream = self._streams.get(topics.base)
-            if stream is None or stream.inbox.seal is None:
-                return
-            payload = stream.inbox.seal.sign(payload, topics.ack)
-        self._acks.append((topics.ack, payload, 1 if ack.kept else 0))
+        """Have this said by `_replies.say`. Under the lock."""
+        stream = self._streams.get(topics.base)
+        self._replies.ack(topics, None if stream is None else stream.inbox.seal, ack)
 
-    def _command(self, stream: Stream, command: Command) -> None:
-        """Have this said by `_tell_acks`. Under the lock."""
-        payload = command.to_bytes()
-        if self._key is not None:
-            if stream.inbox.seal is None:
-                return
-            payload = stream.inbox.seal.sign(payload, stream.topics.cmd)
-        self._acks.append((stream.topics.cmd, payload, 1))
-
-    def _tell_acks(self) -> None:
-        """Publish what is to be acknowledged; not under the lock, for decoders shall not wait for a socket."""
-        while self._acks:
-            try:
-                topic, payload, qos = self._acks.popleft()
-            except IndexError:  # another thread was faster
-                return
-            try:
-                self._publish(topic, payload, qos)
-            except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
-                self._complaints.warn("acknowledgement on %s not sent: %s", topic, error)
+    def _ask(self, stream: Stream, command: Command) -> None:
+        """Have this said by `_replies.say`. Under the lock."""
+        self._replies.command(stream.topics, stream.inbox.seal, command)
 
     def _look(self, now_s: float) -> float:
         """Let frames wait that had their time to become complete; when to look again."""
@@ -339,14 +303,6 @@ class Streams:
             due_s = stream.inbox.look(now_s, self._patience_s)
             look_s = min(look_s, due_s or look_s)
         return look_s
-
-    def _may(self, stream: Stream) -> bool:
-        device = stream.device
-        busy = sum(one.busy and one.device == device for one in self._streams.values())
-        return not stream.busy and busy < self._per_device
-
-    def _had_s(self, stream: Stream) -> float:
-        return self._used_s.get(stream.device, 0.0)
 
     def _stray(self, message: str, *details: object) -> None:
         self.strays += 1

@@ -39,6 +39,14 @@ class Topics:
         except UsageError as error:
             raise PacketError(str(error)) from None
 
+    @classmethod
+    def named(cls, name: str) -> Topics:
+        """The stream `SITE/DEVICE/STREAM`. UsageError if it is none."""
+        parts = name.split("/")
+        if len(parts) != 3:
+            raise UsageError(f"{name!r} is no stream: write SITE/DEVICE/STREAM")
+        return cls(*parts)
+
     @property
     def base(self) -> str:
         """What all topics of the stream start with."""

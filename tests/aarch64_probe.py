@@ -6,6 +6,7 @@ python aarch64_probe.py ROOT: ROOT holds the packages' folder `src`, packets in 
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 root = Path(sys.argv[1])
@@ -14,11 +15,12 @@ sys.path.insert(0, str(root / "src"))
 import numpy as np  # noqa: E402
 
 import edgesem  # noqa: E402
+from edgesem.notes import Notes, Reference  # noqa: E402
 from edgesem.packet import Packet  # noqa: E402
 
 
-def digest(codec, packet):
-    return hashlib.sha256(np.ascontiguousarray(codec.unpack(packet).values, "<f4").tobytes()).hexdigest()
+def digest_of(latent):
+    return hashlib.sha256(np.ascontiguousarray(latent.values, "<f4").tobytes()).hexdigest()
 
 
 def picture(seed, height, width):
@@ -36,23 +38,55 @@ def sizes(count, seed=1, largest=190):
     return [tuple(int(side) for side in random.integers(33, largest, 2)) for _ in range(count)]
 
 
-def make(codec, count, seed, each=1, largest=190):
-    """Packets of `count` pictures, `each` of every one at its own quality and number of layers, and what they mean."""
+def read(codec, packets):
+    """What packets mean, in their order; one that refers to another, by that one's place, comes after it."""
+    known, digests = [], []
+    for packet in packets:
+        named, reference = packet.notes.reference, None
+        if named is not None:
+            earlier, its_own = known[named.frame]
+            reference = codec.unpack(earlier.prefix(named.layers), its_own)
+        known.append((packet, reference))
+        digests.append(digest_of(codec.unpack(packet, reference)))
+    return digests
+
+
+def make(codec, count, seed, each=1, largest=190, refer=0):
+    """Packets of `count` pictures, `each` of every one at its own quality and number of layers, and what they mean.
+
+    The first is of the picture itself; for the others its latent is moved and strengthened, which needs no encoder.
+    `refer` more follow, each of which refers to some layers of the one before.
+    """
     entries = []
     for index, (height, width) in enumerate(sizes(count, seed, largest)):
         latent = codec.analyze(picture(1000 * seed + index, height, width))
         for turn in range(index * each, (index + 1) * each):
-            packet = codec.pack(latent, quality=(turn * 37 % 101) / 100, layers=1 + turn % 4)
-            entries.append({"packet": packet.to_bytes().hex(), "sha256": digest(codec, packet)})
+            step = turn % each
+            values = np.roll(latent.values, (step, step // 3), (1, 2)) * np.float32(1 + step / 16)
+            other = replace(latent, values=values)
+            about = {"quality": (turn * 37 % 101) / 100, "layers": 1 + turn % 4, "frame": len(entries)}
+            packet, decoded = codec.pack_decoded(other, **about)
+            entries.append({"packet": packet.to_bytes().hex(), "sha256": digest_of(decoded)})
+        reference = None
+        for turn in range(index * refer, (index + 1) * refer if codec.has_reference else 0):
+            layers = 1 + turn % len(packet.chunks)
+            reference = codec.unpack(packet.prefix(layers), reference)
+            notes = Notes(reference=Reference(len(entries) - 1, layers))
+            values = latent.values.copy()  # something has come into the picture
+            values[:, : 1 + turn % 3] = np.roll(values, 2, 2)[:, : 1 + turn % 3]
+            about = {"quality": (turn * 53 % 101) / 100, "layers": 1 + turn * 3 % 4, "frame": len(entries)}
+            other = replace(latent, values=values)
+            packet, decoded = codec.pack_decoded(other, notes=notes, reference=reference, **about)
+            entries.append({"packet": packet.to_bytes().hex(), "sha256": digest_of(decoded)})
     return entries
 
 
 if __name__ == "__main__":
     codec = edgesem.load(precision="fp32")
     task = json.loads((root / "in.json").read_text())
-    read = [digest(codec, Packet.from_bytes(bytes.fromhex(packet))) for packet in task["packets"]]
+    digests = read(codec, [Packet.from_bytes(bytes.fromhex(packet)) for packet in task["packets"]])
     made = make(codec, **task["make"])
     import platform
 
-    answer = {"machine": platform.machine(), "numpy": np.__version__, "read": read, "made": made}
+    answer = {"machine": platform.machine(), "numpy": np.__version__, "read": digests, "made": made}
     (root / "out.json").write_text(json.dumps(answer))

@@ -16,6 +16,7 @@ import pytest
 
 import edgesem
 from edgesem.bundle import DEFAULT
+from edgesem.context import reference_graph
 from edgesem.packet import Packet
 
 HERE = Path(__file__).parent
@@ -44,16 +45,23 @@ def load_probe():
     return module
 
 
-def exchange(count: int, cpu: str, seed: int = 1, each: int = 1, largest: int = 190, made: int | None = None) -> int:
-    """Let both machines read each other's packets of `count` (`made`) pictures; how many packets that were."""
+def exchange(
+    count: int, cpu: str, seed: int = 1, each: int = 1, largest: int = 190, made: int | None = None, refer: int = 0
+) -> int:
+    """Let both machines read each other's packets of `count` (`made`) pictures; how many packets that were.
+
+    Each picture has `refer` packets more, which refer to the one before, where the bundle knows such.
+    """
     probe = load_probe()
     codec = edgesem.load(precision="fp32")
-    mine = probe.make(codec, count, 2 * seed - 1, each, largest)
+    refer = refer if codec.has_reference else 0
+    mine = probe.make(codec, count, 2 * seed - 1, each, largest, refer)
     shared = Path(ROOT) / "edgesem-exchange"
     shutil.rmtree(shared, ignore_errors=True)
     shutil.copytree(HERE.parent / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "aarch64_probe.py", shared)
     wanted = {"count": count if made is None else made, "seed": 2 * seed, "each": each, "largest": largest}
+    wanted["refer"] = refer
     (shared / "in.json").write_text(json.dumps({"packets": [entry["packet"] for entry in mine], "make": wanted}))
     # /sys stays out: ONNX Runtime crashes when it finds it beside /proc of another architecture
     program = ["/qemu-aarch64-static"] if (Path(ROOT) / "qemu-aarch64-static").exists() else []
@@ -64,14 +72,26 @@ def exchange(count: int, cpu: str, seed: int = 1, each: int = 1, largest: int = 
     shutil.rmtree(shared)
     assert answer["machine"] == "aarch64"
     assert answer["read"] == [entry["sha256"] for entry in mine]
-    for entry in answer["made"]:
-        assert probe.digest(codec, Packet.from_bytes(bytes.fromhex(entry["packet"]))) == entry["sha256"]
-    assert len(answer["made"]) == each * wanted["count"]
+    packets = [Packet.from_bytes(bytes.fromhex(entry["packet"])) for entry in answer["made"]]
+    assert probe.read(codec, packets) == [entry["sha256"] for entry in answer["made"]]
+    assert len(answer["made"]) == (each + refer) * wanted["count"]
     return len(mine) + len(answer["made"])
 
 
 def test_a_few_packets_mean_the_same_on_both_architectures():
     assert exchange(2, "cortex-a76", each=2, largest=96, made=1) == 6
+
+
+@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
+def test_packets_that_refer_mean_the_same_on_both_architectures():
+    assert exchange(1, "cortex-a72", largest=96, refer=4) == 10
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
+@pytest.mark.parametrize("cpu", CPUS)
+def test_two_hundred_packets_that_refer_mean_the_same_on_both_architectures(cpu):
+    assert exchange(10, cpu, seed=5, largest=120, refer=10) == 220
 
 
 @pytest.mark.long
@@ -85,7 +105,7 @@ def test_two_hundred_packets_of_all_sizes_mean_the_same_on_both_architectures(cp
 def test_as_many_packets_as_are_asked_for_mean_the_same_on_both_architectures(capfd):
     done = 0
     while done < PACKETS:
-        turn = 10 + done // 500
-        done += exchange(40, CPUS[turn % 2], seed=turn, each=10, largest=80, made=10)
+        turn = 10 + done // 2000
+        done += exchange(40, CPUS[turn % 2], seed=turn, each=25, largest=97)
         with capfd.disabled():
             print(f"{done} packets, no difference", flush=True)

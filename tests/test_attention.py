@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesem.bundle import DEFAULT, Bundle
 from edgesem.errors import PacketError
 from edgesem.packet import Packet
-from edgesem.semantics import DIMENSIONS, EMBEDDING_BYTES, to_bytes
+from edgesem.semantics import DIMENSIONS, EMBEDDING_BYTES, LABELS, to_bytes
 from runtime.ack import Ack
 from runtime.capture import Frame
 from runtime.command import MAX_COMMAND_BYTES, Command
@@ -18,9 +19,10 @@ from runtime.control import Control
 from runtime.sender import Sender
 from runtime.spool import Spool
 from runtime.topics import Topics
-from runtime.watch import Verdict
+from runtime.watch import Verdict, Watch
 
 TOPICS = Topics("home", "gate", "main")
+needs_head = pytest.mark.skipif(not (DEFAULT / LABELS).is_file(), reason="the default bundle has no semantic head")
 
 
 @dataclass
@@ -128,6 +130,49 @@ def test_an_acknowledgement_tells_what_was_delivered(stand):
     stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 0, 1, 1).to_bytes())
     stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch ^ 1, 5, 0, 1, 1).to_bytes())
     assert stand.sender._watch.asked == [("delivered", 0)]
+
+
+def test_what_a_receiver_holds_counts_once_however_often_it_says_so(stand):
+    stand.show(10)
+    epoch = stand.sender.epoch
+    stand.sender.on_message(TOPICS.ack, Ack(epoch, 0, 0, 1, 1, receiver=5).to_bytes())
+    for _ in range(2):
+        stand.sender.on_message(TOPICS.ack, Ack(epoch, 0, 0, 1, 1, receiver=5, held=1).to_bytes())
+    assert stand.sender.counters.acknowledged == 1
+    assert [one["event"] for one in stand.told].count("acked") == 1
+
+
+def test_that_a_frame_is_held_tells_of_its_base_layer_whose_own_word_was_lost(stand):
+    stand.show(10)
+    stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 3, 1, 1, receiver=5, held=4).to_bytes())
+    assert stand.sender._watch.asked == [("delivered", 0)]
+
+
+class Head:
+    """Sees the vector that a latent is."""
+
+    def look(self, latent):
+        return latent
+
+
+@needs_head
+def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
+    there = np.zeros(DIMENSIONS, np.float32)
+    there[7] = 1
+    watch = Watch(Bundle.open(DEFAULT), send_on="change", queries=["dog"], vectors=[to_bytes(there)])
+    watch._head = Head()
+    away = watch.look(-there, 0.0)
+    watch.sent(0, away, 0.0)
+    watch.delivered(0)
+    assert not away.promise
+    lost = watch.look(there, 0.1)  # it appears, and then the link has no room: `sent` is never called
+    assert (lost.promise, lost.query) == (True, "dog")
+    again = watch.look(there, 0.2)
+    assert (again.promise, again.send) == (True, True)
+    watch.sent(1, again, 0.2)
+    watch.delivered(1)
+    after = watch.look(there, 0.3)
+    assert (after.promise, after.send) == (False, False)
 
 
 def test_queries_and_a_region_are_asked_for(stand):

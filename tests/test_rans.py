@@ -99,6 +99,21 @@ def test_few_lanes_in_plain_python_and_in_numpy_are_the_same_code(monkeypatch, l
         assert all(map(np.array_equal, mine, wanted))
 
 
+@given(st.integers(0, 2**32), st.integers(1, 300), st.sampled_from([1, 2, 4, 64]), st.floats(0, 1))
+@settings(deadline=None, max_examples=150)
+def test_what_no_table_expects_decodes_too(seed, count, lanes, share):
+    """The first symbol of a table with the least frequency makes words of zeros, which the end of a packet lacks."""
+    random = np.random.default_rng(seed)
+    scale = random.integers(3, 20, count).astype(np.int32)
+    symbol = np.where(random.random(count) < share, -1, 1) * TABLES.radius[scale]
+    entries = TABLES.entry(symbol.astype(np.int32), scale)
+    cut = count // 3
+    chunks = rans.encode([[entries[:cut]], [entries[cut:]]], TABLES, lanes)
+    decoder = rans.Decoder(chunks, TABLES)
+    assert np.array_equal(np.concatenate([decoder.read(scale[:cut]), decoder.read(scale[cut:])]), entries)
+    decoder.finish()
+
+
 def test_a_table_that_skips_costs_no_bits():
     zeros = TABLES.entry(np.zeros(5000, np.int32), np.zeros(5000, np.int32))
     chunks = rans.encode([[zeros]], TABLES, 1)

@@ -53,6 +53,16 @@ def test_a_promised_frame_that_the_disk_refuses_is_not_acknowledged_and_may_come
     assert box.pop() is not None
 
 
+def test_a_promise_from_before_its_senders_bundle_was_changed_is_kept_and_not_drawn():
+    acks, orders = [], []
+    box = inbox(acks, keep=lambda packet, settle: orders.append(settle))
+    assert box.take(TOPICS.layer(0), promised(bundle_id=8).to_bytes())
+    orders[0](True, True)
+    assert [ack.kept for ack in acks] == [1]
+    assert (box.waiting, box.counters.kept) == (0, 1)
+    assert not inbox(acks).take(TOPICS.layer(0), promised(bundle_id=8).to_bytes())  # who keeps nothing can do nothing
+
+
 def test_a_promised_frame_that_was_kept_before_is_acknowledged_again_and_not_shown():
     acks, orders = [], []
     box = inbox(acks, keep=lambda packet, settle: orders.append(settle))

@@ -14,6 +14,7 @@ from real_broker import Mosquitto, draw_pictures
 
 from runtime.mosquitto import find_tool
 
+LINGER_S = 60
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 
 
@@ -37,10 +38,15 @@ class Bench:
         self.promised += sender.of("promised", lambda event: (event["epoch"], event["frame"]))
 
     def settle(self):
-        """One more sender, with eight more pictures, that ends when receivers have kept all."""
-        last = self.sender()
-        assert last.finish() == 0
-        self.note(last)
+        """More senders, with eight more pictures each, until receivers have kept all; each must leave fewer."""
+        left = float("inf")
+        while left:
+            last = self.sender("--linger", LINGER_S)
+            assert last.finish() == 0
+            self.note(last)
+            (now,) = last.of("done", lambda event: event["promised_waiting"])
+            assert now < left
+            left = now
 
     def kept(self):
         """Epoch and frame of what the receiver has on its disk."""

@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import av
+import dashboard
 import pytest
 from PIL import Image
 from publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
@@ -298,6 +299,7 @@ def test_http_serves_pictures_figures_metrics_and_takes_settings(watched):
         assert stream.readline() == b"--edgesem-picture\r\n"
     metrics = get(f"{url}metrics").decode()
     assert 'edgesem_receiver_layers_total{device="page",site="test",stream="main"}' in metrics
+    assert {name for name in dashboard.metrics("receiver") if f"\n{name}" not in metrics} == set()
     assert post(f"{url}settings", stream="test/page/main", realism=0.5) == (200, {"steps": 0, "realism": 0.5})
     for wrong in ({"steps": 5}, {"realism": 7}, {"realism": "much"}, {"steps": True}):
         status, answer = post(f"{url}settings", stream="test/page/main", **wrong)

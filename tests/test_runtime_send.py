@@ -10,13 +10,16 @@ import socket
 import subprocess
 import urllib.request
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
+import dashboard
 import numpy as np
 import pytest
 from edgesem_process import WAIT_S, EdgesemProcess, free_port
 from PIL import Image
 
+from edgesem.config import load_config
 from edgesem.errors import LinkError
 from edgesem.keys import new_key, read_key
 from edgesem.packet import Packet
@@ -27,6 +30,7 @@ from runtime.capture import clock_ms
 from runtime.command import Command
 from runtime.mosquitto import find_tool
 from runtime.mqtt import Address, Connection, Topics
+from runtime.settings import PromiseSettings, SendSettings, SourceSettings, StreamSettings
 from runtime.state import State
 
 TOPICS = Topics("home", "t", "main")
@@ -141,6 +145,7 @@ def test_a_session_birth_pictures_snapshot_and_a_clean_end(start, broker, tmp_pa
             labels = '{device="t",site="home",stream="main"}'
             assert f"edgesem_sender_connected{labels} 1.0" in figures
             assert f"edgesem_sender_spooled_frames{labels} 0.0" in figures
+            assert {name for name in dashboard.metrics("sender") if f"{name}{labels}" not in figures} == set()
             status = json.loads((run / "send.json").read_text())
             assert status["pid"] == sender.process.pid
             assert status["acknowledged"] >= 1
@@ -288,6 +293,17 @@ def test_tls_with_client_certificates(start, tmp_path, pictures):
             with pytest.raises(LinkError, match="no MQTT connection"), Connection(stranger, name="x"):
                 pytest.fail("got in")
         gc.collect()
+
+
+def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
+    guide = (Path(__file__).parents[1] / "docs" / "send.md").read_text("utf-8")
+    example = guide.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "send.toml").write_text(example, "utf-8")
+    settings = load_config(tmp_path / "send.toml", SendSettings)
+    for section, kind in (("stream", StreamSettings), ("promise", PromiseSettings), ("source", SourceSettings)):
+        assert all(f"\n{one.name} = " in example for one in fields(kind) if one.name != "bundle"), section
+    assert settings.promise == PromiseSettings()
+    assert settings.source == SourceSettings()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ av = pytest.importorskip("av")
 pytest.importorskip("matplotlib", reason="needs the extra bench")
 
 from edgesem import cli  # noqa: E402
+from edgesem.bundle import DEFAULT  # noqa: E402
+from edgesem.context import reference_graph  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
 from export.clip import read_clip  # noqa: E402
 from export.video import flicker, share_at_equal_quality  # noqa: E402
@@ -58,6 +60,26 @@ def test_a_codec_of_half_the_bytes_has_a_share_of_one_half():
     curve = [{"bytes_per_frame": 100.0 * 2**k, "ms_ssim": 1 - 0.2 / 2**k} for k in range(4)]
     half = [{**row, "bytes_per_frame": row["bytes_per_frame"] / 2} for row in curve]
     assert share_at_equal_quality(half, curve) == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
+def test_packets_that_refer_are_looked_at_closely(clip, tmp_path):
+    out = tmp_path / "out"
+    more = ["--fps", "2", "--codecs", "none", "--frames", "3", "--probe", "0", "--middle", "176"]
+    assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
+    found = json.loads((out / "video.json").read_text())["probe"]["square.mp4"]["2"]
+    assert found["sender"]["time_ratio_p50"] > 0
+    assert len(found["sender"]["ms_ssim"]["reference"]) == 3
+    assert found["flicker"]["0"]["clip"] < 2
+    unchanged = found["unchanged"]
+    assert 0.3 < unchanged["still_share_of_positions"] < 1  # all but the square and what it leaves behind
+    assert unchanged["still_share_of_bits"] < unchanged["still_share_of_positions"]
+
+
+def test_steps_that_there_are_not_are_refused(clip, tmp_path, capsys):
+    arguments = ["bench", "video", "--data", str(clip), "--out", str(tmp_path), "--probe", "0,9"]
+    assert cli.main(arguments) == 2
+    assert "--probe" in capsys.readouterr().err
 
 
 def test_the_command_writes_json_and_a_plot(clip, tmp_path):

@@ -58,10 +58,56 @@ def why_relay() -> str:
 
 def run_sender(sender: str, *, clip: Clip, trace: Trace, options: Options, relay: bool = False) -> Outcome:
     """Let one sender run for the seconds asked for and return what became of it."""
-    events: queue.Queue[tuple[str, Job]] = queue.Queue()
-    with tempfile.TemporaryDirectory(prefix="edgesem-bench-") as name, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="edgesem-bench-") as name:
         folder = Path(name)
         write_clip(clip, folder / "clip.npz")
+        ended = run_ends(
+            "runtime.linkbench.ends",
+            near={
+                "sender": sender,
+                "trace": options.trace,
+                "offset_s": options.offset_s,
+                "clip": str(folder / "clip.npz"),
+                "promise_every": options.promise_every,
+                "spool": str(folder / "spool.sqlite"),
+                "grace_s": _GRACE_S,
+            },
+            far={"bundle_id": clip.packets[0][0].bundle_id},
+            folder=folder,
+            trace=trace,
+            options=options,
+            relay=relay,
+        )
+        run = Run(
+            clip=clip,
+            trace=trace,
+            offset_s=options.offset_s,
+            start_s=ended.start_s,
+            fps=options.fps,
+            seconds=options.seconds,
+            near=ended.near,
+            far=ended.far,
+            whole_only=sender in WITHOUT_LAYERS,
+        )
+        return Outcome({**figures(run), **ended.link}, series(run))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What both ends wrote down, when the trace began, and how the emulated link fared (nothing of a relay)."""
+
+    near: dict[str, Any]
+    far: dict[str, Any]
+    start_s: float
+    link: dict[str, Any]
+
+
+def run_ends(
+    module: str, *, near: Job, far: Job, folder: Path, trace: Trace, options: Options, relay: bool = False
+) -> Ended:
+    """Let the two ends of `module` run over the link; their jobs say where they are, and what `near` and `far` add."""
+    events: queue.Queue[tuple[str, Job]] = queue.Queue()
+    with contextlib.ExitStack() as stack:
         common: Job = {"namespace": None, "broker": None, "congestion": options.congestion, "folder": str(folder)}
         start_s = time.monotonic()
         ports: Callable[[str], Job]
@@ -81,55 +127,32 @@ def run_sender(sender: str, *, clip: Clip, trace: Trace, options: Options, relay
             ready = _wait(events, "link", "ready")
             start_s = ready["start_s"]
             ports = lambda end: {"namespace": ready[end]}  # noqa: E731
-        bundle_id = clip.packets[0][0].bundle_id
-        far_job: Job = {
-            **common,
-            **ports("far"),
-            "end": "far",
-            "bundle_id": bundle_id,
-            "notes": str(folder / "far.notes"),
-        }
-        far = _child(stack, "far", "runtime.linkbench.ends", far_job, folder, events)
+        far_job: Job = {**common, **ports("far"), **far, "end": "far", "notes": str(folder / "far.notes")}
+        receiver = _child(stack, "far", module, far_job, folder, events)
         _wait(events, "far", "ready")
         near_job: Job = {
             **common,
             **ports("near"),
+            **near,
             "end": "near",
-            "sender": sender,
-            "trace": options.trace,
             "start_s": start_s,
-            "offset_s": options.offset_s,
-            "clip": str(folder / "clip.npz"),
             "fps": options.fps,
             "seconds": options.seconds,
-            "promise_every": options.promise_every,
-            "spool": str(folder / "spool.sqlite"),
-            "grace_s": _GRACE_S,
             "notes": str(folder / "near.notes"),
         }
-        _child(stack, "near", "runtime.linkbench.ends", near_job, folder, events)
+        _child(stack, "near", module, near_job, folder, events)
         _wait(events, "near", "ready")
         _wait(events, "near", "filmed", patience_s=options.seconds + _READY_S)
         _wait(events, "near", "exit", patience_s=_GRACE_S + _READY_S)
         time.sleep(_TAIL_S)
-        far.finish(timeout_s=_READY_S)
-        run = Run(
-            clip=clip,
-            trace=trace,
-            offset_s=options.offset_s,
-            start_s=start_s,
-            fps=options.fps,
-            seconds=options.seconds,
-            near=json.loads((folder / "near.notes").read_text("utf-8")),
-            far=json.loads((folder / "far.notes").read_text("utf-8")),
-            whole_only=sender in WITHOUT_LAYERS,
-        )
-        result = figures(run)
+        receiver.finish(timeout_s=_READY_S)
+        about: dict[str, Any] = {}
         if link is not None:
             link.finish(timeout_s=_READY_S)
             done = _wait(events, "link", "done")
-            result["link_late_s"], result["dropped_packets"] = done["latest_s"], done["dropped_packets"]
-        return Outcome(result, series(run))
+            about = {"link_late_s": done["latest_s"], "dropped_packets": done["dropped_packets"]}
+        near_notes, far_notes = (json.loads((folder / f"{end}.notes").read_text("utf-8")) for end in ("near", "far"))
+        return Ended(near_notes, far_notes, start_s, about)
 
 
 def _child(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,8 @@ from edgesem.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from edgesem.trace import Trace
 
 _CLIP_FRAMES = 8
 _LONGEST_S = 3600.0
@@ -41,6 +43,14 @@ def bench_link(
             help="Frames: a folder of pictures of one size, or a video.", show_default="a fixed camera on a photograph"
         ),
     ] = None,
+    data_start: Annotated[float, typer.Option(min=0, help="Seconds of a video that are left out at its start.")] = 0,
+    references: Annotated[
+        bool, typer.Option("--references", help="Compare packets with and without references, in place of the senders.")
+    ] = False,
+    lose_acks: Annotated[
+        float, typer.Option(min=0, max=1, help="With --references: share of acknowledgements that are lost.")
+    ] = 0,
+    prefer: Annotated[str, typer.Option(help="With --references: what gives way last, smooth or sharp.")] = "smooth",
     out: Annotated[Path | None, typer.Option(help="Folder for a plot of each trace and report.json.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -52,15 +62,23 @@ def bench_link(
     machine, the frames are encoded once beforehand at 32 qualities with the real codec (cached in ~/.cache/edgesem),
     and quality is looked up in a table of real decodes. Needs root; otherwise it uses a relay, and says so.
 
+    With --references sender and receiver encode and decode as the run goes, so give them time: --fps 2 or 5. Each frame
+    is compared with what a decoder gives that has had every packet.
+
     Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
     """
     import edgesem
     from edgesem.trace import load_trace
-    from runtime.linkbench.bench import Options, run_sender, why_relay
+    from runtime.linkbench import references as both
+    from runtime.linkbench.bench import Options, Outcome, run_sender, why_relay
     from runtime.linkbench.clip import load_clip, load_images
     from runtime.linkbench.rivals import SENDERS
 
-    names = _names(senders, SENDERS, "--senders")
+    if lose_acks and not references:
+        raise UsageError("--lose-acks goes with --references: nobody else listens to what a receiver says")
+    if prefer not in ("smooth", "sharp"):
+        raise UsageError(f"--prefer {prefer}: write smooth or sharp")
+    names = list(both.SENDERS) if references else _names(senders, SENDERS, "--senders")
     controls = _names(cc, _congestion_controls(), "--cc")
     offsets_s = _seconds(starts)
     traces = {source: load_trace(source) for source in trace}
@@ -71,8 +89,21 @@ def bench_link(
             "outages and delays are not shown."
         )
     codec = edgesem.load(bundle)
-    with _progress("encoding the frames once") as told:
-        clip = load_clip(load_images(data, _CLIP_FRAMES, fps), codec, told)
+    run: Callable[[str, Trace, Options], Outcome]
+    if references:
+        images = load_images(data, min(both.MOST_IMAGES, round(seconds * fps)), fps, data_start)
+        run = lambda name, trace, options: Outcome(  # noqa: E731
+            both.run_references(
+                name, images, codec, trace, options, lose_acks=lose_acks, prefer=prefer, relay=bool(relay)
+            ),
+            {},
+        )
+    else:
+        with _progress("encoding the frames once") as told:
+            clip = load_clip(load_images(data, _CLIP_FRAMES, fps, data_start), codec, told)
+        run = lambda name, trace, options: run_sender(  # noqa: E731
+            name, clip=clip, trace=trace, options=options, relay=bool(relay)
+        )
     report: dict[str, Any] = {}
     with _progress("bench") as told:
         done, total = 0, len(traces) * len(controls) * len(offsets_s) * len(names)
@@ -94,7 +125,7 @@ def bench_link(
                     )
                     for name in names:
                         told(done, total)
-                        outcome = run_sender(name, clip=clip, trace=loaded, options=options, relay=bool(relay))
+                        outcome = run(name, loaded, options)
                         collected[name].append({"cc": congestion, "start_s": offset_s, **outcome.figures})
                         series.setdefault(name, outcome.series)
                         done += 1
@@ -102,10 +133,13 @@ def bench_link(
             report[loaded.name] = {name: {**_mean(runs), "runs": runs} for name, runs in collected.items()}
             if out is not None:
                 _keep(out, loaded.name, series, report)
-    about = {"link": "relay" if relay else "namespaces", "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
+    link = "relay" if relay else "namespaces"
+    about: dict[str, Any] = {"link": link, "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
     # For one trace the senders stand at the top, as scripts expect them.
     result = next(iter(report.values())) if len(report) == 1 else report
-    emit({**result, "about": about}, json_, lambda _: _render(report, about))
+    if references:
+        about |= {"lose_acks": lose_acks, "prefer": prefer, "images": len(images)}
+    emit({**result, "about": about}, json_, lambda _: (_render_references if references else _render)(report, about))
 
 
 def _names(text: str, known: tuple[str, ...], option: str) -> list[str]:
@@ -148,7 +182,8 @@ def _keep(out: Path, name: str, series: Mapping[str, Any], report: Mapping[str, 
     from runtime.linkbench.plot import draw
 
     out.mkdir(parents=True, exist_ok=True)
-    draw(name, series, out / f"{Path(name).stem}.png")
+    if any(series.values()):
+        draw(name, series, out / f"{Path(name).stem}.png")
     write_whole(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
 
@@ -188,5 +223,24 @@ def _render(report: Mapping[str, Any], about: Mapping[str, Any]) -> RenderableTy
                 f"{figures['skipped']:.0f}",
                 f"{figures['lost_promised']:.0f}",
             )
+        tables.append(table)
+    return Group(*tables)
+
+
+def _render_references(report: Mapping[str, Any], about: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    tables = []
+    for trace, senders in report.items():
+        lost = f"{about['lose_acks']:.0%} of acknowledgements lost"
+        title = f"{trace}, {about['seconds']:.0f} s, {about['fps']:g} fps, {about['link']}, {lost}"
+        table = Table("", *senders, title=title)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for key in next(iter(senders.values())):
+            if key != "runs":
+                values = [figures[key] for figures in senders.values()]
+                table.add_row(key.replace("_", " "), *("-" if value is None else f"{value:.4g}" for value in values))
         tables.append(table)
     return Group(*tables)

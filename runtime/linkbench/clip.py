@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import BudgetError, InputError
+from edgesem.errors import BudgetError, InputError, require
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.packet import MAX_LAYERS, Packet
 
@@ -95,8 +95,8 @@ def placeholder(index: int) -> Image:
     return np.full((64, 64, 3), index, np.uint8)
 
 
-def load_images(source: Path | None, count: int, fps: float) -> list[Image]:
-    """`count` pictures as a camera takes them: a folder, a video, or a photograph of ours that something passes."""
+def load_images(source: Path | None, count: int, fps: float, start_s: float = 0.0) -> list[Image]:
+    """`count` pictures as a camera takes them: a folder, a video from `start_s` on, or a photograph that is passed."""
     if source is None:
         from runtime.capture import PHOTOS
 
@@ -106,7 +106,7 @@ def load_images(source: Path | None, count: int, fps: float) -> list[Image]:
         if len({picture.shape for picture in pictures}) > 1:
             raise InputError(f"{source}: pictures of different sizes; a camera has one: name a folder of equal ones")
         return pictures
-    return _video(source, count, fps)
+    return _video(source, count, fps, start_s)
 
 
 def load_clip(images: list[Image], codec: Codec, told: Callable[[int, int], None] = lambda _done, _all: None) -> Clip:
@@ -201,14 +201,14 @@ def _passing(image: Image, count: int) -> list[Image]:
     return images
 
 
-def _video(path: Path, count: int, fps: float) -> list[Image]:
-    import av
+def _video(path: Path, count: int, fps: float, start_s: float) -> list[Image]:
+    av = require("av", "video")
 
     images: list[Image] = []
     try:
         with av.open(str(path)) as container:
             for picture in container.decode(video=0):
-                if picture.time is not None and picture.time >= len(images) / fps - 1e-3:
+                if picture.time is not None and picture.time >= start_s + len(images) / fps - 1e-3:
                     images.append(_shrink(np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)))
                 if len(images) == count:
                     break

@@ -64,7 +64,7 @@ def emulate(job: Job) -> None:
     far_fd = leave_network()
     far = open_tun(own_ip=FAR_IP, peer_ip=NEAR_IP)
     with contextlib.suppress(OSError):  # a late millisecond here would be taken for the link's
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     trace = load_trace(job["trace"])
     stop = stdin_closed()
     start_s = time.monotonic() + job.get("lead_s", 0.0)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from runtime.spool import Spool
 PORT = 1883
 _START_S = 10.0
 _SPOOL_BYTES = 8 * 1024 * 1024
-_TOPICS = Topics(site="bench", device="camera", stream="main")
+TOPICS = Topics(site="bench", device="camera", stream="main")
 
 
 def near(job: Job) -> None:
     """Film, send, and write down what the sender said and when each picture was taken."""
-    _settle(job)
+    settle(job)
     stop = stdin_closed()
     clip = read_clip(Path(job["clip"]))
     pictures = [placeholder(index) for index in range(len(clip))]
@@ -53,13 +54,14 @@ def near(job: Job) -> None:
     told: list[dict[str, Any]] = []
     captured_s: list[float] = []
     state: list[dict[str, Any]] = []
+    _hurry(job)
     with contextlib.ExitStack() as stack:
         spool = None
         if job["promise_every"]:
             spool = stack.enter_context(contextlib.closing(Spool(Path(job["spool"]), max_bytes=_SPOOL_BYTES)))
         sender = Sender(
             codec=ClipCodec(clip),
-            topics=_TOPICS,
+            topics=TOPICS,
             control=control,
             publish=lambda topic, payload, confirm: connection.publish(topic, payload, confirm=confirm),
             tell=lambda **fields: told.append({"at_s": time.monotonic(), **fields}),
@@ -69,9 +71,9 @@ def near(job: Job) -> None:
             stuck=lambda reason: connection.reconnect(reason),
         )
         connection = Connection(
-            _address(job),
+            address_of(job),
             name="bench-sender",
-            subscribe=_TOPICS.ack,
+            subscribe=TOPICS.ack,
             on_message=sender.on_message,
             on_up=lambda: sender.connected(connection.rtt_s),
             on_down=lambda _: sender.disconnected(),
@@ -103,21 +105,21 @@ def near(job: Job) -> None:
 
 def far(job: Job) -> None:
     """Serve as broker, receive and acknowledge, and write down when each layer came."""
-    _settle(job)
+    settle(job)
     stop = stdin_closed()
     came: list[tuple[float, int, int, int, int, int, int]] = []
     promised: list[int] = []
 
     def acknowledge(ack: Ack) -> None:
         with contextlib.suppress(LinkError):  # the broker is gone: the run is over
-            connection.publish(_TOPICS.ack, ack.to_bytes())
+            connection.publish(TOPICS.ack, ack.to_bytes())
 
     def keep(packet: Any, kept: Kept) -> None:
         new = packet.frame not in promised
         promised.append(packet.frame)
         kept(True, new)
 
-    inbox = Inbox(topics=_TOPICS, bundle_id=job["bundle_id"], acknowledge=acknowledge, keep=keep)
+    inbox = Inbox(topics=TOPICS, bundle_id=job["bundle_id"], acknowledge=acknowledge, keep=keep)
 
     def on_message(topic: str, payload: bytes) -> None:
         now_s = time.monotonic()
@@ -128,11 +130,12 @@ def far(job: Job) -> None:
             layer = -1 if packet.promised else packet.first_layer
             came.append((now_s, packet.frame, layer, len(packet.chunks), packet.q, len(payload), len(topic)))
 
+    _hurry(job)
     with contextlib.ExitStack() as stack:
         if job["broker"] is None:
-            stack.enter_context(_mosquitto(Path(job["folder"])))
+            stack.enter_context(mosquitto(Path(job["folder"])))
         connection = Connection(
-            _address(job), name="bench-receiver", subscribe=_TOPICS.every_layer, on_message=on_message
+            address_of(job), name="bench-receiver", subscribe=TOPICS.every_layer, on_message=on_message
         )
         stack.enter_context(connection)
         emit(event="ready")
@@ -140,21 +143,28 @@ def far(job: Job) -> None:
     write_whole(Path(job["notes"]), json.dumps({"came": came, "promised": promised}).encode())
 
 
-def _settle(job: Job) -> None:
+def settle(job: Job) -> None:
+    """Enter the namespace that the job names, if it names one."""
     if job["namespace"]:
         enter_network(job["namespace"])
-        with contextlib.suppress(OSError):  # what delays us is to be the link
-            os.nice(-10)
 
 
-def _address(job: Job) -> Address:
+def _hurry(job: Job) -> None:
+    """What delays this thread, and those that it starts, is to be the link and nothing else that this machine does."""
+    if job["namespace"]:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+def address_of(job: Job) -> Address:
+    """Where the broker of a run is."""
     if job["broker"] is None:
         return Address(FAR_IP, PORT, version="5", congestion=job["congestion"])
     return Address(**{**job["broker"], "congestion": job["congestion"]})
 
 
 @contextlib.contextmanager
-def _mosquitto(folder: Path) -> Any:
+def mosquitto(folder: Path) -> Iterator[None]:
     """A broker in this namespace, which nobody else can reach: hence no password."""
     server = find_tool("mosquitto")
     if server is None:

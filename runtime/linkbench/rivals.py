@@ -13,7 +13,8 @@ SENDERS = ("edgesem", "fixed", "fixed_newest", "aimd", "whole", "oracle")
 WITHOUT_LAYERS = ("whole",)
 """Senders whose frames count only once they are whole."""
 _FIXED_SHARE = 0.5
-_PAYLOAD_SHARE = 1448 / 1500  # of an IP packet, what TCP carries
+_SEGMENT_BYTES, _HEAD_BYTES = 1448, 52  # of an IP packet: what TCP carries, and its heads
+_MESSAGES = 4  # that a frame is sent in, at most
 
 
 class Fixed:
@@ -96,12 +97,15 @@ class Oracle(Fixed):
         """What the trace will bear until the next frame, less what is still queued."""
         self._drain(now_s)
         soon_bytes = self._between(now_s, now_s + self.interval_s) - self._queued_bytes
+        soon_bytes *= _SEGMENT_BYTES / (_SEGMENT_BYTES + _HEAD_BYTES)
+        soon_bytes -= 2 * _MESSAGES * _HEAD_BYTES
         return int(min(30_000, soon_bytes)) if soon_bytes >= self.min_bytes else None
 
     def sent(self, now_s: float, *, size_bytes: int, base: bool = False) -> None:
-        """It stands in the link's queue."""
+        """It stands in the link's queue, with all that TCP adds: heads, and an answer to the broker's confirmation."""
         self._drain(now_s)
-        self._queued_bytes += size_bytes
+        segments = -(-size_bytes // _SEGMENT_BYTES)
+        self._queued_bytes += size_bytes + (segments + 1) * _HEAD_BYTES
         super().sent(now_s, size_bytes=size_bytes, base=base)
 
     def _drain(self, now_s: float) -> None:
@@ -110,7 +114,7 @@ class Oracle(Fixed):
         self._at_s = now_s
 
     def _between(self, from_s: float, to_s: float) -> float:
-        return _PAYLOAD_SHARE * self._trace.between_bytes(from_s + self._begin_s, to_s + self._begin_s)
+        return self._trace.between_bytes(from_s + self._begin_s, to_s + self._begin_s)
 
 
 def make_control(
