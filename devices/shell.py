@@ -115,7 +115,8 @@ class Shell:
         """How a conversation with a program ended: `say` writes to it, `hear` gets each line of its answer.
 
         With `keep_open`, `hear` may write too. A program that goes away while it is written to is no error here: its
-        exit code and its last words tell more. One that takes nothing and says nothing for `quiet_s` is killed.
+        exit code and its last words tell more. One that says nothing for `quiet_s`, counted
+        from its last word or the end of what it is told, is killed.
         """
         self.record.append(argv)
         if self.dry_run:

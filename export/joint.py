@@ -2,7 +2,8 @@
 
     loss = bits + weight of distortion * (distortion of the base picture + cost of the picture drawn in few steps)
 
-Both come from runs of their own. The folder holds both afterwards: name it as RUN and as --flow to `edgesem export`.
+Both come from runs of their own. The folder holds both afterwards: name it as RUN and as --flow to `edgesem export`,
+and to `edgesem distill --flow`, which goes on with the flow decoder alone.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ class Transmission:
             self._spool = Spool(path, max_bytes=spool_bytes)
         self._told_s = float("-inf")
         self._lock = threading.Lock()
+        self._begun = contextlib.ExitStack()
         self.sender = Sender(
             codec=self.codec,
             topics=topics,
@@ -106,15 +107,16 @@ class Transmission:
     def __enter__(self) -> Transmission:
         # Loads the networks: the first frame shall not wait for that.
         self.codec.pack(self.codec.analyze(np.zeros((MIN_SIDE, MIN_SIDE, 3), np.uint8)), quality=0)
-        self.sender.__enter__()
-        self.connection.__enter__()
+        with contextlib.ExitStack() as begun:  # what began ends again, if the rest cannot begin
+            begun.callback(self.close)
+            begun.enter_context(self.sender)
+            begun.enter_context(self.connection)
+            self._begun = begun.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._say_goodbye()
-        self.connection.__exit__()
-        self.sender.__exit__()
-        self.close()
+        self._begun.close()
 
     def close(self) -> None:
         """Leave the spool whole; for a transmission that was never entered."""

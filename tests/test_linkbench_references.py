@@ -37,7 +37,8 @@ def test_a_camera_goes_there_and_back():
 def test_references_save_bytes_and_give_no_wrong_picture_where_acknowledgements_are_lost(images, codec):
     options = Options(trace="100kbit", seconds=4, fps=5)
     trace = load_trace("100kbit")
-    found = run_references("edgesem-reference", images, codec, trace, options, lose_acks=0.3, relay=True)
+    about = {"images": images, "codec": codec, "trace": trace, "options": options}
+    found = run_references("edgesem-reference", **about, lose_acks=0.3, relay=True).figures
     assert found["wrong"] == 0
     assert found["frames"] == 20
     assert found["shown"] >= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,6 @@ from edgesem.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from edgesem.trace import Trace
 
 _CLIP_FRAMES = 8
 _LONGEST_S = 3600.0
@@ -89,21 +88,14 @@ def bench_link(
             "outages and delays are not shown."
         )
     codec = edgesem.load(bundle)
-    run: Callable[[str, Trace, Options], Outcome]
+    run: Callable[..., Outcome]
     if references:
         images = load_images(data, min(both.MOST_IMAGES, round(seconds * fps)), fps, data_start)
-        run = lambda name, trace, options: Outcome(  # noqa: E731
-            both.run_references(
-                name, images, codec, trace, options, lose_acks=lose_acks, prefer=prefer, relay=bool(relay)
-            ),
-            {},
-        )
+        run = partial(both.run_references, images=images, codec=codec, lose_acks=lose_acks, prefer=prefer)
     else:
         with _progress("encoding the frames once") as told:
             clip = load_clip(load_images(data, _CLIP_FRAMES, fps, data_start), codec, told)
-        run = lambda name, trace, options: run_sender(  # noqa: E731
-            name, clip=clip, trace=trace, options=options, relay=bool(relay)
-        )
+        run = partial(run_sender, clip=clip)
     report: dict[str, Any] = {}
     with _progress("bench") as told:
         done, total = 0, len(traces) * len(controls) * len(offsets_s) * len(names)
@@ -125,7 +117,7 @@ def bench_link(
                     )
                     for name in names:
                         told(done, total)
-                        outcome = run(name, loaded, options)
+                        outcome = run(name, trace=loaded, options=options, relay=bool(relay))
                         collected[name].append({"cc": congestion, "start_s": offset_s, **outcome.figures})
                         series.setdefault(name, outcome.series)
                         done += 1

@@ -18,7 +18,7 @@ from edgesem.codec import Codec
 from edgesem.notes import Notes
 from edgesem.packet import Packet
 from edgesem.trace import Trace
-from runtime.linkbench.bench import Options, run_ends
+from runtime.linkbench.bench import Options, Outcome, run_ends
 from runtime.linkbench.clip import Image
 from runtime.linkbench.referring import digest, there_and_back
 from runtime.linkbench.truth import Truth
@@ -41,15 +41,15 @@ class Run:
 
 def run_references(
     sender: str,
+    *,
     images: list[Image],
     codec: Codec,
     trace: Trace,
     options: Options,
-    *,
     lose_acks: float = 0.0,
     prefer: str = "smooth",
     relay: bool = False,
-) -> dict[str, Any]:
+) -> Outcome:
     """Let a sender of SENDERS run and return its figures; a share `lose_acks` of acknowledgements is never sent.
 
     prefer: "smooth" or "sharp", as of `runtime.pace`.
@@ -67,7 +67,7 @@ def run_references(
             options=options,
             relay=relay,
         )
-    return {**figures(Run(ended.near, ended.far, options.seconds), images, codec), **ended.link}
+    return Outcome({**figures(Run(ended.near, ended.far, options.seconds), images, codec), **ended.link}, {})
 
 
 def figures(run: Run, images: list[Image], codec: Codec) -> dict[str, Any]:
