@@ -25,7 +25,7 @@ from export.critic import Audience
 from export.data import Crops
 from export.flow import FLOWS
 from export.loop import Progress, run
-from export.train import CodecNet, load_weights
+from export.train import CodecNet, load_weights, spread_levels
 
 FEW = 4  # steps that the student is taught to start from
 
@@ -71,7 +71,7 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
-        level = torch.randint(0, LEVELS + 1, (config.batch, 1, 1, 1), device=frame.device).float()
+        level = spread_levels(config.batch).to(frame.device)
         with torch.no_grad():
             base, latent = codec.redraw(frame, level)
         begin = base + NOISE * torch.randn_like(base)

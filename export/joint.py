@@ -22,7 +22,7 @@ from export.critic import Audience
 from export.data import Crops
 from export.flow_train import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps
 from export.loop import Progress, run
-from export.train import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights
+from export.train import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights, spread_levels
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class JointConfig(TrainConfig, FlowConfig):
     """
 
     teacher: bool = False
+    ms_ssim_from: float = -1.0
     crop: int = 192
     batch: int = 4
     learning_rate: float = 2e-4
@@ -60,7 +61,7 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         codec, flow = accelerator.unwrap_model(net)["codec"], accelerator.unwrap_model(net)["flow"]
         frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
-        level = torch.randint(0, LEVELS + 1, (config.batch, 1, 1, 1), device=frame.device).float()
+        level = spread_levels(config.batch).to(frame.device)
         base, bpp, latent = codec.draw(frame, level, torch.full_like(level, len(GROUPS)))
         distortion, figures = base_distortion(base, frame, config, done)
         time = times_of_few_steps(torch.rand_like(level))

@@ -25,6 +25,7 @@ from edgesem.errors import require
 from edgesem.files import read_picture
 from edgesem.quality import Frame
 from export.baselines import Subject
+from export.dists import DistsLike
 from export.lpips import Lpips
 from export.rd_points import Coding, Point, Quality, Store
 
@@ -37,14 +38,15 @@ _T = TypeVar("_T")
 class Judge:
     """Measures a decoded picture by all measures asked for; goes to other processes as it is."""
 
-    lpips: Path | None = None
-    weights: str | None = None
+    networks: tuple[tuple[str, Path, str], ...] = ()
+    """Measures by a network: the name in `Quality`, the file of weights, and its digest."""
 
     @classmethod
-    def create(cls, lpips: Path | None) -> Judge:
-        """A judge that has all it needs: checks the packages, and the LPIPS weights if they are given."""
+    def create(cls, lpips: Path | None, vgg: Path | None = None) -> Judge:
+        """A judge that has all it needs: checks the packages, and the weights of LPIPS and of VGG if they are given."""
         require("ssimulacra2", "bench")
-        return cls(lpips, _lpips(lpips).digest[:16] if lpips else None)
+        asked = {name: path for name, path in (("lpips", lpips), ("dists_like", vgg)) if path}
+        return cls(tuple((name, path, _network(name, path).digest[:16]) for name, path in asked.items()))
 
     @property
     def version(self) -> str:
@@ -53,7 +55,7 @@ class Judge:
 
     def is_content(self, known: Quality) -> bool:
         """Whether `known` holds all that this judge would measure."""
-        return self.weights in (None, known.lpips_weights)
+        return all(getattr(known, f"{name}_weights") == weights for name, _, weights in self.networks)
 
     def __call__(self, original: Frame, decoded: Frame, known: Quality | None) -> Quality:
         """The quality, where `known` (of the same pixels) is completed only."""
@@ -63,9 +65,11 @@ class Judge:
                 ms_ssim=quality.ms_ssim(original, decoded),
                 ssimulacra2=quality.ssimulacra2(original, decoded),
             )
-        if self.lpips is None or self.is_content(known):
-            return known
-        return replace(known, lpips=_lpips(self.lpips)(original, decoded), lpips_weights=self.weights)
+        for name, path, weights in self.networks:
+            if getattr(known, f"{name}_weights") != weights:
+                value = _network(name, path)(original, decoded)
+                known = replace(known, **{name: value, f"{name}_weights": weights})  # type: ignore[arg-type]
+        return known
 
 
 def measure(
@@ -183,5 +187,5 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Quality]]]:
 
 
 @cache
-def _lpips(path: Path) -> Lpips:
-    return Lpips(path)
+def _network(name: str, path: Path) -> Lpips | DistsLike:
+    return (Lpips if name == "lpips" else DistsLike)(path)

@@ -39,6 +39,10 @@ def bench_rd(
     lpips: Annotated[
         Path | None, typer.Option(help="Measure LPIPS too, with AlexNet's weights from this npz (needs torch).")
     ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(help="Measure likeness in the manner of DISTS too, with VGG16's weights from this npz."),
+    ] = None,
     range_: Annotated[
         str, typer.Option("--range", help="Rates between which BD-rates are taken, in bits per pixel.")
     ] = "0.04-0.2",
@@ -87,7 +91,7 @@ def bench_rd(
     section = rd_readme.Section(readme, "bench rd") if readme else None
     for name, reason in chosen.left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")
-    judge = rd.Judge.create(lpips)
+    judge = rd.Judge.create(lpips, vgg)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,6 +19,7 @@ SCORES: dict[str, Callable[[float], float]] = {
     "ms_ssim": ms_ssim_db,
     "ssimulacra2": float,
     "lpips": lambda value: -value,
+    "dists_like": lambda value: -value,
 }
 TIMES = ("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
 _NAMES = ("bytes", "bpp", *SCORES, *TIMES)

@@ -96,6 +96,6 @@ def _axes(panel: Any, metric: str) -> None:
         panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set_ylim(low, min(high, 0.995))
-    if metric == "lpips":
-        panel.set_title("LPIPS (axis turned: up is better)", fontsize=11)
+    if metric in ("lpips", "dists_like"):
+        panel.set_title(f"{TITLES[metric]} (axis turned: up is better)", fontsize=11)
         panel.invert_yaxis()

@@ -36,6 +36,8 @@ class Quality:
     lpips: float | None = None
     lpips_weights: str | None = None
     """Digest of the weights that `lpips` was measured with."""
+    dists_like: float | None = None
+    dists_like_weights: str | None = None
 
 
 @dataclass(frozen=True)

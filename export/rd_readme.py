@@ -43,8 +43,8 @@ class Section:
 
 def table(report: Mapping[str, Any]) -> str:
     """Quality at each rate, and the bytes of edgesem at equal quality against each codec's best size."""
-    metrics = [name for name in ("ms_ssim", "lpips", "ssimulacra2", "psnr") if name in report["metrics"]]
-    digits = {"ms_ssim": 3, "lpips": 3, "ssimulacra2": 0, "psnr": 1}
+    metrics = [name for name in ("ms_ssim", "lpips", "dists_like", "ssimulacra2", "psnr") if name in report["metrics"]]
+    digits = {"ms_ssim": 3, "lpips": 3, "dists_like": 3, "ssimulacra2": 0, "psnr": 1}
     names = _shown(report["at_bpp"])
     rates = [bpp for bpp in next(iter(report["at_bpp"].values())) if any(_has(report, name, bpp) for name in names)]
     titles = " / ".join(TITLES[metric] for metric in metrics)

@@ -13,8 +13,14 @@ from export.rd_points import Point
 
 BD_RANGE_BPP = (0.04, 0.2)
 TABLE_BPP = (0.03, 0.05, 0.1, 0.2, 0.4)
-TITLES = {"psnr": "PSNR", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2", "lpips": "LPIPS"}
-_DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 3}
+TITLES = {
+    "psnr": "PSNR",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+    "lpips": "LPIPS",
+    "dists_like": "DISTS-like",
+}
+_DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 3, "dists_like": 3}
 
 
 def summarize(

@@ -9,7 +9,7 @@ Everything starts from the KLT of the user's own photographs (networks.klt_basis
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -102,6 +102,15 @@ class CodecNet(nn.Module):
         return picture, latent
 
 
+def spread_levels(count: int) -> Tensor:
+    """Random levels 0..255, float32 [count,1,1,1], one from each of `count` equal parts of the range.
+
+    How large a loss is depends on the level more than on the picture, so batches of even spread tell more about both.
+    """
+    place = (torch.arange(count) + torch.rand(count)) / count
+    return (place * (LEVELS + 1)).floor().clamp(max=LEVELS).view(count, 1, 1, 1)
+
+
 def lambda_of(quality: Tensor, config: TrainConfig) -> Tensor:
     """Weight of distortion at quality 0..1, on a log grid."""
     low, high = math.log(config.lambda_low), math.log(config.lambda_high)
@@ -111,7 +120,7 @@ def lambda_of(quality: Tensor, config: TrainConfig) -> Tensor:
 def loss_of(net: nn.Module, frame: Tensor, config: TrainConfig, done: float) -> tuple[Tensor, dict[str, float]]:
     """Rate-distortion loss of one batch at random qualities, and what to log of it. `done` is 0..1 of the run."""
     batch = frame.shape[0]
-    level = torch.randint(0, LEVELS + 1, (batch, 1, 1, 1), device=frame.device).float()
+    level = spread_levels(batch).to(frame.device)
     fewer = torch.rand(batch, 1, 1, 1, device=frame.device) < config.nested_dropout
     layers = torch.where(fewer, torch.randint(1, len(GROUPS), fewer.shape, device=frame.device), len(GROUPS))
     keep = (torch.rand(batch, 1, 1, 1, device=frame.device) >= config.without_stage).float() if config.teacher else None
@@ -155,6 +164,7 @@ def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress
     net = CodecNet(teacher=config.teacher)
     if start is not None:
         load_weights(net, start)
+        config = replace(config, ms_ssim_from=-1.0)  # the part with squared error alone is behind it
     else:
         net.start_from_klt(crops.batch(600))
 

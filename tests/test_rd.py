@@ -397,6 +397,52 @@ def test_a_file_without_lpips_weights_is_refused(tmp_path):
             Lpips(tmp_path / name)
 
 
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """VGG's first layers with random weights of the true shapes."""
+    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+    random, arrays, inputs = np.random.default_rng(0), {}, 3
+    for index, width in enumerate((64, 64, 128, 128, 256, 256, 256)):
+        arrays[f"conv{index}.w"] = (random.normal(size=(width, inputs, 3, 3)) * (2 / inputs / 9) ** 0.5).astype("f2")
+        arrays[f"conv{index}.b"] = np.zeros(width, np.float16)
+        inputs = width
+    path = tmp_path_factory.mktemp("vgg") / "weights.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_the_dists_like_measure_asks_for_texture_and_not_for_its_place(vgg):
+    from export.dists import DistsLike
+
+    judge, random = DistsLike(vgg), np.random.default_rng(1)
+    picture, other = (np.clip(random.normal(128, 40, (96, 96, 3)), 0, 255).astype(np.uint8) for _ in range(2))
+    smooth = np.full_like(picture, 128)
+    assert judge(picture, picture) == pytest.approx(0, abs=1e-4)
+    assert judge(picture, other) < judge(picture, smooth)
+
+
+def test_a_file_without_vgg_weights_is_refused(tmp_path):
+    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+    from export.dists import DistsLike
+
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match=r"other\.npz"):
+        DistsLike(tmp_path / "other.npz")
+
+
+def test_a_judge_completes_what_was_measured_before(vgg):
+    pytest.importorskip("ssimulacra2", reason="pip install 'edgesem[bench]'")
+    picture = photo(64, 96)
+    known = rd.Judge.create(None)(picture, picture // 16 * 16, None)
+    judge = rd.Judge.create(None, vgg)
+    assert known.dists_like is None
+    assert not judge.is_content(known)
+    full = judge(picture, picture // 16 * 16, known)
+    assert judge.is_content(full)
+    assert full.dists_like > 0
+    assert full.psnr == known.psnr
+
+
 # --- the report
 
 
