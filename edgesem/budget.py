@@ -1,8 +1,9 @@
 """The finest quality whose packet fits a number of bytes, in a handful of trials and without the encoder network.
 
-All pictures' sizes follow nearly the same curve over the level (`Bundle.rate_curve`), moved up or down. Each trial
-tells how far at one level, so two or three find the place. Packets that refer are on a curve twice as steep, and need
-not be as full: what they leave is not lost on a scene that stands still, so one or two trials do.
+Sizes at all levels are forecast from the latent, or from a packet of the frame before; each trial tells how far off
+that was at one level, so one or two find the place. Only the last is coded: a trial knows its size from the tables.
+Packets that refer are on a curve twice as steep, and need not be as full: what they leave is not lost on a scene that
+stands still.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from edgesem.notes import Notes
 from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
 
 MAX_TRIALS = 6
-CLOSE_ENOUGH = 0.965  # a trial that fills so much of a budget ends the search
-AIM = 0.985  # and this much is what a trial aims at
+CLOSE_ENOUGH = 0.956  # a trial that fills so much of a budget ends the search
+AIM = 0.979  # and this much is what a trial aims at
 CLOSE_REFERRING, AIM_REFERRING = 0.86, 0.95  # the same of packets that refer
 STEEPER = 1.9  # their curve, in logarithms; this and the next as found on clips of two fixed cameras
 SAVING = 2.0  # how much smaller they are than key packets, before anything is known of their like
-_BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the curve
-CUT_SHARE = 0.6  # of what a key packet is expected to have: smaller ones surely do well to refer
+KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
+_LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours
+_BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the forecast
+CUT_SHARE = 0.8  # of what a key packet is expected to have: smaller ones surely do well to refer
 CUT_SHARE_LIKE = 0.9  # the same where that is known from a key packet of late
+
+Curve = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,50 +59,57 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
 
     Raises BudgetError, which says the smallest size.
     """
-    latent, notes = task.latent, task.notes
-    refers = task.reference is not None
-    curve = coder.bundle.rate_curve * (STEEPER if refers else 1)
-    close, aim = (CLOSE_REFERRING, AIM_REFERRING) if refers else (CLOSE_ENOUGH, AIM)
+    curve = _forecast(coder, task)
+    close, aim = (CLOSE_ENOUGH, AIM) if task.reference is None else (CLOSE_REFERRING, AIM_REFERRING)
     fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
     best: Trial | None = None
-    chunks: list[bytes] = []  # of the best trial, unless that is far from full: it is coded only if it stays best
     moved: dict[int, float] = {}
-    offset = np.full(LEVELS + 1, _guess(coder, task) - math.log(budget_bytes))
-    for _ in range(MAX_TRIALS):
+    offset = np.full(LEVELS + 1, -math.log(budget_bytes))
+    for left in reversed(range(MAX_TRIALS)):
         small = np.flatnonzero(curve + offset <= math.log(aim))
         level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
-        trial = coder.try_level(latent, level, layers, notes.region, task.reference)
-        fill = (trial.size_bytes + notes.size_bytes) / budget_bytes
-        near = close - 0.03 <= fill <= 1 or trial.bits / 8 > MAX_CHUNK_BYTES
-        coded = trial.code() if near and fill <= 1 else []
-        if coded:
-            fill = max((size(coded) + notes.size_bytes) / budget_bytes, share_of_format(coded))
-        if fill > 1:
-            too_big = level
+        if best is None and left < 2:
+            level = 0  # else no trial would be left for fewer layers
+        trial = coder.try_level(task.latent, level, layers, task.notes.region, task.reference)
+        fill = _fill(trial, task, budget_bytes)
+        enough = fill >= close or level + 1 == too_big or not left
+        if level == 0 or (enough and fill <= 1):
+            chunks = trial.code()
+            fill = max((size(chunks) + task.notes.size_bytes) / budget_bytes, share_of_format(chunks))
+            if enough and fill <= 1:
+                return Fit(level, chunks, trial)
+        if fill <= 1:
+            fits, best = level, trial
         else:
-            fits, best, chunks = level, trial, coded
-        if close <= fill <= 1 or too_big - fits <= 1:
+            too_big = level
+        if best is not None and too_big - fits == 1:
             break
+        if too_big == 0:
+            layers, fill = _fewer_layers(task, trial, budget_bytes)
+            too_big, moved = LEVELS + 1, {}
         moved[level] = math.log(fill) - float(curve[level])
         offset = _offsets(moved, curve)
-    if best is not None:
-        return Fit(fits, chunks or best.code(), best)
-    trial = coder.try_level(latent, 0, layers, notes.region, task.reference)
-    smallest = trial.code()
-    smallest_bytes = size(smallest) + notes.size_bytes
-    if smallest_bytes <= budget_bytes:
-        return Fit(0, smallest, trial)
-    if layers > 1:
-        return fit(coder, task, budget_bytes, layers - 1)
+    assert best is not None
+    return Fit(fits, best.code(), best)
+
+
+def _fewer_layers(task: Task, coarsest: Trial, budget_bytes: int) -> tuple[int, float]:
+    """The most layers of the coarsest trial, which does not fit, that do, and how far they fill the budget."""
+    smallest_bytes = 0
+    for layers in range(len(coarsest.entries) - 1, 0, -1):
+        smallest_bytes = size(coarsest.code_layers(layers)) + task.notes.size_bytes
+        if smallest_bytes <= budget_bytes:
+            return layers, smallest_bytes / budget_bytes
+    smallest_bytes = smallest_bytes or size(coarsest.code()) + task.notes.size_bytes
     raise BudgetError(
-        f"{budget_bytes} bytes do not hold a picture of {latent.width}x{latent.height}, {smallest_bytes} would: "
-        "raise the budget or send a smaller picture",
+        f"{budget_bytes} bytes do not hold a picture of {task.latent.width}x{task.latent.height}, {smallest_bytes} "
+        "would: raise the budget or send a smaller picture",
         smallest_bytes=smallest_bytes,
     )
 
 
-def _offsets(moved: dict[int, float], curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How far sizes lie above the curve at each level, as trials found it; beyond them, as it went between them."""
+def _offsets(moved: dict[int, float], curve: Curve) -> Curve:
+    """How far sizes lie above the forecast at each level, as trials found it; beyond them, as it went between them."""
     known = sorted(moved)
     offset = np.interp(np.arange(LEVELS + 1), known, [moved[level] for level in known])
     for end, inner, beyond in ((0, 1, np.s_[: known[0]]), (-1, -2, np.s_[known[-1] + 1 :])):
@@ -110,18 +122,26 @@ def _offsets(moved: dict[int, float], curve: npt.NDArray[np.float64]) -> npt.NDA
 
 def is_cut(coder: Coder, latent: Latent, packet: Packet, like: Packet | None) -> bool:
     """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
-    guess = _guess(coder, Task(latent, packet.notes, like=like))
-    expected = math.exp(guess + float(coder.bundle.rate_curve[packet.q]))
+    expected = math.exp(_forecast(coder, Task(latent, packet.notes, like=like))[packet.q])
     if packet.size_bytes < (CUT_SHARE if like is None else CUT_SHARE_LIKE) * expected:
         return False
     trial = coder.try_level(latent, packet.q, packet.total_layers, packet.notes.region)
     return trial.size_bytes + replace(packet.notes, reference=None).size_bytes <= packet.size_bytes
 
 
-def activity(latent: Latent, gain: npt.NDArray[np.float32]) -> float:
-    """Bits a position that Gaussian channels of this spread would cost at the middle quality: a cheap forecast."""
-    scaled = latent.values[:, ::2, ::2] * gain[LEVELS // 2][:, None, None]
-    return float(np.log2(1 + scaled**2).sum() / 2 / scaled[0].size) + 1e-3
+def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
+    """What foretells the size of a packet, at each of KNOTS: float64 [9, 3], for weights that stand in the bundle.
+
+    Logarithms of how many values a position are large, and of how many their neighbours do not foretell; and 1. One
+    position in four is looked at.
+    """
+    values = np.pad(latent.values, ((0, 0), (1, 1), (1, 1)), "edge")
+    own = values[:, 1:-1:2, 1:-1:2]
+    across = values[:, 1:-1:2, :-2:2] + values[:, 1:-1:2, 2::2]
+    new = np.abs(own - (values[:, :-2:2, 1:-1:2] + values[:, 2::2, 1:-1:2] + across) / 4)
+    large, step = np.abs(own), 1 / gain[KNOTS][:, :, None, None]
+    counts = [[np.count_nonzero(large > _LARGE * one), np.count_nonzero(new > _NEW * one)] for one in step]
+    return np.hstack([np.log(np.array(counts) / own[0].size + 0.01), np.ones((len(KNOTS), 1))])
 
 
 def size(chunks: list[bytes]) -> int:
@@ -134,12 +154,21 @@ def share_of_format(chunks: list[bytes]) -> float:
     return max(size(chunks) / MAX_PACKET_BYTES, *(len(chunk) / MAX_CHUNK_BYTES for chunk in chunks))
 
 
-def _guess(coder: Coder, task: Task) -> float:
-    """How far this picture's sizes lie above the rate curve, before any trial (natural log)."""
-    like, latent, bundle, refers = task.like, task.latent, coder.bundle, task.reference is not None
+def _fill(trial: Trial, task: Task, budget_bytes: int) -> float:
+    """How much of a budget, or of what the format can hold, a trial fills if it is coded."""
+    whole = trial.size_bytes + task.notes.size_bytes
+    return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+
+
+def _forecast(coder: Coder, task: Task) -> Curve:
+    """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
+    like, latent, refers = task.like, task.latent, task.reference is not None
+    per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
+    curve = np.interp(np.arange(LEVELS + 1), KNOTS, per_position) + math.log(latent.values[0].size)
+    if refers:
+        middle = curve[LEVELS // 2]
+        curve = middle - math.log(SAVING) + STEEPER * (curve - middle)
     if like is not None and (like.width, like.height) == (latent.width, latent.height):
         saving = SAVING if refers and like.notes.reference is None else 1.0
-        return math.log(like.size_bytes / saving) - float(bundle.rate_curve[like.q]) * (STEEPER if refers else 1)
-    offset, factor = bundle.rate_guess
-    positions = latent.values[0].size / (SAVING if refers else 1)
-    return float(offset + factor * math.log(activity(latent, bundle.gain)) + math.log(positions))
+        curve += math.log(like.size_bytes / saving) - curve[like.q]
+    return np.asarray(np.maximum.accumulate(curve))

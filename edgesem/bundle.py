@@ -16,13 +16,14 @@ from edgesem.context import CHANNELS, PASSES, context_graph, reference_graph
 from edgesem.errors import BundleError
 from edgesem.tables import Tables
 
+FORMAT = 2  # of the graphs and tables; raised when older ones can no longer be read
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"  # packets and what they mean, for `edgesem verify`
 DEFAULT = Path(__file__).parent / "default_bundle"
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
 REFERENCE = tuple(map(reference_graph, range(len(PASSES))))  # a bundle has all of them or none
 REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)
-_ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_curve", "rate_guess")
+_ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_guess")
 _FOR_REFERENCES = ("reference_radius", "reference_frequency")
 _MAX_MANIFEST_BYTES = 1 << 20
 
@@ -51,6 +52,11 @@ class Bundle:
             if isinstance(error, BundleError):
                 raise
             raise BundleError(f"{path} cannot be read as a manifest: {error!r}") from error
+        if manifest.get("format") != FORMAT:
+            raise BundleError(
+                f"{folder}: a bundle of format {manifest.get('format')}, this edgesem reads format {FORMAT}: export it "
+                "again from its run"
+            )
         if wrong:
             raise BundleError(
                 f"{folder}: {', '.join(sorted(wrong))} is not what the manifest vouches for: copy it again"
@@ -91,7 +97,7 @@ class Bundle:
                 }
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
-        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_curve": (256,), "rate_guess": (2,)}
+        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_guess": (9, 3)}
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, {list(shape)}")
@@ -119,13 +125,8 @@ class Bundle:
         return self._arrays["inverse_gain"].astype(np.float32)
 
     @property
-    def rate_curve(self) -> npt.NDArray[np.float64]:
-        """float64 [256]: how the natural log of a packet's size rises with the level, 0 at the middle one."""
-        return self._arrays["rate_curve"]
-
-    @property
     def rate_guess(self) -> npt.NDArray[np.float64]:
-        """float64 [2]: log of bytes a position at the middle level is about [0] + [1] * log of codec.activity."""
+        """float64 [9, 3]: what each of edgesem.budget.features adds to the log of a packet's bytes a position."""
         return self._arrays["rate_guess"]
 
 

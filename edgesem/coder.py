@@ -19,16 +19,20 @@ from edgesem.context import (
     PASSES,
     STRIDE,
     ContextModel,
+    Indices,
     Pass,
-    Values,
+    Planes,
     context_graph,
     positions,
     reference_graph,
+    whole,
+    within,
 )
 from edgesem.errors import MissingReference, PacketError, UsageError
-from edgesem.latent import Latent, by_position, levels_of
+from edgesem.latent import Latent, Levels, by_position, levels_of
 from edgesem.notes import Notes, Region
 from edgesem.packet import HEADER_BYTES, Packet
+from edgesem.rans import Symbols
 from edgesem.reference import in_steps
 from edgesem.runner import Runner
 from edgesem.tables import Tables
@@ -38,23 +42,33 @@ from edgesem.tables import Tables
 class Trial:
     """A latent rounded at one quality: what would be coded, and what it would cost.
 
-    entries: table entries by layer and pass; bits: their ideal code length; decoded: the latent that a receiver gets.
+    entries: table entries by layer and pass; layer_bits: their ideal code length by layer; decoded: the latent that a
+    receiver gets.
     """
 
-    entries: list[list[Values]]
-    bits: float
+    entries: list[list[Symbols]]
+    layer_bits: list[float]
     decoded: Latent
     tables: Tables
+
+    @property
+    def bits(self) -> float:
+        """Ideal code length of all layers."""
+        return sum(self.layer_bits)
 
     @property
     def size_bytes(self) -> float:
         """The size that a packet of it will have without notes, within a few bytes."""
         framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
-        return framing + (1.002 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
+        return framing + (1.0035 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
 
     def code(self) -> list[bytes]:
         """The bytes of each layer."""
-        return rans.encode(self.entries, self.tables, rans.lanes_for(self.bits))
+        return self.code_layers(len(self.entries))
+
+    def code_layers(self, layers: int) -> list[bytes]:
+        """The bytes of the first layers, as they would be if there were no others."""
+        return rans.encode(self.entries[:layers], self.tables, rans.lanes_for(sum(self.layer_bits[:layers])))
 
 
 class Coder:
@@ -85,18 +99,18 @@ class Coder:
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
         floor = _scale_floor(tables, reference)
-        target = (latent.values * by_position(self._gain, levels)).reshape(CHANNELS, -1)
-        entries: list[list[Values]] = [[] for _ in range(layers)]
+        target = whole(latent.values * by_position(self._gain, levels))
+        entries: list[list[Symbols]] = [[] for _ in range(layers)]
 
-        def fill(index: int, mean: Values, scale: Values) -> Values:
+        def fill(index: int, mean: Planes, scale: Indices) -> Symbols:
             sweep = PASSES[index]
             scale = _at_least(scale, floor, sweep)
-            wanted = target[sweep.start : sweep.stop, positions(index, height, width)].ravel()
-            symbol: Values = np.rint(wanted - mean / np.float32(MEAN_GRID)).astype(np.int32)
-            radius = tables.radius[scale]
-            np.clip(symbol, -radius, radius, out=symbol)
-            coded = radius > 0
-            entries[sweep.group].append(tables.entry(symbol[coded], scale[coded]))
+            wanted = sweep.read(target)[:, within(index, height, width)].ravel()
+            symbol = np.rint(wanted - mean / MEAN_GRID).astype(np.int32)
+            radius = tables.radius.take(scale)
+            symbol = np.minimum(np.maximum(symbol, -radius), radius)
+            coded = np.flatnonzero(radius)
+            entries[sweep.group].append(tables.entry(symbol.take(coded), scale.take(coded)))
             if ledger is not None:
                 spent = np.zeros(scale.size)
                 spent[coded] = tables.bits[entries[sweep.group][-1]]
@@ -104,7 +118,7 @@ class Coder:
             return symbol
 
         values = self._context(levels, reference).walk(levels, layers, fill)
-        bits = sum(float(tables.bits[e].sum()) for passes in entries for e in passes)
+        bits = [sum(float(tables.bits.take(e).sum()) for e in passes) for passes in entries]
         decoded = Latent(self._decoded(values, levels), latent.width, latent.height, level, region)
         return Trial(entries, bits, decoded, tables)
 
@@ -116,12 +130,12 @@ class Coder:
         floor = _scale_floor(tables, reference)
         decoder = rans.Decoder(packet.chunks, tables)
 
-        def fill(index: int, mean: Values, scale: Values) -> Values:
+        def fill(index: int, mean: Planes, scale: Indices) -> Symbols:
             scale = _at_least(scale, floor, PASSES[index])
-            coded = tables.radius[scale] > 0
+            coded = np.flatnonzero(tables.radius.take(scale))
             symbols = np.zeros(scale.shape, np.int32)
-            entries = decoder.read(scale[coded])
-            symbols[coded] = tables.symbol(entries, scale[coded])
+            scale = scale.take(coded)
+            symbols[coded] = tables.symbol(decoder.read(scale), scale)
             return symbols
 
         levels = levels_of(height, width, packet.q, packet.notes.region)
@@ -164,14 +178,14 @@ class Coder:
     def _tables(self, reference: Latent | None) -> Tables:
         return self.bundle.tables if reference is None else self.bundle.reference_tables
 
-    def _context(self, levels: Values, reference: Latent | None) -> ContextModel:
+    def _context(self, levels: Levels, reference: Latent | None) -> ContextModel:
         if reference is None:
             return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))])
         runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
         return ContextModel(runners, in_steps(reference, by_position(self._gain, levels)), reference.level or 0)
 
-    def _decoded(self, values: Values, levels: Values) -> npt.NDArray[np.float32]:
-        return np.divide(values, MEAN_GRID, dtype=np.float32) * by_position(self._inverse_gain, levels)
+    def _decoded(self, values: Planes, levels: Levels) -> npt.NDArray[np.float32]:
+        return values / np.float32(MEAN_GRID) * by_position(self._inverse_gain, levels)
 
 
 def _scale_floor(tables: Tables, reference: Latent | None) -> int:
@@ -183,6 +197,6 @@ def _scale_floor(tables: Tables, reference: Latent | None) -> int:
     return 0 if reference is None else int(np.argmax(tables.radius > 0))
 
 
-def _at_least(scale: Values, floor: int, sweep: Pass) -> Values:
+def _at_least(scale: Indices, floor: int, sweep: Pass) -> Indices:
     """Scale indices of a pass, those of the base layer not below `floor`."""
     return np.maximum(scale, floor) if floor and sweep.group == 0 else scale

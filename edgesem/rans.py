@@ -192,8 +192,8 @@ class Decoder:
         self._words, self._next = np.concatenate([margin, words, margin]), margin.size
         self._index, self._kept = 0, 1 << self._taper.log_width
 
-    def read(self, scale: Symbols) -> Symbols:
-        """The table entries of the next pass, given the scale index of each symbol, int32 [n]."""
+    def read(self, scale: npt.NDArray[np.integer]) -> Symbols:
+        """The table entries of the next pass, given the scale index of each symbol, [n]."""
         stretches = self._taper.stretches(self._index, scale.size, self._lanes)
         tapering = self._index == self._taper.at
         found, place = [np.empty(0, np.int32)], 0
@@ -208,7 +208,7 @@ class Decoder:
         self._index += 1
         return np.concatenate(found)
 
-    def _get(self, scale: Symbols, width: int) -> Symbols:
+    def _get(self, scale: npt.NDArray[np.integer], width: int) -> Symbols:
         """The entries of rows of `width` symbols."""
         lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
         entries = np.empty(scale.size, np.int32)
@@ -228,7 +228,7 @@ class Decoder:
             state[:] = x
         return entries
 
-    def _get_few(self, scale: Symbols, width: int) -> Symbols:
+    def _get_few(self, scale: npt.NDArray[np.integer], width: int) -> Symbols:
         """The same, symbol by symbol: it tries the likeliest of each table before it looks one up."""
         lookup, coding, guesses = self._tables.lookup.data, self._tables.coding, self._tables.guesses
         state = self._state[:width].tolist()
@@ -258,7 +258,7 @@ class Decoder:
             state[lane] = x
         self._state[:width] = state
         self._next += taken
-        entries = self._tables.likeliest[scale]
+        entries = self._tables.likeliest.take(scale)
         entries[places] = others
         return entries
 

@@ -84,10 +84,10 @@ class Tables:
         """Frequency and start of each table's likeliest entry, and where the table begins in `lookup`."""
         return [(*self.coding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
 
-    def entry(self, symbol: Integers, scale: Integers) -> Integers:
+    def entry(self, symbol: Integers, scale: npt.NDArray[np.integer]) -> Integers:
         """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""
-        return self.centre[scale] + symbol
+        return self.centre.take(scale) + symbol
 
-    def symbol(self, entry: Integers, scale: Integers) -> Integers:
+    def symbol(self, entry: Integers, scale: npt.NDArray[np.integer]) -> Integers:
         """The symbol that an entry stands for."""
-        return entry - self.centre[scale]
+        return entry - self.centre.take(scale)

@@ -5,7 +5,7 @@ Built node by node: a tracing exporter takes 20 s a graph, and writes more about
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,40 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from edgesem.context import CHANNELS, GATE_STEPS, MEAN_GRID, VALUE_LIMIT, context_graph, reference_graph
+from edgesem.context import (
+    CHANNELS,
+    GATE_STEPS,
+    MEAN_GRID,
+    PASSES,
+    VALUE_LIMIT,
+    Pass,
+    context_graph,
+    reference_graph,
+    whole,
+    within,
+)
+from edgesem.runner import Runner
 from edgesem.tables import SCALES
 from export.context_net import HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet
 from export.graph import OPSET, prove_exact
 from export.reference_net import GATE_STEP, SCALE_STEP, ReferenceModel, ReferencePass
 
 _IR_VERSION = 10
-_PLANES = (("values", CHANNELS), ("level", 1), ("reference", CHANNELS), ("change", CHANNELS), ("reference_level", 1))
+_PLANES = (("values", CHANNELS), ("level", 2), ("reference", CHANNELS), ("change", CHANNELS), ("reference_level", 1))
 
 
 def export_context(model: ContextModel, folder: Path) -> None:
     """Write context_00.onnx, context_01.onnx, ...: one small graph a pass, so that a pass costs only its own work.
 
-    Each: values float32 [1,96,h,w], level float32 [1,1,h,w] -> mean, scale, float32 [1,n,h,w].
+    Each: values float32 [1,96,h,w], level float32 [1,2,h,w] -> mean, scale, float32 [1,n,a,b], at the positions of the
+    pass only (see edgesem.context.ContextModel); h and w are multiples of 4.
     Raises ExportError unless every layer is proven exact.
     """
     for index, net in enumerate(model.nets):
         assert isinstance(net, PassNet)
-        graph = _Graph(f"pass {index}", _PLANES[:2], net.outputs)
+        graph = _Graph(f"pass {index}", _PLANES[:2], PASSES[index])
         graph.draw_key(net)
         onnx.save(graph.model(), folder / context_graph(index))
 
@@ -41,55 +55,67 @@ def export_context(model: ContextModel, folder: Path) -> None:
 def export_reference(model: ReferenceModel, folder: Path) -> None:
     """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for packets with a reference.
 
-    Each: values, reference, change float32 [1,96,h,w], level, reference_level float32 [1,1,h,w] -> mean, scale.
+    Each: values, reference, change float32 [1,96,h,w], level [1,2,h,w], reference_level [1,1,h,w] -> mean, scale.
     """
     for index, net in enumerate(model.nets):
         assert isinstance(net, ReferencePass)
-        graph = _Graph(f"pass {index} with a reference", _PLANES, net.outputs)
+        graph = _Graph(f"pass {index} with a reference", _PLANES, PASSES[index])
         graph.draw_reference(net)
         onnx.save(graph.model(), folder / reference_graph(index))
+
+
+def both_ways(
+    index: int, net: nn.Module, runner: Runner, feed: Mapping[str, npt.NDArray[np.float32]]
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Mean and scale of pass `index`, as its network and as its graph has them: float32 [n, positions] each.
+
+    feed: what the network takes by name, planes [1,n,h,w] of any size.
+    """
+    height, width = feed["level"].shape[2:]
+    with torch.no_grad():
+        planes = net(*(torch.from_numpy(array) for array in feed.values()))
+    level = np.concatenate([feed["level"], LEVELS - feed["level"]], 1)
+    got = runner.run({name: whole(array[0])[None] for name, array in {**feed, "level": level}.items()})
+    mask, inside = PASSES[index].mask(height, width), within(index, height, width)
+    return [
+        (plane[0].numpy()[:, mask], got[name].reshape(plane.shape[1], -1)[:, inside])
+        for name, plane in zip(("mean", "scale"), planes, strict=True)
+    ]
 
 
 class _Graph:
     """A graph that grows node by node; each method that adds one returns the name of its result."""
 
-    def __init__(self, name: str, inputs: Sequence[tuple[str, int]], outputs: int) -> None:
+    def __init__(self, name: str, inputs: Sequence[tuple[str, int]], sweep: Pass) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
-        self._name, self._inputs, self._outputs = name, inputs, outputs
+        self._name, self._inputs, self._sweep = name, inputs, sweep
 
     def draw_key(self, net: PassNet) -> None:
         """All of a `PassNet`."""
         n, a = net.outputs, self._seen(net)
         steps = np.concatenate([np.full(n, 1 / MEAN_GRID), np.full(n, SCALE_STEP)])
         hidden_step = np.array(net.second.input_step)
-        hidden = self._clip(self._layer(net.first, a, hidden_step), 0, HIDDEN_LIMIT)
+        hidden = self._clip(self._sweep_layer(net.first, a, hidden_step), 0, HIDDEN_LIMIT)
         hidden = self._clip(self._layer(net.second, hidden, hidden_step), 0, HIDDEN_LIMIT)
-        both = self._node("Add", self._layer(net.third, hidden, steps), self._layer(net.direct, a, steps))
+        both = self._node("Add", self._layer(net.third, hidden, steps), self._sweep_layer(net.direct, a, steps))
         self._clip(self._slice(both, 0, n), -VALUE_LIMIT, VALUE_LIMIT, result="mean")
         self._clip(self._slice(both, n, 2 * n), 0, SCALES - 1, result="scale")
 
     def draw_reference(self, net: ReferencePass) -> None:
         """All of a `ReferencePass`."""
-        n, a, limit = net.outputs, self._seen(net), VALUE_LIMIT if net.fine else HIDDEN_LIMIT
-        own = self._slice("reference", net.start, net.stop)
-        beside = [own]
-        if net.changes:
-            moved = self._slice("change", 0, net.changes)
-            beside += [moved, self._node("Abs", moved)] if net.fine else [self._node("Abs", moved)]
-        if not net.fine:
-            small = self._floor(self._node("Concat", *beside, axis=1), np.array(0.5))
-            beside = [self._clip(small, -limit, limit)]
-        b = self._node("Concat", "reference_level", *beside, axis=1)
+        n, a = net.outputs, self._seen(net)
+        own = self._here(self._slice("reference", net.start, net.stop))
+        b = self._beside(net, own)
+        beside = self._sweep_layer if net.fine else self._layer  # the latter has been given its positions only
         mean, scale, gate = (np.full(n, step) for step in (1 / MEAN_GRID, SCALE_STEP, GATE_STEP))
         two, three = np.concatenate([mean, scale]), np.concatenate([mean, scale, gate])
         hidden_step = np.array(net.second.input_step)
-        hidden = self._node(
-            "Add", self._layer(net.first, a, hidden_step), self._layer(net.first_beside, b, hidden_step)
-        )
-        hidden = self._clip(self._layer(net.second, self._clip(hidden, 0, HIDDEN_LIMIT), hidden_step), 0, HIDDEN_LIMIT)
-        all_three = self._node("Add", self._layer(net.third, hidden, three), self._layer(net.direct_beside, b, three))
-        both = self._node("Add", self._slice(all_three, 0, 2 * n), self._layer(net.direct, a, two))
+        first = self._sweep_layer(net.first, a, hidden_step)
+        hidden = self._clip(self._node("Add", first, beside(net.first_beside, b, hidden_step)), 0, HIDDEN_LIMIT)
+        hidden = self._clip(self._layer(net.second, hidden, hidden_step), 0, HIDDEN_LIMIT)
+        all_three = self._node("Add", self._layer(net.third, hidden, three), beside(net.direct_beside, b, three))
+        both = self._node("Add", self._slice(all_three, 0, 2 * n), self._sweep_layer(net.direct, a, two))
         spatial = self._clip(self._slice(both, 0, n), -VALUE_LIMIT, VALUE_LIMIT)
         opened = self._clip(self._slice(all_three, 2 * n, 3 * n), 0, GATE_STEPS)
         drawn = self._node("Mul", opened, self._node("Sub", own, spatial))
@@ -99,14 +125,16 @@ class _Graph:
     def model(self) -> onnx.ModelProto:
         """The finished model."""
 
-        def value(name: str, channels: int) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "h", "w"])
+        def value(name: str, channels: int, *sides: str) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *sides])
+
+        outputs = self._sweep.stop - self._sweep.start
 
         graph = helper.make_graph(
             self._nodes,
             "context",
-            [value(name, channels) for name, channels in self._inputs],
-            [value("mean", self._outputs), value("scale", self._outputs)],
+            [value(name, channels, "h", "w") for name, channels in self._inputs],
+            [value(name, outputs, "a", "b") for name in ("mean", "scale")],
             [numpy_helper.from_array(array, name) for name, array in self._constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
@@ -115,29 +143,60 @@ class _Graph:
 
     def _seen(self, net: PassNet | ReferencePass) -> str:
         """What the layers that key packets have see."""
-        planes = ["level", self._node("Sub", self._constant(float(LEVELS)), "level")]
+        planes = ["level"]
         if net.channels:
             known = self._slice("values", 0, net.channels)
             limit = VALUE_LIMIT if net.fine else HIDDEN_LIMIT
             planes.append(self._clip(known if net.fine else self._floor(known, np.array(0.5)), -limit, limit))
-        return self._node("Concat", *planes, axis=1)
+        return self._node("Concat", *planes, axis=1) if net.channels else "level"
 
-    def _layer(self, conv: IntConv, x: str, output_step: npt.NDArray[Any]) -> str:
-        """floor((integer weights * integers + integer bias) * power of two), as `export.graph.IntegerLayer`."""
+    def _beside(self, net: ReferencePass, own: str) -> str:
+        """What the layers beside those of key packets see: all planes where they look around, else those here only."""
+        if net.fine:
+            planes = ["reference_level", self._slice("reference", net.start, net.stop)]
+            if net.changes:
+                moved = self._slice("change", 0, net.changes)
+                planes += [moved, self._node("Abs", moved)]
+            return self._node("Concat", *planes, axis=1)
+        moved = self._node("Abs", self._here(self._slice("change", 0, net.changes)))
+        small = self._floor(self._node("Concat", own, moved, axis=1), np.array(0.5))
+        small = self._clip(small, -HIDDEN_LIMIT, HIDDEN_LIMIT)
+        return self._node("Concat", self._here("reference_level"), small, axis=1)
+
+    def _here(self, x: str) -> str:
+        """Planes at the positions of this pass only, row by row: as many columns for each phase as it has in a row."""
+        stride, end = self._sweep.stride, np.iinfo(np.int64).max
+        axes, steps = self._constant(np.array([2, 3])), self._constant(np.array([stride, stride]))
+        ends = self._constant(np.array([end, end]))
+        parts = [
+            self._node("Slice", x, self._constant(np.array(phase)), ends, axes, steps) for phase in self._sweep.phases
+        ]
+        return parts[0] if len(parts) == 1 else self._node("Concat", *parts, axis=3)
+
+    def _sweep_layer(self, conv: IntConv, x: str, output_step: npt.NDArray[Any]) -> str:
+        """A layer that sees whole planes, computed at the positions of this pass only."""
+        if conv.weight.shape[-1] == 1:
+            return self._layer(conv, self._here(x), output_step)
+        stride, reach = self._sweep.stride, conv.padding
+        pads = [[reach - row, reach - column, reach, reach] for row, column in self._sweep.phases]
+        return self._layer(conv, x, output_step, [{"pads": one, "strides": [stride, stride]} for one in pads])
+
+    def _layer(
+        self, conv: IntConv, x: str, output_step: npt.NDArray[Any], places: Sequence[dict[str, Any]] = ({},)
+    ) -> str:
+        """floor((integer weights * integers + integer bias) * power of two), proven exact.
+
+        `places`: where it is computed, as attributes of a convolution; the results stand side by side.
+        """
         with torch.no_grad():
             weight, bias, exponent = conv.integers()
         prove_exact(weight, bias, conv.input_limit, self._name)
         # Half the size, and exact for weights of at most 127. Bytes would be smaller, but TensorRT takes them for
         # quantized numbers and wants to know of what.
         small = self._constant(weight.numpy().astype(np.float16))
-        total = self._node(
-            "Conv",
-            x,
-            self._node("Cast", small, to=TensorProto.FLOAT),
-            self._constant(bias.numpy()),
-            pads=[conv.padding] * 4,
-            dilations=[conv.dilation] * 2,
-        )
+        inputs = x, self._node("Cast", small, to=TensorProto.FLOAT), self._constant(bias.numpy())
+        parts = [self._node("Conv", *inputs, dilations=[conv.dilation] * 2, **place) for place in places]
+        total = parts[0] if len(parts) == 1 else self._node("Concat", *parts, axis=3)
         return self._floor(total, np.exp2(-exponent.numpy()) * conv.input_step / output_step)
 
     def _floor(self, x: str, factor: npt.NDArray[Any]) -> str:

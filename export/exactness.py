@@ -17,7 +17,7 @@ from onnx import version_converter
 
 from edgesem.bundle import REFERENCE, Bundle
 from edgesem.codec import Codec
-from edgesem.context import CHANNELS, GROUPS, PASSES, STRIDE, VALUE_LIMIT, context_graph
+from edgesem.context import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, VALUE_LIMIT, context_graph
 from edgesem.errors import BundleError, PacketError
 from edgesem.latent import LEVELS, Latent
 from edgesem.notes import NOTHING, Notes, Reference, Region
@@ -54,11 +54,11 @@ def planes_agree(bundle: Bundle) -> dict[str, Any]:
             "onnx's evaluator": _Evaluator(path),
         }
         for trial in range(_PLANES):
-            height, width = random.integers(1, 24, 2)
+            height, width = PERIOD * random.integers(1, 7, 2)
             spread = VALUE_LIMIT if trial % 2 else 40  # the bound itself, and what occurs in pictures
             latent = random.integers(-spread, spread + 1, (1, CHANNELS, height, width)).astype(np.float32)
             plane = np.full((1, 1, height, width), random.integers(0, LEVELS + 1), np.float32)
-            feed = {"values": latent, "level": plane}
+            feed = {"values": latent, "level": np.concatenate([plane, LEVELS - plane], 1)}
             if path.name in REFERENCE:
                 feed |= {"reference": np.roll(latent, 1, 1), "change": -latent, "reference_level": LEVELS - plane}
             first = runners["one thread"].run(feed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.budget import activity
+from edgesem.budget import KNOTS, features
 from edgesem.codec import Codec
 from edgesem.latent import LEVELS
 from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
@@ -15,6 +16,7 @@ from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_
 _SLOTS = 1 << PRECISION
 _PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
 _SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
+_PRIOR_PICTURES, _USUAL_WEIGHTS = 3, np.array([0.75, 0.25])  # of features: the latter hardly depend on model or level
 
 Counts = npt.NDArray[np.float64]
 
@@ -65,26 +67,27 @@ def count_symbols(
     return np.split(total, tables.ends[:-1])
 
 
-def rate_curve(
+def rate_guess(
     codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
-) -> tuple[Counts, Counts]:
-    """How packet sizes rise with the level on average, and how a latent's activity foretells them.
+) -> npt.NDArray[np.float64]:
+    """How a latent's features foretell the size of its packets at each of KNOTS: float64 [9, 3], Bundle.rate_guess.
 
-    Returns float64 [256], the log of the size less that at the middle level, and float64 [2], a regression line from
-    log activity to the log of bytes a position at the middle level: see Bundle.rate_curve and Bundle.rate_guess.
+    A regression that leans, where pictures are few, on weights that many models had.
     """
-    middle = LEVELS // 2
-    levels = sorted({*range(0, LEVELS + 1, 17), middle})
-    logs, activities, densities = [], [], []
+    sizes, seen = [], []
     for index, frame in enumerate(frames):
         latent = codec.analyze(frame)
-        sizes = np.log([codec.trial(latent, level).size_bytes for level in levels])
-        logs.append(sizes - sizes[levels.index(middle)])
-        activities.append(np.log(activity(latent, codec.bundle.gain)))
-        densities.append(sizes[levels.index(middle)] - np.log(latent.values[0].size))
+        logs = [math.log(codec.trial(latent, level).size_bytes / latent.values[0].size) for level in KNOTS.tolist()]
+        sizes.append(logs)
+        seen.append(features(latent, codec.bundle.gain))
         progress((index + 1) / len(frames))
-    factor, offset = np.polyfit(activities, densities, 1) if len(frames) > 2 else (1.0, np.mean(densities))
-    return np.interp(np.arange(LEVELS + 1), levels, np.mean(logs, 0)), np.array([offset, factor])
+    lean = np.hstack([np.eye(2), np.zeros((2, 1))]) * math.sqrt(_PRIOR_PICTURES)
+    return np.array(
+        [
+            np.linalg.lstsq(np.vstack([x, lean]), np.concatenate([y, lean[:, :2] @ _USUAL_WEIGHTS]), rcond=None)[0]
+            for x, y in zip(np.stack(seen, 1), np.array(sizes).T, strict=True)
+        ]
+    )
 
 
 def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:

@@ -5,47 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from edgesem.context import CHANNELS, MEAN_GRID, STRIDE, VALUE_LIMIT, context_graph
+from edgesem.context import CHANNELS, STRIDE
 from edgesem.errors import ExportError
 from edgesem.flow import WINDOW
-from edgesem.tables import SCALES
-from export.context_net import EXACT, HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet
+from export.context_net import EXACT
 
 OPSET = 20
 _WORTH_HALVING = 1024  # numbers in a tensor
-
-
-class IntegerLayer(nn.Module):
-    """floor((integer weights * integers + integer bias) * power of two): what an `IntConv` is on a board.
-
-    Building one proves it exact. Raises ExportError when it is not.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    shift: Tensor
-
-    def __init__(self, conv: IntConv, output_step: Tensor, name: str) -> None:
-        super().__init__()
-        weight, bias, exponent = (part.detach() for part in conv.integers())
-        prove_exact(weight, bias, conv.input_limit, name)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-        self.register_buffer("shift", (torch.exp2(-exponent) * conv.input_step / output_step)[:, None, None])
-        self.padding, self.dilation = conv.padding, conv.dilation
-
-    def forward(self, a: Tensor) -> Tensor:
-        total = F.conv2d(a, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
-        return torch.floor(total * self.shift)
 
 
 def prove_exact(weight: Tensor, bias: Tensor, input_limit: int, name: str) -> int:
@@ -63,33 +36,6 @@ def prove_exact(weight: Tensor, bias: Tensor, input_limit: int, name: str) -> in
             "lower the limit of its inputs or train with a tighter weight bound"
         )
     return worst
-
-
-class IntegerPass(nn.Module):
-    """A `PassNet` with its weights frozen to integers."""
-
-    def __init__(self, net: PassNet, name: str) -> None:
-        super().__init__()
-        n = net.outputs
-        hidden_step, scale_step = torch.tensor(net.second.input_step), torch.tensor(net.scale_step)
-        out_step = torch.cat([torch.full((n,), 1 / MEAN_GRID), scale_step.expand(n)])
-        self.first = IntegerLayer(net.first, hidden_step, f"{name}.first")
-        self.second = IntegerLayer(net.second, hidden_step, f"{name}.second")
-        self.third = IntegerLayer(net.third, out_step, f"{name}.third")
-        self.direct = IntegerLayer(net.direct, out_step, f"{name}.direct")
-        self.fine, self.channels, self.outputs = net.fine, net.channels, n
-
-    def forward(self, values: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        planes = [level, LEVELS - level]
-        if self.channels:
-            seen = values[:, : self.channels]
-            limit = VALUE_LIMIT if self.fine else HIDDEN_LIMIT
-            planes.append((seen if self.fine else torch.floor(seen * 0.5)).clamp(-limit, limit))
-        a = torch.cat(planes, 1)
-        hidden = self.second(self.first(a).clamp(0, HIDDEN_LIMIT)).clamp(0, HIDDEN_LIMIT)
-        both = self.third(hidden) + self.direct(a)
-        mean, scale = both[:, : self.outputs], both[:, self.outputs :]
-        return mean.clamp(-VALUE_LIMIT, VALUE_LIMIT), scale.clamp(0, SCALES - 1)
 
 
 def export_encoder(encoder: nn.Module, folder: Path) -> None:
@@ -122,18 +68,6 @@ def export_flow(flow: nn.Module, folder: Path) -> None:
     to_half_precision(flow)
     write(flow, folder / "flow.onnx", inputs, ["picture"], strides)
     store_half(folder / "flow.onnx")
-
-
-def export_context(context: ContextModel, folder: Path) -> None:
-    """Write context_00.onnx, context_01.onnx, ...: one small graph a pass, so that a pass costs only its own work.
-
-    Each: values float32 [1,96,h,w], level float32 [1,1,h,w] -> mean, scale, float32 [1,n,h,w].
-    Raises ExportError unless every layer is proven exact.
-    """
-    inputs = {"values": torch.zeros(1, CHANNELS, 4, 6), "level": torch.zeros(1, 1, 4, 6)}
-    for index, net in enumerate(context.nets):
-        frozen = IntegerPass(cast(PassNet, net), f"pass {index}")
-        write(frozen, folder / context_graph(index), inputs, ["mean", "scale"], {"values": 1, "level": 1})
 
 
 @torch.no_grad()

@@ -153,12 +153,15 @@ def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[st
         differences, largest = [], 0.0
         for frame in frames:
             feed = feeds_of(part, frame, model)
-            for network, runner in zip(networks, runners, strict=True):
-                wanted = network(*(torch.from_numpy(array) for array in feed.values()))
-                wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-                for mine, got in zip(wanted, runner.run(feed).values(), strict=True):
-                    differences.append(np.abs(mine.numpy() - got).ravel())
-                    largest = max(largest, float(mine.abs().max()))
+            for index, (network, runner) in enumerate(zip(networks, runners, strict=True)):
+                if part in ("context", "reference"):
+                    pairs = context_files.both_ways(index, network, runner, feed)
+                else:
+                    wanted = network(*(torch.from_numpy(array) for array in feed.values()))
+                    pairs = [(wanted.numpy(), *runner.run(feed).values())]
+                for mine, got in pairs:
+                    differences.append(np.abs(mine - got).ravel())
+                    largest = max(largest, float(np.abs(mine).max(initial=0)))
         all_of_them = np.concatenate(differences)
         worst = float(all_of_them.max())
         if not worst <= (0.0 if part in ("context", "reference") else _TOLERANCE * max(1.0, largest)):  # NaN fails too

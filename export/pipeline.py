@@ -1,6 +1,6 @@
 """From a model to a bundle, step by step; a failed gate stops it and leaves nothing.
 
-    model -> graphs (ONNX) -> parity gate -> tables by counting -> rate curve -> int8 and TensorRT forms
+    model -> graphs (ONNX) -> parity gate -> tables by counting -> rate guess -> int8 and TensorRT forms
           -> golden packets -> quality on held-out pictures -> manifest, signature -> verify -> bundle
 
 Everything grows in a hidden folder beside the target and is moved there at the end. That folder survives when the
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle import GOLDEN, MANIFEST, Bundle, digest_of
+from edgesem.budget import KNOTS
+from edgesem.bundle import FORMAT, GOLDEN, MANIFEST, Bundle, digest_of
 from edgesem.codec import Codec
 from edgesem.context import STRIDE
 from edgesem.errors import ExportError, InputError
@@ -35,7 +36,7 @@ from edgesem.quality import ms_ssim, psnr
 from edgesem.signature import signed
 from edgesem.tables import Tables
 from export.cost import cost
-from export.fit import count_symbols, fitted_tables, rate_curve, starting_tables
+from export.fit import count_symbols, fitted_tables, rate_guess, starting_tables
 from export.forms import add_int8, add_tensorrt
 from export.model import Model, check_parity, graph_files, model_of_run, open_run
 from export.reference_fit import count_references
@@ -44,12 +45,10 @@ from export.targets import OPSET, Target, target_of
 
 __all__ = ["Settings", "export_bundle", "export_model", "open_run"]
 
-BUNDLE_FORMAT = 1
 CALIBRATION_PICTURES = 160
 PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
-_CURVE_EVERY = 5
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
@@ -141,7 +140,7 @@ def _make(
     identity: Identity | None,
 ) -> dict[str, Any]:
     folder, threads = steps.files, os.cpu_count() or 1
-    draft: dict[str, Any] = {"name": settings.name, "format": BUNDLE_FORMAT, "target": target.name}
+    draft: dict[str, Any] = {"name": settings.name, "format": FORMAT, "target": target.name}
     draft |= {"version": 1, "opset": OPSET, "licence": settings.licence}
 
     def codec() -> Codec:
@@ -164,18 +163,18 @@ def _make(
             write_tables(folder, model, key, reference=fitted_tables(referring))
         return {}
 
-    def curve() -> dict[str, Any]:
-        measured = rate_curve(codec(), frames[::_CURVE_EVERY], partial(progress, "measuring the rate curve"))
+    def guess() -> dict[str, Any]:
+        measured = rate_guess(codec(), frames, partial(progress, "learning to foretell sizes"))
         bundle = codec().bundle
-        write_tables(folder, model, bundle.tables, *measured, bundle.reference_tables if bundle.has_reference else None)
+        write_tables(folder, model, bundle.tables, measured, bundle.reference_tables if bundle.has_reference else None)
         return {}
 
     pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
     draft["flow"] = None
-    draft |= steps.run("graphs", [model.identity, BUNDLE_FORMAT, OPSET], graphs)
+    draft |= steps.run("graphs", [model.identity, FORMAT, OPSET], graphs)
     draft["parity"] = steps.run("parity", pictures, lambda: check_parity(model, folder, frames[:PARITY_PICTURES]))
     steps.run("tables", pictures, tables)
-    steps.run("rate curve", pictures, curve)
+    steps.run("rate guess", pictures, guess)
     draft["training"] = model.training
     wanted = [settings.int8, settings.int8_percent]
     draft["int8"] = steps.run(
@@ -222,11 +221,10 @@ def write_tables(
     folder: Path,
     model: Model,
     tables: Tables,
-    curve: npt.NDArray[np.float64] | None = None,
     guess: npt.NDArray[np.float64] | None = None,
     reference: Tables | None = None,
 ) -> None:
-    """Write tables, gains at all levels and, once measured, what helps to meet a budget."""
+    """Write tables, gains at all levels and, once learnt, what helps to meet a budget."""
     more: dict[str, Any] = {} if reference is None else {"reference_radius": reference.radius}
     if reference is not None:
         more["reference_frequency"] = reference.frequency.astype(np.int32)
@@ -237,8 +235,7 @@ def write_tables(
         frequency=tables.frequency.astype(np.int32),
         gain=model.gain,
         inverse_gain=model.inverse_gain,
-        rate_curve=np.zeros(LEVELS + 1) if curve is None else curve,
-        rate_guess=np.zeros(2) if guess is None else guess,
+        rate_guess=np.zeros((len(KNOTS), 3)) if guess is None else guess,
     )
 
 

@@ -1,23 +1,23 @@
 import numpy as np
 import pytest
 
-from edgesem.context import CHANNELS, GROUPS, MEAN_GRID, PASSES, VALUE_LIMIT, ContextModel
+from edgesem.context import CHANNELS, GROUPS, MEAN_GRID, PASSES, PERIOD, VALUE_LIMIT, ContextModel
 
 
 class Flat:
-    """Expects mean 3/8 and scale 7 everywhere, and remembers what it was shown."""
+    """Expects mean 3/8 and scale 7 at each position of its pass, and remembers what it was shown."""
 
-    def __init__(self, outputs):
-        self.outputs, self.shown = outputs, None
+    def __init__(self, sweep):
+        self.sweep, self.shown = sweep, None
 
     def run(self, feed):
         self.shown = feed["values"].copy()
-        shape = (1, self.outputs, *feed["values"].shape[2:])
+        shape = (1, self.sweep.stop - self.sweep.start, 1, self.sweep.mask(*feed["values"].shape[2:]).sum())
         return {"mean": np.full(shape, 3, np.float32), "scale": np.full(shape, 7, np.float32)}
 
 
 def flat_model():
-    runners = [Flat(sweep.stop - sweep.start) for sweep in PASSES]
+    runners = [Flat(sweep) for sweep in PASSES]
     return ContextModel(runners), runners
 
 
@@ -34,13 +34,38 @@ def test_groups_are_whole_layers_in_order():
     assert sum(GROUPS) == CHANNELS
 
 
-def test_a_pass_sees_only_what_was_decoded_before_it():
+@pytest.mark.parametrize("shape", [(8, 8), (5, 7), (1, 1)])
+def test_a_pass_sees_only_what_was_decoded_before_it_and_nothing_beyond_the_picture(shape):
     model, runners = flat_model()
-    model.walk(np.full((8, 8), 100, np.int32), 4, lambda index, mean, scale: np.ones_like(mean))
-    known = np.zeros((CHANNELS, 8, 8), bool)
+    model.walk(np.full(shape, 100, np.int32), 4, lambda index, mean, scale: np.ones_like(mean))
+    beyond = [(0, -side % PERIOD) for side in shape]
+    known = np.zeros((CHANNELS, *shape), bool)
     for sweep, runner in zip(PASSES, runners, strict=True):
-        assert np.array_equal(runner.shown[0] != 0, known)
-        known[sweep.start : sweep.stop] |= sweep.mask(8, 8)
+        assert np.array_equal(runner.shown[0] != 0, np.pad(known, ((0, 0), *beyond)))
+        known[sweep.start : sweep.stop] |= sweep.mask(*shape)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (5, 7), (3, 1)])
+def test_symbols_stand_row_by_row_whatever_the_phases_of_a_pass(shape):
+    """Each symbol says where it belongs, and is found there."""
+    model, _ = flat_model()
+    place = np.arange(CHANNELS * shape[0] * shape[1]).reshape(CHANNELS, *shape) % 200
+
+    def fill(index, mean, scale):
+        sweep = PASSES[index]
+        return place[sweep.start : sweep.stop, sweep.mask(*shape)].ravel()
+
+    values = model.walk(np.full(shape, 100, np.int32), 4, fill)
+    assert np.array_equal(values, 3 + MEAN_GRID * place)
+
+
+def test_a_pass_reads_what_it_wrote():
+    planes = np.zeros((CHANNELS, 8, 12), np.float32)
+    for number, sweep in enumerate(PASSES, 1):
+        part = number * 1000 + np.arange((sweep.stop - sweep.start) * sweep.mask(8, 12).sum(), dtype=np.float32)
+        sweep.write(planes, part.reshape(sweep.stop - sweep.start, -1))
+        assert np.array_equal(sweep.read(planes).ravel(), part)
+    assert (planes >= 1000).all()
 
 
 def test_symbols_are_added_to_means_and_missing_layers_become_their_means():

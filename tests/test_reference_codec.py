@@ -19,7 +19,7 @@ from edgesem.files import read_picture  # noqa: E402
 from edgesem.notes import Notes, Reference  # noqa: E402
 from edgesem.packet import Packet  # noqa: E402
 from edgesem.runner import OrtRunner  # noqa: E402
-from export.context_graph import export_reference  # noqa: E402
+from export.context_graph import both_ways, export_reference  # noqa: E402
 from export.context_net import ContextModel  # noqa: E402
 from export.fit import starting_tables  # noqa: E402
 from export.pairs import LENGTH, Sequences  # noqa: E402
@@ -128,11 +128,8 @@ def test_the_exported_graphs_are_the_trained_network_to_the_bit_and_proven_exact
         feed |= {"level": np.full((1, 1, 9, 11), 90, np.float32), "reference_level": np.full((1, 1, 9, 11), 200, "f4")}
         path = graphs / reference_graph(index)
         names = ("values", "level", "reference", "change", "reference_level")
-        with torch.no_grad():
-            wanted = net(*(torch.from_numpy(feed[name]) for name in names))
-        got = OrtRunner(path).run(feed)
-        for name, tensor in zip(("mean", "scale"), wanted, strict=True):
-            assert np.array_equal(got[name], tensor.numpy())
+        for wanted, got in both_ways(index, net, OrtRunner(path), {name: feed[name] for name in names}):
+            assert np.array_equal(got, wanted)
         assert largest_sum(path) < EXACT
 
 

@@ -10,12 +10,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra export")
 
 import edgesem  # noqa: E402
-from edgesem.context import PASSES  # noqa: E402
+from edgesem.context import PASSES, context_graph  # noqa: E402
 from edgesem.errors import ExportError, InputError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
 from edgesem.quality import ms_ssim as reference_ms_ssim  # noqa: E402
 from edgesem.quality import psnr  # noqa: E402
+from edgesem.runner import OrtRunner  # noqa: E402
 from export import graph, losses, model, pipeline  # noqa: E402
+from export.context_graph import both_ways, export_context  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
 from export.loop import learning_rate  # noqa: E402
 from export.networks import klt_basis  # noqa: E402
@@ -150,22 +152,23 @@ def test_breaking_the_bound_of_one_layer_stops_the_export(tmp_path, monkeypatch)
     context = ContextModel()
     monkeypatch.setattr(IntConv, "exponent", lambda self: torch.full((self.weight.shape[0],), 20.0))
     with pytest.raises(ExportError, match="pass 0"):
-        graph.export_context(context, tmp_path)
+        export_context(context, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frozen_integers_compute_what_training_computed():
+@pytest.mark.parametrize("shape", [(9, 7), (8, 12), (1, 1)])
+def test_graphs_compute_what_training_computed_at_their_positions(tmp_path, shape):
     torch.manual_seed(1)
     context = ContextModel()
-    for net in context.nets:
-        for parameter in net.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-    values = torch.randint(-3000, 3000, (1, 96, 9, 7)).float().clamp(-VALUE_LIMIT, VALUE_LIMIT)
-    level = torch.full((1, 1, 9, 7), 77.0)
+    for parameter in context.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    export_context(context, tmp_path)
+    values = torch.randint(-3000, 3000, (1, 96, *shape)).float().clamp(-VALUE_LIMIT, VALUE_LIMIT)
+    feed = {"values": values.numpy(), "level": np.full((1, 1, *shape), 77, np.float32)}
     for index, net in enumerate(context.nets):
-        for mine, frozen in zip(net(values, level), graph.IntegerPass(net, str(index))(values, level), strict=True):
-            assert torch.equal(mine, frozen)
-            assert torch.equal(frozen, frozen.round())
+        for wanted, got in both_ways(index, net, OrtRunner(tmp_path / context_graph(index)), feed):
+            assert np.array_equal(got, wanted)
+            assert np.array_equal(got, got.round())
     assert len(context.nets) == len(PASSES)
 
 
