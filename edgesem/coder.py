@@ -19,7 +19,6 @@ from edgesem.context import (
     PASSES,
     STRIDE,
     ContextModel,
-    Indices,
     Pass,
     Planes,
     context_graph,
@@ -35,7 +34,7 @@ from edgesem.packet import HEADER_BYTES, Packet
 from edgesem.rans import Symbols
 from edgesem.reference import in_steps
 from edgesem.runner import Runner
-from edgesem.tables import Tables
+from edgesem.tables import Indices, Tables
 
 
 @dataclass(frozen=True)
@@ -98,24 +97,23 @@ class Coder:
         tables = self._tables(reference)
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
-        floor = _scale_floor(tables, reference)
+        first, refers = tables.first, reference is not None
         target = whole(latent.values * by_position(self._gain, levels))
         entries: list[list[Symbols]] = [[] for _ in range(layers)]
 
-        def fill(index: int, mean: Planes, scale: Indices) -> Symbols:
+        def fill(index: int, mean: Planes, scale: Planes) -> Planes:
             sweep = PASSES[index]
-            scale = _at_least(scale, floor, sweep)
-            wanted = sweep.read(target)[:, within(index, height, width)].ravel()
-            symbol = np.rint(wanted - mean / MEAN_GRID).astype(np.int32)
-            radius = tables.radius.take(scale)
-            symbol = np.minimum(np.maximum(symbol, -radius), radius)
-            coded = np.flatnonzero(radius)
-            entries[sweep.group].append(tables.entry(symbol.take(coded), scale.take(coded)))
+            coded, scales = _coded(scale, first, sweep, refers)
+            wanted = sweep.read(target)[:, within(index, height, width)].take(coded)
+            expected = mean.take(coded)
+            symbols = tables.clipped(np.rint(wanted - expected / MEAN_GRID).astype(np.int32), scales)
+            entries[sweep.group].append(tables.entry(symbols, scales))
             if ledger is not None:
                 spent = np.zeros(scale.size)
                 spent[coded] = tables.bits[entries[sweep.group][-1]]
                 ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
-            return symbol
+            mean[coded] = expected + MEAN_GRID * symbols
+            return mean
 
         values = self._context(levels, reference).walk(levels, layers, fill)
         bits = [sum(float(tables.bits.take(e).sum()) for e in passes) for passes in entries]
@@ -127,16 +125,13 @@ class Coder:
         height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
         reference = self._needed(packet, reference, (CHANNELS, height, width))
         tables = self._tables(reference)
-        floor = _scale_floor(tables, reference)
+        first, refers = tables.first, reference is not None
         decoder = rans.Decoder(packet.chunks, tables)
 
-        def fill(index: int, mean: Planes, scale: Indices) -> Symbols:
-            scale = _at_least(scale, floor, PASSES[index])
-            coded = np.flatnonzero(tables.radius.take(scale))
-            symbols = np.zeros(scale.shape, np.int32)
-            scale = scale.take(coded)
-            symbols[coded] = tables.symbol(decoder.read(scale), scale)
-            return symbols
+        def fill(index: int, mean: Planes, scale: Planes) -> Planes:
+            coded, scales = _coded(scale, first, PASSES[index], refers)
+            mean[coded] += MEAN_GRID * tables.symbol(decoder.read(scales), scales)
+            return mean
 
         levels = levels_of(height, width, packet.q, packet.notes.region)
         values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
@@ -188,15 +183,13 @@ class Coder:
         return values / np.float32(MEAN_GRID) * by_position(self._inverse_gain, levels)
 
 
-def _scale_floor(tables: Tables, reference: Latent | None) -> int:
-    """The least scale index of the base layer of a packet with a reference: the first whose table codes anything.
+def _coded(scale: Planes, first: int, sweep: Pass, refers: bool) -> tuple[Indices, Indices]:
+    """Which symbols of a pass are coded, and their scale indices: those whose tables, from `first` on, code anything.
 
-    Where nothing was expected to change, something still may, and must be said somewhere: once the base layer tells,
-    the others follow.
+    In the base layer of a packet with a reference all are, with that table at least. Where nothing was expected to
+    change, something still may, and must be said somewhere: once the base layer tells, the others follow.
     """
-    return 0 if reference is None else int(np.argmax(tables.radius > 0))
-
-
-def _at_least(scale: Indices, floor: int, sweep: Pass) -> Indices:
-    """Scale indices of a pass, those of the base layer not below `floor`."""
-    return np.maximum(scale, floor) if floor and sweep.group == 0 else scale
+    if refers and sweep.group == 0:
+        scale = np.maximum(scale, first)
+    coded = np.flatnonzero(scale >= first)
+    return coded, scale.take(coded).astype(np.int64)

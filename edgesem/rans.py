@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.errors import PacketError
-from edgesem.tables import PRECISION, Tables
+from edgesem.tables import PRECISION, Indices, Tables
 
 MAX_LANES = 256
 LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
@@ -192,7 +192,7 @@ class Decoder:
         self._words, self._next = np.concatenate([margin, words, margin]), margin.size
         self._index, self._kept = 0, 1 << self._taper.log_width
 
-    def read(self, scale: npt.NDArray[np.integer]) -> Symbols:
+    def read(self, scale: Indices) -> Symbols:
         """The table entries of the next pass, given the scale index of each symbol, [n]."""
         stretches = self._taper.stretches(self._index, scale.size, self._lanes)
         tapering = self._index == self._taper.at
@@ -208,7 +208,7 @@ class Decoder:
         self._index += 1
         return np.concatenate(found)
 
-    def _get(self, scale: npt.NDArray[np.integer], width: int) -> Symbols:
+    def _get(self, scale: Indices, width: int) -> Symbols:
         """The entries of rows of `width` symbols."""
         lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
         entries = np.empty(scale.size, np.int32)
@@ -228,7 +228,7 @@ class Decoder:
             state[:] = x
         return entries
 
-    def _get_few(self, scale: npt.NDArray[np.integer], width: int) -> Symbols:
+    def _get_few(self, scale: Indices, width: int) -> Symbols:
         """The same, symbol by symbol: it tries the likeliest of each table before it looks one up."""
         lookup, coding, guesses = self._tables.lookup.data, self._tables.coding, self._tables.guesses
         state = self._state[:width].tolist()

@@ -22,14 +22,14 @@ Planes = npt.NDArray[np.float32]
 
 
 def in_steps(reference: Latent, gain: Planes) -> Planes:
-    """A reference as the context model takes it: integers in 1/8 steps of the present quality, float32 [1, 96, h, w].
+    """A reference as the context model takes it: integers in 1/8 steps of the present quality, float32 [96, h, w].
 
     gain: [96, h, w]. Products and roundings of single float32 numbers, so the same on every machine.
     """
     if reference.level is None:
         raise UsageError("a reference must be a latent that was decoded, as pack_decoded and unpack return it")
     steps = np.rint(reference.values * gain * np.float32(MEAN_GRID))
-    return np.ascontiguousarray(np.clip(steps, -VALUE_LIMIT, VALUE_LIMIT)[None], np.float32)
+    return np.ascontiguousarray(np.clip(steps, -VALUE_LIMIT, VALUE_LIMIT), np.float32)
 
 
 class Ring:

@@ -21,6 +21,7 @@ SMALLEST_WIDTH = 0.055  # width of the logistic law that scale index 0 was train
 WIDTH_RATIO = (64 / SMALLEST_WIDTH) ** (1 / (SCALES - 1))  # index 63 has a width of 64 steps
 
 Integers = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Tables:
         sums = np.add.reduceat(frequency.astype(np.int64), ends - sizes)
         if (sums != 1 << PRECISION).any():
             raise BundleError(f"tables: the frequencies of each table must sum to {1 << PRECISION}")
+        if (radius[np.argmax(radius > 0) :] == 0).any() and radius.any():
+            raise BundleError("tables: those that code nothing must be the first ones")
         running = np.cumsum(frequency.astype(np.int64)) - frequency
         start = running - np.repeat(np.arange(SCALES, dtype=np.int64) << PRECISION, sizes)
         return cls(
@@ -66,6 +69,11 @@ class Tables:
             centre=(ends - radius - 1).astype(np.int32),
             ends=ends,
         )
+
+    @cached_property
+    def first(self) -> int:
+        """The first table that codes anything; under those before it, every symbol is 0."""
+        return int(np.argmax(self.radius > 0)) if self.radius.any() else SCALES
 
     @cached_property
     def likeliest(self) -> Integers:
@@ -84,10 +92,15 @@ class Tables:
         """Frequency and start of each table's likeliest entry, and where the table begins in `lookup`."""
         return [(*self.coding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
 
-    def entry(self, symbol: Integers, scale: npt.NDArray[np.integer]) -> Integers:
+    def clipped(self, symbol: Integers, scale: Indices) -> Integers:
+        """Symbols as their tables can hold them."""
+        radius = self.radius.take(scale)
+        return np.minimum(np.maximum(symbol, -radius), radius)
+
+    def entry(self, symbol: Integers, scale: Indices) -> Integers:
         """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""
         return self.centre.take(scale) + symbol
 
-    def symbol(self, entry: Integers, scale: npt.NDArray[np.integer]) -> Integers:
+    def symbol(self, entry: Integers, scale: Indices) -> Integers:
         """The symbol that an entry stands for."""
         return entry - self.centre.take(scale)

@@ -17,12 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgesem.context import (
-    CHANNELS,
+    COARSE_LIMIT,
     GATE_STEPS,
     MEAN_GRID,
     PASSES,
     VALUE_LIMIT,
     Pass,
+    coarse,
     context_graph,
     reference_graph,
     whole,
@@ -35,31 +36,26 @@ from export.graph import OPSET, prove_exact
 from export.reference_net import GATE_STEP, SCALE_STEP, ReferenceModel, ReferencePass
 
 _IR_VERSION = 10
-_PLANES = (("values", CHANNELS), ("level", 2), ("reference", CHANNELS), ("change", CHANNELS), ("reference_level", 1))
 
 
 def export_context(model: ContextModel, folder: Path) -> None:
     """Write context_00.onnx, context_01.onnx, ...: one small graph a pass, so that a pass costs only its own work.
 
-    Each: values float32 [1,96,h,w], level float32 [1,2,h,w] -> mean, scale, float32 [1,n,a,b], at the positions of the
-    pass only (see edgesem.context.ContextModel); h and w are multiples of 4.
+    What goes in and out stands with edgesem.context.ContextModel; h and w are multiples of 4.
     Raises ExportError unless every layer is proven exact.
     """
-    for index, net in enumerate(model.nets):
+    for index, (sweep, net) in enumerate(zip(PASSES, model.nets, strict=True)):
         assert isinstance(net, PassNet)
-        graph = _Graph(f"pass {index}", _PLANES[:2], PASSES[index])
+        graph = _Graph(f"pass {index}", sweep)
         graph.draw_key(net)
         onnx.save(graph.model(), folder / context_graph(index))
 
 
 def export_reference(model: ReferenceModel, folder: Path) -> None:
-    """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for packets with a reference.
-
-    Each: values, reference, change float32 [1,96,h,w], level [1,2,h,w], reference_level [1,1,h,w] -> mean, scale.
-    """
-    for index, net in enumerate(model.nets):
+    """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for packets with a reference."""
+    for index, (sweep, net) in enumerate(zip(PASSES, model.nets, strict=True)):
         assert isinstance(net, ReferencePass)
-        graph = _Graph(f"pass {index} with a reference", _PLANES, PASSES[index])
+        graph = _Graph(f"pass {index} with a reference", sweep)
         graph.draw_reference(net)
         onnx.save(graph.model(), folder / reference_graph(index))
 
@@ -71,11 +67,11 @@ def both_ways(
 
     feed: what the network takes by name, planes [1,n,h,w] of any size.
     """
-    height, width = feed["level"].shape[2:]
     with torch.no_grad():
         planes = net(*(torch.from_numpy(array) for array in feed.values()))
-    level = np.concatenate([feed["level"], LEVELS - feed["level"]], 1)
-    got = runner.run({name: whole(array[0])[None] for name, array in {**feed, "level": level}.items()})
+    feed = {**feed, "rest": LEVELS - feed["level"]}
+    got = runner.run(_feed_of_graph(PASSES[index], {name: whole(array[0]) for name, array in feed.items()}))
+    height, width = feed["level"].shape[2:]
     mask, inside = PASSES[index].mask(height, width), within(index, height, width)
     return [
         (plane[0].numpy()[:, mask], got[name].reshape(plane.shape[1], -1)[:, inside])
@@ -83,17 +79,34 @@ def both_ways(
     ]
 
 
+def _feed_of_graph(sweep: Pass, planes: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    """What a pass's graph gets when its network gets these planes [n,h,w]; `rest` is 255 less the level."""
+    fine, seen = sweep.group == 0, planes["values"][: sweep.seen]
+    levels = planes["level"], planes["rest"]
+    feed = {"values" if fine else "coarse": np.concatenate([*levels, seen if fine else coarse(seen)])}
+    if "reference" in planes:
+        feed |= {"own": planes["reference"][sweep.start : sweep.stop], "reference_level": planes["reference_level"]}
+        if not fine:
+            feed["moved"] = coarse(np.abs(planes["change"][: sweep.start]))
+        elif sweep.seen:
+            feed["change"] = planes["change"][: sweep.seen]
+    return {name: array[None] for name, array in feed.items()}
+
+
 class _Graph:
     """A graph that grows node by node; each method that adds one returns the name of its result."""
 
-    def __init__(self, name: str, inputs: Sequence[tuple[str, int]], sweep: Pass) -> None:
+    def __init__(self, name: str, sweep: Pass) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
-        self._name, self._inputs, self._sweep = name, inputs, sweep
+        self._name, self._sweep = name, sweep
+        self._fine, self._outputs = sweep.group == 0, sweep.stop - sweep.start
+        self._seen = "values" if self._fine else "coarse"
+        self._inputs = {self._seen: 2 + sweep.seen}
 
     def draw_key(self, net: PassNet) -> None:
         """All of a `PassNet`."""
-        n, a = net.outputs, self._seen(net)
+        n, a = self._outputs, self._seen
         steps = np.concatenate([np.full(n, 1 / MEAN_GRID), np.full(n, SCALE_STEP)])
         hidden_step = np.array(net.second.input_step)
         hidden = self._clip(self._sweep_layer(net.first, a, hidden_step), 0, HIDDEN_LIMIT)
@@ -104,10 +117,9 @@ class _Graph:
 
     def draw_reference(self, net: ReferencePass) -> None:
         """All of a `ReferencePass`."""
-        n, a = net.outputs, self._seen(net)
-        own = self._here(self._slice("reference", net.start, net.stop))
-        b = self._beside(net, own)
-        beside = self._sweep_layer if net.fine else self._layer  # the latter has been given its positions only
+        n, a = self._outputs, self._seen
+        own, b = self._here("own"), self._beside()
+        beside = self._sweep_layer if self._fine else self._layer  # the latter has been given its positions only
         mean, scale, gate = (np.full(n, step) for step in (1 / MEAN_GRID, SCALE_STEP, GATE_STEP))
         two, three = np.concatenate([mean, scale]), np.concatenate([mean, scale, gate])
         hidden_step = np.array(net.second.input_step)
@@ -128,40 +140,29 @@ class _Graph:
         def value(name: str, channels: int, *sides: str) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *sides])
 
-        outputs = self._sweep.stop - self._sweep.start
-
         graph = helper.make_graph(
             self._nodes,
             "context",
-            [value(name, channels, "h", "w") for name, channels in self._inputs],
-            [value(name, outputs, "a", "b") for name in ("mean", "scale")],
+            [value(name, channels, "h", "w") for name, channels in self._inputs.items()],
+            [value(name, self._outputs, "a", "b") for name in ("mean", "scale")],
             [numpy_helper.from_array(array, name) for name, array in self._constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _seen(self, net: PassNet | ReferencePass) -> str:
-        """What the layers that key packets have see."""
-        planes = ["level"]
-        if net.channels:
-            known = self._slice("values", 0, net.channels)
-            limit = VALUE_LIMIT if net.fine else HIDDEN_LIMIT
-            planes.append(self._clip(known if net.fine else self._floor(known, np.array(0.5)), -limit, limit))
-        return self._node("Concat", *planes, axis=1) if net.channels else "level"
-
-    def _beside(self, net: ReferencePass, own: str) -> str:
+    def _beside(self) -> str:
         """What the layers beside those of key packets see: all planes where they look around, else those here only."""
-        if net.fine:
-            planes = ["reference_level", self._slice("reference", net.start, net.stop)]
-            if net.changes:
-                moved = self._slice("change", 0, net.changes)
-                planes += [moved, self._node("Abs", moved)]
-            return self._node("Concat", *planes, axis=1)
-        moved = self._node("Abs", self._here(self._slice("change", 0, net.changes)))
-        small = self._floor(self._node("Concat", own, moved, axis=1), np.array(0.5))
-        small = self._clip(small, -HIDDEN_LIMIT, HIDDEN_LIMIT)
-        return self._node("Concat", self._here("reference_level"), small, axis=1)
+        self._inputs |= {"own": self._outputs, "reference_level": 1}
+        if not self._fine:
+            self._inputs["moved"] = self._sweep.start
+            small = self._clip(self._floor(self._here("own"), np.array(0.5)), -COARSE_LIMIT, COARSE_LIMIT)
+            return self._node("Concat", self._here("reference_level"), small, self._here("moved"), axis=1)
+        planes = ["reference_level", "own"]
+        if self._sweep.seen:
+            self._inputs["change"] = self._sweep.seen
+            planes += ["change", self._node("Abs", "change")]
+        return self._node("Concat", *planes, axis=1)
 
     def _here(self, x: str) -> str:
         """Planes at the positions of this pass only, row by row: as many columns for each phase as it has in a row."""
@@ -195,13 +196,17 @@ class _Graph:
         # quantized numbers and wants to know of what.
         small = self._constant(weight.numpy().astype(np.float16))
         inputs = x, self._node("Cast", small, to=TensorProto.FLOAT), self._constant(bias.numpy())
+        factor = np.exp2(-exponent.numpy()) * conv.input_step / output_step
         parts = [self._node("Conv", *inputs, dilations=[conv.dilation] * 2, **place) for place in places]
-        total = parts[0] if len(parts) == 1 else self._node("Concat", *parts, axis=3)
-        return self._floor(total, np.exp2(-exponent.numpy()) * conv.input_step / output_step)
+        parts = [self._scaled(part, factor) for part in parts]
+        return self._node("Floor", parts[0] if len(parts) == 1 else self._node("Concat", *parts, axis=3))
 
     def _floor(self, x: str, factor: npt.NDArray[Any]) -> str:
+        return self._node("Floor", self._scaled(x, factor))
+
+    def _scaled(self, x: str, factor: npt.NDArray[Any]) -> str:
         shape = (-1, 1, 1) if factor.ndim else ()
-        return self._node("Floor", self._node("Mul", x, self._constant(factor.reshape(shape))))
+        return self._node("Mul", x, self._constant(factor.reshape(shape)))
 
     def _clip(self, x: str, low: float, high: float, result: str = "") -> str:
         return self._node("Clip", x, self._constant(float(low)), self._constant(float(high)), result=result)

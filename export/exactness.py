@@ -17,12 +17,13 @@ from onnx import version_converter
 
 from edgesem.bundle import REFERENCE, Bundle
 from edgesem.codec import Codec
-from edgesem.context import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, VALUE_LIMIT, context_graph
+from edgesem.context import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, context_graph
 from edgesem.errors import BundleError, PacketError
 from edgesem.latent import LEVELS, Latent
 from edgesem.notes import NOTHING, Notes, Reference, Region
 from edgesem.packet import Packet
 from edgesem.runner import Arrays, OrtRunner, Runner
+from export.proof import INPUTS
 
 _PLANES = 8
 SMALLEST, LARGEST = 16, 96  # pixels on a side of a packet's picture: small ones, so that there can be many
@@ -54,13 +55,7 @@ def planes_agree(bundle: Bundle) -> dict[str, Any]:
             "onnx's evaluator": _Evaluator(path),
         }
         for trial in range(_PLANES):
-            height, width = PERIOD * random.integers(1, 7, 2)
-            spread = VALUE_LIMIT if trial % 2 else 40  # the bound itself, and what occurs in pictures
-            latent = random.integers(-spread, spread + 1, (1, CHANNELS, height, width)).astype(np.float32)
-            plane = np.full((1, 1, height, width), random.integers(0, LEVELS + 1), np.float32)
-            feed = {"values": latent, "level": np.concatenate([plane, LEVELS - plane], 1)}
-            if path.name in REFERENCE:
-                feed |= {"reference": np.roll(latent, 1, 1), "change": -latent, "reference_level": LEVELS - plane}
+            feed = _random_feed(path, random, largest=trial % 2 == 1)
             first = runners["one thread"].run(feed)
             for name, runner in runners.items():
                 if trial and name == "onnx's evaluator":
@@ -70,6 +65,17 @@ def planes_agree(bundle: Bundle) -> dict[str, Any]:
                     raise BundleError(f"{path.name}: {name} gives other symbols than one thread")
             values += sum(array.size for array in first.values())
     return {"values": values, "mismatches": 0, "runners": list(runners)}
+
+
+def _random_feed(path: Path, random: np.random.Generator, *, largest: bool) -> Arrays:
+    """Planes for a context graph: as large as the proof allows, or as in pictures."""
+    height, width = PERIOD * random.integers(1, 7, 2)
+    feed = {}
+    for value in onnx.load(path).graph.input:
+        low, high = (bound if largest else np.clip(bound, -40, 40) for bound in INPUTS[value.name])
+        shape = (1, value.type.tensor_type.shape.dim[1].dim_value, height, width)
+        feed[value.name] = random.integers(low, high + 1, shape).astype(np.float32)
+    return feed
 
 
 def packets_agree(

@@ -38,11 +38,13 @@ def starting_tables(narrowest: int = 8) -> Tables:
 
 def fitted_tables(counts: Sequence[Counts]) -> Tables:
     """Tables from counts [2r+1] of each scale index, symmetric, leaning on the logistic law where counts are few."""
-    radius, laws = [], []
+    radius: list[int] = []
+    laws = []
     for scale, count in enumerate(counts):
         r = len(count) // 2
         total = count.sum()
-        if total > 1e4 and 1 - count[r] / total < _SKIP:
+        first = all(one == 0 for one in radius)  # of those that are left
+        if first and total > 1e4 and 1 - count[r] / total < _SKIP:
             radius.append(0)
             laws.append(np.ones(1))
             continue

@@ -10,17 +10,18 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from edgesem.context import VALUE_LIMIT
+from edgesem.context import COARSE_LIMIT, VALUE_LIMIT
 from edgesem.errors import ExportError
+from edgesem.latent import LEVELS
 
 EXACT = 2**24  # float32 holds every integer below it, so the order of a sum cannot change a bit
-_LEVELS = 255
-_INPUTS = {
+INPUTS = {  # the lowest and the highest that goes into a graph: see edgesem.context.ContextModel
     "values": (-VALUE_LIMIT, VALUE_LIMIT),
-    "reference": (-VALUE_LIMIT, VALUE_LIMIT),
+    "coarse": (-COARSE_LIMIT, COARSE_LIMIT),
+    "own": (-VALUE_LIMIT, VALUE_LIMIT),
     "change": (-VALUE_LIMIT, VALUE_LIMIT),
-    "level": (0, _LEVELS),
-    "reference_level": (0, _LEVELS),
+    "moved": (0, COARSE_LIMIT),
+    "reference_level": (0, LEVELS),
 }
 
 Numbers = npt.NDArray[np.float64]
@@ -35,9 +36,9 @@ def largest_sum(path: Path) -> int:
     """
     graph = onnx.load(path).graph
     constants = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
-    known: dict[str, Range] = {name: (np.array(float(a)), np.array(float(b))) for name, (a, b) in _INPUTS.items()}
+    known: dict[str, Range] = {name: (np.array(float(a)), np.array(float(b))) for name, (a, b) in INPUTS.items()}
     known |= {name: (value, value) for name, value in constants.items()}
-    exact = set(_INPUTS) | {name for name, value in constants.items() if _whole(value)}
+    exact = set(INPUTS) | {name for name, value in constants.items() if _whole(value)}
     worst = 0.0
     for node in graph.node:
         where = f"{path.name}, {node.op_type} {node.name}"

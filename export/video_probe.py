@@ -124,7 +124,7 @@ def _bits(
     ledger = np.zeros(height * width)
     decoded = codec.trial(latent, level, reference=reference, ledger=ledger).decoded
     gain = by_position(codec.bundle.gain, levels_of(height, width, level, None))
-    before, now = in_steps(reference, gain)[0], in_steps(decoded, gain)[0]
+    before, now = in_steps(reference, gain), in_steps(decoded, gain)
     return ledger.reshape(height, width), np.asarray((before == now).all(axis=0)), decoded
 
 
