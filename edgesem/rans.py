@@ -7,91 +7,45 @@ loop codes as many symbols as there are lanes (Giesen 2014). Coding runs backwar
 
 States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both
 ends of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do
-not start from nothing but from words that the lanes before them wrote (`_Taper`), as if they had been split off.
+not start from nothing but from words that the lanes before them wrote (`Taper`), as if they had been split off.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import cycle
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.errors import PacketError
 from edgesem.tables import PRECISION, Indices, Tables
+from edgesem.taper import MAX_LANES, Taper, pack_head, unpack_head
 
-MAX_LANES = 256
 LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
+_WIDE = 128  # with fewer lanes numpy is no faster than plain Python with one
+_WORTH_BITS = 800  # a message of so many bits a lane loses half a percent to them, and no longer counts every byte
 _LOW = 1 << 16  # smallest state
 _TOTAL = np.uint64(1 << PRECISION)
 _WORD = np.uint64(16)
 _MASK = np.uint64(0xFFFF)
-_TAPER_STEPS = 7  # log2 of the most rows that each smaller number of lanes codes
-_QUICK_ROWS = 1000  # after the taper, so many rows are still no loss of time
 _FEW_LANES = 32  # up to here plain Python is faster than numpy, whose every call costs as much as a few symbols
 
 Symbols = npt.NDArray[np.int32]
 
 
 def lanes_for(bits: float) -> int:
-    """How many lanes a message of so many bits can afford: LANE_BITS for each, so less than 0.3 % for all."""
-    lanes = 1
-    while lanes < MAX_LANES and bits >= 3072 * lanes:
+    """How many lanes a message of so many bits is coded with: one, or as many as make it fast for half a percent."""
+    lanes = _WIDE
+    while lanes < MAX_LANES and bits >= _WORTH_BITS * 2 * lanes:
         lanes *= 2
-    return lanes
-
-
-class _Taper(NamedTuple):
-    """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the
-    rest.
-
-    What is decoded last was coded first, and by then few words exist for further lanes to start from.
-    """
-
-    at: int
-    log_rows: int
-    log_width: int
-
-    def stretches(self, index: int, count: int, lanes: int) -> list[tuple[int, int]]:
-        """Width and number of symbols of each stretch of equal rows in pass `index`, in decoding order.
-
-        A short row is a stretch of its own, as wide as it is long.
-        """
-        tail: list[tuple[int, int]] = []
-        width = 1 << self.log_width
-        if index > self.at:
-            lanes = width
-        while index == self.at and width < lanes and count > 0:
-            size = min(width << self.log_rows, count)
-            rest = size % width  # coded last, so decoded first
-            tail += [(width, size - rest)] * (size > rest) + [(rest, rest)] * (rest > 0)
-            count -= size
-            width *= 2
-        rest = count % lanes
-        return [(lanes, count - rest)] * (count > rest) + [(rest, rest)] * (rest > 0) + tail[::-1]
-
-    @classmethod
-    def choose(cls, passes: Sequence[Symbols], tables: Tables, lanes: int) -> _Taper:
-        """In the last pass with bits enough to start all lanes, and as slowly as its bits a symbol ask for."""
-        bits = [float(tables.bits[entries].sum()) for entries in passes]
-        enough = [index for index, b in enumerate(bits) if b >= 20 * lanes]
-        at = enough[-1] if enough else int(np.argmax(bits))
-        each = bits[at] / max(passes[at].size, 1)
-        after = sum(entries.size for entries in passes[at + 1 :])
-        return cls(
-            at,
-            min(_TAPER_STEPS, max(0, math.ceil(math.log2(18 / max(each, 0.01))))),
-            min(lanes.bit_length() - 1, max(0, math.ceil(math.log2(max(after / _QUICK_ROWS, 1))))),
-        )
+    return lanes if bits >= _WORTH_BITS * lanes else 1
 
 
 def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> list[bytes]:
     """A chunk for each layer. `layers[k]` holds table entries (see Tables.entry), an array for each pass of layer k."""
     flat = [entries for passes in layers for entries in passes]
-    taper = _Taper.choose(flat, tables, lanes)
+    taper = Taper.choose(flat, tables, lanes)
     writer = _Writer(sum(entries.size for entries in flat), tables, lanes)
     writer.start_lanes(1 << taper.log_width)
     starts: list[int] = []  # where each layer's words start, the last layer first
@@ -112,7 +66,7 @@ def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> l
     ends = [*starts[-2::-1], writer.words.size]
     chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(starts[::-1], ends, strict=True)]
     chunks[-1] = _strip_zero_words(chunks[-1], 2 * lanes)
-    chunks[0] = _pack_head(writer.state, taper) + chunks[0]
+    chunks[0] = pack_head(writer.state, taper) + chunks[0]
     return chunks
 
 
@@ -141,7 +95,9 @@ class _Writer:
     def put(self, entries: Symbols, width: int) -> None:
         """Code rows of `width` symbols, the last first."""
         if width <= _FEW_LANES:
-            self._put_few(entries, width)
+            words = self._put_one(entries) if width == 1 else self._put_few(entries, width)
+            self.words[self.top - len(words) : self.top] = words[::-1]
+            self.top -= len(words)
             return
         frequency, start = self._tables.frequency[entries], self._tables.start[entries]
         for place in range(entries.size - width, -1, -width):
@@ -155,22 +111,32 @@ class _Writer:
                 x = np.where(full, x >> _WORD, x)
             self.state[:width] = x + x // f * (_TOTAL - f) + start[place : place + width]
 
-    def _put_few(self, entries: Symbols, width: int) -> None:
-        """The same, symbol by symbol."""
+    def _put_one(self, entries: Symbols) -> list[int]:
+        """The words that one lane writes, the last to be read first."""
+        spilled: list[int] = []
+        x = int(self.state[0])
+        for limit, frequency, rest, start in map(self._tables.coding.__getitem__, entries[::-1].tolist()):
+            if x >= limit:
+                spilled.append(x & 0xFFFF)
+                x >>= 16
+            x += x // frequency * rest + start
+        self.state[0] = x
+        return spilled
+
+    def _put_few(self, entries: Symbols, width: int) -> list[int]:
+        """The same of several lanes."""
         coding = self._tables.coding
         state = self.state[:width].tolist()
         spilled: list[int] = []
-        lanes = cycle(range(width - 1, -1, -1))
-        for lane, entry in zip(lanes, entries[::-1].tolist(), strict=False):
-            frequency, start = coding[entry]
+        for lane, entry in zip(cycle(range(width - 1, -1, -1)), entries[::-1].tolist(), strict=False):
+            limit, frequency, rest, start = coding[entry]
             x = state[lane]
-            if x >> 16 >= frequency:
+            if x >= limit:
                 spilled.append(x & 0xFFFF)
                 x >>= 16
-            state[lane] = x + x // frequency * (65536 - frequency) + start
-        self.words[self.top - len(spilled) : self.top] = spilled[::-1]
-        self.top -= len(spilled)
+            state[lane] = x + x // frequency * rest + start
         self.state[:width] = state
+        return spilled
 
 
 class Decoder:
@@ -181,7 +147,7 @@ class Decoder:
 
     def __init__(self, chunks: Sequence[bytes], tables: Tables) -> None:
         self._tables = tables
-        self._state, self._taper, rest = _unpack_head(chunks[0])
+        self._state, self._taper, rest = unpack_head(chunks[0])
         self._lanes = self._active = self._state.size
         if any(len(chunk) % 2 for chunk in (rest, *chunks[1:])):
             raise PacketError("packet: a layer ends inside a word")
@@ -200,8 +166,11 @@ class Decoder:
         for number, (width, count) in enumerate(stretches):
             if tapering:
                 self._retire(max(width for width, _ in stretches[number:]))
-            get = self._get_few if width <= _FEW_LANES else self._get
-            found.append(get(scale[place : place + count], width))
+            part = scale[place : place + count]
+            if width == 1:
+                found.append(self._get_one(part))
+            else:
+                found.append(self._get_few(part, width) if width <= _FEW_LANES else self._get(part, width))
             place += count
         if tapering:
             self._retire(0)
@@ -228,17 +197,14 @@ class Decoder:
             state[:] = x
         return entries
 
-    def _get_few(self, scale: Indices, width: int) -> Symbols:
-        """The same, symbol by symbol: it tries the likeliest of each table before it looks one up."""
-        lookup, coding, guesses = self._tables.lookup.data, self._tables.coding, self._tables.guesses
-        state = self._state[:width].tolist()
-        words = self._words[self._next : self._next + scale.size].tolist()
-        taken = 0
+    def _get_one(self, scale: Indices) -> Symbols:
+        """The same for one lane: it tries the likeliest symbol of each table before it looks one up."""
+        lookup, decoding, guesses = self._tables.lookup.data, self._tables.decoding, self._tables.guesses
+        x, words, taken = int(self._state[0]), self._coming(scale.size), 0
         places: list[int] = []  # where the guess was wrong, and what stands there
         others: list[int] = []
-        tried = zip(cycle(range(width)), map(guesses.__getitem__, scale.tolist()), strict=False)
-        for place, (lane, (frequency, start, base)) in enumerate(tried):
-            x = state[lane] - start
+        for place, (frequency, start, base) in enumerate(map(guesses.__getitem__, scale.tolist())):
+            x -= start
             within = x & 0xFFFF
             if within < frequency:
                 x = frequency * (x >> 16) + within
@@ -248,8 +214,31 @@ class Decoder:
                 entry = lookup[base + slot]
                 places.append(place)
                 others.append(entry)
-                frequency, start = coding[entry]
+                frequency, start = decoding[entry]
                 x = frequency * (x >> 16) + slot - start
+            if x < 0x10000:
+                if taken == len(words):
+                    raise PacketError("packet: the symbols end early")
+                x = x << 16 | words[taken]
+                taken += 1
+        self._state[0] = x
+        self._next += taken
+        entries = self._tables.likeliest.take(scale)
+        entries[places] = others
+        return entries
+
+    def _get_few(self, scale: Indices, width: int) -> Symbols:
+        """The same for several lanes, symbol by symbol."""
+        lookup, decoding = self._tables.lookup.data, self._tables.decoding
+        state, words, taken = self._state[:width].tolist(), self._coming(scale.size), 0
+        entries = []
+        for lane, base in zip(cycle(range(width)), (scale << PRECISION).tolist(), strict=False):
+            x = state[lane]
+            slot = x & 0xFFFF
+            entry = lookup[base + slot]
+            entries.append(entry)
+            frequency, start = decoding[entry]
+            x = frequency * (x >> 16) + slot - start
             if x < 0x10000:
                 if taken == len(words):
                     raise PacketError("packet: the symbols end early")
@@ -258,9 +247,12 @@ class Decoder:
             state[lane] = x
         self._state[:width] = state
         self._next += taken
-        entries = self._tables.likeliest.take(scale)
-        entries[places] = others
-        return entries
+        return np.array(entries, np.int32)
+
+    def _coming(self, most: int) -> list[int]:
+        """The next words, as many as so many symbols can take."""
+        words: list[int] = self._words[self._next : self._next + most].tolist()
+        return words
 
     def finish(self) -> None:
         """Check, after the last pass of the last layer, that nothing is left over."""
@@ -280,37 +272,6 @@ class Decoder:
         self._next -= freed.size
         self._words[self._next : self._next + freed.size] = freed
         self._active = width
-
-
-def _pack_head(state: npt.NDArray[np.uint64], taper: _Taper) -> bytes:
-    """Number of lanes and taper in two bytes, then each state as 4 bits of length and the bits below its first one."""
-    bits, length = 0, 0
-    for x in state.tolist():
-        size = x.bit_length() - 1  # 16 to 31
-        bits = (bits << 4 | size - 16) << size | x ^ 1 << size
-        length += 4 + size
-    padding = -length % 8
-    shape = state.size.bit_length() - 1 | taper.at << 4 | taper.log_rows << 8 | taper.log_width << 12
-    return shape.to_bytes(2, "little") + (bits << padding).to_bytes((length + padding) // 8, "big")
-
-
-def _unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], _Taper, bytes]:
-    """The states that a first chunk begins with, the taper, and what follows them."""
-    shape = int.from_bytes(chunk[:2], "little")
-    log_lanes, taper = shape & 15, _Taper(shape >> 4 & 15, shape >> 8 & 15, shape >> 12)
-    if len(chunk) < 2 or 1 << log_lanes > MAX_LANES or taper.log_rows > _TAPER_STEPS or taper.log_width > log_lanes:
-        raise PacketError("packet: the base layer does not begin with its lanes")
-    lanes = 1 << log_lanes
-    head = chunk[2 : 2 + lanes * 35 // 8 + 1]
-    bits, left = int.from_bytes(head, "big"), 8 * len(head)
-    states = []
-    for _ in range(lanes):
-        size = 16 + (bits >> left - 4 & 15) if left >= 4 else 32
-        left -= 4 + size
-        if left < 0:
-            raise PacketError("packet: the base layer ends inside its lanes' states")
-        states.append(1 << size | bits >> left & (1 << size) - 1)
-    return np.array(states, np.uint64), taper, chunk[2 + len(head) - left // 8 :]
 
 
 def _strip_zero_words(chunk: bytes, most: int) -> bytes:

@@ -83,14 +83,20 @@ class Tables:
         return (self.ends - sizes + tops).astype(np.int32)
 
     @cached_property
-    def coding(self) -> list[tuple[int, int]]:
+    def decoding(self) -> list[tuple[int, int]]:
         """Frequency and start of each entry, for plain Python."""
         return list(zip(self.frequency.tolist(), self.start.tolist(), strict=True))
 
     @cached_property
+    def coding(self) -> list[tuple[int, int, int, int]]:
+        """Each entry's least state that spills a word, its frequency, what is left of 2^16, and its start."""
+        whole = 1 << PRECISION
+        return [(frequency << PRECISION, frequency, whole - frequency, start) for frequency, start in self.decoding]
+
+    @cached_property
     def guesses(self) -> list[tuple[int, int, int]]:
         """Frequency and start of each table's likeliest entry, and where the table begins in `lookup`."""
-        return [(*self.coding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
+        return [(*self.decoding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
 
     def clipped(self, symbol: Integers, scale: Indices) -> Integers:
         """Symbols as their tables can hold them."""
