@@ -151,6 +151,15 @@ def distill(
             show_default=False,
         ),
     ] = None,
+    mse_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="--flow: squared error beside LPIPS. More is truer, less sharper.", show_default="as before"
+        ),
+    ] = None,
+    critic_weight: Annotated[
+        float | None, typer.Option(min=0, help="--flow: what looks drawn counts so much.", show_default="as before")
+    ] = None,
     ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion.")] = 0.6,
     check: Annotated[
         Path | None, typer.Option(help="Photographs on which to report what the student loses.", show_default=False)
@@ -181,6 +190,7 @@ def distill(
 
         if lpips is None:
             raise UsageError("--flow learns what looks real from LPIPS features: name their weights with --lpips")
+        given |= _given(None, mse_weight=mse_weight, critic_weight=critic_weight)
         _, old = open_flow(teacher)
         config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
         start = teacher / "weights.safetensors"
