@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 _SHORTEST_S = 0.002
 _LEAST_BYTES = 2500  # a rate from less than two full TCP segments is a matter of luck
 _SLOWEST = 4.0
+_UNKNOWN_SWING, _SWING_SHARE = 0.3, 0.05
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Capacity:
     outage_s: float = 0.1
     """A wait longer than this, for a message that should have needed a quarter of it, was the link being away: its
     rate while it is there stays what it was. Else the first seconds after each outage would go unused."""
+    swing: float = _UNKNOWN_SWING
+    """How unsteady the link is: |ln(rate in the short window / in the long one)|, over 20 messages or so."""
     _samples: deque[tuple[float, int, float]] = field(default_factory=deque, repr=False)
     _last_ack_s: float = field(default=float("-inf"), repr=False)
     _rates: tuple[float, float] | None = field(default=None, repr=False)
@@ -45,7 +49,8 @@ class Capacity:
             busy_s = min(busy_s, max(self.outage_s, _SLOWEST * size_bytes * 8 / max(self._rates)))
         self._last_ack_s = max(self._last_ack_s, now_s)
         self._samples.append((now_s, size_bytes, busy_s))
-        self._rates = self._measure(now_s, self.short_s), self._measure(now_s, self.long_s)
+        self._rates = short_bps, long_bps = self._measure(now_s, self.short_s), self._measure(now_s, self.long_s)
+        self.swing += _SWING_SHARE * (abs(math.log(short_bps / long_bps)) - self.swing)
         while len(self._samples) > 4 and self._samples[0][0] < now_s - self.long_s:
             self._samples.popleft()
 

@@ -16,6 +16,7 @@ _EAGER_STEP, _MOST_EAGER = 1.4, 3.0
 _SHORT_S = 0.05  # less than this on the link, and a message is too small to measure it
 _LEAST_INTERVALS = 0.5
 _ON_THE_WAY_S = 0.01  # from our hands into the socket
+_LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
 
 
 @dataclass
@@ -32,9 +33,10 @@ class Control:
     - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
       in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
       to the queue, and the first frame after it is the newest.
-    - budget = what drains in one interval, and `aim_s` more, less what is queued already. So in a steady link the queue
-      is `aim_s` long when a frame begins, enough to fill the gaps, and all layers of each frame come through before the
-      next: an incomplete frame was coded for layers that it does not have, and is not shown until it is clear that they
+    - budget = what drains in one interval, and up to `aim_s` more, less what is queued already. The more the rate has
+      swung lately, the more: a queue of that length when a frame begins fills the gaps of an unsteady link, and on a
+      steady one, where it would only be late, it is 10 ms. All layers of each frame come through before the next: an
+      incomplete frame was coded for layers that it does not have, and is not shown until it is clear that they
       will not come. Never less than `min_bytes`: where even that does not drain in an interval, frames are skipped in
       place of quality. A small frame that finds the link idle raises the rate that all of this believes in by 1.4, up
       to 3 times the measured one: messages too small for the link measure little more than how late their
@@ -84,7 +86,8 @@ class Control:
                 return None
             if queued_bytes * 8 / self._cautious_bps(now_s) - gone_s > self.limit_s:
                 return None
-        left_s = self.interval_s + self.aim_s - max(0.0, queued_bytes * 8 / rate_bps - gone_s)
+        aim_s = min(self.aim_s, max(_LEAST_AIM_S, _AIM_OF_SWING_S * self.capacity.swing))
+        left_s = self.interval_s + aim_s - max(0.0, queued_bytes * 8 / rate_bps - gone_s)
         drains_bytes = rate_bps / 8 * max(_LEAST_INTERVALS * self.interval_s, left_s)
         return int(max(self.min_bytes, min(self.max_bytes, drains_bytes)))
 

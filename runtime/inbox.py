@@ -17,10 +17,12 @@ from edgesem.replay import Replay
 from edgesem.seal import Seal
 from runtime.ack import Ack
 from runtime.assembly import Assembly
-from runtime.capture import clock_ms
+from runtime.capture import clock_ms, elapsed_s
 from runtime.topics import Topics
 
 _MOST_PROMISED = 64  # that wait for a decoder; more are on the disk all the same
+FULLER_S = 1.0
+"""For so long a picture with more layers is worth more than a base layer alone that is newer."""
 
 Kept = Callable[[bool, bool], None]
 """Is told whether a promised frame is safe on our disk now, and whether it was not there before."""
@@ -32,7 +34,7 @@ class Counters:
     """What came, since the start."""
 
     layers: int = 0
-    """Messages that were taken, each with at least one layer."""
+    """Layers that were taken; a message has one or more."""
     size_bytes: int = 0
     malformed: int = 0
     """Messages that were no packet, not for their topic or our bundle, or larger than we decode."""
@@ -46,6 +48,8 @@ class Counters:
     """Frames that refer to an earlier one that is not here; their sender was asked for a key packet."""
     dropped: int = 0
     """Frames given up because a newer one came before a decoder was free."""
+    base_alone: int = 0
+    """Frames of which only the base layer came, and that too soon after a fuller one to take its place."""
     kept: int = 0
     """Promised frames that are on our disk."""
     not_kept: int = 0
@@ -79,7 +83,8 @@ class Inbox:
 
     Each message is acknowledged at once. A promised frame is given to `keep`, and acknowledged as kept when that calls
     back that it is; without `keep` it is acknowledged as seen, so that its sender goes on keeping it for somebody else.
-    At most `backlog` ordinary frames wait; when one more comes, the oldest is given up.
+    At most `backlog` ordinary frames wait; when one more comes, the oldest is given up. A base layer alone, all that
+    came of its frame, does not wait if a frame with more layers that is less than a second older did.
     """
 
     def __init__(
@@ -111,6 +116,8 @@ class Inbox:
         self._waiting: deque[Packet] = deque()
         self._promised: deque[Packet] = deque()
         self._promised_next = False
+        self._fuller_ms: int | None = None
+        """When the latest frame with more than a base layer was captured."""
         self._complaints = complaints or Complaints(logging.getLogger(__name__))
 
     def take(self, topic: str, payload: bytes) -> bool:
@@ -235,12 +242,23 @@ class Inbox:
             self.counters.repeated += 1
 
     def _enqueue(self, packet: Packet) -> None:
+        if len(packet.chunks) > 1:
+            self._fuller_ms = packet.time_ms
+        elif self._is_poorer(packet):
+            self.counters.base_alone += 1
+            return
         if self._waiting and (self._waiting[-1].epoch, self._waiting[-1].frame) == (packet.epoch, packet.frame):
             self._waiting.pop()  # an early look at it, which was not even taken
         elif len(self._waiting) >= self._backlog:
             self._waiting.popleft()
             self.counters.dropped += 1
         self._waiting.append(packet)
+
+    def _is_poorer(self, packet: Packet) -> bool:
+        """Whether a base layer alone comes so soon after a fuller picture that this one is worth more."""
+        if self._fuller_ms is None or min(packet.total_layers, self._layers) == 1:
+            return False
+        return 0 <= elapsed_s(self._fuller_ms, packet.time_ms) < FULLER_S
 
     def _enqueue_promised(self, packet: Packet) -> None:
         if len(self._promised) >= _MOST_PROMISED:

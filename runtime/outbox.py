@@ -1,8 +1,8 @@
 """What is on its way: one frame that waits, the messages that the broker has not confirmed, and the promised frames.
 
-A frame's layers go out one by one while the control has room, or all in one message where the link takes them in a
-moment. The next frame takes the place of what still waits, so nothing stale stands here, and the MQTT client never
-holds more than the control's window.
+A frame's layers go out while the control has room: the base layer first, those above it as many in one message as the
+link takes in a short time, and all in one where it takes them in a moment. The next frame takes the place of what still
+waits, so nothing stale stands here, and the MQTT client never holds more than the control's window.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from edgesem.errors import LinkError, PacketError
-from edgesem.notes import NOTHING
 from edgesem.packet import HEADER_BYTES, MAX_LAYERS, Packet
 from edgesem.seal import TAG_BYTES, Seal
 from runtime.ack import Ack
 from runtime.capture import clock_ms, elapsed_s
 from runtime.counters import Counters
 from runtime.link_control import LinkControl
+from runtime.parts import after, next_part
 from runtime.promises import Promises
 from runtime.topics import Topics
 
@@ -36,8 +35,6 @@ IDLE_S = 0.5
 
 _MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
 _REMEMBERED = 1024
-_MOMENT_S = 0.01
-"""Layers that the link takes in less are not worth a message each: nothing could be pre-empted in that time."""
 _LONGEST_PATIENCE_S = 60.0
 
 Publish = Callable[[str, bytes, Callable[[], None]], None]
@@ -109,8 +106,8 @@ class Outbox:
         """The layers of the newest frame that are still to go."""
         self._under_way: dict[_Key, _UnderWay] = {}
         self._confirmed_s = 0.0
-        self._captured_ms: OrderedDict[_Key, int] = OrderedDict()
-        """Capture times of what was published lately, for the delays."""
+        self._lately: OrderedDict[_Key, tuple[int, int]] = OrderedDict()
+        """Capture time (ms) and number of layers of what was published lately."""
         self._newest_frame = 0
         self._newest_ms: int | None = None
 
@@ -194,7 +191,7 @@ class Outbox:
         key = (ack.epoch, ack.frame, ack.layer)
         self._confirmed(key)  # whoever is first: the broker's own answer may still be on its way
         with self.changed:
-            captured_ms = self._captured_ms.get(key)
+            captured_ms, layers = self._lately.get(key, (None, 0))
             self.unheard.discard(key)
             if self._promises is not None:
                 self._promises.heard(ack)
@@ -208,7 +205,7 @@ class Outbox:
                 self._work.notify()
         if captured_ms is not None:
             delay_s = round(elapsed_s(captured_ms, ack.received_ms), 3)
-            self._tell(event="acked", frame=ack.frame, layer=ack.layer, delay_s=delay_s, kept=ack.kept)
+            self._tell(event="acked", frame=ack.frame, layer=ack.layer, layers=layers, delay_s=delay_s, kept=ack.kept)
 
     def run(self) -> None:
         """Publish what waits, whenever the control has room: a base layer first, then promises, then the rest."""
@@ -249,10 +246,10 @@ class Outbox:
         if due is not None:
             message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, row_id=due.row_id)
         elif (rest := self._waiting) is not None:
-            message = _Message(rest, self.around_bytes + rest.size_bytes, of=rest)
-            if now_s < self.apart_until_s or not self._is_a_moment(message.size_bytes):
-                part = rest.split()[0]
-                message = _Message(part, self.around_bytes + part.size_bytes, of=rest)
+            rate_bps = self._control.state().get("capacity_bps") or 0.0
+            apart = now_s < self.apart_until_s
+            part = next_part(rest, rate_bps=rate_bps, around_bytes=self.around_bytes, apart=apart)
+            message = _Message(part, self.around_bytes + part.size_bytes, of=rest)
         else:
             return None
         if not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
@@ -263,18 +260,14 @@ class Outbox:
         if len(self.unheard) >= _REMEMBERED:
             self.unheard.clear()
         self.unheard.add(key)
-        self._captured_ms[key] = message.packet.time_ms
-        if len(self._captured_ms) > _REMEMBERED:
-            self._captured_ms.popitem(last=False)
+        self._lately[key] = message.packet.time_ms, len(message.packet.chunks)
+        if len(self._lately) > _REMEMBERED:
+            self._lately.popitem(last=False)
         self._control.sent(now_s, size_bytes=message.size_bytes, base=base)
         if message.row_id is not None and self._promises is not None:
             self._promises.sent(message.row_id, now_s)
         self._publishing = True
         return message
-
-    def _is_a_moment(self, size_bytes: int) -> bool:
-        """Whether the link takes so much in less time than it is worth to be pre-empted in."""
-        return size_bytes * 8 <= (self._control.state().get("capacity_bps") or 0) * _MOMENT_S
 
     def _publish_one(self, message: _Message) -> bool:
         """Publish what `_take` has given; False if it must be tried again."""
@@ -292,7 +285,8 @@ class Outbox:
             log.warning("frame %d layer %d is not sent: %s", part.frame, part.first_layer, error)
             gone = True
         if sent:
-            self._tell(event="sent", frame=part.frame, layer=part.first_layer, size_bytes=part.size_bytes)
+            about = {"layer": part.first_layer, "layers": len(part.chunks), "size_bytes": part.size_bytes}
+            self._tell(event="sent", frame=part.frame, **about)
         with self.lock:
             self._publishing = False
             if sent:
@@ -301,7 +295,7 @@ class Outbox:
                 self.unheard.discard(key)
                 self._control.lost(time.monotonic(), size_bytes=message.size_bytes)
             if gone and message.of is not None and self._waiting is message.of:  # else a newer frame is there
-                self._waiting = _after(message.of, len(part.chunks))
+                self._waiting = after(message.of, len(part.chunks))
                 self.changed.notify_all()
         return gone
 
@@ -331,12 +325,6 @@ class Outbox:
             return ""
         self._confirmed_s = time.monotonic()
         return f"nothing was confirmed for {patience_s:.0f} s"
-
-
-def _after(packet: Packet, count: int) -> Packet | None:
-    """A packet without its first `count` layers; None if none is left."""
-    chunks = packet.chunks[count:]
-    return replace(packet, first_layer=packet.first_layer + count, chunks=chunks, notes=NOTHING) if chunks else None
 
 
 def _key(packet: Packet) -> _Key:

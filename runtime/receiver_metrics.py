@@ -21,6 +21,10 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
     "repeated": ("layers that had come before", lambda s: s.inbox.counters.repeated),
     "undecodable": ("frames that could not be decoded", lambda s: s.inbox.counters.undecodable),
     "dropped_frames": ("frames replaced by newer ones before a decoder was free", lambda s: s.inbox.counters.dropped),
+    "base_alone_frames": (
+        "frames of which only the base layer came, too soon after a fuller one",
+        lambda s: s.inbox.counters.base_alone,
+    ),
     "promised_kept": ("promised frames that are on our disk", lambda s: s.inbox.counters.kept),
     "promised_not_kept": ("promised frames that the disk did not take", lambda s: s.inbox.counters.not_kept),
 }

@@ -54,11 +54,11 @@ class Facts:
         row.update({name: event[name] for name in _OF_SENDER}, layers_sent=0, sent_bytes=0, layers_acknowledged=0)
 
     def _take_sent(self, row: dict[str, Any], event: Mapping[str, Any]) -> None:
-        row["layers_sent"] += 1
+        row["layers_sent"] += event["layers"]
         row["sent_bytes"] += event["size_bytes"]
 
     def _take_acked(self, row: dict[str, Any], event: Mapping[str, Any]) -> None:
-        row["layers_acknowledged"] += 1
+        row["layers_acknowledged"] += event["layers"]
         if event["layer"] == 0:
             row["base_delay_s"] = event["delay_s"]
 

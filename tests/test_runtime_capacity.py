@@ -90,6 +90,29 @@ def test_an_infinitely_fast_link_has_a_finite_rate():
     assert 1e6 < capacity.rate_bps < 1e9
 
 
+def test_an_unsteady_link_is_told_from_a_steady_one():
+    def swing(sizes):
+        capacity = Capacity()
+        for number in range(60):
+            size_bytes = sizes[number // 4 % len(sizes)]
+            capacity.acked(size_bytes=size_bytes, sent_s=number * 0.1, now_s=(number + 1) * 0.1)
+        return capacity.swing
+
+    assert swing([5000]) < 0.05
+    assert swing([2000, 8000]) > 0.2
+
+
+def test_an_unsteady_link_gets_a_longer_queue_than_a_steady_one():
+    budgets = []
+    for swing in (0.0, 0.2, 1.0):
+        control = Control(interval_s=0.1)
+        control.connected(0.0, 0.05)
+        control.capacity.acked(size_bytes=5000, sent_s=0.0, now_s=0.15)
+        control.capacity.swing = swing
+        budgets.append(control.budget_bytes(1.0))
+    assert budgets == [5500, 6000, 6500]  # 50 kB/s: 110, 120 and 130 ms
+
+
 def test_a_clock_that_went_backwards_is_refused():
     with pytest.raises(ValueError, match="backwards"):
         Capacity().acked(size_bytes=1, sent_s=2, now_s=1)

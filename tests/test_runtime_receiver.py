@@ -62,8 +62,11 @@ def test_a_frame_cut_short_is_decoded_when_the_next_begins(receiver):
     assert receiver.next_picture(timeout_s=0.01) is None
     deliver(receiver, packet(2), layers=1)
     assert receiver.next_picture(timeout_s=0.01).packet == packet(1).prefix(2)
+    deliver(receiver, replace(packet(3), time_ms=packet(1).time_ms + 1000), layers=1)
+    assert receiver.next_picture(timeout_s=0.01) is None  # the base layer alone of 2: 1 was fuller, and as new
     receiver.flush()
-    assert receiver.next_picture(timeout_s=0.01).packet == packet(2).prefix(1)
+    assert receiver.next_picture(timeout_s=0.01).packet.frame == 3  # and now 1 is too old
+    assert receiver.counters.base_alone == 1
 
 
 def test_bad_messages_cost_a_counter_each_and_nothing_else(receiver, acks):

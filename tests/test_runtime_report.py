@@ -55,9 +55,9 @@ def feed(facts, tmp_path, photo, frame, layers=4, acknowledged=4):
     packed = {"budget_bytes": 5000, "capacity_bps": 64000, "layers_packed": 4, "q": 9, "analyze_s": 0.1, "pack_s": 0.1}
     facts.take("sender", {"event": "packed", "frame": frame, "name": "x", **packed})
     for layer in range(layers):
-        facts.take("sender", {"event": "sent", "frame": frame, "layer": layer, "size_bytes": 1000})
+        facts.take("sender", {"event": "sent", "frame": frame, "layer": layer, "layers": 1, "size_bytes": 1000})
     for layer in range(acknowledged):
-        facts.take("sender", {"event": "acked", "frame": frame, "layer": layer, "delay_s": 0.2 + layer})
+        facts.take("sender", {"event": "acked", "frame": frame, "layer": layer, "layers": 1, "delay_s": 0.2 + layer})
     picture = {"layers": layers, "decode_s": 0.1, "delay_s": 1.5, "size_bytes": 1000 * layers, "file": str(worse)}
     facts.take("receiver", {"event": "picture", "frame": frame, **picture})
 

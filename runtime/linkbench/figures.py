@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgesem.packet import HEADER_BYTES, MAX_LAYERS
 from edgesem.trace import Trace
+from runtime.inbox import FULLER_S
 from runtime.linkbench.clip import Clip
 
 MAX_BYTES = 30_000
@@ -167,8 +168,9 @@ def _quality(run: Run, frames: dict[int, Shown]) -> float:
     """The mean over time of how well the picture on the receiver's screen shows what the camera sees then.
 
     A frame is shown as `runtime.inbox` has it: when it is whole, when a later one begins, or when `_PATIENCE_S` have
-    passed since its latest layer, and again if more layers come. Until the next it stays, and counts for what it is
-    then worth. Before the first picture it is 0.
+    passed since its latest layer, and again if more layers come; but a base layer alone not in place of a fuller frame
+    that is less than `FULLER_S` older. Until the next it stays, and counts for what it is then worth. Before the first
+    picture it is 0.
     """
     begin_s, step_s = run.near["begin_s"], 1 / run.fps
     shows: list[tuple[float, float, Shown, int]] = []
@@ -185,14 +187,18 @@ def _quality(run: Run, frames: dict[int, Shown]) -> float:
     shows.sort(key=lambda show: show[1])
     total, count, place = 0.0, 0, 0
     newest: tuple[float, float, Shown, int] | None = None
+    fuller_s = float("-inf")
     for tick in range(round(run.seconds * run.fps)):
         for phase in range(_PHASES):
             now_s = begin_s + (tick + phase / _PHASES) * step_s
             count += 1
             while place < len(shows) and shows[place][1] <= now_s:
-                if newest is None or shows[place][0] >= newest[0]:
-                    newest = shows[place]
+                captured_s, _, _, layers = show = shows[place]
                 place += 1
+                if layers > 1:
+                    fuller_s = max(fuller_s, captured_s)
+                if (newest is None or captured_s >= newest[0]) and (layers > 1 or captured_s - fuller_s >= FULLER_S):
+                    newest = show
             if newest is not None:
                 _, _, shown, layers = newest
                 total += run.clip.quality(shown.index, shown.q, layers, run.clip.index(tick))
