@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.coder import Coder, Trial
+from edgesem.context import CHANNELS, GROUPS
 from edgesem.errors import BudgetError
 from edgesem.latent import LEVELS, Latent
 from edgesem.notes import Notes
@@ -28,6 +29,7 @@ STEEPER = 1.9  # their curve, in logarithms; this and the next as found on clips
 SAVING = 2.0  # how much smaller they are than key packets, before anything is known of their like
 KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
 _LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours
+_LEAST_BYTES = 0.02  # a position
 _BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the forecast
 CUT_SHARE = 0.8  # of what a key packet is expected to have: smaller ones surely do well to refer
 CUT_SHARE_LIKE = 0.9  # the same where that is known from a key packet of late
@@ -130,18 +132,20 @@ def is_cut(coder: Coder, latent: Latent, packet: Packet, like: Packet | None) ->
 
 
 def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
-    """What foretells the size of a packet, at each of KNOTS: float64 [9, 3], for weights that stand in the bundle.
+    """What foretells the size of a packet, at each of KNOTS: float64 [9, 9], for weights that stand in the bundle.
 
-    Logarithms of how many values a position are large, and of how many their neighbours do not foretell; and 1. One
-    position in four is looked at.
+    How many values a position are large, in each group of channels; how many their neighbours do not foretell; and 1.
+    One position in four is looked at.
     """
     values = np.pad(latent.values, ((0, 0), (1, 1), (1, 1)), "edge")
     own = values[:, 1:-1:2, 1:-1:2]
     across = values[:, 1:-1:2, :-2:2] + values[:, 1:-1:2, 2::2]
-    new = np.abs(own - (values[:, :-2:2, 1:-1:2] + values[:, 2::2, 1:-1:2] + across) / 4)
-    large, step = np.abs(own), 1 / gain[KNOTS][:, :, None, None]
-    counts = [[np.count_nonzero(large > _LARGE * one), np.count_nonzero(new > _NEW * one)] for one in step]
-    return np.hstack([np.log(np.array(counts) / own[0].size + 0.01), np.ones((len(KNOTS), 1))])
+    around = (values[:, :-2:2, 1:-1:2] + values[:, 2::2, 1:-1:2] + across) / 4
+    sizes = np.abs(np.stack([own, own - around]).reshape(2, CHANNELS, -1))
+    limits = np.array([[_LARGE], [_NEW]], np.float32) / gain[KNOTS][:, None, :]
+    counts = np.stack([(sizes > limit[:, :, None]).sum(2) for limit in limits])  # [9, 2, 96]
+    grouped = np.add.reduceat(counts, np.cumsum((0, *GROUPS[:-1])), axis=2)
+    return np.hstack([grouped.reshape(len(KNOTS), -1) / sizes.shape[2], np.ones((len(KNOTS), 1))])
 
 
 def size(chunks: list[bytes]) -> int:
@@ -164,7 +168,8 @@ def _forecast(coder: Coder, task: Task) -> Curve:
     """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
     like, latent, refers = task.like, task.latent, task.reference is not None
     per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
-    curve = np.interp(np.arange(LEVELS + 1), KNOTS, per_position) + math.log(latent.values[0].size)
+    knots = np.log(np.maximum(per_position, _LEAST_BYTES) * latent.values[0].size)
+    curve = np.interp(np.arange(LEVELS + 1), KNOTS, knots)
     if refers:
         middle = curve[LEVELS // 2]
         curve = middle - math.log(SAVING) + STEEPER * (curve - middle)

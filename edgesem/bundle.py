@@ -97,7 +97,7 @@ class Bundle:
                 }
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
-        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_guess": (9, 3)}
+        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_guess": (9, 9)}
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, {list(shape)}")
@@ -126,7 +126,7 @@ class Bundle:
 
     @property
     def rate_guess(self) -> npt.NDArray[np.float64]:
-        """float64 [9, 3]: what each of edgesem.budget.features adds to the log of a packet's bytes a position."""
+        """float64 [9, 9]: the bytes a position that each of edgesem.budget.features stands for."""
         return self._arrays["rate_guess"]
 
 

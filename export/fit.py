@@ -16,7 +16,8 @@ from edgesem.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_
 _SLOTS = 1 << PRECISION
 _PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
 _SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
-_PRIOR_PICTURES, _USUAL_WEIGHTS = 3, np.array([0.75, 0.25])  # of features: the latter hardly depend on model or level
+_USUAL_BYTES = np.array([0.1, 0.3, 0.4, 0.35, 0.55, 0.1, 0.3, 0.25, 0.35])  # by edgesem.budget.features
+_LEAN = 0.2  # how much a fit leans on them
 
 Counts = npt.NDArray[np.float64]
 
@@ -72,24 +73,25 @@ def count_symbols(
 def rate_guess(
     codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
 ) -> npt.NDArray[np.float64]:
-    """How a latent's features foretell the size of its packets at each of KNOTS: float64 [9, 3], Bundle.rate_guess.
+    """How a latent's features foretell the size of its packets at each of KNOTS: float64 [9, 9], Bundle.rate_guess.
 
-    A regression that leans, where pictures are few, on weights that many models had.
+    A regression of relative errors that leans, where pictures are few, on weights that another model had.
     """
     sizes, seen = [], []
     for index, frame in enumerate(frames):
         latent = codec.analyze(frame)
-        logs = [math.log(codec.trial(latent, level).size_bytes / latent.values[0].size) for level in KNOTS.tolist()]
-        sizes.append(logs)
+        sizes.append([codec.trial(latent, level).size_bytes / latent.values[0].size for level in KNOTS.tolist()])
         seen.append(features(latent, codec.bundle.gain))
         progress((index + 1) / len(frames))
-    lean = np.hstack([np.eye(2), np.zeros((2, 1))]) * math.sqrt(_PRIOR_PICTURES)
-    return np.array(
-        [
-            np.linalg.lstsq(np.vstack([x, lean]), np.concatenate([y, lean[:, :2] @ _USUAL_WEIGHTS]), rcond=None)[0]
-            for x, y in zip(np.stack(seen, 1), np.array(sizes).T, strict=True)
-        ]
-    )
+    relative = np.stack(seen, 1) / np.array(sizes).T[:, :, None]
+    lean = np.eye(len(_USUAL_BYTES)) * math.sqrt(_LEAN)
+    return np.array([_leaning(x, lean) for x in relative])
+
+
+def _leaning(relative: Counts, lean: Counts) -> Counts:
+    """The weights with which features relative to sizes, [pictures, 9], make about 1 each."""
+    goal = np.append(1 - relative @ _USUAL_BYTES, np.zeros(len(lean)))
+    return np.asarray(_USUAL_BYTES + np.linalg.lstsq(np.vstack([relative, lean]), goal, rcond=None)[0])
 
 
 def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:

@@ -235,7 +235,7 @@ def write_tables(
         frequency=tables.frequency.astype(np.int32),
         gain=model.gain,
         inverse_gain=model.inverse_gain,
-        rate_guess=np.zeros((len(KNOTS), 3)) if guess is None else guess,
+        rate_guess=np.zeros((len(KNOTS), 9)) if guess is None else guess,
     )
 
 
