@@ -40,8 +40,19 @@ def verify_table(report: Mapping[str, Any]) -> Table:
     words = {True: "[green]ok", False: "[red]failed", None: "[yellow]not made"}
     for name, row in report["checks"].items():
         findings = {key: value for key, value in row.items() if key not in ("ok", "seconds")}
-        table.add_row(name, words[row["ok"]], "\n".join(f"{key}: {value}" for key, value in findings.items()))
+        if "graphs" in findings:
+            findings["graphs"] = f"{len(findings['graphs'])}, opset and IR version as they must be"
+        table.add_row(name, words[row["ok"]], "\n".join(f"{key}: {_plainly(value)}" for key, value in findings.items()))
     return table
+
+
+def _plainly(finding: Any) -> str:
+    """A finding without the signs of Python: rows of names and figures."""
+    if isinstance(finding, Mapping):
+        return ", ".join(f"{key} {_plainly(value)}" for key, value in finding.items())
+    if isinstance(finding, (list, tuple)):
+        return ", ".join(map(_plainly, finding))
+    return f"{finding:.3g}" if isinstance(finding, float) else str(finding)
 
 
 def engine_table(report: Mapping[str, Any]) -> Table:

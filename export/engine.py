@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from edgesem.bundle import Bundle
+from edgesem.context import PERIOD, STRIDE
 from edgesem.engine import FP16, INT8, EngineKey, Gpu, cache_folder, gpu
 from edgesem.errors import ExportError, UsageError, require
 from edgesem.files import write_whole
+from edgesem.flow import WINDOW
 
 PARTS = ("encoder", "decoder", "flow")
 _SMALLEST, _LARGEST = (64, 64), (1920, 1088)
+_MULTIPLES = {"flow": WINDOW, "context": STRIDE * PERIOD}  # of the sides that a graph takes, where not of STRIDE
 _WORKSPACE_SHARE = 0.5  # of the memory that is free: board and builder share it
 _LIMIT_BYTES = 1 << 30
 
@@ -139,7 +142,7 @@ def _three(sizes: Sizes) -> tuple[tuple[int, int], ...]:
 
 def _shape(name: str, shape: tuple[int, ...], size: tuple[int, int], graph: Path) -> tuple[int, ...]:
     """The shape of an input for pictures of a size: pictures have 3 channels, latents a sixteenth of the sides."""
-    multiple = 128 if graph.name.startswith("flow") else 16
+    multiple = next((sides for part, sides in _MULTIPLES.items() if graph.name.startswith(part)), STRIDE)
     width, height = (-(-side // multiple) * multiple for side in size)
     scale = 1 if shape[1] == 3 else 16
     if len(shape) != 4 or shape[1] == -1:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -84,7 +85,7 @@ def run(
         settings = {key: value for key, value in asdict(config).items() if key not in _PRIVATE}
         history.write(json.dumps({"from_minute": round(spent_s / 60, 2), "from_step": step, **settings}) + "\n")
     saved_at = shown_at = clock = time.monotonic()
-    sums: dict[str, float] = {}
+    seen: dict[str, list[float]] = {}  # since the last row of the log; a figure need not come with every step
     count = 0
     with (out / "log.jsonl").open("a") as log:
         while spent_s < config.minutes * 60:
@@ -102,24 +103,26 @@ def run(
             step += 1
             count += 1
             for key, value in {"loss": loss.item(), **figures}.items():
-                sums[key] = sums.get(key, 0.0) + value
+                seen.setdefault(key, []).append(value)
             now = time.monotonic()
             spent_s, clock = spent_s + now - clock, now
             if now - shown_at > 1:
-                progress(
-                    min(1.0, spent_s / (config.minutes * 60)), {"step": step, **{k: v / count for k, v in sums.items()}}
-                )
+                progress(min(1.0, spent_s / (config.minutes * 60)), {"step": step, **_means(seen)})
                 shown_at = now
             finished = spent_s >= config.minutes * 60
             if count == LOG_STEPS or finished:
-                means = {key: round(value / count, 5) for key, value in sums.items()}
+                means = {key: round(value, 5) for key, value in _means(seen).items()}
                 log.write(json.dumps({"step": step, "minutes": round(spent_s / 60, 2), **means}) + "\n")
                 log.flush()
-                sums, count = {}, 0
+                seen, count = {}, 0
             if now - saved_at > _SAVE_S or finished:
                 _save(out, {**saved, "net": accelerator.unwrap_model(net)}, spent_s, step)
                 saved_at = clock = time.monotonic()
     return out / "weights.safetensors"
+
+
+def _means(seen: Mapping[str, list[float]]) -> dict[str, float]:
+    return {key: fmean(values) for key, values in seen.items()}
 
 
 def learning_rate(config: Settings, done: float, step: int) -> float:

@@ -60,7 +60,8 @@ def quantize_to_target(
 
     `cost` says what a graph costs in use (export.judge). Layers are given up in the order of their
     sensitivity, which is only measured when the plain form misses the target, or with `always_rank`, until the target
-    is met or one layer is left. The graph with the least cost is kept if none meets it.
+    is met or one layer is left. Then those that the target can bear after all are taken back, the largest first: what
+    rounding does to an output is not all that it does in use. The graph with the least cost is kept if none meets it.
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared, candidate = Path(scratch) / "prepared.onnx", Path(scratch) / "candidate.onnx"
@@ -83,16 +84,29 @@ def quantize_to_target(
         table: list[dict[str, Any]] = []
         if always_rank or best.percent > target_percent:
             table = sensitivity(prepared, names, ranges, feeds[:_PROBES], profile, progress)
+        macs = layer_macs(prepared)
+
+        def attempt(without: list[str]) -> Cost:
+            result = make(without)
+            trials.append({"excluded": without, "percent": round(result.percent, 3)})
+            return result
+
         for count in range(1, len(table)):
             if best.percent <= target_percent:
                 break
             progress("giving up layers", count / len(table))
             worst = [row["layer"] for row in table[:count]]
-            result = make(worst)
-            trials.append({"excluded": worst, "percent": round(result.percent, 3)})
+            result = attempt(worst)
             if result.percent < best.percent:
                 best, excluded, data = result, worst, candidate.read_bytes()
-        macs = layer_macs(prepared)
+        for index, name in enumerate(sorted(excluded[:-1], key=lambda name: -macs[name])):
+            if best.percent > target_percent:
+                break
+            progress("taking layers back", index / len(excluded))
+            fewer = [other for other in excluded if other != name]
+            result = attempt(fewer)
+            if result.percent <= target_percent:
+                best, excluded, data = result, fewer, candidate.read_bytes()
     target.write_bytes(data)
     share = sum(macs[name] for name in set(names) - set(excluded)) / sum(macs.values())
     return Quantized(best, excluded, table, best.percent <= target_percent, share, trials)
