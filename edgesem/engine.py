@@ -166,7 +166,7 @@ class TensorRtRunner:
         }
         for name, array in results.items():
             self._buffer(name, array.nbytes)
-        if not self._context.execute_async_v3(self._stream):
+        if not self._context.execute_async_v3(int(self._stream)):
             raise EnvironmentMissing("TensorRT could not run the engine: see its log above")
         for name, array in results.items():
             self._copy(array.ctypes.data, self._buffers[name][0], array.nbytes, kinds.cudaMemcpyDeviceToHost)

@@ -49,6 +49,7 @@ CALIBRATION_PICTURES = 160
 PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
+_ROOT = Path(__file__).parents[1]
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
@@ -113,6 +114,12 @@ def export_model(
     return {**manifest, "checks": checks, "steps": steps.seconds}
 
 
+def _program() -> str:
+    """A digest over the sources that make a bundle: steps that other ones made are not kept."""
+    sources = [path for package in ("edgesem", "export") for path in sorted((_ROOT / package).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def work_folder(out: Path) -> Path:
     """Where the bundle `out` grows."""
     return out.parent / f".{out.name}.export"
@@ -171,7 +178,7 @@ def _make(
 
     pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
     draft["flow"] = None
-    draft |= steps.run("graphs", [model.identity, FORMAT, OPSET], graphs)
+    draft |= steps.run("graphs", [model.identity, _program()], graphs)
     draft["parity"] = steps.run("parity", pictures, lambda: check_parity(model, folder, frames[:PARITY_PICTURES]))
     steps.run("tables", pictures, tables)
     steps.run("rate guess", pictures, guess)

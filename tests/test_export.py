@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from edgesem.keys import Identity  # noqa: E402
 from edgesem.runner import Choice, OrtRunner, choose, dot_product  # noqa: E402
 from edgesem.signature import signed, signer  # noqa: E402
 from export import axes, exactness, foreign, forms, graph, pipeline, quantize  # noqa: E402
+from export import engine as engine_builder  # noqa: E402
+from export import verify as verification  # noqa: E402
 from export.engine import Sizes, build_plan  # noqa: E402
 from export.judge import Judge  # noqa: E402
 from export.proof import largest_sum  # noqa: E402
@@ -582,6 +585,28 @@ def test_every_graph_builds_with_tensorrt_rtx_in_every_form(bundle, frames, tmp_
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(ExportError, match="cannot read"):
         build_plan(trt, tmp_path / "broken.onnx", Sizes())
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_an_engine_is_built_once_and_again_when_it_was_damaged(bundle, tmp_path, monkeypatch):
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    for_no_gpu = partial(build_plan, configure=partial(verification._aim, trt, ["SM86"]))
+    monkeypatch.setattr(engine_builder, "build_plan", for_no_gpu)
+    source = bundle.folder / "encoder.onnx"
+
+    def build(version=trt.__version__):
+        named = key(graph_sha256=bundle.files[source.name], tensorrt=version)
+        here = engines.Gpu(named.gpu, named.compute_capability, 1 << 30)
+        return engine_builder.build_cached(trt, named, source, Sizes.of("1280x720"), here, tmp_path)
+
+    first, again, later = build(), build(), build("99.0")
+    assert (first["built"], again["built"], later["built"]) == (True, False, True)
+    assert first["engine"] == again["engine"] != later["engine"]
+    first["engine"].write_bytes(b"half an eng")
+    assert build()["built"]
+    assert first["engine"].stat().st_size == first["size_bytes"]
+    assert len(list(tmp_path.glob("timing-*.cache"))) == 2  # one for each TensorRT
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_optimum_quantizes_the_same_graph(quantized, tmp_path):
