@@ -72,6 +72,12 @@ class Gallery:
                 self._changed.notify_all()
         return shown
 
+    def take_down(self, stream: str) -> None:
+        """Show nothing more of a stream."""
+        with self._changed:
+            self._shown.pop(stream, None)
+            self._changed.notify_all()
+
     def latest(self, stream: str) -> Shown | None:
         """What hangs there now."""
         return self._shown.get(stream)

@@ -79,6 +79,7 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
                 plan.address,
                 plan.streams,
                 on_picture=outlets.take,
+                on_forgotten=outlets.forget,
                 bundle=plan.bundle,
                 layers=plan.layers,
                 drawing=plan.drawing,
@@ -135,7 +136,8 @@ class _Outlets:
         """Pictures that a full disk, or a broker that is gone, did not take."""
         self._plan, self._tell = plan, tell
         self._videos: dict[str, VideoSink] = {}
-        self._introduced: set[str] = set()
+        self._introduced: dict[str, int] = {}
+        """With which connection Home Assistant was told of each stream: a broker may have lost it since."""
         self._publishing_until_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._complaints = Complaints(log)
@@ -188,6 +190,16 @@ class _Outlets:
             if self._plan.most_pictures is not None and self.pictures >= self._plan.most_pictures and self.reception:
                 self.reception.stop()
 
+    def forget(self, stream: str) -> None:
+        """Let go of all that is held for a stream that is not received any more."""
+        self.gallery.take_down(stream)
+        self._introduced.pop(stream, None)
+        self._publishing_until_s.pop(stream, None)
+        with self._lock:
+            video = self._videos.pop(stream, None)
+        if video is not None:
+            video.close()
+
     def _write(self, picture: Received) -> Path | None:
         folder, kind = self._plan.folder, self._plan.kind
         if folder is None:
@@ -212,13 +224,14 @@ class _Outlets:
         connection, stream, now_s = self.reception.connection, picture.stream, time.monotonic()
         if now_s < self._publishing_until_s.get(stream, 0.0):
             return
-        if self._plan.home_assistant is not None and stream not in self._introduced:
+        number = connection.reconnects
+        if self._plan.home_assistant is not None and self._introduced.get(stream) != number:
             connection.publish(*discovery(picture.topics, self._plan.home_assistant), retain=True)
-            self._introduced.add(stream)
+            self._introduced[stream] = number
         self._publishing_until_s[stream] = now_s + _CONFIRM_S
 
         def confirmed() -> None:
-            self._publishing_until_s[stream] = 0.0
+            self._publishing_until_s.pop(stream, None)
 
         # Retained: who comes later sees the latest picture at once.
         connection.publish(jpeg_topic(picture.topics), jpeg, retain=True, confirm=confirmed)

@@ -66,7 +66,8 @@ class Reception:
     `streams` are filters `site/device/stream` in which `+` stands for any name. `on_picture` is called on the decoders'
     threads, for one stream in order; without it, take the pictures from `pictures()`. Pictures that are not taken hold
     up the decoders, and then newer ones replace those that wait. With a `folder`, promised frames are kept in it.
-    `archive` takes each packet whose turn has come, drawn or not; `only` says which are drawn.
+    `archive` takes each packet whose turn has come, drawn or not; `only` says which are drawn. `on_forgotten` is told
+    the name of a stream that was silent for long and had to make room for another.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Reception:
         key: bytes | None = None,
         archive: Archive | None = None,
         only: Only | None = None,
+        on_forgotten: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not 1 <= layers <= MAX_LAYERS:
             raise UsageError(f"layers must be 1 to {MAX_LAYERS}, got {layers}")
@@ -92,7 +94,7 @@ class Reception:
         self._workers = workers or os.cpu_count() or 1
         self._address, self._bundle, self._layers, self._key = address, bundle, layers, key
         self._drawing, self._limits, self._folder = drawing or Drawing(), limits, folder
-        self._archive, self._only = archive, only
+        self._archive, self._only, self._on_forgotten = archive, only, on_forgotten
         self._queue: queue.Queue[Received] = queue.Queue(1)
         self._on_picture = on_picture or self._offer
         self._stop = threading.Event()
@@ -120,6 +122,7 @@ class Reception:
                 shelf=shelf,
                 key=self._key,
                 references=decoders[0].has_reference,
+                on_forgotten=self._on_forgotten,
             )
             self.connection = Connection(
                 self._address,

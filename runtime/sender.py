@@ -19,6 +19,7 @@ from edgesem.seal import Seal
 from runtime.ack import Ack
 from runtime.capture import Frame
 from runtime.command import APART_S, Command, Once
+from runtime.inbox import Complaints
 from runtime.link_control import LinkControl
 from runtime.mailbox import PROMISED_BYTES, Mailbox
 from runtime.outbox import ROOM_S, Outbox, Publish
@@ -117,6 +118,7 @@ class Sender:
             promise_every=0 if spool is None else promise_every,
         )
         self._once = Once()
+        self._complaints = Complaints(log)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Sender:
@@ -187,7 +189,7 @@ class Sender:
             elif topic == self._topics.cmd:
                 self._obey(Command.from_bytes(payload))
         except (PacketError, UsageError) as error:
-            log.warning("dropped a message on %s: %s", topic, error)
+            self._complaints.warn("dropped a message on %s: %s", topic, error)
 
     def _heard(self, ack: Ack) -> None:
         """A receiver has a layer, or holds a frame that it has decoded; of that one's layers it has told before."""

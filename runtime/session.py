@@ -26,6 +26,7 @@ DIAL_S = 5.0
 
 _KEEP_ALIVE_S = 15
 _CLOSE_S = 1.0
+_CALLBACKS = ("on_connect", "on_subscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open")
 _PROBES = 5
 # Above our own window: what the kernel does not take, paho would hold, and `unacked_bytes` would not see it.
 _NOT_SENT_BYTES = 128 * 1024
@@ -90,6 +91,8 @@ class Session:
         try:
             self._client.connect(self._address.host, self._address.port, keepalive=_KEEP_ALIVE_S)
         except (OSError, ValueError) as error:
+            self.ended.set()
+            self.close()
             return str(error)
         self._client.loop_start()
         if not self._settled.wait(CONNECT_S):
@@ -142,6 +145,10 @@ class Session:
             self.hang_up()
         with contextlib.suppress(AttributeError):  # paho forgets its thread, when that ends, without a lock
             self._client.loop_stop()
+        # The client and we hold each other; parted, its sockets are closed now and not when the interpreter looks for
+        # circles, which in a quiet daemon may be many connections later.
+        for name in _CALLBACKS:
+            setattr(self._client, name, None)
 
     def _settle(self, trouble: str) -> None:
         if not self._settled.is_set():

@@ -38,6 +38,7 @@ class Streams:
 
     `on_message` never raises because of what came. `next_frame` and `done` are for the decoders' threads.
     `publish(topic, payload, qos)` may raise LinkError. `changed` is notified when a frame may have become ready.
+    `on_forgotten` is told the name of a stream that had to make room for another.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Streams:
         key: bytes | None = None,
         patience_s: float = 0.3,
         references: bool = False,
+        on_forgotten: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.lock = threading.RLock()
         self.drawing = drawing or Drawing()
@@ -62,7 +64,7 @@ class Streams:
         self._streams: dict[str, Stream] = {}
         self._bundle_id, self._layers = bundle_id, layers
         self._limits, self._shelf, self._key = limits or Limits(), shelf, key
-        self._patience_s = patience_s
+        self._patience_s, self._on_forgotten = patience_s, on_forgotten
         self._complaints = Complaints(log)
         self._turns = Turns(decoders)
         self._replies = Replies(
@@ -101,7 +103,7 @@ class Streams:
             if good:
                 stream.heard_s = time.monotonic()
                 if known is None:
-                    self._streams[base] = stream
+                    self._admit(stream)
                     log.info("hear %s", stream.name)
                 if stream.inbox.more_than_asked and stream.heard_s - stream.asked_apart_s >= _APART_EVERY_S:
                     stream.asked_apart_s = stream.heard_s
@@ -184,9 +186,11 @@ class Streams:
             return
         for topics, packet in self._shelf.without_picture():
             with self.lock:
-                stream = self._streams.get(topics.base) or self._open(topics)
+                known = self._streams.get(topics.base)
+                stream = known or self._open(topics)
                 if stream is not None and packet.bundle_id == self._bundle_id:
-                    self._streams[topics.base] = stream
+                    if known is None:
+                        self._admit(stream)
                     stream.inbox.recover(packet)
                     self._changed.notify_all()
 
@@ -212,14 +216,9 @@ class Streams:
 
     def _open(self, topics: Topics) -> Stream | None:
         """A new stream, which is not among ours before its first good message; None if there is no room."""
-        mine = [one for one in self._streams.values() if one.device == (topics.site, topics.device)]
-        full = len(mine) >= self._limits.streams_per_device
-        if full or len(self._streams) >= self._limits.streams:
-            silent = min(mine if full else self._streams.values(), key=lambda one: one.heard_s)
-            if silent.busy or time.monotonic() - silent.heard_s < _FORGET_S:
-                return None
-            del self._streams[silent.topics.base]
-            self._turns.forget(self._streams.values())
+        silent = self._in_the_way(topics)
+        if silent is not None and (silent.busy or time.monotonic() - silent.heard_s < _FORGET_S):
+            return None
         shelf, inbox = self._shelf, None
 
         def acknowledge(ack: Ack) -> None:
@@ -248,6 +247,23 @@ class Streams:
         )
         return Stream(topics, inbox, self.drawing)
 
+    def _in_the_way(self, topics: Topics) -> Stream | None:
+        """The stream that has to go if another is let in, the one that was silent longest; None if there is room."""
+        mine = [one for one in self._streams.values() if one.device == (topics.site, topics.device)]
+        full = len(mine) >= self._limits.streams_per_device
+        if not full and len(self._streams) < self._limits.streams:
+            return None
+        return min(mine if full else self._streams.values(), key=lambda one: one.heard_s)
+
+    def _admit(self, stream: Stream) -> None:
+        """Let a new stream in that has proven to be one."""
+        silent = self._in_the_way(stream.topics)
+        if silent is not None:
+            del self._streams[silent.topics.base]
+            self._turns.forget(self._streams.values())
+            self._on_forgotten(silent.name)
+        self._streams[stream.topics.base] = stream
+
     def _learn(self, stream: Stream, kind: str, payload: bytes) -> bool:
         """Take a birth or a state."""
         try:
@@ -267,7 +283,7 @@ class Streams:
         before = stream.birth
         if before is not None:
             if birth.public_key != before.public_key:
-                log.warning(
+                self._complaints.warn(
                     "%s has another key than before: another device, or somebody who plays its part", stream.name
                 )
             elif birth.time_ms < before.time_ms:
@@ -280,7 +296,7 @@ class Streams:
             stream.inbox.offer(Seal(self._key, stream=stream.topics.base, salt=birth.salt))
         stream.birth = birth
         if birth.bundle_id != self._bundle_id:
-            log.warning(
+            self._complaints.warn(
                 "%s sends with bundle %04x, this receiver has %04x: name its bundle with --bundle",
                 stream.name,
                 birth.bundle_id,

@@ -63,7 +63,7 @@ def broker(tmp_path_factory):
 
 
 def test_frames_pass_at_the_version_it_speaks(broker, tmp_path):
-    draw_pictures(tmp_path / "pictures", count=3)
+    draw_pictures(tmp_path / "pictures", count=9)
     new_key(tmp_path / "seal.key")
     (tmp_path / "password").write_text("p")
     (tmp_path / "password").chmod(0o600)
@@ -74,13 +74,13 @@ def test_frames_pass_at_the_version_it_speaks(broker, tmp_path):
     receiver.wait_for("ready")
     common = ("--device", "t", "--fps", 5, "--state-dir", tmp_path / "state")
     sender = EdgesemProcess(
-        "send", tmp_path / "pictures", *there, *common, "--promise-every", 2, log=tmp_path / "send.log"
+        "send", tmp_path / "pictures", *there, *common, "--promise-every", 4, log=tmp_path / "send.log"
     )
     assert sender.finish() == 0
     sender.wait_for("acked")
     kept = {(event["epoch"], event["frame"]) for event in sender.events if event["event"] == "kept"}
     assert kept == set(sender.of("promised", lambda event: (event["epoch"], event["frame"])))
-    assert len(kept) == 2
+    assert len(kept) == 3
     receiver.wait_for("picture", lambda event: event["promised"])
     receiver.wait_for("picture", lambda event: not event["promised"])
     assert receiver.end() == 0

@@ -242,9 +242,12 @@ def test_strangers_bytes_and_wrong_keys_cost_counters_and_nothing_else(broker):
                     wait_for(lambda sent=1000 * number + index + 1: counters.malformed >= sent)
             for part in real.split():
                 camera.connection.publish(camera.topics.layer(part.first_layer), seal.seal(part.to_bytes()))
+            # Where this machine stands still for a moment, a frame is drawn before its last layer has come, and again.
             pictures.append(next(shown))
-    assert [picture.packet.frame for picture in pictures] == list(range(10))
-    assert all(len(picture.packet.chunks) == 4 for picture in pictures)
+            while len(pictures[-1].packet.chunks) < 4:
+                pictures.append(next(shown))
+    assert [picture.packet.frame for picture in pictures if len(picture.packet.chunks) == 4] == list(range(10))
+    assert {picture.packet.frame for picture in pictures} == set(range(10))
     assert (counters.malformed, counters.layers, counters.undecodable) == (10_000, 40, 0)
     assert counters.unsealed == 10_000
     acknowledged: set[int] = set()

@@ -61,6 +61,23 @@ def numbers(process, kind, after=0):
     return [(e["epoch"], e["frame"]) for e in list(process.events)[after:] if e.get("event") == kind]
 
 
+def all_shown(receiver, promised):
+    """Wait until a receiver has drawn each promised frame, let it end, and return what it has drawn in all its life.
+
+    It says that it keeps a frame once that is on its disk, and draws it when a decoder is free: after that.
+    """
+    for epoch, frame in promised:
+        receiver.wait_for("picture", lambda e, which=(epoch, frame): (e["epoch"], e["frame"]) == which)
+    assert receiver.end() == 0
+    return numbers(receiver, "picture")
+
+
+def on_disk(folder):
+    """Epoch and frame of what a receiver keeps for good."""
+    found = (path.stem.split("-") for path in folder.rglob("promised/*.es"))
+    return {(int(epoch), int(frame)) for _, epoch, frame in found}
+
+
 def acked(sender, count, after):
     """Wait until the base layers of so many frames were acknowledged, from event `after` on; their delays."""
     for _ in range(count):
@@ -79,7 +96,7 @@ def test_a_receiver_that_does_not_drain_harms_nobody_else(make, tmp_path):
     frozen_at = len(sender.events)
     during = sorted(acked(sender, 40, after=frozen_at))
     print(f"base layers, median: {before[5]} s before, {during[20]} s while a receiver drained nothing")
-    assert during[20] <= before[5] + 0.3  # far less than what a queue of that receiver's would add
+    assert during[20] <= before[5] + 2  # it drains nothing until all this is over: who waited for it would wait longer
     promised = set(numbers(sender, "promised"))
     assert promised
     slow.process.send_signal(signal.SIGCONT)
@@ -88,10 +105,10 @@ def test_a_receiver_that_does_not_drain_harms_nobody_else(make, tmp_path):
     slow.wait_for("picture", lambda event: event["frame"] > newest, after=shown_at)  # it goes on with what is new
     for _, frame in promised:
         sender.wait_for("kept", lambda event, frame=frame: event["frame"] == frame)
+    assert promised <= on_disk(tmp_path / "out")
     assert sender.end() == 0
-    shown = numbers(good, "picture")
+    shown = all_shown(good, promised)
     assert len(shown) == len(set(shown))
-    assert promised <= set(shown)
 
 
 @pytest.mark.long  # a promise is sent again after ten seconds
@@ -114,7 +131,7 @@ def test_what_a_full_broker_drops_is_sent_again_until_a_receiver_keeps_it(make, 
     print(f"{len(promised)} promised, {len(again)} of them sent more than once")
     assert again  # the broker really had dropped some
     assert sender.end() == 0
-    shown = numbers(receiver, "picture")
+    shown = all_shown(receiver, promised)
     assert len(shown) == len(set(shown))
 
 
@@ -137,7 +154,7 @@ def test_a_link_that_is_cut_costs_what_was_taken_meanwhile_and_no_promise(make, 
         promised = set(numbers(sender, "promised"))
         for _, frame in promised:
             sender.wait_for("kept", lambda event, frame=frame: event["frame"] == frame)
+        assert promised <= on_disk(tmp_path / "out")
         assert sender.end() == 0
-    shown = numbers(receiver, "picture")
+    shown = all_shown(receiver, promised)
     assert len(shown) == len(set(shown))
-    assert promised <= set(shown)
