@@ -56,6 +56,9 @@ class Mailbox:
         self._taken = 0
         self._paused_until_s = 0.0
         self._slot_s = time.monotonic()
+        """Before this, the next frame would be one more than was asked for."""
+        self._due_s: float | None = None
+        """Since when a frame waits for nothing but room, or when one was last skipped meanwhile."""
         self._busy = False
 
     def offer(self, frame: Frame) -> None:
@@ -128,10 +131,14 @@ class Mailbox:
                     self._busy = True
                     self._taken += 1
                     self._slot_s = max(self._slot_s + interval_s, now_s - interval_s / 4)
+                    self._due_s = None
                     return Taken(frame, max_bytes)
                 else:
-                    if now_s >= self._slot_s + interval_s:  # its time has gone, and the next one's has come
-                        self._slot_s += interval_s
+                    # The slot stays: the next frame that there is room for goes when it comes, and not an interval later.
+                    if self._due_s is None:
+                        self._due_s = now_s
+                    elif now_s >= self._due_s + interval_s:  # its time has gone, and the next one's has come
+                        self._due_s += interval_s
                         self._skip()
                     self._outbox.changed.wait(ROOM_S)
         return None
