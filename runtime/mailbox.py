@@ -134,7 +134,7 @@ class Mailbox:
                     self._due_s = None
                     return Taken(frame, max_bytes)
                 else:
-                    # The slot stays: the next frame that there is room for goes when it comes, and not an interval later.
+                    # The slot stays where it is: the next frame goes when it comes, and not most of an interval later.
                     if self._due_s is None:
                         self._due_s = now_s
                     elif now_s >= self._due_s + interval_s:  # its time has gone, and the next one's has come

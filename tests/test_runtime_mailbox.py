@@ -30,10 +30,10 @@ class Passing:
 
 
 class World:
-    """A camera that takes a frame each interval, and a link that has no room now and then."""
+    """A camera that takes a frame each interval from 100 s on, and a link that has no room now and then."""
 
     def __init__(self, monkeypatch, busy=()):
-        self.now_s = 100.0
+        self.now_s = 99.0
         self.frames, self.skipped, self.busy = 0, 0, busy
         self.lock = threading.RLock()
         self.changed = Passing(self.wait)
