@@ -49,6 +49,29 @@ def test_a_budget_that_cannot_be_met_says_which_can(codec, frame):
         codec.pack(latent, budget_bytes=smallest - 1)
 
 
+@pytest.mark.parametrize("kind", ["photo", "small photo", "noise", "grey"])
+def test_any_budget_takes_few_trials_and_fewer_layers_only_where_it_must(codec, frame, kind, monkeypatch):
+    pictures = {
+        "photo": frame,
+        "small photo": np.ascontiguousarray(frame[:90, :110]),
+        "noise": np.random.default_rng(2).integers(0, 256, (96, 128, 3), np.uint8),
+        "grey": np.full((240, 320, 3), 90, np.uint8),
+    }
+    latent = codec.analyze(pictures[kind])
+    with pytest.raises(BudgetError) as caught:
+        codec.pack(latent, budget_bytes=30)
+    coarsest = codec.pack(latent, quality=0).size_bytes
+    trials = []
+    real = Coder.try_level
+    monkeypatch.setattr(Coder, "try_level", lambda self, *a, **k: trials.append(a) or real(self, *a, **k))
+    for budget in np.geomspace(caught.value.smallest_bytes, 30000, 25).astype(int).tolist():
+        trials.clear()
+        packet = codec.pack(latent, budget_bytes=budget)
+        assert packet.size_bytes <= budget
+        assert len(trials) <= MAX_TRIALS
+        assert len(packet.chunks) == 4 or budget < coarsest
+
+
 def test_packing_runs_the_encoder_never_again_and_few_trials(codec, frame, monkeypatch):
     latent = codec.analyze(frame)
     trials = []
