@@ -178,6 +178,9 @@ def _merge(
                     if name == old:
                         names[place] = new
     del joined.graph.value_info[:]
+    versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in joined.opset_import}
+    del joined.opset_import[:]  # it names ONNX's own operators once for each graph, which quantizers refuse
+    joined.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in versions.items())
     return joined
 
 

@@ -40,8 +40,8 @@ def finish(model: onnx.ModelProto, target: Path) -> None:
     for tensor in unused:
         graph.initializer.remove(tensor)
     del graph.value_info[:]
-    domains = {node.domain or "" for node in graph.node}
-    for entry in [entry for entry in model.opset_import if entry.domain not in {"", *domains}]:
+    domains = {"", "ai.onnx", *(node.domain for node in graph.node)}  # the first two are the same
+    for entry in [entry for entry in model.opset_import if entry.domain not in domains]:
         model.opset_import.remove(entry)  # ONNX Runtime's tools name all that they know
     try:
         onnx.checker.check_model(model)
