@@ -40,7 +40,9 @@ class Camera:
     groups: tuple[str, ...] = ("video",)
     """Groups that may open the devices."""
     devices: tuple[str, ...] = ("char-video4linux rw",)
-    """What the sender's unit may open, as systemd's DeviceAllow= has it."""
+    """What the units may open, as systemd's DeviceAllow= has it: char-GROUP of /proc/devices, or one node."""
+    service: tuple[str, ...] = ()
+    """What else the sender's unit needs for this camera: lines of its [Service] section."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from devices.board import Board
@@ -18,7 +19,7 @@ WORST_EXPOSURE = 2.0
 def unit_files(board: Board) -> dict[str, bytes]:
     """Path below /etc/systemd/system -> content: the units, and what the board adds to them."""
     files = {path.name: path.read_bytes() for path in sorted(UNITS.glob("edgesem-*"))}
-    files["edgesem-sender.service.d/board.conf"] = _drop_in(board)
+    files["edgesem-sender.service.d/board.conf"] = _drop_in(board) + _lines(board.camera.service)
     if "tensorrt" in board.run.runners:
         files["edgesem-engine.service.d/board.conf"] = _drop_in(board)
         files["edgesem-receiver.service.d/board.conf"] = _drop_in(board) + b"PrivateDevices=no\n"
@@ -31,7 +32,11 @@ def _drop_in(board: Board) -> bytes:
     """Leave to open the board's camera and GPU."""
     lines = [f"# {board.title}", "[Service]", f"SupplementaryGroups={' '.join(board.camera.groups)}"]
     lines += [f"DeviceAllow={device}" for device in board.camera.devices]
-    return ("\n".join(lines) + "\n").encode()
+    return _lines(lines)
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def exposure(shell: Shell, board: Board) -> dict[str, float]:

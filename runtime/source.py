@@ -3,7 +3,7 @@
 A camera gives frames as they come and the sender takes the newest when it can; a file or a folder is played at its own
 pace. What is named by a URI opens as:
 
-    /dev/video0, rtsp://..., http://...   by PyAV            picamera, picamera:1         by picamera2
+    /dev/video0, rtsp://..., http://...   by PyAV            picamera, picamera:1         by rpicam-vid
     clip.mp4                              by PyAV            csi, csi:1, gst:PIPELINE     by gst-launch-1.0
     FOLDER                                its pictures       -                            PPM on standard input
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_S = 0.04
 _LOOK_S = 0.5
 _OPEN_S, _READ_S = 10.0, 10.0
+_TOLD_S = 1.0
 _FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 30.0
 _NETWORK = ("rtsp://", "rtsps://", "http://", "https://", "udp://", "tcp://")
 
@@ -95,7 +97,8 @@ class Source:
         except (av.FFmpegError, OSError) as error:
             if uri.startswith("/dev/"):
                 raise EnvironmentMissing(f"no picture from {uri}: {error}; see v4l2-ctl --list-devices") from error
-            raise InputError(f"no picture from {_plain(uri)}: {error}") from error
+            # Not the error's own words, nor as its cause: they repeat the URI with its user and password.
+            raise InputError(f"no picture from {_plain(uri)}: {error.strerror or type(error).__name__}") from None
 
     def _again_and_again(self) -> Iterator[Frame]:
         wait_s = _FIRST_WAIT_S
@@ -174,21 +177,24 @@ class Source:
                 return
 
     def _picamera(self, number: int) -> Iterator[Frame]:
-        """The Raspberry Pi's camera. Has not run on a board yet."""
-        try:
-            from picamera2 import Picamera2  # type: ignore[import-not-found,unused-ignore]
-        except ImportError as error:
-            raise EnvironmentMissing(
-                f"picamera2 is not installed ({error}): apt install python3-picamera2, and make edgesem's virtual "
-                "environment with --system-site-packages"
-            ) from error
+        """The Raspberry Pi's camera, by the program that its system brings. Has not run on a board yet."""
+        av = require("av", "video")
+
+        tool = shutil.which("rpicam-vid")
+        if tool is None:
+            raise EnvironmentMissing("rpicam-vid is not installed: apt install rpicam-apps-lite")
         width, height = self._asked()
-        with Picamera2(number) as camera:
-            # libcamera names formats by the order in a register: its BGR888 is R, G, B in memory.
-            camera.configure(camera.create_video_configuration(main={"size": (width, height), "format": "BGR888"}))
-            camera.start()
-            while not self._stop.is_set():
-                yield self._frame(np.asarray(camera.capture_array("main"))[..., :3], "picamera")
+        width = -(-width // 64) * 64  # its rows then have no padding
+        argv = [tool, "-n", "-t", "0", "--camera", str(number), "--codec", "yuv420", "--width", str(width)]
+        argv += ["--height", str(height), "--framerate", f"{min(60.0, max(10.0, 2 * self._fps)):g}"]
+        period_s, last_s = min(0.1, 0.5 / self._fps), float("-inf")
+        for data in self._piped([*argv, "--flush", "-o", "-"], width * height * 3 // 2):
+            if time.monotonic() - last_s < period_s:
+                continue
+            last_s = time.monotonic()
+            planes = np.frombuffer(data, np.uint8).reshape(height * 3 // 2, width)
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            yield self._frame(_to_rgb(picture, *self._fit(width, height)), "picamera")
 
     def _gstreamer(self) -> Iterator[Frame]:
         """A Jetson's CSI camera or any pipeline that ends in raw video. `csi` has not run on a board yet."""
@@ -209,14 +215,21 @@ class Source:
         if tool is None:
             raise EnvironmentMissing("gst-launch-1.0 is not installed: apt install gstreamer1.0-tools")
         size_bytes = width * height * 3  # a width that is a multiple of 4 has no padding between its rows
-        with subprocess.Popen([tool, "-q", *pipeline.split()], stdout=subprocess.PIPE) as process:
+        for data in self._piped([tool, "-q", *pipeline.split()], size_bytes):
+            yield self._frame(np.frombuffer(data, np.uint8).reshape(height, width, 3), "gstreamer")
+
+    def _piped(self, argv: list[str], size_bytes: int) -> Iterator[bytes]:
+        """Pictures of one size, as a program writes them to its standard output."""
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
                 while not self._stop.is_set():
                     data = process.stdout.read(size_bytes)
                     if len(data) < size_bytes:
-                        raise EnvironmentMissing(f"the pipeline has ended (exit code {process.wait()}): {pipeline}")
-                    yield self._frame(np.frombuffer(data, np.uint8).reshape(height, width, 3), "gstreamer")
+                        if self._stop.wait(_TOLD_S):  # systemd, or a shell, has told it to end before us
+                            return
+                        raise EnvironmentMissing(f"it has ended (exit code {process.wait()}): {shlex.join(argv)}")
+                    yield data
             finally:
                 process.kill()
 

@@ -181,28 +181,36 @@ class Cable:
 
 
 class Stand:
-    """A board: `root` is its file system, `cable.port` its SSH."""
+    """A board: `root` is its file system, `cable.port` its SSH.
 
-    def __init__(self, folder: Path) -> None:
+    With `at`, who comes in over SSH finds that file system there, in a mount namespace of this board's own: so several
+    boards have the same paths, as separate machines have. That needs root.
+    """
+
+    def __init__(self, folder: Path, at: Path | None = None) -> None:
         if SSHD is None or shutil.which("ssh") is None:
             pytest.skip("needs sshd and ssh: apt-get install openssh-server openssh-client")
         self.folder = folder
-        self.root = folder / "root"
+        self.root, self._at = folder / "root", at
         for name in ("usr/bin", "etc/edgesem", "var/log", "opt"):
             (self.root / name).mkdir(parents=True)
         systemctl = self.root / "usr/bin/systemctl"
-        systemctl.write_text(SYSTEMCTL.format(python=sys.executable, root=str(self.root)))
+        systemctl.write_text(SYSTEMCTL.format(python=sys.executable, root=str(at or self.root)))
         systemctl.chmod(0o755)
         (self.root / "etc/edgesem/send.toml").write_text('[source]\nuri = "nowhere"\n')
         (self.root / "var/log/edgesem.log").touch()
         self._start_sshd()
-        self.small = self._on_small_disk()
+        self.small = at is None and self._on_small_disk()
         self.cable = Cable(self._port)
         self.config = folder / "ssh_config"
-        self.config.write_text(
-            f"Host *\n HostName 127.0.0.1\n Port {self.cable.port}\n IdentityFile {folder}/key\n IdentitiesOnly yes\n"
-            f" UserKnownHostsFile {folder}/known\n StrictHostKeyChecking accept-new\n LogLevel ERROR\n"
-            " HostKeyAlias board\n"
+        self.config.write_text(self.ssh_lines("*"))
+
+    def ssh_lines(self, host: str) -> str:
+        """What an ssh configuration says of this board under the name of `host`."""
+        return (
+            f"Host {host}\n HostName 127.0.0.1\n Port {self.cable.port}\n IdentityFile {self.folder}/key\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {self.folder}/known\n StrictHostKeyChecking accept-new\n"
+            " LogLevel ERROR\n HostKeyAlias board\n"
         )
 
     def _start_sshd(self) -> None:
@@ -219,6 +227,9 @@ class Stand:
             "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
         )
         argv = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+        if self._at is not None:
+            inside = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            argv = ["unshare", "--mount", "sh", "-c", inside, "sh", str(self.root), str(self._at), *argv]
         with (folder / "sshd.log").open("wb") as log:
             self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         until(lambda: _answers(self._port) or self._sshd.poll() is not None, 20)

@@ -129,7 +129,21 @@ def verify(root: Path, folder: Path) -> str:
 def test_the_engine_unit_is_only_where_tensorrt_is():
     assert "edgesem-engine.service" not in unit_files(Board.load("raspberry-pi-5"))
     drop_in = unit_files(Board.load("jetson-orin-nano"))["edgesem-engine.service.d/board.conf"].decode()
-    assert "DeviceAllow=char-nv" in drop_in
+    assert "DeviceAllow=/dev/nvmap rw" in drop_in
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_devices_are_named_as_systemd_can_take_them(name):
+    """A group of /proc/devices, or one node: of a folder such as /dev/dma_heap systemd only says that it is none."""
+    for device in Board.load(name).camera.devices:
+        assert re.fullmatch(r"(char-[\w*.-]+|/dev/(nvmap|vcsm-cma)) rw", device)
+
+
+def test_a_jetson_s_sender_can_reach_the_camera_s_daemon_and_nothing_else_is_opened_for_it():
+    jetson, pi = (unit_files(Board.load(name)) for name in ("jetson-orin-nano", "raspberry-pi-5"))
+    assert b"PrivateTmp=no" in jetson["edgesem-sender.service.d/board.conf"]
+    assert b"PrivateTmp=no" not in jetson["edgesem-engine.service.d/board.conf"]
+    assert b"PrivateTmp=no" not in pi["edgesem-sender.service.d/board.conf"]
 
 
 def test_the_commands_show_boards(capsys):

@@ -1,11 +1,14 @@
 """Deploying over a real SSH connection, and twenty ways in which it fails: the old release must still be running."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from board_stand import Stand, bundle, pip_wheel, until, wheel
 
 from devices.board import Board
-from devices.deploy import Access, Progress, ReleaseMaker, deploy, logs, rollback
+from devices.deploy import Access, Progress, ReleaseMaker, deploy, each, logs, rollback
 from devices.deploy import Board as Remote
 from devices.release import Release
 from edgesem import cli
@@ -287,6 +290,59 @@ def test_two_deployments_at_once_do_not_mix(stand, old, tmp_path):
     assert second[0].ok is False
     assert "under way" in second[0].message
     assert stand.running == first.running
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Three boards with the same paths, a configuration that names them, and how they are reached."""
+    if os.geteuid() or shutil.which("unshare") is None:
+        pytest.skip("boards with the same paths need root and unshare")
+    at = tmp_path / "machine"
+    at.mkdir()
+    with contextlib.ExitStack() as stack:
+        boards = {}
+        for name in ("north", "south", "far"):
+            (tmp_path / name).mkdir()
+            boards[name] = Stand(tmp_path / name, at)
+            stack.callback(boards[name].close)
+        config = tmp_path / "ssh_config"
+        config.write_text("".join(board.ssh_lines(name) for name, board in boards.items()))
+        yield boards, Access(config=config, root=str(at), python=sys.executable)
+
+
+def test_separate_machines_are_deployed_to_at_once_and_one_that_is_cut_off_holds_up_none(machines, tmp_path, capsys):
+    boards, access = machines
+    all_send = threading.Barrier(len(boards), timeout=300)
+
+    def all_at_once(made, tell=lambda _: None):
+        maker = ReleaseMaker(lambda facts: made)
+
+        def one(host):
+            return deploy(Remote(host, access), maker, health_s=60, tell=tell)
+
+        return dict(zip(boards, each(list(boards), one), strict=True))
+
+    first = all_at_once(release(tmp_path / "1"))
+    assert [(p.ok, p.message) for p in first.values()] == [(True, "")] * 3
+    assert all(board.sends() for board in boards.values())
+
+    def cut(progress):
+        if progress.step == "sending" and not progress.sent_bytes:
+            all_send.wait()  # nobody's turn comes after another's
+        if progress.host == "far" and progress.step == "switched":
+            boards["far"].cable.cut()
+
+    second = all_at_once(release(tmp_path / "2"), cut)
+    assert {name: p.ok for name, p in second.items()} == {"north": True, "south": True, "far": False}
+    for name, board in boards.items():
+        until(lambda board=board: not board.on_probation, 20)
+        assert board.running == (first if name == "far" else second)[name].running
+        assert board.sends()
+
+    link = ["--ssh-config", str(access.config), "--root", access.root, "--python", access.python, "--json"]
+    assert cli.main(["device", "status", *boards, *link]) == 0
+    told = {entry["host"]: entry["running"] for entry in json.loads(capsys.readouterr().out)["hosts"]}
+    assert told == {name: board.running for name, board in boards.items()}
 
 
 def test_a_board_that_does_not_answer_is_one_line_not_the_end(stand, old, capsys):

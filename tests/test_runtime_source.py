@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import threading
 
 import av
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgesem.errors import InputError
+from edgesem.errors import EnvironmentMissing, InputError
 from runtime.ppm import read_ppm
 from runtime.settings import SourceSettings
 from runtime.source import Source
@@ -141,3 +142,44 @@ def test_a_header_is_refused_before_anything_is_read_for_it(header):
     with pytest.raises(InputError):
         next(read_ppm(stream))
     assert stream.tell() <= len(header)
+
+
+RPICAM = """\
+#!{python}
+import sys
+words = sys.argv[1:]
+told = {{name: words[words.index(name) + 1] for name in ("--width", "--height", "--framerate", "--codec", "--camera", "-o")}}
+assert (told["--codec"], told["--camera"], told["-o"], "-n" in words) == ("yuv420", "1", "-", True)
+width, height = int(told["--width"]), int(told["--height"])
+assert width % 64 == 0  # or rows would be padded
+for _ in range({count}):
+    sys.stdout.buffer.write(bytes([81]) * width * height + bytes([90]) * (width * height // 4) + bytes([240]) * (width * height // 4))
+"""  # noqa: E501
+
+
+def on_path(monkeypatch, folder, count):
+    tool = folder / "rpicam-vid"
+    tool.write_text(RPICAM.format(python=sys.executable, count=count))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_the_raspberry_pi_s_camera_is_read_through_its_own_program(tmp_path, monkeypatch):
+    on_path(monkeypatch, tmp_path, count=10**6)
+    camera, stop = source("picamera:1", width=160, height=120)
+    frames = iter(camera)
+    frame = next(frames)
+    assert frame.image.shape == (100, 160, 3)  # of 192x120
+    red, green, blue = frame.image.reshape(-1, 3).mean(0)
+    assert (red > 220, green < 30, blue < 30) == (True, True, True)  # Y, U, V of pure red
+    stop.set()
+    assert list(frames) == []
+
+
+def test_a_camera_s_program_that_ends_or_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentMissing, match="rpicam-apps-lite"):
+        next(iter(source("picamera:1")[0]))
+    on_path(monkeypatch, tmp_path, count=0)
+    with pytest.raises(EnvironmentMissing, match=r"it has ended \(exit code 0\): .*rpicam-vid"):
+        list(source("picamera:1")[0])
