@@ -3,7 +3,7 @@
 A camera gives frames as they come and the sender takes the newest when it can; a file or a folder is played at its own
 pace. What is named by a URI opens as:
 
-    /dev/video0, rtsp://..., http://...   by PyAV            picamera, picamera:1         by rpicam-vid
+    /dev/video0, rtsp://..., http://...   by PyAV            picamera, picamera:1         by picamera2 or rpicam-vid
     clip.mp4                              by PyAV            csi, csi:1, gst:PIPELINE     by gst-launch-1.0
     FOLDER                                its pictures       -                            PPM on standard input
 """
@@ -177,7 +177,22 @@ class Source:
                 return
 
     def _picamera(self, number: int) -> Iterator[Frame]:
-        """The Raspberry Pi's camera, by the program that its system brings. Has not run on a board yet."""
+        """The Raspberry Pi's camera, by picamera2 where that is installed. Has not run on a board yet."""
+        try:
+            from picamera2 import Picamera2  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            yield from self._rpicam(number)
+            return
+        with Picamera2(number) as camera:
+            # libcamera names formats by the order in a register: its BGR888 is R, G, B in memory.
+            main = {"size": self._asked(), "format": "BGR888"}
+            camera.configure(camera.create_video_configuration(main=main))
+            camera.start()
+            while not self._stop.is_set():
+                yield self._frame(np.asarray(camera.capture_array("main"))[..., :3], "picamera")
+
+    def _rpicam(self, number: int) -> Iterator[Frame]:
+        """The same by the program that its system brings. Has not run on a board yet."""
         av = require("av", "video")
 
         tool = shutil.which("rpicam-vid")
