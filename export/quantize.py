@@ -10,6 +10,7 @@ by it, and whatever leads straight to an output never does.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,7 @@ def quantize_with_optimum(
     if not feeds:
         raise UsageError("quantization needs real pictures to calibrate on: name a folder with --data")
     ort = require("optimum.onnxruntime", "optimum")
+    logging.getLogger(ort.ORTQuantizer.__module__).setLevel(logging.ERROR)  # it warns of a file that a graph lacks
     settings = require("optimum.onnxruntime.configuration", "optimum")
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantizationMode, QuantType
 
