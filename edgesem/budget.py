@@ -77,7 +77,7 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
         enough = fill >= close or level + 1 == too_big or not left
         if level == 0 or (enough and fill <= 1):
             chunks = trial.code()
-            fill = max((size(chunks) + task.notes.size_bytes) / budget_bytes, share_of_format(chunks))
+            fill = _real_fill(chunks, task, budget_bytes)
             if enough and fill <= 1:
                 return Fit(level, chunks, trial)
         if fill <= 1:
@@ -97,12 +97,11 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
 
 def _fewer_layers(task: Task, coarsest: Trial, budget_bytes: int) -> tuple[int, float]:
     """The most layers of the coarsest trial, which does not fit, that do, and how far they fill the budget."""
-    smallest_bytes = 0
     for layers in range(len(coarsest.entries) - 1, 0, -1):
-        smallest_bytes = size(coarsest.code_layers(layers)) + task.notes.size_bytes
-        if smallest_bytes <= budget_bytes:
-            return layers, smallest_bytes / budget_bytes
-    smallest_bytes = smallest_bytes or size(coarsest.code()) + task.notes.size_bytes
+        fill = _real_fill(coarsest.code_layers(layers), task, budget_bytes)
+        if fill <= 1:
+            return layers, fill
+    smallest_bytes = size(coarsest.code_layers(1)) + task.notes.size_bytes
     raise BudgetError(
         f"{budget_bytes} bytes do not hold a picture of {task.latent.width}x{task.latent.height}, {smallest_bytes} "
         "would: raise the budget or send a smaller picture",
@@ -162,6 +161,11 @@ def _fill(trial: Trial, task: Task, budget_bytes: int) -> float:
     """How much of a budget, or of what the format can hold, a trial fills if it is coded."""
     whole = trial.size_bytes + task.notes.size_bytes
     return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+
+
+def _real_fill(chunks: list[bytes], task: Task, budget_bytes: int) -> float:
+    """The same of what was coded, to the byte."""
+    return max((size(chunks) + task.notes.size_bytes) / budget_bytes, share_of_format(chunks))
 
 
 def _forecast(coder: Coder, task: Task) -> Curve:
