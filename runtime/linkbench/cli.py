@@ -50,6 +50,9 @@ def bench_link(
         float, typer.Option(min=0, max=1, help="With --references: share of acknowledgements that are lost.")
     ] = 0,
     prefer: Annotated[str, typer.Option(help="With --references: what gives way last, smooth or sharp.")] = "smooth",
+    model: Annotated[
+        bool, typer.Option("--model", help="In simulated time: half a second a run, for anybody; TCP is only sketched.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for a plot of each trace and report.json.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -64,6 +67,8 @@ def bench_link(
     With --references sender and receiver encode and decode as the run goes, so give them time: --fps 2 or 5. Each frame
     is compared with what a decoder gives that has had every packet.
 
+    With --model all but control, packets and figures is simulated: that is how the control's constants are searched.
+
     Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
     """
     import edgesem
@@ -71,6 +76,7 @@ def bench_link(
     from runtime.linkbench import references as both
     from runtime.linkbench.bench import Options, Outcome, run_sender, why_relay
     from runtime.linkbench.clip import load_clip, load_images
+    from runtime.linkbench.model import run_model
     from runtime.linkbench.rivals import SENDERS
 
     if lose_acks and not references:
@@ -81,7 +87,9 @@ def bench_link(
     controls = _names(cc, _congestion_controls(), "--cc")
     offsets_s = _seconds(starts)
     traces = {source: load_trace(source) for source in trace}
-    relay = why_relay()
+    relay = "" if model else why_relay()
+    if model and references:
+        raise UsageError("--model and --references do not go together: references are encoded as the run goes")
     if relay:
         log.print(
             f"No namespaces here: {relay}. Using a relay on loopback at each trace's mean rate, without delay; "
@@ -91,11 +99,13 @@ def bench_link(
     run: Callable[..., Outcome]
     if references:
         images = load_images(data, min(both.MOST_IMAGES, round(seconds * fps)), fps, data_start)
-        run = partial(both.run_references, images=images, codec=codec, lose_acks=lose_acks, prefer=prefer)
+        run = partial(
+            both.run_references, images=images, codec=codec, lose_acks=lose_acks, prefer=prefer, relay=bool(relay)
+        )
     else:
         with _progress("encoding the frames once") as told:
             clip = load_clip(load_images(data, _CLIP_FRAMES, fps, data_start), codec, told)
-        run = partial(run_sender, clip=clip)
+        run = partial(run_model, clip=clip) if model else partial(run_sender, clip=clip, relay=bool(relay))
     report: dict[str, Any] = {}
     with _progress("bench") as told:
         done, total = 0, len(traces) * len(controls) * len(offsets_s) * len(names)
@@ -117,7 +127,7 @@ def bench_link(
                     )
                     for name in names:
                         told(done, total)
-                        outcome = run(name, trace=loaded, options=options, relay=bool(relay))
+                        outcome = run(name, trace=loaded, options=options)
                         collected[name].append({"cc": congestion, "start_s": offset_s, **outcome.figures})
                         series.setdefault(name, outcome.series)
                         done += 1
@@ -125,7 +135,7 @@ def bench_link(
             report[loaded.name] = {name: {**_mean(runs), "runs": runs} for name, runs in collected.items()}
             if out is not None:
                 _keep(out, loaded.name, series, report)
-    link = "relay" if relay else "namespaces"
+    link = "model" if model else "relay" if relay else "namespaces"
     about: dict[str, Any] = {"link": link, "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
     # For one trace the senders stand at the top, as scripts expect them.
     result = next(iter(report.values())) if len(report) == 1 else report
