@@ -77,11 +77,10 @@ def main():
     parent = os.getppid()
     while True:
         count += 1
-        acknowledged = {{"good": 4 * count, "unheard": 0, "fades": min(count, 2), "mute": 0, "dies": count}}[kind]
-        if kind != "mute":
-            with open(path + ".part", "w") as file:
-                json.dump({{"pid": os.getpid(), "frames": count, "acknowledged": acknowledged}}, file)
-            os.replace(path + ".part", path)
+        acknowledged = {{"good": 4 * count, "unheard": 0, "fades": min(count, 2), "dies": count}}[kind]
+        with open(path + ".part", "w") as file:
+            json.dump({{"pid": os.getpid(), "frames": count, "acknowledged": acknowledged}}, file)
+        os.replace(path + ".part", path)
         if kind == "dies" and count == 2:
             sys.exit(1)
         time.sleep(0.05)
@@ -232,7 +231,7 @@ class Stand:
             argv = ["unshare", "--mount", "sh", "-c", inside, "sh", str(self.root), str(self._at), *argv]
         with (folder / "sshd.log").open("wb") as log:
             self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-        until(lambda: _answers(self._port) or self._sshd.poll() is not None, 20)
+        until(lambda: _answers(self._port) or self._sshd.poll() is not None, 60)
         if self._sshd.poll() is not None:
             pytest.skip(f"sshd does not start here: {(folder / 'sshd.log').read_text()}")
 
@@ -282,7 +281,7 @@ class Stand:
             return False
 
         with contextlib.suppress(AssertionError):
-            until(grows, 10)
+            until(grows, 60)
             return True
         return False
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.board import Board
 from devices.onboard import main as agent
 from devices.onboard.intake import receive
 from devices.onboard.place import Place, Refused, checked
 from devices.onboard.probation import configure, settle
 from devices.onboard.services import Services
+from devices.units import unit_files
 
 GOOD = {"version": "1.0-abc", "files": {"wheels/a.whl": ["0" * 64, 3]}}
 json_values = st.recursive(
@@ -129,6 +131,29 @@ def test_the_board_says_what_it_is(place, capsys):
     assert facts["arch"] == os.uname().machine
     assert facts["libc"].startswith("glibc") or facts["libc"] == ""
     assert facts["running"] is None
+
+
+@pytest.mark.parametrize("board", ["jetson-orin-nano", "raspberry-pi-5"])
+def test_a_board_with_tensorrt_builds_its_engine_beside_the_sender(place, board):
+    calls, systemctl = os.path.join(place.root, "calls"), os.path.join(place.root, "usr/bin/systemctl")
+    for name, data in {
+        f"opt/edgesem/releases/1/units/{k}": v for k, v in unit_files(Board.load(board)).items()
+    }.items():
+        os.makedirs(os.path.dirname(os.path.join(place.root, name)), exist_ok=True)
+        with open(os.path.join(place.root, name), "wb") as file:
+            file.write(data)
+    for name, text in (("usr/bin/systemctl", f'#!/bin/sh\necho "$@" >> {calls}\n'), ("etc/edgesem/send.toml", "")):
+        os.makedirs(os.path.dirname(os.path.join(place.root, name)), exist_ok=True)
+        with open(os.path.join(place.root, name), "w") as file:
+            file.write(text)
+    os.chmod(systemctl, 0o755)
+    Services(place).apply("1")
+    with open(calls) as file:
+        told = {line.split()[0]: line.split()[1:] for line in file}
+    for verb in ("enable", "restart"):
+        assert "edgesem-sender.service" in told[verb]
+        assert ("edgesem-engine.service" in told[verb]) == (board != "raspberry-pi-5")
+    assert "--no-block" in told["restart"]  # building takes minutes, in which frames must be acknowledged
 
 
 def test_the_process_that_goes_away_does_not_vouch_for_the_one_that_comes(place):

@@ -1,6 +1,7 @@
 """Board files, what is detected, and the units that come of them."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from devices.board import BOARDS, Board, detect, match, names, sensors_found
 from devices.shell import Done, Shell
-from devices.units import WORST_EXPOSURE, exposure, unit_files
+from devices.units import UNITS, WORST_EXPOSURE, exposure, unit_files
 from edgesem import cli
 from edgesem.errors import EnvironmentMissing, UsageError
 
@@ -137,6 +138,26 @@ def test_devices_are_named_as_systemd_can_take_them(name):
     """A group of /proc/devices, or one node: of a folder such as /dev/dma_heap systemd only says that it is none."""
     for device in Board.load(name).camera.devices:
         assert re.fullmatch(r"(char-[\w*.-]+|/dev/(nvmap|vcsm-cma)) rw", device)
+
+
+def test_only_a_new_engine_has_the_daemons_restarted(tmp_path):
+    unit = (UNITS / "edgesem-engine.service").read_text()
+    assert (
+        "After=edgesem-engine" not in (UNITS / "edgesem-sender.service").read_text()
+    )  # minutes, in which none is sent
+    cache, calls = tmp_path / "cache", tmp_path / "calls"
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    (cache / "edgesem/edgesem/engines").mkdir(parents=True)
+    (cache / "edgesem/engine-began").touch()
+    script = re.search(r"^ExecStartPost=\+/bin/sh -c '(.*)'$", unit, re.MULTILINE)[1].replace("%C", str(cache))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for age_s, restarts in ((-60, False), (60, True)):
+        began_s = (cache / "edgesem/engine-began").stat().st_mtime
+        os.utime(cache / "edgesem/edgesem/engines", (began_s + age_s, began_s + age_s))
+        subprocess.run(["sh", "-c", script], env=environment, check=True)
+        assert calls.exists() == restarts
+    assert calls.read_text() == "try-restart edgesem-sender.service edgesem-receiver.service\n"
 
 
 def test_a_jetson_s_sender_can_reach_the_camera_s_daemon_and_nothing_else_is_opened_for_it():

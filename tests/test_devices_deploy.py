@@ -23,7 +23,7 @@ from edgesem import cli
 from edgesem.errors import LinkError, UsageError
 
 X86 = Board.load("generic-x86")
-HEALTH_S = 10.0
+HEALTH_S = 60.0  # a bound for a busy machine; a sender that is well shows it in a second
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +207,10 @@ def still_runs_the_old(stand, old, failure, folder):
     progress = FAILURES[failure](stand, folder)
     assert progress.ok is False
     assert progress.message
-    until(lambda: not stand.on_probation, 20)  # the board goes back by itself, nobody asks it to
+    until(lambda: not stand.on_probation, 60)  # the board goes back by itself, nobody asks it to
     assert stand.running == old
     assert stand.sends()
-    until(lambda: all(stand.releases.values()), 60)  # an installation that was under way ends without us, or is undone
+    until(lambda: all(stand.releases.values()), 120)  # an installation that was under way ends without us, or is undone
     return progress
 
 
@@ -264,7 +264,7 @@ def test_a_board_whose_watcher_was_killed_settles_at_its_next_boot(stand, old, t
     agent = stand.root / "opt/edgesem/agent.py"  # as edgesem-settle.service runs it
     subprocess.run([sys.executable, agent, "settle", "--root", stand.root], check=True, capture_output=True)
     assert (stand.running, stand.on_probation) == (old, False)
-    until(stand.sends, 10)
+    assert stand.sends()
 
 
 def test_a_configuration_comes_and_goes_with_the_switch(stand, old, tmp_path):
@@ -318,7 +318,7 @@ def test_separate_machines_are_deployed_to_at_once_and_one_that_is_cut_off_holds
         maker = ReleaseMaker(lambda facts: made)
 
         def one(host):
-            return deploy(Remote(host, access), maker, health_s=60, tell=tell)
+            return deploy(Remote(host, access), maker, health_s=HEALTH_S, tell=tell)
 
         return dict(zip(boards, each(list(boards), one), strict=True))
 
@@ -335,7 +335,7 @@ def test_separate_machines_are_deployed_to_at_once_and_one_that_is_cut_off_holds
     second = all_at_once(release(tmp_path / "2"), cut)
     assert {name: p.ok for name, p in second.items()} == {"north": True, "south": True, "far": False}
     for name, board in boards.items():
-        until(lambda board=board: not board.on_probation, 20)
+        until(lambda board=board: not board.on_probation, 60)
         assert board.running == (first if name == "far" else second)[name].running
         assert board.sends()
 

@@ -14,6 +14,7 @@ import edgesem
 from edgesem.cli import main
 from edgesem.errors import UsageError
 from runtime.profile import compare
+from runtime.profile.chart import cost_of
 from runtime.profile.energy import Ledger, Sample, Window
 from runtime.profile.latency import Stopwatch, percentile
 from runtime.profile.operators import by_operator, macs_by_kind
@@ -100,9 +101,7 @@ def test_the_reading_process_takes_samples_and_a_share_of_time_below_one_percent
     root = unpack("orin_nano_jp6", tmp_path / "board")
     meter = next(iter(candidates(Board(root))))
     with Sampler(meter, tmp_path, root) as sampler:
-        end_s = time.monotonic() + 3
-        while time.monotonic() < end_s:
-            time.sleep(0.05)
+        time.sleep(4)  # what it does meanwhile is the subject
     assert len(sampler.samples) > 20
     assert all(sample.value == pytest.approx(5.056 * 0.96) for sample in sampler.samples)
     assert all(a.end_s <= b.start_s for a, b in zip(sampler.samples, sampler.samples[1:], strict=False))
@@ -129,7 +128,8 @@ def test_a_sensor_that_goes_away_leaves_no_energy_but_its_reason(tmp_path, photo
 def seen(result):
     """The energy of a profile, if this machine let the meter be read often enough: a refusal is not wrong."""
     energy = result["energy"]
-    if (energy is None and "too busy" in result["energy_reason"]) or (energy and energy["idle_before_w"] is None):
+    refused = energy is None and any(word in result["energy_reason"] for word in ("too busy", "are the least"))
+    if refused or (energy and energy["idle_before_w"] is None):
         pytest.skip("this machine is too busy to read a meter evenly")
     return energy
 
@@ -197,10 +197,21 @@ def test_the_command_without_a_sensor_says_null_and_why(capsys, photos, tmp_path
         assert chart.width > 1000
 
 
+def steady_meter(path):
+    """A meter's file over the next ten minutes: three watts, twenty times a second."""
+    start_s = time.time() - 5
+    with path.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("t_s", "power_w"))
+        writer.writerows((start_s + n / 20, 3.0) for n in range(20 * 600))
+    return path
+
+
 def test_rivals_are_measured_with_the_same_meter_and_the_radio_is_added(tmp_path, photos, monkeypatch):
     monkeypatch.setattr(compare, "_SETTINGS", {name: each[:1] for name, each in compare._SETTINGS.items()})
-    root = unpack("orin_nano_jp6", tmp_path / "board")
-    result = profile(Settings(5, str(photos), SIZE, idle_s=0, compare=True, joule_per_byte=1e-5), root=root)
+    meter = f"csv:{steady_meter(tmp_path / 'meter.csv')}"  # which is read evenly, however busy this machine is
+    settings = Settings(5, str(photos), SIZE, meter=meter, idle_s=0, compare=True, joule_per_byte=1e-5)
+    result = profile(settings, root=tmp_path / "nothing")
     codecs = result["codecs"]
     assert {"edgesem", "jpeg", "webp-m4"} <= set(codecs)
     for points in codecs.values():
@@ -211,19 +222,15 @@ def test_rivals_are_measured_with_the_same_meter_and_the_radio_is_added(tmp_path
             assert point["net_j_per_frame"] is None  # nobody idled
             total_j = point["gross_j_per_frame"] + point["radio_j_per_frame"]
             assert point["gross_with_radio_j_per_frame"] == pytest.approx(total_j)
+    assert cost_of(codecs)[1] == "J a frame, gross, with the radio"
 
 
 def test_a_meter_beside_the_board_is_read_from_its_file(tmp_path, photos):
-    file = tmp_path / "meter.csv"
-    start_s = time.time() - 5
-    with file.open("w", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow(("t_s", "power_w"))
-        writer.writerows((start_s + n / 20, 3.0) for n in range(20 * 600))
+    file = steady_meter(tmp_path / "meter.csv")
     result = profile(Settings(4, str(photos), SIZE, meter=f"csv:{file}", idle_s=2.5), root=tmp_path / "nothing")
     energy = result["energy"]
     assert (energy["scope"], energy["sender"]["mean_w"]) == ("external", pytest.approx(3.0))
-    assert -3 < result["power"][0][0] < 0 < result["power"][-1][0] < 595  # of its ten minutes, those of the run
+    assert -60 < result["power"][0][0] < 0 < result["power"][-1][0] < 590  # of its ten minutes, those of the run
 
 
 @pytest.mark.parametrize(
@@ -250,9 +257,10 @@ def test_what_cannot_be_done_is_said_before_measuring(capsys, argv, code, says):
 
 def test_counted_multiplications_are_those_of_the_manifest():
     codec = edgesem.load(precision="fp32")  # the int8 form of a wide layer is two halves, each with all of the inputs
-    counted = macs_by_kind(codec, np.full((128, 160, 3), 90, np.uint8), "fp32")
+    counted = macs_by_kind(codec, np.full((128, 192, 3), 90, np.uint8), "fp32")
+    # Sides are multiples of 64: others are filled up for the context model.
     for part in ("encoder", "context", "decoder"):
-        per_pixel = sum(counted[part].values()) / (128 * 160) / 1e3
+        per_pixel = sum(counted[part].values()) / (128 * 192) / 1e3
         assert per_pixel == pytest.approx(codec.bundle.manifest[part]["kmac_per_pixel"], rel=0.01)
     assert codec.analyze(np.zeros((64, 64, 3), np.uint8)).values.shape == (96, 4, 4)  # the codec is as it was
 
@@ -270,6 +278,8 @@ def test_a_prediction_is_labelled_and_has_a_band(capsys):
     told = json.loads(out)
     assert code == 0
     assert told["projection"] is True
+    mmac = edgesem.load().bundle.manifest["encoder"]["kmac_per_pixel"] * 160 * 128 / 1e3
+    assert told["stages"]["encode"]["mmac"] == pytest.approx(mmac, rel=0.01)  # of fp32
     assert told["energy"] is None
     for stage in ("encode", "pack", "unpack", "step0"):
         line = told["stages"][stage]

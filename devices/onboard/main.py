@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("argument", nargs="?", default="")
     parser.add_argument("--root", default="/")
     parser.add_argument("--health-s", type=float, default=90)
-    parser.add_argument("--confirm-s", type=float, default=30)
+    parser.add_argument("--confirm-s", type=float, default=60)
     parser.add_argument("--configured", action="store_true", help="with switch: bring in what configure has left")
     parser.add_argument("--no-start", action="store_true")
     parser.add_argument("--if-abandoned", action="store_true", help="with settle: it is well if somebody watches")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Say = Callable[[str], None]
-_LOCK_S = 5.0  # what a transfer that was cut needs to notice it
+_LOCK_S = 15.0  # what a transfer that was cut needs to notice it, on a busy board
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_BLOB_BYTES = 1 << 30
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from devices.onboard.place import Place, Refused, Say, holds, load, run_program, sync_folder, write_whole
 
+ENGINE = "edgesem-engine.service"  # there only on boards with TensorRT
 UNITS = {"send.toml": "edgesem-sender.service", "receive.toml": "edgesem-receiver.service"}
 
 
@@ -50,14 +51,15 @@ class Services:
         if not self.there:
             return
         self._call("daemon-reload")
+        engine = [ENGINE] if os.path.exists(os.path.join(place.release(version), "units", ENGINE)) else []
         if self.wanted():
-            self._call("enable", "edgesem-settle.service", "edgesem-settle.timer", *self.wanted())
+            self._call("enable", "edgesem-settle.service", "edgesem-settle.timer", *engine, *self.wanted())
         if start:
             # The process that goes away may still write its status, and must not vouch for the one that comes.
             self._before = {unit: load(self.status_file(unit)).get("pid") for unit in self.wanted()}
             if self.wanted():
                 # Without waiting: a unit that never gets ready is what the health check is for.
-                self._call("restart", "--no-block", "edgesem-settle.timer", *self.wanted())
+                self._call("restart", "--no-block", "edgesem-settle.timer", *self.wanted(), *engine)
 
     def _lay_units(self, units: str) -> None:
         target = os.path.join(self.place.root, "etc/systemd/system")

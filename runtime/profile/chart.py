@@ -10,6 +10,8 @@ from edgesem.errors import require
 
 _WIDE, _HIGH, _DPI = 15.0, 4.6, 110
 _COSTS = (
+    ("net_with_radio_j_per_frame", "J a frame, net, with the radio"),
+    ("gross_with_radio_j_per_frame", "J a frame, gross, with the radio"),
     ("net_j_per_frame", "J a frame, net"),
     ("gross_j_per_frame", "J a frame, gross"),
     ("encode_p50_s", "seconds of encoding a frame (no joules measured)"),
@@ -75,14 +77,19 @@ def _power(axes: Any, result: Mapping[str, Any]) -> None:
     axes.set_ylabel(f"W ({energy['scope']})" if energy else "W")
 
 
+def cost_of(codecs: Mapping[str, Any]) -> tuple[str, str]:
+    """Key and name of what a frame costs: the most complete figure that all codecs have."""
+    every = [point for points in codecs.values() for point in points]
+    for key, label in _COSTS:
+        # A board that drew no more than when idle leaves nothing net to draw.
+        if all(point[key] is not None and point[key] > 1e-6 for point in every):
+            return key, label
+    return _COSTS[-1]
+
+
 def _joules(axes: Any, result: Mapping[str, Any]) -> None:
     codecs = result["codecs"] or {}
-    every = [point for points in codecs.values() for point in points]
-    key, label = next(
-        # A board that drew no more than when idle leaves nothing net to draw.
-        ((key, label) for key, label in _COSTS if all(point[key] is not None and point[key] > 1e-6 for point in every)),
-        _COSTS[-1],
-    )
+    key, label = cost_of(codecs)
     axes.set_title("cost against quality")
     if not codecs:
         _say(axes, "--compare measures edgesem\nbeside JPEG, WebP and AVIF")

@@ -62,7 +62,7 @@ def predict(board: str, size: str, threads: int, quality: float, bundle: Path | 
     width, height = parse_size(size)
     codec = edgesem.load(bundle, 1, precision="fp32", runtime="cpu")
     frame = next(iter(islice(pictures(PHOTOS, (width, height)), 1)))
-    macs = macs_by_kind(codec, frame)
+    macs = macs_by_kind(codec, frame, "fp32")  # int8 splits wide layers, whose halves each have all inputs
     stages: dict[str, dict[str, Any]] = {}
     for stage, part in _STAGES.items():
         span = network_span(core, macs[part], threads)

@@ -25,7 +25,7 @@ from runtime.profile.sensors import candidates
 from runtime.profile.sysfs import Board
 from runtime.profile.thermal import temperature_c
 
-_READY_S = 20.0
+_READY_S = 60.0
 _TEMPERATURE_S = 1.0
 _MIN_PERIOD_S = 0.05  # 20 readings a second see all that lasts as long as a frame
 _MAX_SHARE = 0.006  # of one core; the whole process then stays below one percent
@@ -107,7 +107,7 @@ class Sampler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._child is not None
-        self._child.finish(timeout_s=10)
+        self._child.finish(timeout_s=30)
         if not self._out.exists():
             return
         told = json.loads(self._out.read_text("utf-8"))

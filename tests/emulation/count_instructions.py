@@ -132,7 +132,7 @@ def multiplications(bundle: str, size: str) -> tuple[dict[str, int], str]:
 
     codec = edgesem.load(Path(bundle) if bundle else None, 1, precision="fp32", runtime="cpu")
     width, height = map(int, size.split("x"))
-    macs = macs_by_kind(codec, np.full((height, width, 3), 90, np.uint8))
+    macs = macs_by_kind(codec, np.full((height, width, 3), 90, np.uint8), "fp32")
     sums = {"encode": sum(macs["encoder"].values()), "step0": sum(macs["decoder"].values())}
     return sums, codec.bundle.digest
 
