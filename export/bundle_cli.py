@@ -74,8 +74,9 @@ def export(
     """
     from export.foreign import model_of_file
     from export.hf import folder_of
-    from export.model import model_of_run, open_run
+    from export.model import model_of_run
     from export.pipeline import Settings, export_model, work_folder
+    from export.train import open_run
 
     if (flow is not None or reference is not None) and source.suffix in (".toml", ".py"):
         raise UsageError("--flow and --reference belong to the codec of a training run, not to an own model")

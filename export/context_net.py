@@ -130,7 +130,7 @@ class PassNet(nn.Module):
 class ContextModel(nn.Module):
     """One `PassNet` a pass of the schedule (edgesem.context.PASSES), here computed at every position.
 
-    The exported graphs (export.context_graph) compute only the positions of their pass: 0.42 kMAC/pixel in place of 0.98.
+    The exported graphs (export.context_graph) compute only the positions of their pass: 0.42 kMAC/pixel, not 0.98.
     """
 
     def __init__(self, hidden_first: int = 48, hidden: int = 56) -> None:

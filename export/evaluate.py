@@ -14,8 +14,7 @@ from edgesem.files import find_pictures, read_picture
 from edgesem.quality import bd_rate, ms_ssim, ms_ssim_db, psnr
 from export.context_net import LEVELS
 from export.losses import symbol_bits
-from export.pipeline import open_run
-from export.train import CodecNet
+from export.train import CodecNet, open_run
 
 EVALUATED_LEVELS = (0, 60, 120, 180, 255)
 

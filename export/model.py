@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgesem.latent import LEVELS
 from edgesem.runner import OrtRunner
 from export import context_graph as context_files
 from export import graph, hf
-from export.train import CodecNet, TrainConfig, load_weights
+from export.train import TrainConfig, open_run
 
 Frame = npt.NDArray[np.uint8]
 Feed = dict[str, npt.NDArray[np.float32]]
@@ -94,20 +94,6 @@ def model_of_run(run: Path, flow: Path | None = None, reference: Path | None = N
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
     return Model(identity, parts, gain, inverse, training)
-
-
-def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
-    """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
-    try:
-        settings = json.loads((run / "config.json").read_text())
-        config = TrainConfig(
-            **{part.name: settings[part.name] for part in fields(TrainConfig) if part.name in settings}
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run} does not hold a training run: {error!r}; make one with edgesem train") from error
-    net = CodecNet(teacher=config.teacher)
-    load_weights(net, run / "weights.safetensors")
-    return net.eval(), config
 
 
 def feeds_of(part: str, frame: Frame, model: Model, level: float = 0.5) -> Feed:

@@ -38,12 +38,11 @@ from edgesem.tables import Tables
 from export.cost import cost
 from export.fit import count_symbols, fitted_tables, rate_guess, starting_tables
 from export.forms import add_int8, add_tensorrt
-from export.model import Model, check_parity, graph_files, model_of_run, open_run
+from export.model import Model, check_parity, graph_files, model_of_run
 from export.reference_fit import count_references
 from export.steps import Steps
 from export.targets import OPSET, Target, target_of
-
-__all__ = ["Settings", "export_bundle", "export_model", "open_run"]
+from export.verify import latent_digest, verify
 
 CALIBRATION_PICTURES = 160
 PARITY_PICTURES = 4
@@ -127,8 +126,6 @@ def work_folder(out: Path) -> Path:
 
 def _verified(folder: Path, target: Target, progress: Progress) -> dict[str, bool | None]:
     """What `edgesem verify` finds without pictures, by the name of each check. Raises ExportError when one fails."""
-    from export.verify import verify  # which needs this module
-
     checks = verify(folder, target=target, frames=[], progress=progress)
     failed = [f"{check.name}: {check.findings['error']}" for check in checks if check.ok is False]
     if failed:
@@ -265,11 +262,6 @@ def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
             add(codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], notes=notes, reference=known), known)
     write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
     return {}
-
-
-def latent_digest(codec: Codec, packet: Packet, reference: Latent | None = None) -> str:
-    """SHA-256 of a decoded latent: exact up to here; a picture's last bit may differ between machines."""
-    return hashlib.sha256(np.ascontiguousarray(codec.unpack(packet, reference).values, "<f4").tobytes()).hexdigest()
 
 
 def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) -> Bundle:

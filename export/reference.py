@@ -23,10 +23,9 @@ from edgesem.errors import InputError
 from export.context_net import LEVELS
 from export.loop import Progress, read_weights, run
 from export.losses import rate, symbol_bits
-from export.model import open_run
 from export.pairs import Sequences
 from export.reference_net import ReferenceModel, reference_of
-from export.train import CodecNet
+from export.train import CodecNet, open_run
 
 _NEAR = 25  # levels between a picture and its reference, mostly: a link's rate changes slowly
 _CURVE_KNOTS = 9

@@ -8,8 +8,9 @@ Everything starts from the KLT of the user's own photographs (networks.klt_basis
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -191,3 +192,17 @@ def load_weights(net: nn.Module, path: Path) -> None:
     strange = [key for key in (*result.missing_keys, *result.unexpected_keys) if not key.startswith(STAGE)]
     if strange:
         raise InputError(f"{path} does not hold weights of this network: {', '.join(strange[:3])} not matched")
+
+
+def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
+    """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
+    try:
+        settings = json.loads((run / "config.json").read_text())
+        config = TrainConfig(
+            **{part.name: settings[part.name] for part in fields(TrainConfig) if part.name in settings}
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run} does not hold a training run: {error!r}; make one with edgesem train") from error
+    net = CodecNet(teacher=config.teacher)
+    load_weights(net, run / "weights.safetensors")
+    return net.eval(), config

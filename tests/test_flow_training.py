@@ -17,9 +17,14 @@ from export.distill import DistillConfig, distill  # noqa: E402
 from export.flow import FLOWS  # noqa: E402
 from export.flow_train import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow  # noqa: E402
 from export.joint import JointConfig, train_joint  # noqa: E402
-from export.model import open_run  # noqa: E402
 from export.networks import Encoder, Teacher  # noqa: E402
-from export.train import CodecNet, TrainConfig, load_weights, train  # noqa: E402
+from export.train import (  # noqa: E402
+    CodecNet,
+    TrainConfig,
+    load_weights,
+    open_run,
+    train,
+)
 
 PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
 

@@ -21,7 +21,7 @@ from export.context_graph import both_ways, export_context  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
 from export.loop import learning_rate  # noqa: E402
 from export.networks import klt_basis  # noqa: E402
-from export.train import CodecNet, TrainConfig, loss_of, train  # noqa: E402
+from export.train import CodecNet, TrainConfig, loss_of, open_run, train  # noqa: E402
 
 PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
 
@@ -101,7 +101,7 @@ def test_a_folder_without_pictures_or_with_no_run_is_refused(tmp_path):
     with pytest.raises(InputError):
         train(config(data=str(tmp_path)), tmp_path / "run", progress=lambda done, figures: None)
     with pytest.raises(InputError):
-        pipeline.open_run(tmp_path)
+        open_run(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_refused_and_left_alone(tmp_path):
