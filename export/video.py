@@ -24,7 +24,6 @@ from export.clip import Frame
 OUR_QUALITIES = (20, 60, 100, 140, 180, 220)  # of 255
 RATE_FACTORS = {"x264": (26, 31, 36, 41, 46, 51), "x265": (26, 31, 36, 41, 46, 51)}
 AVIF_QUALITIES = (20, 35, 50, 65, 80)
-CLIMB_LEVELS, CLIMB_FRAMES = 15, 3  # bytes at equal MS-SSIM are a few percent fewer than with one quality for all
 SUBJECTS = (
     "edgesem-intra",
     "edgesem-reference",
@@ -125,19 +124,14 @@ def _intra(codec: Codec, q: int, steps: int, frames: Sequence[Frame]) -> Iterato
 
 
 def _referring(codec: Codec, q: int, key_every: int, steps: int, frames: Sequence[Frame]) -> Iterator[Coded]:
-    """Each frame refers to the one before, as it does where acknowledgements come back within a frame's time.
-
-    Quality climbs after a key packet, as it does by itself where a sender has the same bytes for each frame.
-    """
+    """Each frame refers to the one before, as it does where acknowledgements come back within a frame's time."""
     known: Latent | None = None
     for index, frame in enumerate(frames):
         clock = _Clock()
-        since_key = index % key_every
-        reference = known if since_key else None
-        level = max(0, q - CLIMB_LEVELS * max(0, CLIMB_FRAMES - since_key))
+        reference = None if index % key_every == 0 else known
         notes = Notes() if reference is None else Notes(reference=Reference(index - 1, 4))
         latent = codec.analyze(frame)
-        packet, mine = codec.pack_decoded(latent, quality=level / LEVELS, notes=notes, reference=reference, frame=index)
+        packet, mine = codec.pack_decoded(latent, quality=q / LEVELS, notes=notes, reference=reference, frame=index)
         yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, reference, steps))
         known = mine
 
