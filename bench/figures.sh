@@ -4,7 +4,8 @@
 #     KODAK=kodak OBJECTS=coco/images NETS=nets CACHE=cache bench/figures.sh
 #
 # KODAK: folder of the 24 Kodak pictures. OBJECTS: folder of photographs with objects in them.
-# NETS: folder with lpips_alex_fp16.npz, FastestDet.onnx, coco.names, mobilenet_v2_1.0_224_quant.tflite.
+# NETS: folder with lpips_alex_fp16.npz, FastestDet.onnx, coco.names, mobilenet_v2_1.0_224_quant.tflite, and, if you have
+#     them, VGG16's first layers as lpips_vgg16_relu33_fp16.npz.
 # CACHE: folder where measurements are kept: other codecs are measured once, a new bundle costs only its own.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,6 +22,13 @@ edgesem bench rd --data "$KODAK" --out "$CACHE/rd" --lpips "$NETS/lpips_alex_fp1
     --jobs "${JOBS:-1}" --readme README.md
 cp "$CACHE/rd/rd.md" docs/rd_kodak.md
 cp "$CACHE/rd/rd.png" docs/rd_kodak.png
+
+# A second opinion on what is drawn: the DISTS-like figures that README names
+if [ -e "$NETS/lpips_vgg16_relu33_fp16.npz" ]; then
+    edgesem bench rd --data "$KODAK" --out "$CACHE/rd" --lpips "$NETS/lpips_alex_fp16.npz" \
+        --vgg "$NETS/lpips_vgg16_relu33_fp16.npz" --bundle "$bundle" --codecs "$ours,avif-s6" --sizes full,half \
+        --range 0.04-0.2 --at "$rates" --resamples 100 --stage-pictures 0 --jobs "${JOBS:-1}"
+fi
 
 edgesem bench task --data "$OBJECTS" --out "$CACHE/task" --bundle "$bundle" --codecs "$ours,avif-s6,webp-m4,jpeg" \
     --detector "$NETS/FastestDet.onnx" --names "$NETS/coco.names" \
