@@ -7,15 +7,14 @@ learned weights, and the network ends at relu3_3: hold the numbers for no publis
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edgesem.errors import InputError, require
 from edgesem.quality import Frame
+from export.lpips import MEAN, SPREAD, network_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 _SIDE = 256  # of the shorter side while looking, as DISTS does
 _LOOK_AFTER = (1, 3, 6)  # relu1_2, relu2_2, relu3_3
 _POOL_BEFORE = (2, 4)
-_MEAN, _SPREAD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pictures in -1..1
 _SMALL = 1e-6
 
 
@@ -34,19 +32,10 @@ class DistsLike:
     """
 
     def __init__(self, path: Path) -> None:
-        torch = require("torch", "export")
-        try:
-            data = path.read_bytes()
-            with np.load(path) as arrays:
-                wanted = [f"conv{i}.{part}" for i in range(7) for part in "wb"]
-                self._weights: dict[str, Tensor] = {
-                    name: torch.from_numpy(arrays[name].astype(np.float32)) for name in wanted
-                }
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} has no VGG16 weights ({error}): name an npz with conv0.w .. conv6.b") from error
+        wanted = [f"conv{i}.{part}" for i in range(7) for part in "wb"]
+        self._weights, self.digest = network_weights(path, wanted, "VGG16")
+        """The second: SHA-256 of the weights file."""
         self._last: tuple[Frame, list[Tensor]] | None = None  # of an original, which many decoded pictures come from
-        self.digest = hashlib.sha256(data).hexdigest()
-        """SHA-256 of the weights file."""
 
     def __call__(self, original: Frame, decoded: Frame) -> float:
         """0 (equal) to about 1, of two pictures uint8 [H, W, 3], RGB, of one size."""
@@ -67,7 +56,7 @@ class DistsLike:
         size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
         small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
         planes = torch.from_numpy(small.copy()).permute(2, 0, 1)[None].float() / 255
-        x = (planes * 2 - 1 - torch.tensor(_MEAN).view(1, 3, 1, 1)) / torch.tensor(_SPREAD).view(1, 3, 1, 1)
+        x = (planes * 2 - 1 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SPREAD).view(1, 3, 1, 1)
         features = [planes[0].flatten(1)]
         for k in range(7):
             if k in _POOL_BEFORE:

@@ -21,7 +21,7 @@ from export.context_graph import both_ways, export_context  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
 from export.loop import learning_rate  # noqa: E402
 from export.networks import klt_basis  # noqa: E402
-from export.train import CodecNet, TrainConfig, loss_of, open_run, train  # noqa: E402
+from export.train import CodecNet, TrainConfig, loss_of, open_run, spread_levels, train  # noqa: E402
 
 PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
 
@@ -214,3 +214,10 @@ def test_the_learning_rate_follows_the_clock():
     assert learning_rate(settings, 0.0, 0) < settings.learning_rate / 100
     assert learning_rate(settings, 0.0, 10**4) == pytest.approx(settings.learning_rate)
     assert learning_rate(settings, 1.0, 10**4) == pytest.approx(settings.final_learning_rate)
+
+
+def test_levels_of_a_batch_cover_the_range_evenly():
+    for _ in range(20):
+        levels = spread_levels(4).flatten()
+        assert torch.equal(levels, levels.floor())
+        assert (levels // 64).tolist() == [0, 1, 2, 3]
