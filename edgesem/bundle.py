@@ -16,7 +16,7 @@ from edgesem.context import CHANNELS, PASSES, context_graph, reference_graph
 from edgesem.errors import BundleError
 from edgesem.tables import Tables
 
-FORMAT = 2  # of the graphs and tables; raised when older ones can no longer be read
+FORMAT = 3  # of the graphs and tables; raised when older ones can no longer be read
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"  # packets and what they mean, for `edgesem verify`
 DEFAULT = Path(__file__).parent / "default_bundle"
@@ -101,6 +101,8 @@ class Bundle:
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, {list(shape)}")
+        if arrays["gain"].min() <= 0:
+            raise BundleError(f"{self.folder / 'tables.npz'}: gain must be above 0")
         return arrays
 
     @cached_property
@@ -120,9 +122,9 @@ class Bundle:
         return self._arrays["gain"].astype(np.float32)
 
     @property
-    def inverse_gain(self) -> npt.NDArray[np.float32]:
-        """float32 [256, 96]: units of the latent per quantizer step."""
-        return self._arrays["inverse_gain"].astype(np.float32)
+    def trust(self) -> npt.NDArray[np.float32]:
+        """float32 [256, 96]: the share of each channel of a decoded latent that is drawn; less where it was rough."""
+        return np.asarray(self._arrays["gain"] * self._arrays["inverse_gain"], np.float32)
 
     @property
     def rate_guess(self) -> npt.NDArray[np.float64]:

@@ -79,7 +79,7 @@ class Coder:
     def __init__(self, bundle: Bundle, open_graph: Callable[[str], Runner]) -> None:
         self.bundle = bundle
         self._open = open_graph
-        self._gain, self._inverse_gain = bundle.gain, bundle.inverse_gain
+        self._gain = bundle.gain
 
     def try_level(
         self,
@@ -107,12 +107,13 @@ class Coder:
             wanted = sweep.read(target)[:, within(index, height, width)].take(coded)
             expected = mean.take(coded)
             symbols = tables.clipped(np.rint(wanted - expected / MEAN_GRID).astype(np.int32), scales)
-            entries[sweep.group].append(tables.entry(symbols, scales))
+            entry = tables.entry(symbols, scales)
+            entries[sweep.group].append(entry)
             if ledger is not None:
                 spent = np.zeros(scale.size)
-                spent[coded] = tables.bits[entries[sweep.group][-1]]
+                spent[coded] = tables.bits[entry]
                 ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
-            mean[coded] = expected + MEAN_GRID * symbols
+            mean[coded] = expected + tables.eighths.take(entry)
             return mean
 
         values = self._context(levels, reference).walk(levels, layers, fill)
@@ -130,7 +131,7 @@ class Coder:
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
             coded, scales = _coded(scale, first, PASSES[index], refers)
-            mean[coded] += MEAN_GRID * tables.symbol(decoder.read(scales), scales)
+            mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
         levels = levels_of(height, width, packet.q, packet.notes.region)
@@ -180,7 +181,8 @@ class Coder:
         return ContextModel(runners, in_steps(reference, by_position(self._gain, levels)), reference.level or 0)
 
     def _decoded(self, values: Planes, levels: Levels) -> npt.NDArray[np.float32]:
-        return values / np.float32(MEAN_GRID) * by_position(self._inverse_gain, levels)
+        """The latent as its encoder would have it: single operations on float32, so the same on every machine."""
+        return values / np.float32(MEAN_GRID) / by_position(self._gain, levels)
 
 
 def _coded(scale: Planes, first: int, sweep: Pass, refers: bool) -> tuple[Indices, Indices]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgesem.context import STRIDE
 
-NOISE = 0.05  # standard deviation of the noise that the base picture starts with
+NOISE = 0.08  # standard deviation of the noise that the base picture starts with
 TILE = 1024  # pixels on a side that a network sees at once, which bounds its memory
 OVERLAP = 128  # pixels that neighbouring tiles share, faded from one to the other
 WINDOW = 128  # pixels on a side of the flow network's attention windows: it takes multiples of them

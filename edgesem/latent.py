@@ -19,8 +19,8 @@ Levels = npt.NDArray[np.int32]
 class Latent:
     """A picture as its encoder describes it.
 
-    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order. level: the quality that a packet had, 0..255;
-    None for a latent straight from the encoder, which has no rounding in it yet.
+    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order, in the encoder's units, decoded or not. level: the
+    quality that a packet had, 0..255; None for a latent straight from the encoder, which has no rounding in it yet.
     """
 
     values: npt.NDArray[np.float32]

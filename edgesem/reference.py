@@ -1,7 +1,8 @@
 """A latent that both ends know, to the bit, so that the next packet need only say what is different.
 
 Only what was decoded can be a reference, not what an encoder saw: both ends compute the same float32 numbers from a
-packet, because each is one product of an integer and a number of the bundle.
+packet, because each is one quotient of an integer and a number of the bundle. It is kept in the encoder's units: what
+the decoders make of it (`Bundle.trust`) is smaller, most channels by far, and predicts nothing.
 """
 
 from __future__ import annotations

@@ -20,6 +20,10 @@ MAX_RADIUS = 255
 SMALLEST_WIDTH = 0.055  # width of the logistic law that scale index 0 was trained with, in quantizer steps
 WIDTH_RATIO = (64 / SMALLEST_WIDTH) ** (1 / (SCALES - 1))  # index 63 has a width of 64 steps
 
+CENTRES = (8, 16, 26)
+"""Scale indices below which a symbol that is not 0 stands for 1/8 of a step less each: where a law is narrow, most of
+what is rounded to 1 lies just above .5. (Means of what was coded of photographs: .66, .75, .88 and .95.)"""
+
 Integers = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 
@@ -83,6 +87,15 @@ class Tables:
         return (self.ends - sizes + tops).astype(np.int32)
 
     @cached_property
+    def eighths(self) -> Integers:
+        """int32 [entries]: what is added to a mean for each entry, in 1/8 steps."""
+        scale = np.repeat(np.arange(SCALES), 2 * self.radius + 1)
+        symbol = np.arange(self.ends[-1]) - np.repeat(self.centre, 2 * self.radius + 1)
+        less = (scale[:, None] < CENTRES).sum(1)
+        eighths: Integers = (8 * symbol - np.sign(symbol) * less).astype(np.int32)
+        return eighths
+
+    @cached_property
     def decoding(self) -> list[tuple[int, int]]:
         """Frequency and start of each entry, for plain Python."""
         return list(zip(self.frequency.tolist(), self.start.tolist(), strict=True))
@@ -106,7 +119,3 @@ class Tables:
     def entry(self, symbol: Integers, scale: Indices) -> Integers:
         """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""
         return self.centre.take(scale) + symbol
-
-    def symbol(self, entry: Integers, scale: Indices) -> Integers:
-        """The symbol that an entry stands for."""
-        return entry - self.centre.take(scale)

@@ -95,7 +95,7 @@ def align(
     latents = _latents(codec, photos, settings.squares, progress)
     known = torch.from_numpy(latents[~held].reshape(-1, *latents.shape[2:]))
     wanted = torch.from_numpy(targets[~held].reshape(-1, DIMENSIONS))
-    head = train_head(known, wanted, bundle.inverse_gain, settings, progress)
+    head = train_head(known, wanted, bundle.trust / bundle.gain, settings, progress)
     export_head(head, out)
     fit = {
         "training_cosine": _cosine(out, latents[~held][:64], targets[~held][:64]),
@@ -127,10 +127,11 @@ def align(
     return report
 
 
-def train_head(
-    latents: Tensor, targets: Tensor, inverse_gain: Array, settings: AlignSettings, progress: Progress
-) -> Head:
-    """The head that learned for `settings.minutes`: latents float16 [N, 96, h, w], targets float32 [N, 128]."""
+def train_head(latents: Tensor, targets: Tensor, roughness: Array, settings: AlignSettings, progress: Progress) -> Head:
+    """The head that learned for `settings.minutes`: latents float16 [N, 96, h, w], targets float32 [N, 128].
+
+    roughness: float32 [256, 96], how far decoded channels are from the encoder's, by quality.
+    """
     torch.manual_seed(settings.seed)
     random = np.random.default_rng(settings.seed)
     spread = latents[:: max(1, len(latents) // 512)].float().std((0, 2, 3)).clamp(min=1e-4)
@@ -139,7 +140,7 @@ def train_head(
     groups = [{"params": [p for p in head.parameters() if p.ndim > 1], "weight_decay": _DECAY}]
     groups.append({"params": [p for p in head.parameters() if p.ndim <= 1], "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, lr=_LEARNING_RATE)
-    steps_of_quality = torch.from_numpy(inverse_gain)
+    spread_of = torch.from_numpy(roughness)
     average = copy.deepcopy(head)
     step = 0
     began_s = time.monotonic()
@@ -152,7 +153,7 @@ def train_head(
         latent = latents[places].float().contiguous(memory_format=torch.channels_last)
         target = targets[places]
         level = torch.from_numpy(random.integers(_COARSEST, LEVELS + 1, len(places)))
-        rounding = (torch.rand_like(latent) - 0.5) * steps_of_quality[level][:, :, None, None]
+        rounding = (torch.rand_like(latent) - 0.5) * spread_of[level][:, :, None, None]
         latent = latent + rounding * (torch.rand(len(places), 1, 1, 1) < 0.5)
         latent, target = _mixed(latent, target, random)
         embedding = head(latent)

@@ -171,7 +171,7 @@ def _piece(random: np.random.Generator, frame: Frame, height: int, width: int) -
 def _noise(bundle: Bundle, random: np.random.Generator, shape: tuple[int, ...], level: int) -> npt.NDArray[np.float32]:
     """Float32 [96, h, w] of no picture: from a tenth of a quantizer step to more than the codec can hold."""
     steps = random.standard_normal(shape) * 10 ** random.uniform(-1, 2.5)
-    return (steps * bundle.inverse_gain[level][:, None, None]).astype(np.float32)
+    return (steps / bundle.gain[level][:, None, None]).astype(np.float32)
 
 
 def _codecs(bundle: Bundle, scratch: Path) -> dict[str, Codec]:

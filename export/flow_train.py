@@ -22,7 +22,7 @@ from edgesem.errors import InputError
 from edgesem.flow import NOISE
 from export.context_net import LEVELS
 from export.critic import Audience
-from export.data import Crops
+from export.data import Crops, overcast
 from export.flow import FLOWS
 from export.loop import Progress, run
 from export.train import CodecNet, load_weights, spread_levels
@@ -70,7 +70,7 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
         load_weights(net, start)
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         level = spread_levels(config.batch).to(frame.device)
         with torch.no_grad():
             base, latent = codec.redraw(frame, level)

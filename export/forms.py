@@ -119,7 +119,8 @@ def feeds(bundle: Bundle, part: str, frames: Sequence[Frame]) -> list[Feed]:
             level = (index * 97 + 13) % (LEVELS + 1)
             latent = codec.unpack(codec.pack(codec.analyze(frame), quality=level / LEVELS))
             quality = np.full((1, 1, 1, 1), level / LEVELS, np.float32)
-            found.append({"latent": latent.values[None], "quality": quality})
+            drawn = latent.values[None] * bundle.trust[level][:, None, None]
+            found.append({"latent": drawn, "quality": quality})
         elif part == "flow":
             listener = _Listener(OrtRunner(bundle.folder / "flow.onnx"))
             codec.use("flow", listener)

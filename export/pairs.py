@@ -19,7 +19,7 @@ from edgesem.errors import InputError
 from export.clip import Frame, find_clips, read_clip
 from export.data import Crops
 
-LENGTH = 3  # pictures of a sequence
+LENGTH = 4  # pictures of a sequence
 _FRAMES_S = 10.0  # frames a second that are taken of a clip
 _SHORTEST_S, _LONGEST_S = 0.1, 4.0  # between two pictures of a sequence
 
@@ -81,7 +81,7 @@ class Sequences:
                 view = view + noise * random.standard_normal(view.shape, np.float32)
             frames.append(np.rint(view.clip(0, 1) * 255) / 255)
         if random.random() < 0.05:  # a cut: another scene
-            frames[-1] = _window(other, centre, crop, 1.0)
+            frames[-1] = _window(other, centre, crop, 1.0).clip(0, 1)
         if random.random() < 0.5:
             frames = frames[::-1]
         return np.stack(frames).transpose(0, 3, 1, 2).astype(np.float32)

@@ -22,7 +22,7 @@ from edgesem.runner import Precision
 from export.baselines import SIZES, Subject, baseline
 
 SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-FLOW_SETTINGS = (0.15, 0.3, 0.45, 0.6, 0.75)  # every step costs time, and the flow decoder is for thin links
+FLOW_SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)  # every step costs time, and the flow decoder is for thin links
 CONTROL = "+flow"
 _SOURCES = ("codec", "context", "flow", "packet", "rans", "runner", "tables")  # of edgesem: what results depend on
 _NAME = re.compile(r"edgesem(\+(?P<steps>[1-4])step)?")

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from edgesem.context import GATE_STEPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.tables import SCALES
-from export.context_net import HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet
+from export.context_net import HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet, centred
 
 HIDDEN_STEP = 1 / 32
 SCALE_STEP = 1 / 8
 GATE_STEP = 1 / 16
 _REACH = 4  # border of zeros that the widest convolution needs
-_START_GATE = 48  # of GATE_STEPS: mostly the reference, with room to learn in both directions
+_START_GATE = 60  # of GATE_STEPS: mostly the reference, with room to learn in both directions
 
 
 Integers = dict[str, tuple[Tensor, Tensor, Tensor]]
@@ -127,19 +127,21 @@ class ReferenceModel(nn.Module):
         )
 
     def forward(
-        self, latents: Tensor, levels: Tensor, gains: Tensor, inverse: Tensor, known: Tensor, known_level: Tensor
+        self, latents: Tensor, levels: Tensor, gains: Tensor, known: Tensor, known_level: Tensor
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Walk the schedule over sequences, each picture with the one before as its reference.
 
-        latents: float32 [T,B,96,h,w]; levels: [T,B,1,1,1], 0..255; gains, inverse: [T,B,96,1,1]; known: [B,96,h,w],
-        the latent that the first refers to, of level known_level [B,1,1,1].
-        Returns for each of the T pictures residual (steps, before rounding), scale index, and the decoded latent.
+        latents: float32 [T,B,96,h,w]; levels: [T,B,1,1,1], 0..255; gains: [T,B,96,1,1]; known: [B,96,h,w], the latent
+        that the first refers to as its encoder would have it, of level known_level [B,1,1,1].
+        Returns for each of the T pictures residual (steps, before rounding), scale index, and the decoded latent, again
+        as its encoder would have it: decoded steps over the gain. (A decoder's inverse gains shrink most channels to a
+        fifth. What was shrunk is no prediction of what comes next.)
         """
         integers = [net.integers() for net in self.nets]  # type: ignore[operator]
         results = []
-        for latent, level, gain, back in zip(latents, levels, gains, inverse, strict=True):
+        for latent, level, gain in zip(latents, levels, gains, strict=True):
             residual, scale, decoded = self._walk(latent * gain, level, known * gain, known_level, integers)
-            known, known_level = decoded * back, level
+            known, known_level = decoded / gain, level
             results.append((residual, scale, known))
         return results
 
@@ -178,7 +180,7 @@ class ReferenceModel(nn.Module):
             mean, scale = net.mix(first, direct, beside, own, numbers)
             wanted = target[sweep.start : sweep.stop, here][None, :, None]
             with torch.no_grad():
-                decoded = ((wanted - mean) / MEAN_GRID).round() * MEAN_GRID + mean
+                decoded = centred(((wanted - mean) / MEAN_GRID).round(), scale) + mean
                 decoded = decoded.clamp(-VALUE_LIMIT, VALUE_LIMIT)
                 values[sweep.start : sweep.stop, here] = decoded[0, :, 0]
                 difference = (decoded - own).clamp(-VALUE_LIMIT, VALUE_LIMIT)

@@ -22,14 +22,15 @@ from edgesem.context import CHANNELS, GROUPS, STRIDE
 from edgesem.errors import InputError
 from edgesem.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from export.context_net import LEVELS, ContextModel, group_of_channel
-from export.data import Crops
+from export.data import Crops, overcast
 from export.loop import Progress, read_weights, run
 from export.losses import ms_ssim, rate
 from export.networks import Decoder, Encoder, Gains, Teacher, klt_basis
 
 STAGE = ("encoder.embed.", "encoder.mix.", "encoder.stage.", "encoder.add.")  # what only a teacher has
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
-FLAT_WEIGHT = 1.5  # of squared error in means over 16x16 pixels, for each share of MS-SSIM
+FLAT_WEIGHT = 2.5  # of squared error in means over 16x16 pixels, for each share of MS-SSIM
+BROAD_WEIGHT = 10.0  # of that in means over 64x64 pixels: a drift of brightness that the latent would not need
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def base_distortion(
     """Squared error and MS-SSIM of base pictures, mixed as `config` says, [B]; and what to log of it.
 
     MS-SSIM hardly sees brightness and colour drift: with it alone, a third of all squared error was in the means of
-    64x64 pixels, which cost next to no bits. So the squared error of small means counts fully, whatever the mix.
+    64x64 pixels, which cost next to no bits. So the squared error of means counts fully and more, whatever the mix.
     """
     error = picture.float() - frame
     mse = error.square().mean((1, 2, 3))
@@ -148,8 +149,10 @@ def base_distortion(
     if share == 0:
         return 255**2 * mse, figures
     similarity = ms_ssim(picture.float().clamp(0, 1), frame, every=2)
-    flat = F.avg_pool2d(error, STRIDE).square().mean((1, 2, 3))
-    squared = (1 - share) * mse + share * FLAT_WEIGHT * flat
+    means = F.avg_pool2d(error, STRIDE)
+    flat = FLAT_WEIGHT * means.square().mean((1, 2, 3))
+    broad = BROAD_WEIGHT * F.avg_pool2d(means, 64 // STRIDE).square().mean((1, 2, 3))
+    squared = (1 - share) * mse + share * (flat + broad)
     distortion = 255**2 * squared + share * MS_SSIM_WEIGHT * (1 - similarity)
     return distortion, {**figures, "ms_ssim": similarity.mean().item()}
 
@@ -170,7 +173,7 @@ def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress
         net.start_from_klt(crops.batch(600))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         return loss_of(net, frame, config, done)
 
     return run(net, config, out, loss, progress, resumed=crops.restart)

@@ -12,7 +12,7 @@ from edgesem.context import CHANNELS  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
 from export import losses  # noqa: E402
 from export.context_net import round_where_it_counts  # noqa: E402
-from export.critic import Critic, artist_loss, critic_loss  # noqa: E402
+from export.critic import Critic, artist_loss, critic_loss, figure  # noqa: E402
 from export.distill import DistillConfig, distill  # noqa: E402
 from export.flow import FLOWS  # noqa: E402
 from export.flow_train import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow  # noqa: E402
@@ -163,6 +163,18 @@ def test_the_critic_learns_and_the_artist_is_told():
         seen.append(loss.item())
     assert seen[-1] < 0.7 * seen[0]
     assert artist_loss(critic(drawn, [f * 0.5 for f in features])) > artist_loss(critic(real, features))
+
+
+def test_a_figure_that_returns_with_each_latent_position_is_told_from_other_detail():
+    torch.manual_seed(0)
+    noise, cell = torch.randn(2, 3, 240, 240), torch.randn(2, 3, 16, 16)
+    woven = cell.repeat(1, 1, 15, 15) + 0.2 * noise
+    assert figure(noise).shape == (2, 3, 3, 3)
+    assert figure(noise).mean() == pytest.approx(1 / 16, abs=0.02)
+    assert figure(woven).min() > 0.9
+    moved = woven.roll((5, 9), (2, 3))  # wherever the cells begin
+    assert figure(moved).min() > 0.9
+    assert figure(torch.full((1, 3, 64, 64), 0.4)).max() < 1e-6
 
 
 def test_values_that_stay_zero_feel_no_pull():

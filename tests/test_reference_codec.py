@@ -18,6 +18,7 @@ from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E4
 from edgesem.files import read_picture  # noqa: E402
 from edgesem.notes import Notes, Reference  # noqa: E402
 from edgesem.packet import Packet  # noqa: E402
+from edgesem.reference import in_steps  # noqa: E402
 from edgesem.runner import OrtRunner  # noqa: E402
 from export.context_graph import both_ways, export_reference  # noqa: E402
 from export.context_net import ContextModel  # noqa: E402
@@ -76,6 +77,28 @@ def test_a_packet_with_a_reference_decodes_to_what_the_sender_had(codec, latents
     packet, decoded = codec.pack_decoded(latents[1], quality=0.6, notes=NAME, reference=known)
     again = codec.unpack(Packet.from_bytes(packet.to_bytes()), known)
     assert again.values.tobytes() == decoded.values.tobytes()
+
+
+@pytest.mark.parametrize("quality", [0.1, 0.5, 0.9])
+def test_what_a_packet_refers_to_is_what_was_decoded_and_not_what_is_drawn_of_it(codec, latents, quality):
+    """In steps of that quality it is whole eighths again. Shrunk as for drawing, it would foretell nothing."""
+    _, known = codec.pack_decoded(latents[0], quality=quality)
+    gain = codec.bundle.gain[known.level][:, None, None]
+    steps = in_steps(known, gain)
+    assert np.array_equal(steps, np.rint(known.values * gain * 8))
+    off = np.abs(steps / 8 - latents[0].values * gain)[:, :10, :14]
+    assert np.quantile(off, 0.99) <= 0.5 + 3 / 8  # the rest stands where no symbol was expected, and none is coded
+    assert codec.bundle.trust.mean() < 0.9  # it does shrink
+
+
+def test_a_scene_that_stands_still_costs_little(latents):
+    codec = load(DEFAULT)
+    key, known = codec.pack_decoded(latents[0], quality=0.5)
+    for frame in range(3):
+        packet, known = codec.pack_decoded(
+            latents[0], quality=0.5, notes=Notes(reference=Reference(frame, 4)), reference=known
+        )
+        assert packet.size_bytes < 0.35 * key.size_bytes
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
