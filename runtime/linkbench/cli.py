@@ -115,7 +115,7 @@ def bench_link(
             for congestion in controls:
                 for offset_s in offsets_s:
                     options = Options(
-                        trace=source,
+                        trace=str(Path(source).resolve()) if Path(source).is_file() else source,  # ends live elsewhere
                         seconds=seconds,
                         fps=fps,
                         delay_s=delay / 1000,
