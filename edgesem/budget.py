@@ -24,9 +24,9 @@ from edgesem.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Pack
 MAX_TRIALS = 6
 CLOSE_ENOUGH = 0.956  # a trial that fills so much of a budget ends the search
 AIM = 0.979  # and this much is what a trial aims at
-CLOSE_REFERRING, AIM_REFERRING = 0.82, 0.93  # the same of packets that refer
+CLOSE_REFERRING, AIM_REFERRING = 0.8, 0.9  # the same of packets that refer
 STEEPER = 1.75  # their curve, in logarithms; this and the next two as found on clips of two fixed cameras
-SAVING = 3.0  # how much smaller they are than key packets, before anything is known of their like
+SAVING = 2.4  # how much smaller they are than key packets, before anything is known of their like
 SETTLING = 1.2  # and than the packet before, which referred as well: what that one sent need not be sent again
 KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
 _LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours

@@ -79,7 +79,7 @@ class Codec:
     ) -> Packet:
         """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
 
-        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % (18 % with a reference)
+        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % (20 % with a reference)
         and never exceeded, with fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder
         network does not run again. `like`, a packet of a similar picture such as the frame before, tells where to start
         looking and saves about every second trial. `notes` travel with it, within the budget; a region in them is coded
