@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 import edgesem
 from edgesem.budget import MAX_TRIALS
-from edgesem.bundle import DEFAULT
+from edgesem.bundle import DEFAULT, MANIFEST, Bundle, digest_of
 from edgesem.codec import Codec
 from edgesem.coder import Coder
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
@@ -247,3 +249,26 @@ def test_outside_of_a_region_the_decoders_know_that_it_is_coarser(codec, frame):
         alone = codec.synthesize(replace(decoded, level=level, region=None)).astype(int)
         assert np.abs(picture - alone)[:, columns].max() <= 1
     assert decoded.outer_level == decoded.level - 120
+
+
+@pytest.mark.parametrize(("gain", "what"), [(0.0, "above 0"), (-1.0, "above 0"), (np.nan, "finite")])
+def test_a_bundle_whose_gains_make_no_sense_is_refused(tmp_path, gain, what):
+    """Decoded values are divided by them."""
+    folder = shutil.copytree(DEFAULT, tmp_path / "bundle")
+    with np.load(folder / "tables.npz") as stored:
+        arrays = dict(stored)
+    arrays["gain"][3, 4] = gain
+    np.savez(folder / "tables.npz", **arrays)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["tables.npz"] = digest_of(folder / "tables.npz")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=what):
+        Codec(Bundle.open(folder))
+
+
+def test_a_bundle_of_another_format_is_refused_by_name(tmp_path):
+    folder = shutil.copytree(DEFAULT, tmp_path / "bundle")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+    with pytest.raises(BundleError, match="format 2"):
+        Bundle.open(folder)
