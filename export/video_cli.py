@@ -43,7 +43,8 @@ def bench_video(
 
     The video codecs run without delay, on one thread, with the same frame rate and key interval. --probe adds, for each
     clip and rate, the sender's time for a packet that refers over that for a key packet, how quality climbs with each,
-    what a mask of unchanged positions could save, and flicker; --codecs none leaves all else out.
+    what the same frame costs again, what a mask of unchanged positions could save, and flicker; --codecs none leaves
+    all else out.
 
     Example: edgesem bench video --data clip.mp4 --fps 1,5 --out results
     """
@@ -164,6 +165,7 @@ def _probed(probe: Mapping[str, Any]) -> Table:
             for kind, row in sender["ms_ssim"].items():
                 what = f"MS-SSIM at {sender['budget_bytes']} bytes a frame, {kind}, first and last"
                 rows.append((what, f"{row[0]:.3f}, {row[-1]:.3f}"))
+            rows.append(("the same frame again, bytes over a key packet's", f"{found['again_share_of_bytes']:.2f}"))
             spent, still = unchanged["still_share_of_bits"], unchanged["still_share_of_positions"]
             rows.append(("bits spent on positions that stand still", f"{spent:.0%} on {still:.0%}"))
             for steps, row in found["flicker"].items():

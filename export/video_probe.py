@@ -27,10 +27,23 @@ def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[s
     """All figures of this file for the frames of one clip; flicker as the decoder draws with each of `steps`."""
     budget_bytes = codec.pack(codec.analyze(frames[0]), quality=PROBED_LEVEL / LEVELS).size_bytes
     return {
+        "again_share_of_bytes": again(codec, frames[0]),
         "sender": sender(codec, frames, budget_bytes),
         "unchanged": unchanged(codec, frames),
         "flicker": {f"{count}": dict(flickers(codec, frames, count)) for count in steps},
     }
+
+
+def again(codec: Codec, frame: Frame) -> float:
+    """Bytes of a frame that is the same as the one it refers to, over those of a key packet; the mean of three more."""
+    latent = codec.analyze(frame)
+    key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
+    sizes = []
+    for number in range(3):
+        about: dict[str, Any] = {"notes": Notes(reference=Reference(number, 4)), "reference": known}
+        packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, **about)
+        sizes.append(packet.size_bytes)
+    return float(np.mean(sizes)) / key.size_bytes
 
 
 def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str, Any]:

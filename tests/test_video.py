@@ -69,6 +69,7 @@ def test_packets_that_refer_are_looked_at_closely(clip, tmp_path):
     assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
     found = json.loads((out / "video.json").read_text())["probe"]["square.mp4"]["2"]
     assert found["sender"]["time_ratio_p50"] > 0
+    assert 0 < found["again_share_of_bytes"] < 0.4
     assert len(found["sender"]["ms_ssim"]["reference"]) == 3
     assert found["flicker"]["0"]["clip"] < 2
     unchanged = found["unchanged"]
