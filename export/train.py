@@ -25,7 +25,7 @@ from export.context_net import LEVELS, ContextModel, group_of_channel
 from export.data import Crops, overcast
 from export.loop import Progress, read_weights, run
 from export.losses import ms_ssim, rate
-from export.networks import Decoder, Encoder, Gains, Teacher, klt_basis
+from export.networks import Decoder, Encoder, Gains, Teacher, klt_basis, move_range
 
 STAGE = ("encoder.embed.", "encoder.mix.", "encoder.stage.", "encoder.add.")  # what only a teacher has
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
@@ -54,6 +54,8 @@ class TrainConfig:
     seed: int = 0
     start: str = ""
     """Name of the weights' file that the run began with; the KLT if empty."""
+    start_range: tuple[float, float] | None = None
+    """lambda_low and lambda_high that those were trained for, if others than this run's."""
 
 
 class CodecNet(nn.Module):
@@ -168,6 +170,8 @@ def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress
     net = CodecNet(teacher=config.teacher)
     if start is not None:
         load_weights(net, start)
+        if config.start_range is not None:
+            move_range(net, config.start_range, (config.lambda_low, config.lambda_high))
         config = replace(config, ms_ssim_from=-1.0)  # the part with squared error alone is behind it
     else:
         net.start_from_klt(crops.batch(600))

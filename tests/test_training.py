@@ -20,7 +20,7 @@ from export import graph, losses, model, pipeline  # noqa: E402
 from export.context_graph import both_ways, export_context  # noqa: E402
 from export.context_net import EXACT, VALUE_LIMIT, ContextModel, IntConv  # noqa: E402
 from export.loop import learning_rate  # noqa: E402
-from export.networks import klt_basis  # noqa: E402
+from export.networks import klt_basis, move_range  # noqa: E402
 from export.train import CodecNet, TrainConfig, loss_of, open_run, spread_levels, train  # noqa: E402
 
 PHOTOS = Path(__file__).parent.parent / "runtime" / "photos"
@@ -221,3 +221,21 @@ def test_levels_of_a_batch_cover_the_range_evenly():
         levels = spread_levels(4).flatten()
         assert torch.equal(levels, levels.floor())
         assert (levels // 64).tolist() == [0, 1, 2, 3]
+
+
+def test_a_range_of_qualities_can_be_moved_after_training():
+    """What one quality did over the old range, another does over the new one; beyond, gains go on as they went."""
+    torch.manual_seed(4)
+    old, new = CodecNet().eval(), CodecNet().eval()
+    with torch.no_grad():
+        for knots in (old.gains.log_gain, old.gains.log_inverse, old.decoder.strength.scale):
+            knots.copy_(torch.linspace(0, 1, 8)[:, None] * torch.randn(knots.shape[1]))  # straight, so nothing is lost
+    new.load_state_dict(old.state_dict())
+    move_range(new, (1e-4, 1e-2), (1e-5, 1e-2))
+    hidden, quality = torch.randn(1, 48, 4, 4), torch.full((1, 1, 1, 1), 0.5)
+    same = (quality * 2 + 1) / 3  # a third of the new range lies below the old one
+    for a, b in zip(old.gains(quality), new.gains(same), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(old.decoder.strength(hidden, quality), new.decoder.strength(hidden, same), atol=1e-4)
+    lowest = new.gains(torch.zeros(1, 1, 1, 1))[0].log()[:, :, 0, 0]
+    assert torch.allclose(lowest[0], -0.5 * old.gains.log_gain[-1], atol=1e-5)
