@@ -90,6 +90,11 @@ def train(
     from export.train import train as train_codec
 
     given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    if start_range is not None:
+        if start is None or flow is not None or joint is not None or reference is not None:
+            raise UsageError("--start-range goes with --start and the training of a codec alone")
+        if not 0 < start_range[0] < start_range[1]:
+            raise UsageError(f"--start-range must be two rising weights, got {start_range[0]:g} {start_range[1]:g}")
     if flow is not None:
         from export.flow_train import FlowConfig, train_flow
 
@@ -128,8 +133,6 @@ def train(
         result = _watch(threads, lambda show: train_reference(about, out, start=start, progress=show))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
-        if start_range is not None and (start is None or not 0 < start_range[0] < start_range[1]):
-            raise UsageError(f"--start-range takes two rising weights, and --start, got {start_range} and {start}")
         settings = TrainConfig(
             data=str(data),
             minutes=minutes,

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from export.context_net import LEVELS
-from export.data import Crops
+from export.data import Crops, overcast
 from export.hf import alignment, open_vision
 from export.loop import Progress, run
 from export.train import CodecNet, TrainConfig, load_weights, loss_of
@@ -69,7 +69,7 @@ def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progre
         return distance, {"match": distance.item()}
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         total, figures = codec_loss(net, frame, done, accelerator)
         if vision is None:
             return total, figures

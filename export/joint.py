@@ -19,7 +19,7 @@ from edgesem.context import GROUPS
 from edgesem.flow import NOISE
 from export.context_net import LEVELS
 from export.critic import Audience
-from export.data import Crops
+from export.data import Crops, overcast
 from export.flow_train import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps
 from export.loop import Progress, run
 from export.train import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights, spread_levels
@@ -60,7 +60,7 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         codec, flow = accelerator.unwrap_model(net)["codec"], accelerator.unwrap_model(net)["flow"]
-        frame = crops.batch(config.batch).to(accelerator.device, memory_format=torch.channels_last)
+        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         level = spread_levels(config.batch).to(frame.device)
         base, bpp, latent = codec.draw(frame, level, torch.full_like(level, len(GROUPS)))
         distortion, figures = base_distortion(base, frame, config, done)

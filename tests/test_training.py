@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra export")
 
 import edgesem  # noqa: E402
+from edgesem import cli  # noqa: E402
 from edgesem.context import PASSES, context_graph  # noqa: E402
 from edgesem.errors import ExportError, InputError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
@@ -239,3 +240,18 @@ def test_a_range_of_qualities_can_be_moved_after_training():
     assert torch.allclose(old.decoder.strength(hidden, quality), new.decoder.strength(hidden, same), atol=1e-4)
     lowest = new.gains(torch.zeros(1, 1, 1, 1))[0].log()[:, :, 0, 0]
     assert torch.allclose(lowest[0], -0.5 * old.gains.log_gain[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["0.1", "0.2"], "goes with --start"),
+        (["0.1", "0.2", "--start", "w.safetensors", "--flow", "run"], "a codec alone"),
+        (["0.2", "0.1", "--start", "w.safetensors"], "rising"),
+    ],
+)
+def test_a_range_that_nothing_was_trained_for_is_refused(tmp_path, capsys, words, what):
+    asked = ["train", "--data", str(PHOTOS), "--out", str(tmp_path / "run"), "--start-range", *words]
+    assert cli.main(asked) == 2
+    assert what in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
