@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from edgesem.codec import Codec as Codec
-    from edgesem.codec import load as load
+    from edgesem.codec.codec import Codec as Codec
+    from edgesem.codec.codec import load as load
+    from edgesem.codec.latent import Latent as Latent
     from edgesem.errors import BudgetError as BudgetError
     from edgesem.errors import BundleError as BundleError
     from edgesem.errors import ChecksumError as ChecksumError
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
     from edgesem.errors import MissingDependency as MissingDependency
     from edgesem.errors import PacketError as PacketError
     from edgesem.errors import UsageError as UsageError
-    from edgesem.latent import Latent as Latent
-    from edgesem.packet import Packet as Packet
+    from edgesem.packet.packet import Packet as Packet
 
     __version__: str
 
-_HOMES = {"Codec": "edgesem.codec", "Latent": "edgesem.latent", "load": "edgesem.codec", "Packet": "edgesem.packet"}
+_HOMES = {
+    "Codec": "edgesem.codec.codec",
+    "Latent": "edgesem.codec.latent",
+    "load": "edgesem.codec.codec",
+    "Packet": "edgesem.packet.packet",
+}
 
 __all__ = [
     "BudgetError",

@@ -2,7 +2,7 @@
 
 import sys
 
-from edgesem.cli import main
+from edgesem.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesem.errors import InputError, PacketError, UsageError
-from edgesem.packet import MAX_PACKET_BYTES, MAX_SIDE, Packet
+from edgesem.packet.packet import MAX_PACKET_BYTES, MAX_SIDE, Packet
 
 if TYPE_CHECKING:
     import numpy as np

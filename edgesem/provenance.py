@@ -17,8 +17,8 @@ import numpy.typing as npt
 from edgesem.errors import InputError
 
 if TYPE_CHECKING:
-    from edgesem.bundle import Bundle
-    from edgesem.packet import Packet
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.packet.packet import Packet
 
 KEY = "edgesem"
 _SOFTWARE, _DESCRIPTION, _USER_COMMENT = 0x0131, 0x010E, 0x9286

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from edgesem.config import setting
 from edgesem.errors import UsageError
-from edgesem.keys import Identity, read_key, read_secret
-from edgesem.packet import MAX_SIDE
-from runtime.address import Address
-from runtime.reference import KEY_INTERVAL_S, MOST_RECEIVERS
-from runtime.topics import Topics
+from edgesem.packet.keys import Identity, read_key, read_secret
+from edgesem.packet.packet import MAX_SIDE
+from runtime.mqtt.address import Address
+from runtime.protocol.topics import Topics
+
+KEYFRAME_INTERVAL_S = 60.0
+"""A keyframe at least so often."""
+MAX_RECEIVERS = 8
+"""With more receivers than this, every frame is a keyframe."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class StreamSettings:
     """A frame that would be worse is skipped."""
     max_bytes: int = setting(30_000, low=256, high=200_000)
     """The largest frame."""
-    key_interval_s: float = setting(KEY_INTERVAL_S, low=0.1, high=86400)
+    key_interval_s: float = setting(KEYFRAME_INTERVAL_S, low=0.1, high=86400)
     """At least so often a frame that refers to no earlier one."""
-    most_receivers: int = setting(MOST_RECEIVERS, low=0, high=64)
+    most_receivers: int = setting(MAX_RECEIVERS, low=0, high=64)
     """With more receivers than that, or 0, no frame refers to an earlier one."""
     prefer: str = setting("smooth", one_of=("smooth", "sharp"))
     """What a thin link gets: all frames, coarser ones, or fewer and finer ones."""

@@ -3,13 +3,13 @@
 from fnmatch import fnmatch
 
 import pytest
-from profile_trees import LAYOUTS, unpack
 
 from devices.board import Board, detect, names, sensors_found
 from runtime.profile.published import BOARDS as PUBLISHED
 from runtime.profile.sensors import candidates
 from runtime.profile.sysfs import Board as Sysfs
 from runtime.profile.thermal import throttle_bits
+from tests.support.profile_trees import LAYOUTS, unpack
 
 TREES = {
     "generic-x86": "x86_rapl",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.codec import Codec
+from edgesem.codec.codec import Codec
 from runtime.profile.latency import percentile
 from runtime.profile.stages import Phase, timed
 
@@ -106,7 +106,7 @@ def _pixels(data: bytes) -> Frame:
 
 def run(contestant: Contestant, frames: Sequence[Frame], seconds: float) -> Result:
     """Encode the frames in turn for so long, after one round that is not timed."""
-    from edgesem.quality import ms_ssim
+    from edgesem.quality.metrics import ms_ssim
 
     coded = [contestant.encode(frame) for frame in frames]
     judged = [

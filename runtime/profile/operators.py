@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.codec import Codec
-from edgesem.runner import Precision, Runtime, choose
+from edgesem.bundle.runner import Precision, Runtime, choose
+from edgesem.codec.codec import Codec
 
 _RUNS = 6
 _WARM = 2

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import edgesem
 from edgesem.errors import UsageError
-from runtime.capture import PHOTOS
+from runtime.capture.frame import PHOTOS
 from runtime.profile import counted
 from runtime.profile.operators import macs_by_kind
 from runtime.profile.published import BOARDS, ORT_OVER_NCNN, SOURCE, Core

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgesem
+from edgesem.bundle.runner import Precision, Runtime
 from edgesem.errors import UsageError
-from edgesem.runner import Precision, Runtime
-from runtime.capture import PHOTOS
+from runtime.capture.frame import PHOTOS
 from runtime.profile import compare, operators
 from runtime.profile.energy import Ledger, Sample, Window, watts
 from runtime.profile.external import External

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from edgesem.errors import EnvironmentMissing
-from runtime.job import Child, Job, emit, run_child, stdin_closed
+from runtime.process.child import Child, Job, emit, run_child, stdin_closed
 from runtime.profile.energy import Sample
 from runtime.profile.meter import Meter, MeterFault
 from runtime.profile.sensors import candidates

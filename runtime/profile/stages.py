@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.codec import Codec
+from edgesem.bundle.runner import Precision, Runtime
+from edgesem.bundle.runner import choose as choose_runner
+from edgesem.codec.codec import Codec
 from edgesem.errors import EnvironmentMissing, LinkError, UsageError
 from edgesem.files import find_pictures, read_picture
-from edgesem.packet import Packet
-from edgesem.runner import Precision, Runtime
-from edgesem.runner import choose as choose_runner
-from runtime.broker import Broker
-from runtime.mqtt import Connection, Topics
+from edgesem.packet.packet import Packet
+from runtime.mqtt.connection import Connection, Topics
+from runtime.mqtt.loopback_broker import Broker
 from runtime.profile.energy import Window
 from runtime.profile.latency import WARM_UP_FRAMES, Stopwatch
 
@@ -70,8 +70,8 @@ def camera(uri: str, size: tuple[int, int]) -> Iterator[Frame]:
     """Frames of a camera as the sender opens it, brought to one size; each waits until the camera has a new one."""
     from PIL import Image
 
+    from runtime.capture.source import Source
     from runtime.settings import SourceSettings
-    from runtime.source import Source
 
     settings = SourceSettings(uri=uri, width=size[0], height=size[1])
     for frame in Source(settings, fps=_CAMERA_FPS, stop=threading.Event()):

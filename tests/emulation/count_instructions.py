@@ -92,8 +92,8 @@ def differences(marks: list[tuple[int, int]]) -> list[dict[str, int]]:
 
 def unpack_wheels(cache: Path, site: Path) -> None:
     """All that edgesem needs on the board, but edgesem itself: that comes from the checkout."""
+    from devices.deployment.wheels import wheelhouse
     from devices.shell import Shell
-    from devices.wheels import wheelhouse
 
     for path in wheelhouse(Shell(), cache, python="3.11", arch="aarch64", glibc="2.36"):
         if not path.name.startswith(("edgesem-", "pip-")):

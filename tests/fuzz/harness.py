@@ -17,15 +17,15 @@ import atheris
 
 with atheris.instrument_imports(include=["edgesem", "runtime", "cbor2"]):
     from edgesem.errors import PacketError
-    from edgesem.packet import Packet
-    from edgesem.seal import Seal
-    from runtime.ack import Ack
-    from runtime.birth import Birth
-    from runtime.command import Command
-    from runtime.inbox import Complaints
-    from runtime.mqtt import Topics
-    from runtime.state import State
-    from runtime.streams import Streams
+    from edgesem.packet.packet import Packet
+    from edgesem.packet.seal import Seal
+    from runtime.mqtt.connection import Topics
+    from runtime.process.rate_limit import Complaints
+    from runtime.protocol.ack import Ack
+    from runtime.protocol.birth import Birth
+    from runtime.protocol.command import Command
+    from runtime.protocol.state import State
+    from runtime.receiver.streams import Streams
 
 BASE = "edgesem/v1/a/b/c"
 

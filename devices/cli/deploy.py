@@ -1,0 +1,196 @@
+"""The commands `edgesem device deploy, rollback, status, logs`: boards that are reached over SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from devices.cli.boards import Bundle, Cache, Json, Wheels, release_for
+from edgesem.cli.console import emit, log
+
+if TYPE_CHECKING:
+    from devices.board import Board
+    from devices.deployment.deploy import Access
+    from devices.deployment.release import Release
+
+_Hosts = Annotated[
+    list[str], typer.Argument(metavar="HOST...", help="user@host, or an alias of your ssh configuration.")
+]
+_Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of SSH.", show_default="ssh's")]
+_Identity = Annotated[Path | None, typer.Option(help="Private key for SSH.", show_default="ssh's")]
+_SshConfig = Annotated[Path | None, typer.Option(help="File for ssh -F.", show_default="ssh's")]
+_Root = Annotated[str, typer.Option(help="Where the board's file system begins; another folder is for trials.")]
+_Python = Annotated[str, typer.Option(help="The interpreter to use on the board.")]
+_Health = Annotated[float, typer.Option(min=1, max=3600, help="Seconds in which frames must be acknowledged.")]
+
+
+def deploy(
+    hosts: _Hosts,
+    bundle: Bundle = None,
+    board: Annotated[str, typer.Option(help="Name of the board.", show_default="what the board says it is")] = "",
+    config: Annotated[Path | None, typer.Option(help="Sender's TOML, to lie at /etc/edgesem/send.toml.")] = None,
+    wheel: Wheels = None,
+    cache: Cache = None,
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="So many boards at the same time.")] = 8,
+    health_s: _Health = 90,
+    port: _Port = None,
+    identity: _Identity = None,
+    ssh_config: _SshConfig = None,
+    python: _Python = "python3",
+    root: _Root = "/",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only ask the boards what they are and have.")] = False,
+    json_: Json = False,
+) -> None:
+    """Bring boards to this version of edgesem, and back again by themselves unless their frames arrive.
+
+    Example: edgesem device deploy edge@cam-1.local edge@cam-2.local --bundle bundle
+    """
+    from devices.cli import display
+    from devices.deployment import deploy as deploying
+    from devices.shell import Shell
+
+    access = _access(port, identity, ssh_config, python, root)
+    files = {"send.toml": _read_config(config)} if config else None
+    shell = Shell()
+
+    def make(facts: dict[str, Any]) -> Release:
+        known = _board_for(board, facts)
+        return release_for(shell, known, facts["python"], facts["libc"], bundle, wheel, cache, facts["arch"])
+
+    maker = deploying.ReleaseMaker(make)
+    if dry_run:
+        found = deploying.each(hosts, lambda host: deploying.Board(host, access).ask("facts"), at_once)
+        plans = [
+            {"host": host, **facts, "release": maker(facts).version} for host, facts in zip(hosts, found, strict=True)
+        ]
+        emit(
+            {"hosts": plans, "dry_run": True}, json_, lambda r: display.rows(r["hosts"], ("host", "running", "release"))
+        )
+        return
+    with display.LiveTable() as live:
+
+        def one(host: str) -> deploying.Progress:
+            board = deploying.Board(host, access)
+            return deploying.deploy(board, maker, config=files, health_s=health_s, tell=live.show)
+
+        ended = deploying.each(hosts, one, at_once)
+    emit({"hosts": [asdict(p) for p in ended], "ok": all(p.ok for p in ended)}, json_, lambda _: display.hosts(ended))
+    if not all(p.ok for p in ended):
+        raise typer.Exit(1)
+
+
+def rollback(
+    hosts: _Hosts,
+    to: Annotated[str, typer.Option(help="A release on the board.", show_default="the one before")] = "",
+    health_s: _Health = 90,
+    port: _Port = None,
+    identity: _Identity = None,
+    ssh_config: _SshConfig = None,
+    python: _Python = "python3",
+    root: _Root = "/",
+    json_: Json = False,
+) -> None:
+    """Go back to the release that boards ran before.
+
+    Example: edgesem device rollback edge@cam-1.local
+    """
+    from devices.deployment import deploy as deploying
+
+    access = _access(port, identity, ssh_config, python, root)
+    with log.status(f"{', '.join(hosts)}: going back"):
+        found = _ask(hosts, lambda host: deploying.rollback(deploying.Board(host, access), to, health_s))
+    _tell(found, ("host", "running", "error"), json_)
+
+
+def status(
+    hosts: _Hosts,
+    port: _Port = None,
+    identity: _Identity = None,
+    ssh_config: _SshConfig = None,
+    python: _Python = "python3",
+    root: _Root = "/",
+    json_: Json = False,
+) -> None:
+    """Show what boards run, what they could go back to, and how their senders are.
+
+    Example: edgesem device status edge@cam-1.local
+    """
+    from devices.deployment import deploy as deploying
+
+    access = _access(port, identity, ssh_config, python, root)
+    found = _ask(hosts, lambda host: deploying.Board(host, access).ask("status", quiet_s=60))
+    for entry in found if not json_ else ():
+        entry |= {key: entry.get("sender", {}).get(key) for key in ("frames", "acknowledged")}
+        units = entry.get("units", {}).items()
+        entry["units"] = {name.removeprefix("edgesem-").removesuffix(".service"): state for name, state in units}
+    columns = ("host", "running", "previous", "on_probation", "units", "frames", "acknowledged", "error")
+    _tell(found, columns, json_)
+
+
+def logs(
+    hosts: _Hosts,
+    lines: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the last lines.")] = 100,
+    port: _Port = None,
+    identity: _Identity = None,
+    ssh_config: _SshConfig = None,
+    root: _Root = "/",
+    json_: Json = False,
+) -> None:
+    """Show the last lines that the daemons of boards logged.
+
+    Example: edgesem device logs edge@cam-1.local --lines 200
+    """
+    from devices.deployment import deploy as deploying
+
+    access = _access(port, identity, ssh_config, "python3", root)
+    found = _ask(hosts, lambda host: {"lines": deploying.logs(deploying.Board(host, access), lines).splitlines()})
+    for entry in found if not json_ else ():
+        for line in entry.pop("lines", ()):
+            typer.echo(line if len(hosts) == 1 else f"{entry['host']}: {line}")
+    if json_ or not all(entry["ok"] for entry in found):
+        _tell(found, ("host", "error"), json_)
+
+
+def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `work` has of each host; one that cannot be reached or refuses is an entry with its error."""
+    from devices.deployment import deploy as deploying
+    from edgesem.errors import LinkError
+
+    def one(host: str) -> dict[str, Any]:
+        try:
+            return {"host": host, "ok": True, **work(host)}
+        except LinkError as error:
+            return {"host": host, "ok": False, "error": str(error).removeprefix(f"{host}: ")}
+
+    return deploying.each(hosts, one)
+
+
+def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool) -> None:
+    from devices.cli import display
+
+    emit({"hosts": found}, json_, lambda r: display.rows(r["hosts"], columns))
+    if not all(entry["ok"] for entry in found):
+        raise typer.Exit(1)
+
+
+def _board_for(name: str, facts: Mapping[str, Any]) -> Board:
+    from devices.board import Board, match
+
+    return Board.load(name) if name else match(str(facts.get("model", "")), str(facts["arch"]))
+
+
+def _access(port: int | None, identity: Path | None, ssh_config: Path | None, python: str, root: str) -> Access:
+    from devices.deployment.deploy import Access
+
+    return Access(port=port, identity=identity, config=ssh_config, root=root, python=python)
+
+
+def _read_config(path: Path) -> bytes:
+    from edgesem.config import read_toml
+
+    read_toml(path)  # what is not TOML must not reach a board
+    return path.read_bytes()

@@ -1,0 +1,1 @@
+"""Releases: built, sent over SSH, activated, and rolled back."""

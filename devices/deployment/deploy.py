@@ -1,0 +1,263 @@
+"""Releases onto boards over SSH: sent, installed, switched to, and only kept if the board proves itself.
+
+    facts -> wheels for that Python -> missing files sent -> installed aside -> switched, on probation -> confirmed
+
+Whatever fails on the way, the board goes on with what it ran before; `devices.onboard` sees to that by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from devices.deployment.release import Release, agent_source
+from devices.shell import Shell
+from edgesem.errors import EnvironmentMissing, LinkError, UsageError
+
+_HOST = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*")
+_START = (
+    "import sys;sys.version_info>=(3,10) or sys.exit('edgesem needs Python 3.10 or later, this is '+sys.version[:6]);"
+    "exec(compile(sys.stdin.buffer.read({size}),'agent','exec'))"
+)
+_MAX_LINE_BYTES = 1 << 20
+_QUIET_S = 900.0  # an installation on the slowest board says nothing for minutes
+_ANSWER_S = 300.0  # a loaded board takes as long to start the agent, stop its daemons, and go back
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How boards are reached."""
+
+    port: int | None = None
+    identity: Path | None = None
+    config: Path | None = None
+    """A file for ssh -F."""
+    root: str = "/"
+    """Where the board's file system begins; another folder for a trial."""
+    python: str = "python3"
+    sudo: bool | None = None
+    """None: unless the user is root, or `root` is not /."""
+
+    def argv(self, host: str, *words: str) -> tuple[str, ...]:
+        """The ssh command that runs `words` on `host`."""
+        if not _HOST.fullmatch(host):
+            raise UsageError(f"{host!r} is no host: name it as user@host or as an alias of your ssh configuration")
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30"]
+        # The question whether the board is alive waits behind megabytes that a thin link has not taken yet.
+        options += ["-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10"]
+        options += ["-p", str(self.port)] if self.port else []
+        options += ["-i", str(self.identity)] if self.identity else []
+        options += ["-F", str(self.config)] if self.config else []
+        return ("ssh", *options, host, "--", shlex.join(words))
+
+    def agent(self, host: str, step: str, *args: str) -> tuple[str, ...]:
+        """The ssh command that runs one step of the agent, whose source comes first on stdin."""
+        sudo = self.root == "/" and not host.startswith("root@") if self.sudo is None else self.sudo
+        start = _START.format(size=len(agent_source()))
+        words = [*(["sudo", "-n"] if sudo else []), self.python, "-c", start, step, *args, "--root", self.root]
+        return self.argv(host, *words)
+
+
+@dataclass
+class Progress:
+    """How far one board has come; `tell` is called at each step."""
+
+    host: str
+    step: str = "waiting"
+    sent_bytes: int = 0
+    to_send_bytes: int = 0
+    seconds: float = 0.0
+    ok: bool | None = None
+    before: str | None = None
+    running: str | None = None
+    message: str = ""
+
+
+@dataclass
+class Board:
+    """One board behind ssh."""
+
+    host: str
+    access: Access
+    shell: Shell = field(default_factory=Shell)
+
+    def ask(
+        self,
+        step: str,
+        *args: str,
+        feed: Callable[[IO[bytes]], None] | None = None,
+        heard: Callable[[str, IO[bytes]], None] = lambda *_: None,
+        keep_open: bool = False,
+        quiet_s: float = _QUIET_S,
+    ) -> dict[str, Any]:
+        """The agent's answer to one step.
+
+        `feed` writes what the step reads; `heard` gets each word on the way, and with `keep_open` may answer it.
+
+        Raises LinkError if the connection broke or the board refused; then nothing has changed there, or it has gone
+        back by itself.
+        """
+        argv = self.access.agent(self.host, step, *args)
+        answer: dict[str, Any] = {}
+
+        def say(stdin: IO[bytes]) -> None:
+            stdin.write(agent_source())
+            if feed is not None:
+                feed(stdin)
+
+        def hear(line: bytes, stdin: IO[bytes]) -> None:
+            answer.clear()
+            answer.update(_object(line))
+            if "step" in answer:
+                heard(str(answer["step"]), stdin)
+
+        done = self.shell.talk(*argv, say=say, hear=hear, quiet_s=quiet_s, keep_open=keep_open)
+        if "error" in answer:
+            raise LinkError(f"{self.host}: {step}: {answer['error']}")
+        if done.code or not answer or "step" in answer:
+            why = done.complaint if done.err.strip() else "the connection was cut"
+            raise LinkError(f"{self.host}: {step}: {why} (ssh ended with {done.code})")
+        return answer
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"error": f"unexpected words from the board: {line[:80]!r}"}
+
+
+def deploy(
+    board: Board,
+    release_for: Callable[[dict[str, Any]], Release],
+    *,
+    config: dict[str, bytes] | None = None,
+    health_s: float = 90.0,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> Progress:
+    """Bring one board to a release. What the board or the link does is never raised: the progress says how it ended."""
+    progress, began = Progress(board.host), time.monotonic()
+
+    def step(name: str) -> None:
+        progress.step, progress.seconds = name, time.monotonic() - began
+        tell(progress)
+
+    try:
+        step("asking")
+        facts = board.ask("facts")
+        progress.before = progress.running = facts.get("running")
+        step("building")
+        release = release_for(facts)
+        wanted = board.ask("missing", feed=lambda stdin: _write(stdin, release.manifest)).get("missing", [])
+        progress.to_send_bytes = sum(map(_length, release.blobs(wanted).values()))
+        if wanted:
+            step("sending")
+
+            def feed(stdin: IO[bytes]) -> None:
+                release.write_tar(_Counted(stdin, progress, lambda: step("sending")), wanted)
+
+            board.ask("receive", feed=feed, quiet_s=24 * 3600)
+        if release.version not in facts.get("releases", []):
+            step("installing")
+            manifest = release.manifest
+            board.ask(
+                "install", feed=lambda stdin: _write(stdin, manifest), heard=lambda word, _: step(f"installing: {word}")
+            )
+        if config:
+            step("configuring")
+            board.ask("configure", feed=lambda stdin: _write(stdin, _configuration(config)))
+        step("switching")
+
+        def heard(word: str, stdin: IO[bytes]) -> None:
+            step(word)
+            if word == "healthy":
+                _write(stdin, b"confirm\n")
+
+        words = ("switch", release.version, "--health-s", str(health_s), *(["--configured"] if config else []))
+        answer = board.ask(*words, heard=heard, keep_open=True, quiet_s=health_s + _ANSWER_S)
+        progress.running, progress.ok = str(answer.get("running")), True
+        step("done")
+    except (LinkError, EnvironmentMissing, UsageError) as error:
+        progress.ok, progress.message = False, str(error).removeprefix(f"{board.host}: ")
+        step(f"failed while {progress.step}")
+    return progress
+
+
+def _configuration(files: dict[str, bytes]) -> bytes:
+    return json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()}).encode()
+
+
+def _write(stdin: IO[bytes], data: bytes) -> None:
+    stdin.write(data)
+    stdin.flush()
+
+
+def _length(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+class _Counted:
+    """A stream that counts what goes through it, and says so at each megabyte."""
+
+    def __init__(self, stream: IO[bytes], progress: Progress, tell: Callable[[], None]) -> None:
+        self._stream, self._progress, self._tell = stream, progress, tell
+        self._told = 0
+
+    def write(self, data: bytes) -> int:
+        self._progress.sent_bytes += len(data)
+        if self._progress.sent_bytes >> 20 > self._told:
+            self._told = self._progress.sent_bytes >> 20
+            self._tell()
+        return self._stream.write(data)
+
+
+def rollback(board: Board, version: str = "", health_s: float = 90.0) -> dict[str, Any]:
+    """Go back to the release before, or to the one named, if the board has it."""
+    args = [version] if version else []
+    return board.ask("rollback", *args, "--health-s", str(health_s), quiet_s=health_s + _ANSWER_S)
+
+
+def logs(board: Board, lines: int) -> str:
+    """The last lines of the daemons' journal."""
+    if board.access.root != "/":
+        words: tuple[str, ...] = ("tail", "-n", str(lines), f"{board.access.root}/var/log/edgesem.log")
+    else:
+        words = ("sudo", "-n", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
+    argv = board.access.argv(board.host, *words)
+    return board.shell.run(*argv, look=True, error=LinkError).text
+
+
+def each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> list[Any]:
+    """What `work` gives for each host, in their order, with so many of them under way at once."""
+    if len(set(hosts)) != len(hosts):
+        raise UsageError("a host is named twice")
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        return list(pool.map(work, hosts))
+
+
+class ReleaseMaker:
+    """Makes a release once for each kind of Python that the boards turn out to have."""
+
+    def __init__(self, make: Callable[[dict[str, Any]], Release]) -> None:
+        self._make = make
+        self._made: dict[tuple[Any, ...], Release] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, facts: dict[str, Any]) -> Release:
+        key = tuple(facts.get(name) for name in ("arch", "python", "libc", "model"))
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(facts)
+            return self._made[key]

@@ -1,0 +1,165 @@
+"""The wheels that a board needs, collected here for an installation there without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from email.parser import HeaderParser
+from importlib.metadata import Distribution, distribution, version
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from devices.shell import Shell
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+_ARCHES = ("aarch64", "x86_64")
+_ROUNDS = 8
+_MAX_METADATA_BYTES = 1 << 20
+_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "edgesem", "export", "runtime", "devices")
+
+
+def wheelhouse(
+    shell: Shell,
+    folder: Path,
+    *,
+    python: str,
+    arch: str,
+    glibc: str,
+    extra: Iterable[Path] = (),
+    find_links: Iterable[str] = (),
+) -> list[Path]:
+    """All wheels for a board's Python, found in `folder` or downloaded to it, for an installation without a network.
+
+    `python` is such as "3.11", `glibc` such as "2.36": no wheel is taken that needs a newer one. `extra` are wheels
+    that come along as they are; one of them may be edgesem itself.
+    """
+    if not (re.fullmatch(r"3\.\d+", python) and OLDEST_PYTHON <= tuple(map(int, python.split("."))) <= NEWEST_PYTHON):
+        raise UsageError(
+            f"the board has Python {python}, edgesem needs 3.10 to 3.13: choose a newer system, or name another "
+            f"interpreter on the board with --python"
+        )
+    if arch not in _ARCHES:
+        raise UsageError(f"there are no wheels of ONNX Runtime for {arch}: use a 64-bit system ({', '.join(_ARCHES)})")
+    given = list(extra)
+    ours = [path for path in given if path.name.startswith("edgesem-")]
+    place = folder / f"{arch}-{python}-{glibc}"
+    with tempfile.TemporaryDirectory(prefix="edgesem-wheels-") as scratch:
+        wheel = ours[0] if ours else own_wheel(shell, Path(scratch))
+        key = hashlib.sha256(wheel.read_bytes()).hexdigest()[:12]
+        ready = place / f"complete-{key}.json"
+        if ready.exists():
+            names = json.loads(ready.read_text())
+            if all((place / name).is_file() for name in names):
+                return [wheel_of(place, name) for name in names] + [path for path in given if path not in ours]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(wheel, place / wheel.name)
+        target = Path(scratch) / "download"
+        links = [f"--find-links={path}" for path in (*{path.parent for path in given}, *find_links)]
+        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", f"--dest={target}", *links]
+        argv += [f"--python-version={python}", "--implementation=cp", f"--find-links={place}"]
+        argv += [f"--platform={tag}" for tag in platform_tags(arch, glibc)]
+        wanted = [f"{place / wheel.name}[video]", "pip"]  # a board has a camera
+        for _ in range(_ROUNDS):
+            shell.run(*argv, *wanted, look=True, timeout_s=1800)
+            if not (lacking := overlooked(target.glob("*.whl"), python, arch)):
+                break
+            wanted += lacking
+        names = []
+        for path in sorted(target.glob("*.whl")):
+            shutil.move(path, place / path.name)
+            names.append(path.name)
+        ready.write_text(json.dumps(names))
+    return [wheel_of(place, name) for name in names] + [path for path in given if path not in ours]
+
+
+def overlooked(wheels: Iterable[Path], python: str, arch: str) -> list[str]:
+    """What the wheels require on the board, but not here: pip judges such conditions by the Python that it runs in."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name, parse_wheel_filename
+
+    board = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": arch, "extra": ""}
+    board |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    board |= {"implementation_name": "cpython", "platform_python_implementation": "CPython"}
+    there, lacking = set(), {}
+    for path in wheels:
+        there.add(parse_wheel_filename(path.name)[0])
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
+            with archive.open(name) as file:
+                metadata = HeaderParser().parsestr(file.read(_MAX_METADATA_BYTES).decode("utf-8", "replace"))
+        for text in metadata.get_all("Requires-Dist") or []:
+            try:
+                requirement = Requirement(text)
+            except InvalidRequirement as error:
+                raise InputError(f"{path.name} requires {text!r}, which cannot be read: {error}") from error
+            if requirement.marker is None or requirement.marker.evaluate(board):
+                lacking[canonicalize_name(requirement.name)] = f"{requirement.name}{requirement.specifier}"
+    return [text for name, text in sorted(lacking.items()) if name not in there]
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """The path of a wheel; InputError if the name would lead out of its folder."""
+    if "/" in name or not name.endswith(".whl"):
+        raise InputError(f"{folder} lists {name!r}, which is no wheel: delete the folder")
+    return folder / name
+
+
+def platform_tags(arch: str, glibc: str) -> list[str]:
+    """What pip may take for a machine with this C library, the newest first."""
+    match = re.fullmatch(r"(?:glibc)?2\.(\d+)", glibc)
+    if not match:
+        raise UsageError(f"the board's C library is {glibc or 'unknown'}, wheels need glibc: use Debian or Ubuntu")
+    tags = [f"manylinux_2_{minor}_{arch}" for minor in range(int(match[1]), 16, -1)]
+    return [*tags, f"manylinux2014_{arch}", f"linux_{arch}"]
+
+
+def own_wheel(shell: Shell, folder: Path) -> Path:
+    """A wheel of the edgesem that runs here: built from its checkout, or from the package index if it came from one."""
+    source = _checkout(distribution("edgesem"))
+    with tempfile.TemporaryDirectory(prefix="edgesem-source-") as scratch:
+        if source is not None:
+            _copy_sources(source, Path(scratch))
+            what = ["wheel", *(["--no-build-isolation"] if _can_build() else []), scratch]
+        else:
+            what = ["download", "--only-binary=:all:", f"edgesem=={version('edgesem')}"]
+        flag = "--wheel-dir" if what[0] == "wheel" else "--dest"
+        # A fixed date in the archive: the same code gives the same wheel, and so the same release.
+        argv = ["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
+        shell.run(*argv, flag, str(folder), *what[1:], look=True)
+    found = sorted(folder.glob("edgesem-*.whl"))
+    if not found:
+        raise EnvironmentMissing("pip made no wheel of edgesem: give one with --wheel")
+    return found[0]
+
+
+def _copy_sources(source: Path, target: Path) -> None:
+    """What a wheel is made of, without the `build/` of a checkout: setuptools packs what lies there from long ago."""
+    for name in _SOURCES:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (source / name).exists():
+            shutil.copy2(source / name, target)
+
+
+def _can_build() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("setuptools") is not None and find_spec("wheel") is not None
+
+
+def _checkout(dist: Distribution) -> Path | None:
+    """The folder that edgesem runs from, or was installed from, if it is a checkout and still there."""
+    beside = Path(__file__).parents[2]
+    if (beside / "pyproject.toml").is_file():
+        return beside
+    text = dist.read_text("direct_url.json")
+    url = urlparse(json.loads(text).get("url", "")) if text else None
+    folder = Path(unquote(url.path)) if url is not None and url.scheme == "file" else None
+    return folder if folder is not None and (folder / "pyproject.toml").is_file() else None

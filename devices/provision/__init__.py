@@ -1,0 +1,1 @@
+"""Cards and root file systems, made ready to boot and stream."""

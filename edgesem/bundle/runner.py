@@ -1,0 +1,140 @@
+"""Running an ONNX graph: one interface, whatever runs it, and the choice of what does."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.bundle.graph_runner import Arrays, GraphRunner
+from edgesem.errors import BundleError, EnvironmentMissing, UsageError
+
+if TYPE_CHECKING:
+    from edgesem.bundle.bundle import Bundle
+
+Precision = Literal["auto", "fp32", "int8"]
+Runtime = Literal["auto", "cpu", "cuda", "ort-tensorrt", "tensorrt"]
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "ort-tensorrt": "TensorrtExecutionProvider",
+}
+_DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "asimddp")  # a CPU with one of these multiplies bytes faster than floats
+
+
+class OrtRunner:
+    """ONNX Runtime, on the CPU or through a provider: "cpu", "cuda" or "ort-tensorrt".
+
+    Raises BundleError when the file is no graph that this runtime can run, and EnvironmentMissing when the provider
+    is not there: ONNX Runtime by itself would go on without a word on the CPU.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, provider: str = "cpu", *, optimise: bool = True) -> None:
+        import onnxruntime as ort
+
+        wanted = _PROVIDERS[provider]
+        if wanted not in ort.get_available_providers():
+            raise EnvironmentMissing(
+                f"this ONNX Runtime has no {wanted}: install a build of it that has (onnxruntime-gpu), or use the CPU"
+            )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        if not optimise:  # every operator by itself, as the graph has it: to compare with
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a board has other work to do
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[wanted])
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot run this graph: {error}") from error
+        if self._session.get_providers()[0] != wanted:
+            raise EnvironmentMissing(
+                f"{path}: ONNX Runtime would not start {wanted} and took {self._session.get_providers()[0]}: "
+                "check the GPU's driver and libraries, or use the CPU"
+            )
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which file runs a part of a bundle, what runs it, and why."""
+
+    graph: str
+    runtime: str
+    reason: str
+
+
+def choose(bundle: Bundle, part: str, precision: Precision = "auto", runtime: Runtime = "auto") -> Choice:
+    """What would run `part` ("encoder", "decoder", "context_00" ...) of a bundle on this machine, and why.
+
+    Left to itself, a TensorRT engine that was built here for this graph comes first; then int8 where the CPU has
+    instructions for it and the bundle has such a graph; then fp32. What is named is used, or is an error.
+    """
+    plain, quantized = f"{part}.onnx", f"{part}.int8.onnx"
+    if part.startswith("context"):
+        return Choice(plain, "cpu", "the context model is integer arithmetic, exact on the CPU only")
+    if precision not in ("auto", "fp32", "int8"):
+        raise UsageError(f"precision must be auto, fp32 or int8, got {precision!r}")
+    if runtime not in ("auto", "tensorrt", *_PROVIDERS):
+        raise UsageError(f"runtime must be auto, cpu, cuda, ort-tensorrt or tensorrt, got {runtime!r}")
+    note = ""
+    if runtime in ("auto", "tensorrt"):
+        from edgesem.bundle.engine import find_engine
+
+        found = find_engine(bundle, part, precision)
+        if found.path is not None:
+            return Choice(str(found.path), "tensorrt", found.reason)
+        if runtime == "tensorrt":
+            raise EnvironmentMissing(f"{part}: no TensorRT engine to run: {found.reason}")
+        note = f"; no TensorRT: {found.reason}" if found.worth_saying else ""
+    if runtime in ("cuda", "ort-tensorrt"):
+        graph = f"{part}.trt-int8.onnx" if precision == "int8" else plain
+        if graph not in bundle.files:
+            raise BundleError(f"{bundle.folder} has no {graph}: export it for a target with TensorRT, or use fp32")
+        return Choice(graph, runtime, "asked for")
+    if precision == "fp32":
+        return Choice(plain, "cpu", "fp32 was asked for" + note)
+    if quantized not in bundle.files:
+        if precision == "int8":
+            raise BundleError(f"{bundle.folder} has no {quantized}: make it with edgesem quantize, or use fp32")
+        return Choice(plain, "cpu", f"the bundle has no {quantized}" + note)
+    if precision == "int8":
+        return Choice(quantized, "cpu", "int8 was asked for" + note)
+    feature = dot_product()
+    if feature is None:
+        return Choice(plain, "cpu", "this CPU has no dot product of bytes, int8 may be slower or saturate" + note)
+    return Choice(quantized, "cpu", f"this CPU has {feature}" + note)
+
+
+def open_runner(
+    bundle: Bundle, part: str, threads: int = 1, precision: Precision = "auto", runtime: Runtime = "auto"
+) -> GraphRunner:
+    """The runner that `choose` names, ready to run."""
+    choice = choose(bundle, part, precision, runtime)
+    if choice.runtime == "tensorrt":
+        from edgesem.bundle.engine import TensorRtRunner
+
+        return TensorRtRunner(Path(choice.graph))
+    return OrtRunner(bundle.folder / choice.graph, threads, choice.runtime)
+
+
+@lru_cache
+def dot_product() -> str | None:
+    """The CPU's instructions for dot products of bytes, by Linux's name for them; None where there are none known."""
+    names = _DOT_PRODUCT[:2] if platform.machine() in ("x86_64", "AMD64") else _DOT_PRODUCT[2:]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return next((name for name in names if name in flags), None)

@@ -1,0 +1,1 @@
+"""The command line: the front door, and the commands that both ends share."""

@@ -1,0 +1,72 @@
+"""The command `edgesem bench uncertainty`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgesem.cli.console import emit, log
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def bench_uncertainty(
+    data: Annotated[Path, typer.Option(help="Folder of pictures.", show_default=False)],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle with a flow decoder.", show_default="ships")] = None,
+    bytes_: Annotated[int, typer.Option("--bytes", min=300, help="Size of each packet.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, max=4, help="Of the flow decoder.")] = 1,
+    samples: Annotated[int, typer.Option(min=2, max=64, help="Whose spread is the map.")] = 6,
+    most: Annotated[int, typer.Option(min=1, help="Pictures, evenly chosen.")] = 24,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Measure whether the map of `decode --uncertainty` is where the errors are: Spearman's rank correlation.
+
+    Each picture's map is compared with the absolute error of the picture that is shown, over blocks of 8x8 pixels and
+    pixel by pixel. A map that only knew where the picture is busy stands beside it: the gradient of the base picture.
+
+    Example: edgesem bench uncertainty --data kodak --bytes 3000
+    """
+    import numpy as np
+    from rich.progress import track
+
+    from edgesem.codec.codec import load
+    from edgesem.codec.uncertainty import blocks, busy, error, spearman, spread
+    from edgesem.files import find_pictures, read_picture
+
+    codec = load(bundle)
+    paths = find_pictures(data)
+    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
+    rows: list[dict[str, Any]] = []
+    for path in track(paths, "drawing", console=log, transient=True):
+        frame = read_picture(path)
+        latent = codec.unpack(codec.pack(codec.analyze(frame), budget_bytes=bytes_))
+        found = spread(codec, latent, steps=steps, samples=samples)
+        wrong = error(frame, codec.synthesize(latent, steps=steps))
+        gradient = busy(codec.synthesize(latent))
+        rows.append(
+            {
+                "picture": path.name,
+                "spearman_blocks": round(spearman(blocks(found), blocks(wrong)), 4),
+                "spearman_pixels": round(spearman(found, wrong), 4),
+                "gradient_blocks": round(spearman(blocks(gradient), blocks(wrong)), 4),
+            }
+        )
+    names = ("spearman_blocks", "spearman_pixels", "gradient_blocks")
+    mean = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in names}
+    emit({"bytes": bytes_, "steps": steps, "samples": samples, "mean": mean, "pictures": rows}, json_, _render)
+
+
+def _render(result: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Map against error, {result['samples']} samples", title_justify="left")
+    table.add_column("picture")
+    for name in result["mean"]:
+        table.add_column(name.replace("_", ", "), justify="right")
+    for row in [*result["pictures"], {"picture": "mean", **result["mean"]}]:
+        table.add_row(row["picture"], *(f"{row[name]:.3f}" for name in result["mean"]))
+    return table

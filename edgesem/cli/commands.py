@@ -1,0 +1,299 @@
+"""The commands encode, decode and info: pictures, packets and bundles as files."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgesem.cli.console import emit
+from edgesem.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.codec.codec import Codec
+    from edgesem.codec.latent import Latent
+    from edgesem.packet.packet import Packet
+    from edgesem.packet.side_information import Notes
+
+_DEFAULT_QUALITY = 0.5
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_Bundle = Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="the one that ships")]
+
+
+def encode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture that Pillow can read.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The packet to write, *.es.")],
+    bytes_: Annotated[int | None, typer.Option("--bytes", min=1, help="Largest size of OUT, in bytes.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Instead of --bytes: 0 smallest, 1 best.", show_default="0.5")
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="How many layers to keep.")] = 4,
+    roi: Annotated[
+        str | None, typer.Option(help="x,y,w,h in pixels: finer there, coarser elsewhere.", show_default="all alike")
+    ] = None,
+    roi_drop: Annotated[
+        int | None, typer.Option(min=1, max=255, help="How many of 255 levels coarser.", show_default="90")
+    ] = None,
+    meaning: Annotated[bool, typer.Option("--meaning", help="Add what the picture means, 64 bytes.")] = False,
+    bundle: _Bundle = None,
+    json_: _Json = False,
+) -> None:
+    """Code a picture into a packet of the size, or the quality, that you name.
+
+    With --roi the bytes go where you point: the same size shows the region finer and the rest coarser.
+
+    Example: edgesem encode photo.jpg photo.es --bytes 2500
+    """
+    from edgesem.codec.region import DROP, parse_box, region_of
+    from edgesem.files import read_picture, write_whole
+    from edgesem.packet.side_information import Notes
+
+    if bytes_ is not None and quality is not None:
+        raise UsageError("--bytes and --quality exclude each other: name one of them")
+    if bytes_ is None and quality is None:
+        quality = _DEFAULT_QUALITY
+    _refuse_same(source, target)
+    clock = _Clock()
+    with clock("read"):
+        frame = read_picture(source)
+    if roi_drop is not None and roi is None:
+        raise UsageError("--roi-drop says how much coarser it is outside of a region: name one with --roi")
+    height, width = frame.shape[:2]
+    region = None if roi is None else region_of(parse_box(roi, width, height), width, height, roi_drop or DROP)
+    with clock("load"):
+        codec = _load(bundle)
+    with clock("analyze"):
+        latent = codec.analyze(frame)
+    with clock("pack"):
+        notes = Notes(embedding=_embedding(codec, latent) if meaning else b"", region=region)
+        packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, layers=layers, notes=notes)
+        data = packet.to_bytes()
+    write_whole(target, data)
+    result = {"file": target, **_describe(packet, data), "encode_s": clock.seconds}
+    emit(result, json_, lambda r: _table(r, f"{target}: {len(data)} bytes"))
+
+
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A packet, *.es.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The picture to write: *.png, *.jpg, *.webp ...")],
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=4, help="Use the first layers only.", show_default="all it has")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder; 0 needs none.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the flow decoder's noise.")] = 0,
+    realism: Annotated[float, typer.Option(min=0, max=1, help="0 closest to the pixels sent, 1 most natural.")] = 1.0,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Also write a map of what was drawn rather than seen: the spread of several samples."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, max=64, help="With --uncertainty: how many.")] = 6,
+    bundle: _Bundle = None,
+    json_: _Json = False,
+) -> None:
+    """Redraw the picture of a packet.
+
+    The picture says of itself that it was generated, and how (PNG text, EXIF): `edgesem info photo.png` shows it.
+
+    Example: edgesem decode photo.es photo.png
+    """
+    from edgesem.codec import uncertainty as maps
+    from edgesem.files import picture_format_of, read_packet, write_picture, write_whole
+    from edgesem.provenance import Drawn, encode_drawn
+
+    picture_format = picture_format_of(target)
+    _refuse_same(source, target)
+    if uncertainty is not None:
+        picture_format_of(uncertainty)
+        _refuse_same(source, uncertainty)
+    clock = _Clock()
+    with clock("read"):
+        packet = read_packet(source)
+        packet = packet.prefix(len(packet.chunks) if layers is None else layers)
+    with clock("load"):
+        codec = _load(bundle)
+    with clock("unpack"):
+        latent = codec.unpack(packet)
+    with clock("synthesize"):
+        frame = codec.synthesize(latent, steps=steps, seed=seed, realism=realism)
+    if uncertainty is not None:
+        with clock("uncertainty"):
+            found = maps.spread(codec, latent, steps=max(steps, 1), samples=samples, seed=seed)
+            write_picture(maps.show(found), uncertainty)
+    with clock("write"):
+        drawn = Drawn.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism)
+        write_whole(target, encode_drawn(frame, picture_format, drawn))
+    height, width = frame.shape[:2]
+    result: dict[str, Any] = {
+        "file": target,
+        "width": width,
+        "height": height,
+        "layers": len(packet.chunks),
+        "total_layers": packet.total_layers,
+        "packet_bytes": packet.size_bytes,
+        "steps": steps,
+        "decode_s": clock.seconds,
+        "pixels_sha256": hashlib.sha256(frame.tobytes()).hexdigest(),
+    }
+    if uncertainty is not None:
+        result["uncertainty"] = {"file": uncertainty, "samples": samples, "mean": round(float(found.mean()), 3)}
+    emit(result, json_, lambda r: _table(r, f"{target}: {width}x{height}"))
+
+
+def info(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|BUNDLE|default", help="A packet, a picture that was decoded, a bundle's folder, or default."
+        ),
+    ],
+    json_: _Json = False,
+) -> None:
+    """Show what a packet or a bundle is: header, layers, sizes, cost; or how a picture was made.
+
+    Example: edgesem info photo.es
+    """
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.files import PICTURE_SUFFIXES, read_packet
+
+    path = Path(what)
+    if what == "default":
+        result = _describe_bundle(Bundle.open())
+    elif path.is_dir():
+        result = _describe_bundle(Bundle.open(path))
+    elif path.suffix.lower() in PICTURE_SUFFIXES:
+        result = _describe_picture(path)
+    else:
+        packet = read_packet(path)
+        result = {"file": path, **_describe(packet, packet.to_bytes()), "bundle": _bundle_of(packet)}
+    emit(result, json_, lambda r: _table(r, what))
+
+
+class _Clock:
+    """Seconds that each named stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 6)
+
+
+def _load(path: Path | None) -> Codec:
+    import edgesem
+
+    return edgesem.load(path)
+
+
+def _refuse_same(source: Path, target: Path) -> None:
+    if source.exists() and target.exists() and source.samefile(target):
+        raise UsageError(f"{target} is the input itself: name another file to write")
+
+
+def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
+    """All that the header and the sizes of a packet say."""
+    return {
+        "size_bytes": packet.size_bytes,
+        "wire_bytes": packet.wire_bytes,
+        "bpp": round(8 * packet.size_bytes / (packet.width * packet.height), 6),
+        "width": packet.width,
+        "height": packet.height,
+        "q": packet.q,
+        "layers": [len(chunk) for chunk in packet.chunks],
+        "first_layer": packet.first_layer,
+        "total_layers": packet.total_layers,
+        "bundle_id": packet.bundle_id,
+        "epoch": packet.epoch,
+        "frame": packet.frame,
+        "time_ms": packet.time_ms,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    } | ({"notes": _describe_notes(packet.notes)} if packet.notes.size_bytes else {})
+
+
+def _describe_notes(notes: Notes) -> dict[str, Any]:
+    """What stands beside the layers, as far as it is there."""
+    said: dict[str, Any] = {"size_bytes": notes.size_bytes}
+    if notes.reference is not None:
+        said["reference"] = asdict(notes.reference)
+    if notes.embedding:
+        said["embedding_bytes"] = len(notes.embedding)
+    if notes.region is not None:
+        said["region"] = asdict(notes.region)
+    return said
+
+
+def _describe_picture(path: Path) -> dict[str, Any]:
+    """What a picture says of its making."""
+    from edgesem.provenance import read_drawn
+
+    drawn = read_drawn(path)
+    if drawn is None:
+        return {"file": path, "generated": None, "says": "nothing of how it was made"}
+    return {"file": path, **asdict(drawn)}
+
+
+def _embedding(codec: Codec, latent: Latent) -> bytes:
+    from edgesem.semantics.embedding import SemanticHead, to_bytes
+
+    return to_bytes(SemanticHead(codec.bundle).look(latent))
+
+
+def _bundle_of(packet: Packet) -> dict[str, Any] | None:
+    """The bundle that made a packet, if it is the one that ships; of any other, only the id is known."""
+    from edgesem.bundle.bundle import Bundle
+
+    try:
+        bundle = Bundle.open()
+    except BundleError:
+        return None
+    if bundle.id != packet.bundle_id:
+        return None
+    return {"name": bundle.manifest.get("name"), "version": bundle.manifest.get("version"), "digest": bundle.digest}
+
+
+def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
+    """Size, what would run each part here and why, cost of each part (null where there is none), and the manifest."""
+    from edgesem.bundle.runner import choose
+
+    parts = {part: bundle.manifest.get(part) for part in ("encoder", "decoder", "context", "flow", "head")}
+    rest = {key: value for key, value in bundle.manifest.items() if key not in parts}
+    here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
+    sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
+    return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, **parts, **rest}
+
+
+def _table(result: Mapping[str, Any], title: str) -> Table:
+    """A result as two columns, nested names joined by dots."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest is of use only when whole
+    for name, value in _flat(result):
+        table.add_row(name, value)
+    return table
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{name}.{index}")
+    elif isinstance(value, list):
+        yield name, " ".join(map(str, value))
+    else:
+        yield name, "none" if value is None else str(value)

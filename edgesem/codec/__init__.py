@@ -1,0 +1,1 @@
+"""The codec: frame to latent to packet, and back."""

@@ -1,0 +1,184 @@
+"""The finest quality whose packet fits a number of bytes, in a handful of trials and without the encoder network.
+
+Sizes at all levels are forecast from the latent, or from a packet of the frame before; each trial tells how far off
+that was at one level, so one or two find the place. Only the last is coded: a trial knows its size from the tables.
+Packets that refer are on a curve twice as steep, and need not be as full: what they leave is not lost on a scene that
+stands still.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.latent import LEVELS, Latent
+from edgesem.entropy.schedule import CHANNELS, GROUPS
+from edgesem.errors import BudgetError
+from edgesem.packet.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
+from edgesem.packet.side_information import Notes
+
+MAX_TRIALS = 6
+CLOSE_ENOUGH = 0.956  # a trial that fills so much of a budget ends the search
+AIM = 0.979  # and this much is what a trial aims at
+CLOSE_REFERRING, AIM_REFERRING = 0.8, 0.9  # the same of packets that refer
+STEEPER = 1.75  # their curve, in logarithms; this and the next two as found on clips of two fixed cameras
+SAVING = 2.4  # how much smaller they are than key packets, before anything is known of their like
+SETTLING = 1.2  # and than the packet before, which referred as well: what that one sent need not be sent again
+KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
+_LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours
+_LEAST_BYTES = 0.02  # a position
+_BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the forecast
+CUT_SHARE = 0.8  # of what a key packet is expected to have: smaller ones surely do well to refer
+CUT_SHARE_LIKE = 0.9  # the same where that is known from a key packet of late
+
+Curve = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be packed: a latent, what goes with it, what it refers to, and a packet of a similar picture."""
+
+    latent: Latent
+    notes: Notes
+    reference: Latent | None = None
+    like: Packet | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A packet's quality (0..255), the bytes of its layers, and the trial that they came from."""
+
+    level: int
+    chunks: list[bytes]
+    trial: Trial
+
+
+def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
+    """The finest trial whose real size fits, with fewer layers if the coarsest quality does not otherwise.
+
+    Raises BudgetError, which says the smallest size.
+    """
+    curve = _forecast(coder, task)
+    close, aim = (CLOSE_ENOUGH, AIM) if task.reference is None else (CLOSE_REFERRING, AIM_REFERRING)
+    fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
+    best: Trial | None = None
+    moved: dict[int, float] = {}
+    offset = np.full(LEVELS + 1, -math.log(budget_bytes))
+    for left in reversed(range(MAX_TRIALS)):
+        small = np.flatnonzero(curve + offset <= math.log(aim))
+        level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
+        if best is None and left < 2:
+            level = 0  # else no trial would be left for fewer layers
+        trial = coder.try_level(task.latent, level, layers, task.notes.region, task.reference)
+        fill = _fill(trial, task, budget_bytes)
+        enough = fill >= close or level + 1 == too_big or not left
+        if level == 0 or (enough and fill <= 1):
+            chunks = trial.code()
+            fill = _real_fill(chunks, task, budget_bytes)
+            if enough and fill <= 1:
+                return Fit(level, chunks, trial)
+        if fill <= 1:
+            fits, best = level, trial
+        else:
+            too_big = level
+        if best is not None and too_big - fits == 1:
+            break
+        if too_big == 0:
+            layers, fill = _fewer_layers(task, trial, budget_bytes)
+            too_big, moved = LEVELS + 1, {}
+        moved[level] = math.log(fill) - float(curve[level])
+        offset = _offsets(moved, curve)
+    assert best is not None
+    return Fit(fits, best.code(), best)
+
+
+def _fewer_layers(task: Task, coarsest: Trial, budget_bytes: int) -> tuple[int, float]:
+    """The most layers of the coarsest trial, which does not fit, that do, and how far they fill the budget."""
+    for layers in range(len(coarsest.entries) - 1, 0, -1):
+        fill = _real_fill(coarsest.code_layers(layers), task, budget_bytes)
+        if fill <= 1:
+            return layers, fill
+    smallest_bytes = size(coarsest.code_layers(1)) + task.notes.size_bytes
+    raise BudgetError(
+        f"{budget_bytes} bytes do not hold a picture of {task.latent.width}x{task.latent.height}, {smallest_bytes} "
+        "would: raise the budget or send a smaller picture",
+        smallest_bytes=smallest_bytes,
+    )
+
+
+def _offsets(moved: dict[int, float], curve: Curve) -> Curve:
+    """How far sizes lie above the forecast at each level, as trials found it; beyond them, as it went between them."""
+    known = sorted(moved)
+    offset = np.interp(np.arange(LEVELS + 1), known, [moved[level] for level in known])
+    for end, inner, beyond in ((0, 1, np.s_[: known[0]]), (-1, -2, np.s_[known[-1] + 1 :])):
+        if len(known) > 1 and curve[known[end]] != curve[known[inner]]:
+            there, here = known[end], known[inner]
+            slope = (moved[there] - moved[here]) / (curve[there] - curve[here])
+            offset[beyond] += min(max(float(slope), -_BENT), _BENT) * (curve[beyond] - curve[there])
+    return offset
+
+
+def is_cut(coder: Coder, latent: Latent, packet: Packet, like: Packet | None) -> bool:
+    """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
+    expected = math.exp(_forecast(coder, Task(latent, packet.notes, like=like))[packet.q])
+    if packet.size_bytes < (CUT_SHARE if like is None else CUT_SHARE_LIKE) * expected:
+        return False
+    trial = coder.try_level(latent, packet.q, packet.total_layers, packet.notes.region)
+    return trial.size_bytes + replace(packet.notes, reference=None).size_bytes <= packet.size_bytes
+
+
+def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
+    """What foretells the size of a packet, at each of KNOTS: float64 [9, 9], for weights that stand in the bundle.
+
+    How many values a position are large, in each group of channels; how many their neighbours do not foretell; and 1.
+    One position in four is looked at.
+    """
+    values = np.pad(latent.values, ((0, 0), (1, 1), (1, 1)), "edge")
+    own = values[:, 1:-1:2, 1:-1:2]
+    across = values[:, 1:-1:2, :-2:2] + values[:, 1:-1:2, 2::2]
+    around = (values[:, :-2:2, 1:-1:2] + values[:, 2::2, 1:-1:2] + across) / 4
+    sizes = np.abs(np.stack([own, own - around]).reshape(2, CHANNELS, -1))
+    limits = np.array([[_LARGE], [_NEW]], np.float32) / gain[KNOTS][:, None, :]
+    counts = np.stack([(sizes > limit[:, :, None]).sum(2) for limit in limits])  # [9, 2, 96]
+    grouped = np.add.reduceat(counts, np.cumsum((0, *GROUPS[:-1])), axis=2)
+    return np.hstack([grouped.reshape(len(KNOTS), -1) / sizes.shape[2], np.ones((len(KNOTS), 1))])
+
+
+def size(chunks: list[bytes]) -> int:
+    """Bytes of a packet of these layers, without notes."""
+    return HEADER_BYTES + 2 * (len(chunks) - 1) + sum(map(len, chunks))
+
+
+def share_of_format(chunks: list[bytes]) -> float:
+    """How much of the largest packet there can be these chunks fill; above 1 they fit none."""
+    return max(size(chunks) / MAX_PACKET_BYTES, *(len(chunk) / MAX_CHUNK_BYTES for chunk in chunks))
+
+
+def _fill(trial: Trial, task: Task, budget_bytes: int) -> float:
+    """How much of a budget, or of what the format can hold, a trial fills if it is coded."""
+    whole = trial.size_bytes + task.notes.size_bytes
+    return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+
+
+def _real_fill(chunks: list[bytes], task: Task, budget_bytes: int) -> float:
+    """The same of what was coded, to the byte."""
+    return max((size(chunks) + task.notes.size_bytes) / budget_bytes, share_of_format(chunks))
+
+
+def _forecast(coder: Coder, task: Task) -> Curve:
+    """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
+    like, latent, refers = task.like, task.latent, task.reference is not None
+    per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
+    knots = np.log(np.maximum(per_position, _LEAST_BYTES) * latent.values[0].size)
+    curve = np.interp(np.arange(LEVELS + 1), KNOTS, knots)
+    if refers:
+        middle = curve[LEVELS // 2]
+        curve = middle - math.log(SAVING) + STEEPER * (curve - middle)
+    if like is not None and (like.width, like.height) == (latent.width, latent.height):
+        saving = 1.0 if not refers else SAVING if like.notes.reference is None else SETTLING
+        curve += math.log(like.size_bytes / saving) - curve[like.q]
+    return np.asarray(np.maximum.accumulate(curve))

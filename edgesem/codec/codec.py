@@ -1,0 +1,278 @@
+"""The codec: a frame is analysed once, packed to any size afterwards, and drawn again on the other side.
+
+Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Picture
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.bundle.bundle import Bundle
+from edgesem.bundle.graph_runner import GraphRunner
+from edgesem.bundle.runner import Precision, Runtime, open_runner
+from edgesem.codec import budget
+from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.flow import by_tiles, redraw
+from edgesem.codec.latent import LEVELS, Latent, share_inside
+from edgesem.entropy.schedule import GROUPS, STRIDE
+from edgesem.errors import BundleError, FrameError, PacketError, UsageError
+from edgesem.packet.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
+from edgesem.packet.side_information import NOTHING, Notes, Region
+
+MIN_SIDE = 16
+MAX_STEPS = 4
+FLOW = "flow.onnx"  # a bundle may lack it
+
+Frame = npt.NDArray[np.uint8]
+
+
+class Codec:
+    """Encoder and decoder of one bundle. Stateless between frames; graphs are loaded when they are first needed."""
+
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
+    ) -> None:
+        self.bundle, self._threads = bundle, threads
+        self._precision, self._runtime = precision, runtime
+        self._runners: dict[str, GraphRunner] = {}
+        self._coder = Coder(bundle, lambda name: self._runner(name))
+        self._trust = bundle.trust
+
+    def use(self, part: str, runner: GraphRunner) -> None:
+        """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""
+        self._runners[f"{part}.onnx"] = runner
+
+    def _runner(self, name: str) -> GraphRunner:
+        if name not in self._runners:
+            part = name.removesuffix(".onnx")
+            self._runners[name] = open_runner(self.bundle, part, self._threads, self._precision, self._runtime)
+        return self._runners[name]
+
+    def analyze(self, frame: Frame) -> Latent:
+        """The latent of a frame: uint8 [H, W, 3], RGB, sides 16..4096. Raises FrameError for anything else."""
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise FrameError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
+        height, width = frame.shape[:2]
+        if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+            raise FrameError(
+                f"a frame's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it"
+            )
+        padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
+        planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        return Latent(self._runner("encoder.onnx").run({"frame": planes})["latent"][0], width, height)
+
+    def pack(
+        self,
+        latent: Latent,
+        *,
+        budget_bytes: int | None = None,
+        quality: float | None = None,
+        layers: int = len(GROUPS),
+        like: Packet | None = None,
+        notes: Notes = NOTHING,
+        reference: Latent | None = None,
+        epoch: int = 0,
+        frame: int = 0,
+        time_ms: int = 0,
+    ) -> Packet:
+        """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
+
+        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % (20 % with a reference)
+        and never exceeded, with fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder
+        network does not run again. `like`, a packet of a similar picture such as the frame before, tells where to start
+        looking and saves about every second trial. `notes` travel with it, within the budget; a region in them is coded
+        finer than the rest. With `reference`, the decoded latent of the frame that `notes.reference` names, only what
+        is different is coded, and a receiver needs that latent too. Raises BudgetError, which says the smallest size,
+        and UsageError unless exactly one of budget and quality is given, or for a quality that makes more than a packet
+        can hold.
+        """
+        return self.pack_decoded(
+            latent,
+            budget_bytes=budget_bytes,
+            quality=quality,
+            layers=layers,
+            like=like,
+            notes=notes,
+            reference=reference,
+            epoch=epoch,
+            frame=frame,
+            time_ms=time_ms,
+        )[0]
+
+    def pack_decoded(
+        self,
+        latent: Latent,
+        *,
+        budget_bytes: int | None = None,
+        quality: float | None = None,
+        layers: int = len(GROUPS),
+        like: Packet | None = None,
+        notes: Notes = NOTHING,
+        reference: Latent | None = None,
+        epoch: int = 0,
+        frame: int = 0,
+        time_ms: int = 0,
+    ) -> tuple[Packet, Latent]:
+        """As `pack`, and the latent that a receiver decodes from it: what a later packet may refer to."""
+        if (budget_bytes is None) == (quality is None):
+            raise UsageError("pack takes either budget_bytes or quality")
+        if budget_bytes is not None and budget_bytes < 1:
+            raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
+        if not 1 <= layers <= len(GROUPS):
+            raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
+        self._coder.check_reference(latent, notes, reference)
+        if budget_bytes is not None:
+            found = budget.fit(self._coder, budget.Task(latent, notes, reference, like), budget_bytes, layers)
+            level, chunks, trial = found.level, found.chunks, found.trial
+        else:
+            assert quality is not None
+            if not 0 <= quality <= 1:
+                raise UsageError(f"quality must be 0 to 1, got {quality}")
+            level = round(quality * LEVELS)
+            trial = self.trial(latent, level, layers, notes.region, reference)
+            chunks = trial.code()
+            if budget.share_of_format(chunks) > 1:
+                raise UsageError(
+                    f"quality {quality:g} makes {budget.size(chunks)} bytes of this {latent.width}x{latent.height} "
+                    f"picture, and a layer may have {MAX_CHUNK_BYTES}: lower the quality, name a budget or shrink the "
+                    "picture"
+                )
+        packet = Packet(
+            bundle_id=self.bundle.id,
+            epoch=epoch,
+            frame=frame,
+            time_ms=time_ms,
+            width=latent.width,
+            height=latent.height,
+            q=level,
+            total_layers=len(chunks),
+            first_layer=0,
+            chunks=tuple(chunks),
+            notes=notes,
+        )
+        return packet, trial.decoded
+
+    def trial(
+        self,
+        latent: Latent,
+        level: int,
+        layers: int = len(GROUPS),
+        region: Region | None = None,
+        reference: Latent | None = None,
+        ledger: npt.NDArray[np.float64] | None = None,
+    ) -> Trial:
+        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
+
+        `ledger`, float64 [positions], gets the bits of each position added.
+        """
+        return self._coder.try_level(latent, level, layers, region, reference, ledger)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether packets may refer to earlier pictures: not every bundle can."""
+        return self.bundle.has_reference
+
+    def is_cut(self, latent: Latent, packet: Packet, like: Packet | None = None) -> bool:
+        """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers.
+
+        `like`, the key packet before, mostly saves the trial that tells.
+        """
+        return budget.is_cut(self._coder, latent, packet, like)
+
+    def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
+        """The latent that a packet describes, from as many layers as it carries from the base on.
+
+        `reference` is the decoded latent that `packet.notes.reference` names, from exactly as many layers as it says.
+        Raises BundleError if the packet was made with another bundle, MissingReference if it needs a reference and gets
+        none, and PacketError if its symbols do not hold together.
+        """
+        if packet.bundle_id != self.bundle.id:
+            raise BundleError(
+                f"the packet was made with bundle {packet.bundle_id}, this is bundle {self.bundle.id}: "
+                "load the bundle of its sender"
+            )
+        if packet.first_layer != 0:
+            raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
+        return self._coder.decode(packet, reference)
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether the bundle holds a flow decoder, so that `synthesize` takes steps."""
+        return FLOW in self.bundle.files
+
+    def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
+        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; more let the flow decoder draw.
+
+        The same latent, steps and seed give the same picture. `realism` in 0..1 lies between the base picture and all
+        that was drawn. Raises UsageError for what is out of range, or steps that the bundle has no decoder for.
+        """
+        if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
+            raise UsageError(
+                f"steps must be 0 to {MAX_STEPS}, realism 0 to 1, and the seed not negative, "
+                f"got {steps}, {realism:g} and {seed}"
+            )
+        if steps and not self.has_flow:
+            raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
+        planes = self._draw(latent, LEVELS if latent.level is None else latent.level, steps, seed, realism)
+        if latent.outer_level is not None:  # the decoders take one quality: the rest is drawn for itself
+            outside = self._draw(latent, latent.outer_level, steps, seed, realism)
+            planes = outside + share_inside(latent, STRIDE) * (planes - outside)
+        picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        return np.ascontiguousarray(picture[: latent.height, : latent.width])
+
+    def _draw(self, latent: Latent, level: int, steps: int, seed: int, realism: float) -> npt.NDArray[np.float32]:
+        """All of a latent as one of this quality, float32 [3, 16h, 16w], about 0..1."""
+        quality = level / LEVELS
+        values = latent.values * self._trust[level][:, None, None]
+        planes = self._base(values, quality)
+        if not steps:
+            return planes
+        flow = self._runner(FLOW)
+
+        def step(feed: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            return np.asarray(flow.run(feed)["picture"][0])
+
+        drawn = redraw(planes, values, step, quality=quality, steps=steps, seed=seed)
+        return planes + np.float32(realism) * (drawn - planes)
+
+    def _base(self, values: npt.NDArray[np.float32], quality: float) -> npt.NDArray[np.float32]:
+        """What the base decoder draws of [96, h, w], float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""
+        runner = self._runner("decoder.onnx")
+        level = np.full((1, 1, 1, 1), quality, np.float32)
+
+        def draw(top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.float32]:
+            part = values[None, :, top // STRIDE : bottom // STRIDE, left // STRIDE : right // STRIDE]
+            drawn: npt.NDArray[np.float32] = runner.run({"latent": np.ascontiguousarray(part), "quality": level})[
+                "picture"
+            ][0]
+            return drawn
+
+        return by_tiles(values.shape[1] * STRIDE, values.shape[2] * STRIDE, draw)
+
+    def encode(
+        self, frame: Frame, *, budget_bytes: int | None = None, quality: float | None = None, layers: int = len(GROUPS)
+    ) -> bytes:
+        """A frame as the bytes of its packet: analyze and pack in one."""
+        return self.pack(self.analyze(frame), budget_bytes=budget_bytes, quality=quality, layers=layers).to_bytes()
+
+    def decode(
+        self, data: bytes, *, layers: int | None = None, steps: int = 0, seed: int = 0, realism: float = 1.0
+    ) -> Frame:
+        """The picture in a packet's bytes, from all its layers or the first few: unpack and synthesize in one."""
+        packet = Packet.from_bytes(data)
+        latent = self.unpack(packet if layers is None else packet.prefix(layers))
+        return self.synthesize(latent, steps=steps, seed=seed, realism=realism)
+
+
+def load(
+    path: str | Path | None = None, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
+) -> Codec:
+    """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none.
+
+    precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or "tensorrt"
+    (edgesem.bundle.runner).
+    """
+    return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)

@@ -1,0 +1,114 @@
+"""The context model: predicts each symbol from those decoded before it, in integer arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.bundle.graph_runner import GraphRunner
+from edgesem.codec.latent import LEVELS
+from edgesem.entropy.schedule import CHANNELS, COARSE_LIMIT, GROUPS, PASSES, VALUE_LIMIT, Pass, Planes, whole, within
+
+Fill = Callable[[int, Planes, Planes], Planes]
+
+
+class ContextModel:
+    """Walks the schedule, asking before each pass the integer network of that pass what to expect.
+
+    A network sees planes of whole periods of the schedule (`PERIOD`), zero beyond the picture and where nothing is
+    known yet, float32 [1,n,h,w] each:
+
+        values     the level (0..255), 255 less that, and the pass's `seen` channels in 1/8 steps: passes of group 0
+        coarse     the same with values as `coarse` makes them: all other passes
+        own, reference_level    with a reference: what it has of the pass's channels, and the level that it had
+        change     what is known of the values less the reference: passes of group 0, but the first
+        moved      the size of that, made coarse, of all groups before: all other passes
+
+    It gives `mean` (integers in 1/8 steps) and `scale` (0..63) of the channels and positions of its pass alone, each
+    [1,n,a,b] with the positions row by row. All are integers in float32, below 2^24 in every sum, so each machine
+    computes the same.
+    """
+
+    def __init__(
+        self, runners: Sequence[GraphRunner], reference: Planes | None = None, reference_level: int = 0
+    ) -> None:
+        """`reference`: float32 [96, height, width], in 1/8 steps of the present quality."""
+        self._runners, self._reference, self._reference_level = runners, reference, reference_level
+
+    def walk(self, levels: npt.NDArray[np.int32], layers: int, fill: Fill) -> Planes:
+        """Decoded values, float32 [96, height, width], integers in 1/8 steps, coded at `levels` [height, width].
+
+        `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means;
+        groups from `layers` on did not arrive and become their means.
+        """
+        height, width = levels.shape
+        known = _Known(levels, self._reference, self._reference_level)
+        for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
+            out = runner.run(known.feed(sweep))
+            decided = out["mean"].reshape(sweep.stop - sweep.start, -1)
+            inside = within(index, height, width)
+            if sweep.group < layers:
+                mean, scale = decided[:, inside], out["scale"].reshape(decided.shape)[:, inside]
+                decided = _put(fill(index, mean.ravel(), scale.ravel()).reshape(mean.shape), decided, inside)
+            decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
+            if not isinstance(inside, slice):
+                decided[:, ~inside] = 0
+            known.add(sweep, decided)
+        return known.values[:, :height, :width]
+
+
+class _Known:
+    """What both ends know at a moment of a walk, as the networks take it."""
+
+    def __init__(self, levels: npt.NDArray[np.int32], reference: Planes | None, reference_level: int) -> None:
+        level = whole(np.stack([levels, LEVELS - levels]))
+        nothing = np.zeros((CHANNELS, *level.shape[1:]), np.float32)
+        self._fine, self._coarse = np.concatenate([level, nothing]), np.concatenate([level, nothing])
+        self._reference = None if reference is None else whole(reference)
+        self._reference_level = whole(np.full((1, *levels.shape), reference_level))
+        self._change, self._moved = nothing[: GROUPS[0]].copy(), nothing
+
+    @property
+    def values(self) -> Planes:
+        """float32 [96, h, w]."""
+        return self._fine[2:]
+
+    def feed(self, sweep: Pass) -> dict[str, Planes]:
+        """The inputs of a pass's network."""
+        fine = sweep.group == 0
+        feed = {"values" if fine else "coarse": (self._fine if fine else self._coarse)[None, : 2 + sweep.seen]}
+        if self._reference is not None:
+            feed |= {"own": self._reference[None, sweep.start : sweep.stop]}
+            feed |= {"reference_level": self._reference_level[None]}
+            if not fine:
+                feed["moved"] = self._moved[None, : sweep.start]
+            elif sweep.seen:
+                feed["change"] = self._change[None]
+        return feed
+
+    def add(self, sweep: Pass, decided: Planes) -> None:
+        """Know the values of a pass, [n, positions]."""
+        sweep.write(self._fine[2:], decided)
+        sweep.write(self._coarse[2:], coarse(decided))
+        if self._reference is not None:
+            change = np.clip(decided - sweep.read(self._reference), -VALUE_LIMIT, VALUE_LIMIT)
+            if sweep.group == 0:
+                sweep.write(self._change, change)
+            sweep.write(self._moved, coarse(np.abs(change)))
+
+
+def coarse(values: Planes) -> Planes:
+    """Values in 1/8 steps as passes after those of group 0 see them: in 1/4 steps, and not beyond COARSE_LIMIT."""
+    small: Planes = np.clip(np.floor(values * np.float32(0.5)), -COARSE_LIMIT, COARSE_LIMIT)
+    return small
+
+
+def _put(part: Planes, planes: Planes, inside: npt.NDArray[np.bool_] | slice) -> Planes:
+    """`planes` [n, positions] with `part` where they lie in the picture."""
+    if isinstance(inside, slice):
+        return part
+    planes = planes.copy()
+    planes[:, inside] = part
+    return planes

@@ -1,0 +1,127 @@
+"""What a packet says beside its layers: the frame it refers to, what the picture means, where it is finer.
+
+    u8 length of the rest | for each note: u8 kind, u8 size, the note
+
+Notes stand before the chunks of the base layer, and with that layer only: without it the others are of no use.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from edgesem.errors import PacketError
+
+MAX_EMBEDDING_BYTES = 64
+MAX_POSITION = 255  # of a latent: 4096 pixels at stride 16
+
+_REFERENCE, _EMBEDDING, _REGION = 1, 2, 3
+_REFERENCE_FORM = struct.Struct("<IB")
+_REGION_FORM = struct.Struct("<BBBBB")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The frame whose decoded latent the context model saw, and from how many of its layers that was decoded.
+
+    Same stream, same epoch.
+    """
+
+    frame: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.frame <= 0xFFFFFFFF or not 1 <= self.layers <= 4:
+            raise PacketError(f"packet: a reference to {self.layers} layers of frame {self.frame} cannot be")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of latent positions, ends included, that is coded finer than the rest.
+
+    drop: by how many quality levels (of 255) the rest is coarser.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    drop: int
+
+    def __post_init__(self) -> None:
+        inside = 0 <= self.left <= self.right <= MAX_POSITION and 0 <= self.top <= self.bottom <= MAX_POSITION
+        if not inside or not 1 <= self.drop <= 255:
+            raise PacketError(
+                f"packet: region {self.left},{self.top} to {self.right},{self.bottom} with drop {self.drop} cannot be"
+            )
+
+
+@dataclass(frozen=True)
+class Notes:
+    """All notes of a packet; each is optional. `embedding` is as edgesem.semantics.embedding writes it, at most 64
+    bytes."""
+
+    reference: Reference | None = None
+    embedding: bytes = b""
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.embedding) > MAX_EMBEDDING_BYTES:
+            raise PacketError(f"packet: an embedding has {len(self.embedding)} bytes, at most 64 fit")
+
+    @property
+    def size_bytes(self) -> int:
+        """What `to_bytes` will return, counted without building it."""
+        reference = 0 if self.reference is None else 2 + _REFERENCE_FORM.size
+        region = 0 if self.region is None else 2 + _REGION_FORM.size
+        embedding = len(self.embedding) and 2 + len(self.embedding)
+        both = reference + embedding + region
+        return both and 1 + both
+
+    def to_bytes(self) -> bytes:
+        """The notes as they stand in a packet: nothing at all if there are none."""
+        parts = []
+        if (reference := self.reference) is not None:
+            parts.append((_REFERENCE, _REFERENCE_FORM.pack(reference.frame, reference.layers)))
+        if self.embedding:
+            parts.append((_EMBEDDING, self.embedding))
+        if (region := self.region) is not None:
+            ends = (region.left, region.top, region.right, region.bottom)
+            parts.append((_REGION, _REGION_FORM.pack(*ends, region.drop)))
+        block = b"".join(bytes([kind, len(note)]) + note for kind, note in parts)
+        return block and bytes([len(block)]) + block
+
+    @classmethod
+    def from_bytes(cls, body: bytes | memoryview) -> tuple[Notes, int]:
+        """The notes at the start of a packet's body, and how many bytes they took.
+
+        Raises PacketError for anything that `to_bytes` does not write, whatever the bytes are.
+        """
+        if not body or body[0] == 0 or len(body) < 1 + body[0]:
+            raise PacketError("packet: ends inside its notes")
+        end = 1 + body[0]
+        found: dict[int, bytes] = {}
+        place = 1
+        while place < end:
+            kind, size = body[place], body[place + 1] if place + 1 < end else end
+            note = bytes(body[place + 2 : place + 2 + size])
+            place += 2 + size
+            if place > end or size == 0:
+                raise PacketError("packet: a note is longer than the notes")
+            if kind <= max(found, default=0) or kind > _REGION:
+                raise PacketError(f"packet: a note of kind {kind} is not known here, or in the wrong place")
+            found[kind] = note
+        return cls(
+            reference=Reference(*_read(_REFERENCE_FORM, found[_REFERENCE])) if _REFERENCE in found else None,
+            embedding=found.get(_EMBEDDING, b""),
+            region=Region(*_read(_REGION_FORM, found[_REGION])) if _REGION in found else None,
+        ), end
+
+
+NOTHING = Notes()
+
+
+def _read(form: struct.Struct, note: bytes) -> tuple[int, ...]:
+    if len(note) != form.size:
+        raise PacketError(f"packet: a note has {len(note)} bytes, not {form.size}")
+    return form.unpack(note)

@@ -1,0 +1,1 @@
+"""What a picture means: embeddings, and text that is compared with them."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the workstation: one room a question."""

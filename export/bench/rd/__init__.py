@@ -1,0 +1,1 @@
+"""Rate and distortion of still pictures, beside other codecs."""

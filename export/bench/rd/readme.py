@@ -1,0 +1,96 @@
+"""The short table of a report, and the part of a Markdown file that it goes into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgesem.errors import InputError
+from edgesem.files import write_whole
+from export.bench.rd.bd import SMALL, is_tested
+from export.bench.rd.report import TITLES
+
+_END = "<!-- end -->"
+
+
+class Section:
+    """What stands in a file between `<!-- name -->` and the next `<!-- end -->`.
+
+    Raises InputError if the file cannot be read or has no such part.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._start = path, f"<!-- {name} -->"
+        self._parts()
+
+    def fill(self, text: str) -> None:
+        """Put `text` there instead."""
+        before, after = self._parts()
+        write_whole(self._path, f"{before}{self._start}\n{text.strip()}\n{after}".encode())
+
+    def _parts(self) -> tuple[str, str]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {self._path}: {error}") from error
+        before, start, rest = text.partition(self._start)
+        _, end, after = rest.partition(_END)
+        if not start or not end:
+            raise InputError(f"{self._path} has no part from {self._start} to {_END}: put these two lines into it")
+        return before, end + after
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Quality at each rate, and the bytes of edgesem at equal quality against each codec's best size."""
+    metrics = [name for name in ("ms_ssim", "lpips", "dists_like", "ssimulacra2", "psnr") if name in report["metrics"]]
+    digits = {"ms_ssim": 3, "lpips": 3, "dists_like": 3, "ssimulacra2": 0, "psnr": 1}
+    names = _shown(report["at_bpp"])
+    rates = [bpp for bpp in next(iter(report["at_bpp"].values())) if any(_has(report, name, bpp) for name in names)]
+    titles = " / ".join(TITLES[metric] for metric in metrics)
+    lines = [
+        f"{len(report['pictures'])} pictures of {report['data']}, file bytes: {titles} at so many bits per pixel",
+        "",
+        "| | " + " | ".join(rates) + " |",
+        "|---|" + "---|" * len(rates),
+    ]
+    for name in names:
+        cells = []
+        for bpp in rates:
+            values = report["at_bpp"][name][bpp]
+            numbers = ["–" if values[m] is None else f"{values[m]:.{digits[m]}f}" for m in metrics]
+            cells.append(" / ".join(numbers) if _has(report, name, bpp) else "–")
+        lines.append(f"| {_bold(name)} | " + " | ".join(cells) + " |")
+    low, high = report["bd_rate_bpp"]
+    lines += [
+        "",
+        f"Bytes at equal quality, {low:g} to {high:g} bpp (BD-rate; in brackets where 95 % of resamples lie):",
+        "",
+        "| | against | " + " | ".join(TITLES[metric] for metric in metrics) + " |",
+        "|---|---|" + "---|" * len(metrics),
+    ]
+    for tested, anchors in report["bd_rate"].items():
+        for anchor in (name for name in _shown(anchors) if not is_tested(name)):
+            cells = [_percent(anchors[anchor].get(metric)) for metric in metrics]
+            lines.append(f"| {_bold(tested)} | {anchor} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _shown(names: Mapping[str, Any]) -> list[str]:
+    """edgesem, and each other codec at its best size, or whole if it was measured so only."""
+    return [name for name in names if not name.endswith(SMALL) and f"{name}-best" not in names]
+
+
+def _has(report: Mapping[str, Any], name: str, bpp: str) -> bool:
+    return report["at_bpp"][name][bpp]["ms_ssim"] is not None
+
+
+def _bold(name: str) -> str:
+    return f"**{name}**" if is_tested(name) else name
+
+
+def _percent(value: Mapping[str, Any] | None) -> str:
+    if not value:
+        return "–"
+    interval = value.get("interval")
+    return f"{value['percent']:+.0f} %" + (f" ({interval[0]:+.0f} to {interval[1]:+.0f})" if interval else "")

@@ -1,0 +1,1 @@
+"""What the bits mean: information about a task kept at each size."""

@@ -1,0 +1,1 @@
+"""Task fidelity: what networks see in decoded pictures."""

@@ -1,0 +1,1 @@
+"""Clips of fixed cameras: bytes a frame, quality and time, beside video codecs."""

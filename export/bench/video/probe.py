@@ -1,0 +1,150 @@
+"""What packets that refer cost and win on a clip, looked at closely: time, unchanged positions, flicker, refinement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.codec.codec import Codec
+from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
+from edgesem.codec.reference import in_steps
+from edgesem.entropy.schedule import STRIDE
+from edgesem.packet.packet import Packet
+from edgesem.packet.side_information import Notes, Reference
+from edgesem.quality.metrics import ms_ssim
+from export.bench.video.measure import flicker
+from export.data.clips import Frame
+
+PROBED_LEVEL = 140
+_STILL = 2.0  # grey levels that a block of 16x16 pixels may differ by in the mean and count as unchanged
+
+
+def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[str, Any]:
+    """All figures of this file for the frames of one clip; flicker as the decoder draws with each of `steps`."""
+    budget_bytes = codec.pack(codec.analyze(frames[0]), quality=PROBED_LEVEL / LEVELS).size_bytes
+    return {
+        "again_share_of_bytes": again(codec, frames[0]),
+        "sender": sender(codec, frames, budget_bytes),
+        "unchanged": unchanged(codec, frames),
+        "flicker": {f"{count}": dict(flickers(codec, frames, count)) for count in steps},
+    }
+
+
+def again(codec: Codec, frame: Frame) -> float:
+    """Bytes of a frame that is the same as the one it refers to, over those of a key packet; the mean of three more."""
+    latent = codec.analyze(frame)
+    key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
+    sizes = []
+    for number in range(3):
+        about: dict[str, Any] = {"notes": Notes(reference=Reference(number, 4)), "reference": known}
+        packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, **about)
+        sizes.append(packet.size_bytes)
+    return float(np.mean(sizes)) / key.size_bytes
+
+
+def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str, Any]:
+    """What a sender does with each frame, as a key packet and then as one that refers, of the same budget each.
+
+    time_ratio_p50: CPU time of analyze, pack and the look for a cut, over that of analyze and pack; ms_ssim by frame.
+    """
+    known: Latent | None = None
+    like: dict[bool, Packet] = {}
+    ratios, key_s, reference_s, levels, quality = [], [], [], [], []
+    for number, frame in enumerate(frames):
+        clock_s = time.thread_time()
+        latent = codec.analyze(frame)
+        key, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=like.get(False))
+        between_s = time.thread_time()
+        packet, mine = key, decoded
+        if known is not None:
+            latent = codec.analyze(frame)
+            about: dict[str, Any] = {"notes": Notes(reference=Reference(number - 1, 4)), "reference": known}
+            about["like"] = like.get(True, like[False])
+            packet, mine = codec.pack_decoded(latent, budget_bytes=budget_bytes, **about)
+            if codec.is_cut(latent, packet, like[False]):
+                packet, mine = key, decoded
+            else:
+                like[True] = packet
+            end_s = time.thread_time()
+            key_s.append(between_s - clock_s)
+            reference_s.append(end_s - between_s)
+            ratios.append(reference_s[-1] / key_s[-1])
+        like[False], known = key, mine
+        levels.append([key.q, packet.q])
+        quality.append([ms_ssim(frame, codec.synthesize(one)) for one in (decoded, mine)])
+    return {
+        "budget_bytes": budget_bytes,
+        "time_ratio_p50": float(np.median(ratios)),
+        "key_s_p50": float(np.median(key_s)),
+        "reference_s_p50": float(np.median(reference_s)),
+        "levels": {"key": [one for one, _ in levels], "reference": [one for _, one in levels]},
+        "ms_ssim": {"key": [one for one, _ in quality], "reference": [one for _, one in quality]},
+    }
+
+
+def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
+    """What a mask of unchanged positions could save at most: bits spent on them, of all bits of packets that refer.
+
+    same: positions that decode to what the reference has in all channels; still: whose pixels have hardly changed
+    since the frame before. The mask's own bits are not counted.
+    """
+    known: Latent | None = None
+    before: Frame | None = None
+    total = same_bits = still_bits = 0.0
+    same_positions, still_positions = [], []
+    for frame in frames:
+        latent = codec.analyze(frame)
+        if known is not None and before is not None:
+            bits, same, known = _bits(codec, latent, PROBED_LEVEL, known)
+            still = _blocks(frame, before, bits.shape) < _STILL
+            total += float(bits.sum())
+            same_bits, still_bits = same_bits + float(bits[same].sum()), still_bits + float(bits[still].sum())
+            same_positions.append(float(same.mean()))
+            still_positions.append(float(still.mean()))
+        else:
+            known = codec.trial(latent, PROBED_LEVEL).decoded
+        before = frame
+    return {
+        "same_share_of_positions": float(np.mean(same_positions)),
+        "same_share_of_bits": same_bits / total,
+        "still_share_of_positions": float(np.mean(still_positions)),
+        "still_share_of_bits": still_bits / total,
+    }
+
+
+def flickers(codec: Codec, frames: Sequence[Frame], steps: int) -> list[tuple[str, float]]:
+    """How much unchanged parts move, of key packets, of packets that refer, and of the clip itself."""
+    pictures: dict[str, list[Frame]] = {"intra": [], "reference": []}
+    known: Latent | None = None
+    for frame in frames:
+        latent = codec.analyze(frame)
+        key = codec.trial(latent, PROBED_LEVEL).decoded
+        known = key if known is None else codec.trial(latent, PROBED_LEVEL, reference=known).decoded
+        pictures["intra"].append(codec.synthesize(key, steps=steps))
+        pictures["reference"].append(codec.synthesize(known, steps=steps))
+    return [("clip", flicker(frames, frames)), *((kind, flicker(frames, drawn)) for kind, drawn in pictures.items())]
+
+
+def _bits(
+    codec: Codec, latent: Latent, level: int, reference: Latent
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], Latent]:
+    """Bits of each position of a packet that refers, where it is as its reference, and what is decoded from it."""
+    height, width = latent.values.shape[1:]
+    ledger = np.zeros(height * width)
+    decoded = codec.trial(latent, level, reference=reference, ledger=ledger).decoded
+    gain = by_position(codec.bundle.gain, levels_of(height, width, level, None))
+    before, now = in_steps(reference, gain), in_steps(decoded, gain)
+    return ledger.reshape(height, width), np.asarray((before == now).all(axis=0)), decoded
+
+
+def _blocks(frame: Frame, before: Frame, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """How much each block of a picture differs from that of the one before, in the mean, grey levels of 255."""
+    change = np.abs(frame.astype(np.float64) - before).mean(2)
+    rows, columns = (np.arange(side) * STRIDE for side in shape)
+    whole = np.add.reduceat(np.add.reduceat(change, rows, 0), columns, 1)
+    counts = np.add.reduceat(np.add.reduceat(np.ones_like(change), rows, 0), columns, 1)
+    return np.asarray(whole / counts)

@@ -1,0 +1,111 @@
+"""Tables fitted by counting: what symbols really occur under each scale index, on real pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.codec.budget import KNOTS, features
+from edgesem.codec.codec import Codec
+from edgesem.codec.latent import LEVELS
+from edgesem.entropy.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+
+_SLOTS = 1 << PRECISION
+_PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
+_SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
+_USUAL_BYTES = np.array([0.1, 0.3, 0.4, 0.35, 0.55, 0.1, 0.3, 0.25, 0.35])  # by edgesem.codec.budget.features
+_LEAN = 0.2  # how much a fit leans on them
+
+Counts = npt.NDArray[np.float64]
+
+
+def logistic(scale: int, radius: int) -> Counts:
+    """Probabilities of -radius..radius under the law that scale index `scale` was trained with: float64 [2r+1]."""
+    width = SMALLEST_WIDTH * WIDTH_RATIO**scale
+    away = np.abs(np.arange(-radius, radius + 1))
+    mass = _sigmoid((0.5 - away) / width) - _sigmoid((-0.5 - away) / width)
+    return np.asarray(mass / mass.sum())
+
+
+def starting_tables(narrowest: int = 8) -> Tables:
+    """Tables of the logistic law alone, wide enough for the outliers that a fit has to see."""
+    widths = SMALLEST_WIDTH * WIDTH_RATIO ** np.arange(SCALES)
+    radius = np.clip(np.ceil(25 * widths), narrowest, MAX_RADIUS).astype(np.int32)
+    return _build(radius, [logistic(k, r) for k, r in enumerate(radius)])
+
+
+def fitted_tables(counts: Sequence[Counts]) -> Tables:
+    """Tables from counts [2r+1] of each scale index, symmetric, leaning on the logistic law where counts are few."""
+    radius: list[int] = []
+    laws = []
+    for scale, count in enumerate(counts):
+        r = len(count) // 2
+        total = count.sum()
+        first = all(one == 0 for one in radius)  # of those that are left
+        if first and total > 1e4 and 1 - count[r] / total < _SKIP:
+            radius.append(0)
+            laws.append(np.ones(1))
+            continue
+        law = (count + count[::-1]) / 2 + _PRIOR * logistic(scale, r)
+        radius.append(r)
+        laws.append(law / law.sum())
+    return _build(np.array(radius, np.int32), laws)
+
+
+def count_symbols(
+    codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
+) -> list[Counts]:
+    """How often each symbol occurs under each scale index when `codec` codes `frames`, at qualities of all kinds."""
+    tables = codec.bundle.tables
+    total = np.zeros(tables.bits.size)
+    for index, frame in enumerate(frames):
+        level = (index * 97 + 13) % (LEVELS + 1)
+        for entries in codec.trial(codec.analyze(frame), level).entries:
+            for sweep in entries:
+                total += np.bincount(sweep, minlength=total.size)
+        progress((index + 1) / len(frames))
+    return np.split(total, tables.ends[:-1])
+
+
+def rate_guess(
+    codec: Codec, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[float], None]
+) -> npt.NDArray[np.float64]:
+    """How a latent's features foretell the size of its packets at each of KNOTS: float64 [9, 9], Bundle.rate_guess.
+
+    A regression of relative errors that leans, where pictures are few, on weights that another model had.
+    """
+    sizes, seen = [], []
+    for index, frame in enumerate(frames):
+        latent = codec.analyze(frame)
+        sizes.append([codec.trial(latent, level).size_bytes / latent.values[0].size for level in KNOTS.tolist()])
+        seen.append(features(latent, codec.bundle.gain))
+        progress((index + 1) / len(frames))
+    relative = np.stack(seen, 1) / np.array(sizes).T[:, :, None]
+    lean = np.eye(len(_USUAL_BYTES)) * math.sqrt(_LEAN)
+    return np.array([_leaning(x, lean) for x in relative])
+
+
+def _leaning(relative: Counts, lean: Counts) -> Counts:
+    """The weights with which features relative to sizes, [pictures, 9], make about 1 each."""
+    goal = np.append(1 - relative @ _USUAL_BYTES, np.zeros(len(lean)))
+    return np.asarray(_USUAL_BYTES + np.linalg.lstsq(np.vstack([relative, lean]), goal, rcond=None)[0])
+
+
+def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:
+    return Tables.of(radius, np.concatenate([_to_slots(law) for law in laws]))
+
+
+def _to_slots(law: Counts) -> npt.NDArray[np.int64]:
+    """Frequencies of at least 1 that sum to 2^16, by largest remainder."""
+    ideal = law / law.sum() * (_SLOTS - law.size)
+    slots = np.floor(ideal).astype(np.int64)
+    for index in np.argsort(slots - ideal)[: _SLOTS - law.size - slots.sum()]:
+        slots[index] += 1
+    return slots + 1
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -700, 700))))

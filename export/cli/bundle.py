@@ -1,0 +1,279 @@
+"""The commands that make, change and check bundles: export, quantize, verify, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from edgesem.cli.console import emit, log
+from edgesem.errors import UsageError
+from export.cli.bundle_tables import engine_table, quality_table, quantize_table, verify_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgesem.packet.keys import Identity
+
+    Frame = npt.NDArray[np.uint8]
+
+Report = Callable[[str, float], None]
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_Data = Annotated[Path | None, typer.Option(help="Folder of real pictures.", show_default=False)]
+_Sign = Annotated[
+    Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
+]
+_PICTURES = 48
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="Folder of a training run, or own model: .toml or .py.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write; a bundle there is replaced.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Photographs to fit the tables on.", show_default="those of the run")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Held-out photographs to measure quality on.", show_default="those of --data")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="the name of --out")] = None,
+    target: Annotated[str, typer.Option(help="Board that it is for: x86, or one of `edgesem device list`.")] = "x86",
+    flow: Annotated[Path | None, typer.Option(help="Run of a flow decoder to add.", show_default="none")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Run of train --reference to add: packets may refer to earlier ones.", show_default="none"),
+    ] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hf:FOLDER", help="Hugging Face vision encoder to add, for embeddings.", show_default="none"
+        ),
+    ] = None,
+    int8: Annotated[bool, typer.Option(help="Add int8 forms where they pay.")] = True,
+    int8_percent: Annotated[float, typer.Option(min=0, help="Rate that an int8 form may cost, in percent.")] = 1.0,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from a stopped export, and do again only what a change asks for.")
+    ] = False,
+    sign: _Sign = None,
+    json_: _Json = False,
+) -> None:
+    """Turn a training run, or your own networks, into a bundle: graphs, fitted tables, int8 forms, measured quality.
+
+    The context model is proven exact, and every graph must match its network on real pictures; if not, no bundle is
+    left.
+
+    Example: edgesem export run --out bundle --target raspberry-pi-5
+    """
+    from export.bundle.model import model_of_run
+    from export.bundle.own_networks import model_of_file
+    from export.bundle.pipeline import Settings, export_model, work_folder
+    from export.custom.hf import folder_of
+    from export.training.codec import open_run
+
+    if (flow is not None or reference is not None) and source.suffix in (".toml", ".py"):
+        raise UsageError("--flow and --reference belong to the codec of a training run, not to an own model")
+
+    with _progress("reading photographs") as show:
+        if source.suffix in (".toml", ".py"):
+            if data is None:
+                raise UsageError("an own model needs pictures to fit the tables and the context model: name --data")
+            context = work_folder(out) / "context.pt"
+            if not resume:
+                context.unlink(missing_ok=True)
+            model = model_of_file(source, data, show, context)
+        else:
+            data = data or Path(open_run(source)[1].data)
+            model = model_of_run(source, flow, reference)
+        if vision is not None:
+            model = model.with_vision(folder_of(vision))
+        settings = Settings(
+            name or out.name,
+            data,
+            check,
+            target,
+            ("encoder", "decoder") if int8 else (),
+            int8_percent,
+            resume,
+        )
+        try:
+            manifest = export_model(model, out, settings, show, _identity(sign))
+        except KeyboardInterrupt:
+            log.print("stopped; the same command with --resume goes on from here")
+            raise
+    emit({"bundle": out, **manifest}, json_, quality_table)
+
+
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; the int8 form is put into it.")],
+    data: _Data = None,
+    part: Annotated[str, typer.Option(help="encoder or decoder.")] = "encoder",
+    profile: Annotated[
+        str, typer.Option(help="cpu: U8S8 for ONNX Runtime; tensorrt: S8S8, symmetric, for TensorRT.")
+    ] = "cpu",
+    backend: Annotated[str, typer.Option(help="ort, or optimum: the ORTQuantizer (encoder only).")] = "ort",
+    percent: Annotated[float, typer.Option(min=0, help="Rate that it may cost, in percent.")] = 2.0,
+    sign: _Sign = None,
+    json_: _Json = False,
+) -> None:
+    """Give a bundle an int8 form of its encoder or decoder, with as few layers left in float as the target needs.
+
+    Ranges come from real pictures, never from noise. The report ranks the layers by what rounding each alone costs.
+
+    Example: edgesem quantize bundle --data photos
+    """
+    from edgesem.bundle.bundle import Bundle
+    from export.bundle.pipeline import seal
+    from export.quantization.cost_in_use import Judge
+    from export.quantization.forms import judged, quantize_part
+    from export.quantization.quantize import PROFILES
+
+    if data is None:
+        raise UsageError("quantization needs real pictures to calibrate on: name a folder with --data")
+    if profile not in PROFILES:
+        raise UsageError(f"--profile must be {' or '.join(PROFILES)}, got {profile!r}")
+    if backend not in ("ort", "optimum") or part not in ("encoder", "decoder"):
+        raise UsageError("--backend must be ort or optimum, and --part encoder or decoder")
+    if backend == "optimum" and part != "encoder":
+        raise UsageError("optimum's quantizer is for graphs of one input: use --backend ort for the decoder")
+    opened = Bundle.open(bundle)
+    frames = _frames(data)
+    form = PROFILES[profile]
+    path = bundle / f"{part}{form.suffix}.onnx"
+    trial = path.with_name(f".{path.name}.part")
+    try:
+        with _progress("quantizing") as show:
+            result = quantize_part(
+                opened,
+                part,
+                trial,
+                frames,
+                Judge(opened, judged(frames)),
+                profile=form,
+                target_percent=percent,
+                backend=backend,
+                always_rank=True,
+                progress=show,
+            )
+        report = {"bundle": bundle, "graph": path.name, "backend": backend, **result.report()}
+        if result.met:
+            trial.replace(path)
+    finally:
+        trial.unlink(missing_ok=True)
+    if result.met:
+        key = "int8" if profile == "cpu" else "tensorrt"
+        entry = {(part if profile == "cpu" else path.name): {"kept": True, **result.report()}}
+        seal(bundle, {**opened.manifest, key: {**opened.manifest.get(key, {}), **entry}}, _identity(sign))
+    emit(report, json_, quantize_table)
+    if not result.met:
+        _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    data: _Data = None,
+    target: Annotated[
+        str | None, typer.Option(help="Board that it is for.", show_default="what it was exported for")
+    ] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="Public key, in hex, that must have signed it.", show_default="any")
+    ] = None,
+    tensorrt: Annotated[bool, typer.Option(help="Also build every graph with TensorRT-RTX (no GPU needed).")] = False,
+    percent: Annotated[float, typer.Option(min=0, help="Rate that any other form may cost, in percent.")] = 2.0,
+    packets: Annotated[int, typer.Option(min=1, help="Packets that all ways to run the model must read alike.")] = 24,
+    json_: _Json = False,
+) -> None:
+    """Check all that a bundle promises: digests, signature, format, exactness, golden packets, parity of its forms.
+
+    Exit code 1 if a check fails.
+
+    Example: edgesem verify bundle --data photos --tensorrt
+    """
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.errors import BundleError
+    from export.bundle.verify import verify as run_checks
+    from export.graphs.targets import target_of
+
+    if target is None:
+        try:
+            target = str(Bundle.open(bundle).manifest.get("target", "x86"))
+        except BundleError:
+            target = "x86"  # the first check will say what is wrong
+    aim = target_of(target)
+    frames = _frames(data) if data else []
+    with _progress("verifying") as show:
+        checks = run_checks(
+            bundle,
+            target=aim,
+            frames=frames,
+            trusted=trust,
+            tensorrt=tensorrt,
+            limit_percent=percent,
+            packets=packets,
+            progress=show,
+        )
+    failed = [check.name for check in checks if check.ok is False]
+    rows = {c.name: {"ok": c.ok, "seconds": c.seconds, **c.findings} for c in checks}
+    emit({"bundle": bundle, "ok": not failed, "target": target, "checks": rows}, json_, verify_table)
+    if failed:
+        _fail(f"{bundle}: {', '.join(failed)} failed")
+
+
+def engine(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle that was exported for a Jetson.")],
+    size: Annotated[str, typer.Option(help="Usual size of the camera's pictures.")] = "640x480",
+    json_: _Json = False,
+) -> None:
+    """Build this board's own TensorRT engines from a bundle, once; they are kept and found again by what they fit.
+
+    Needs the GPU that will run them. Without one, `edgesem verify BUNDLE --tensorrt` says whether the graphs build.
+
+    Example: edgesem engine bundle --size 1280x720
+    """
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.engine_build import Sizes, build_engines
+
+    with _progress("building") as show:
+        rows = build_engines(Bundle.open(bundle), Sizes.of(size), progress=show)
+    emit({"bundle": bundle, "size": size, "engines": rows}, json_, engine_table)
+
+
+def _fail(message: str) -> NoReturn:
+    """End with exit code 1; the report that says all is on stdout already."""
+    log.print(f"error: {message}", style="bold red", soft_wrap=True, markup=False)
+    raise typer.Exit(1)
+
+
+def _frames(data: Path) -> list[Frame]:
+    """Up to _PICTURES pictures of a folder, spread over it, cut to what calibration needs."""
+    import numpy as np
+
+    from edgesem.files import find_pictures, read_picture
+
+    paths = find_pictures(data)
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int)]
+    return [np.ascontiguousarray(read_picture(path)[:384, :384]) for path in chosen]
+
+
+def _identity(path: Path | None) -> Identity | None:
+    from edgesem.packet.keys import Identity, read_key
+
+    seed = None if path is None else read_key(path)
+    return None if seed is None else Identity(seed)
+
+
+@contextmanager
+def _progress(first: str) -> Iterator[Report]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=log, transient=True) as bar:
+        task = bar.add_task(first, total=1.0)
+        yield lambda stage, done: bar.update(task, description=stage, completed=done)

@@ -1,0 +1,170 @@
+"""The command `edgesem bench rd`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from edgesem.cli.console import emit, log
+from edgesem.errors import InputError, UsageError
+
+_CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg,jxl"
+
+
+def bench_rd(
+    data: Annotated[Path, typer.Option(help="Folder of pictures.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for rd.md, rd.json, rd.png and the cache.", show_default=False)],
+    codecs: Annotated[
+        str | None,
+        typer.Option(
+            help="Names with commas; also other avif-s, webp-m, jxl-e, edgesem+2step to +4step, and avif-s6+flow: "
+            "AVIF's picture redrawn by edgesem's flow decoder.",
+            show_default=_CODECS,
+        ),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(help="Sizes at which the codecs other than edgesem code.")
+    ] = "full,half,quarter",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "int8"],
+        typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it"),
+    ] = "auto",
+    lpips: Annotated[
+        Path | None, typer.Option(help="Measure LPIPS too, with AlexNet's weights from this npz (needs torch).")
+    ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(help="Measure likeness in the manner of DISTS too, with VGG16's weights from this npz."),
+    ] = None,
+    range_: Annotated[
+        str, typer.Option("--range", help="Rates between which BD-rates are taken, in bits per pixel.")
+    ] = "0.04-0.2",
+    at: Annotated[str, typer.Option(help="Rates of the table, in bits per pixel.")] = "0.03,0.05,0.1,0.2,0.4",
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for BD-rate's intervals.")] = 300,
+    stage_pictures: Annotated[
+        int, typer.Option(min=0, help="So many pictures to time each stage of coding on, all codecs in turn.")
+    ] = 3,
+    stage_rate: Annotated[float, typer.Option(min=0.001, help="Bits per pixel at which stages are timed.")] = 0.1,
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Also put the short table into this file, between <!-- bench rd --> and <!-- end -->."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that measure quality; coding is timed alone.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure all again, use nothing from the cache.")] = False,
+    retime: Annotated[
+        bool, typer.Option("--retime", help="Code all again, so that all times are of one run; keep known quality.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Code real files with edgesem and the codecs everybody has, and measure rate, quality and time.
+
+    Example: edgesem bench rd --data photos --out rd --jobs 2
+    """
+    # Before numpy or torch is loaded, here and in the processes started from here
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    import json
+
+    from rich.markdown import Markdown
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from edgesem.files import find_pictures, write_whole
+    from export.bench.rd import measure as rd
+    from export.bench.rd import plot as rd_plot
+    from export.bench.rd import readme as rd_readme
+    from export.bench.rd import report as rd_report
+    from export.bench.rd.points import Store
+    from export.bench.rd.stages import time_stages
+    from export.bench.rd.subjects import choose
+
+    ends = _rates(range_, "--range")
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise UsageError(f"--range takes two rates, the lower first, such as 0.04-0.2, not {range_!r}")
+    at_bpp = _rates(at, "--at")
+    pictures = find_pictures(data)
+    chosen = choose(codecs, _CODECS, sizes, bundle, precision)
+    subjects = chosen.subjects
+    section = rd_readme.Section(readme, "bench rd") if readme else None
+    for name, reason in chosen.left_out.items():
+        log.print(f"[yellow]without {name}:[/] {reason}")
+    judge = rd.Judge.create(lpips, vgg)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=log) as progress:
+        total = len(pictures) * sum(len(subject.settings) for subject in subjects)
+        task = progress.add_task("coding and measuring", total=total)
+        points = rd.measure(
+            pictures,
+            subjects,
+            Store(out / "rd_cache.jsonl"),
+            judge,
+            jobs=jobs,
+            fresh=fresh,
+            retime=retime,
+            done=lambda count: progress.advance(task, count),
+        )
+        stages = None
+        if chosen.redrawer and stage_pictures:
+            some = pictures[:: -(-len(pictures) // stage_pictures)]
+            others = [subject for subject in subjects if "edgesem" not in subject.version and subject.pack is None]
+            others = [subject for subject in others if not subject.name.endswith(("-half", "-quarter"))]
+            task = progress.add_task("timing stages", total=len(some))
+            stages = time_stages(some, chosen.redrawer, others, stage_rate, done=lambda: progress.advance(task))
+        task = progress.add_task("resampling", total=resamples)
+        summary = rd_report.summarize(
+            points,
+            range_bpp=(ends[0], ends[1]),
+            at_bpp=at_bpp,
+            resamples=resamples,
+            done=lambda: progress.advance(task),
+        )
+    report: dict[str, Any] = {
+        "data": data.resolve().name,
+        "pictures": [path.name for path in pictures],
+        "versions": {subject.name: subject.version for subject in subjects},
+        "measures": judge.version,
+        "left_out": chosen.left_out,
+        "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
+        **summary,
+        "stages": stages,
+    }
+    text = rd_report.as_markdown(report)
+    write_whole(out / "rd.md", f"{text}\n{rd_report.settings_as_markdown(report)}".encode())
+    full = report | {"points": [point.flat() for point in points]}
+    write_whole(out / "rd.json", json.dumps(full, indent=1).encode())
+    rd_plot.plot(report, out / "rd.png")
+    if section:
+        section.fill(rd_readme.table(report))
+    log.print(f"{out / 'rd.md'}, {out / 'rd.json'} (with each picture's points), {out / 'rd.png'}")
+    emit(report, json_, lambda _: Markdown(text))
+
+
+def _rates(text: str, option: str) -> list[float]:
+    """Rates in bits per pixel, as they stand in an option."""
+    try:
+        rates = [float(part) for part in text.replace("-", ",").split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes bits per pixel such as 0.04, not {text!r}") from error
+    if not all(0 < rate < 100 for rate in rates):
+        raise UsageError(f"{option} takes bits per pixel above 0, not {text!r}")
+    return rates
+
+
+def _processor() -> str:
+    """The processor's name, as Linux knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,278 @@
+"""The commands train and distill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edgesem.cli.console import emit, log
+from edgesem.errors import UsageError
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 60.0,
+    teacher: Annotated[
+        bool, typer.Option("--teacher/--board", help="With the teacher's encoder, or the board's alone.")
+    ] = True,
+    flow: Annotated[
+        Path | None,
+        typer.Option(help="Train a many-step flow decoder instead, on the codec of this run.", show_default=False),
+    ] = None,
+    form: Annotated[str, typer.Option(help="Of the flow decoder: pixel or token.")] = "pixel",
+    joint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Let the codec of --start and the flow decoder of this run learn together.", show_default=False
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --joint needs them.", show_default=False)
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train instead what lets packets refer to earlier pictures, on the codec of this run.",
+            show_default=False,
+        ),
+    ] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Folder of clips of still cameras, for --reference.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights (.safetensors) to start from.", show_default="the KLT of the photographs"),
+    ] = None,
+    start_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="--lambda-low and --lambda-high that --start was trained for, to move its qualities to this run's.",
+            show_default="this run's",
+        ),
+    ] = None,
+    ms_ssim: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
+    ] = 0.6,
+    lambda_low: Annotated[
+        float | None, typer.Option(min=1e-6, help="Weight of distortion at quality 0.", show_default="0.00013")
+    ] = None,
+    lambda_high: Annotated[
+        float | None, typer.Option(min=1e-6, help="The same at quality 1.", show_default="0.017")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.001")] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=176, help="Side of the square crops, a multiple of 16.", show_default="192; 256 for a flow"),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 with a flow")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
+    plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
+    json_: _Json = False,
+) -> None:
+    """Train encoder, base decoder and context model together on photographs, or a flow decoder, or references.
+
+    Stops by the clock, and goes on from its last checkpoint when called again.
+
+    Example: edgesem train --data photos --out run --minutes 60
+    """
+    from export.training.codec import TrainConfig
+    from export.training.codec import train as train_codec
+
+    given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    if start_range is not None:
+        if start is None or flow is not None or joint is not None or reference is not None:
+            raise UsageError("--start-range goes with --start and the training of a codec alone")
+        if not 0 < start_range[0] < start_range[1]:
+            raise UsageError(f"--start-range must be two rising weights, got {start_range[0]:g} {start_range[1]:g}")
+    if flow is not None:
+        from export.training.flow import FlowConfig, train_flow
+
+        config = FlowConfig(
+            data=str(data), codec=str(flow.resolve()), minutes=minutes, form=_form(form), seed=seed, **given
+        )
+        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    elif joint is not None:
+        from export.training.joint import JointConfig, train_joint
+
+        if lpips is None or start is None:
+            raise UsageError("--joint needs the codec's weights (--start) and those of AlexNet's LPIPS (--lpips)")
+        both = JointConfig(
+            data=str(data),
+            codec=str(out.resolve()),
+            minutes=minutes,
+            lpips=str(lpips),
+            ms_ssim=ms_ssim,
+            start=start.name,
+            seed=seed,
+            **given,
+            **_given(None, lambda_low=lambda_low, lambda_high=lambda_high),
+        )
+        result = _watch(threads, lambda show: train_joint(both, start, joint, out, progress=show))
+    elif reference is not None:
+        from export.training.reference import ReferenceConfig, train_reference
+
+        about = ReferenceConfig(
+            data=str(data),
+            codec=str(reference.resolve()),
+            minutes=minutes,
+            clips=None if clips is None else str(clips),
+            seed=seed,
+            **given,
+        )
+        result = _watch(threads, lambda show: train_reference(about, out, start=start, progress=show))
+    else:
+        given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
+        settings = TrainConfig(
+            data=str(data),
+            minutes=minutes,
+            seed=seed,
+            ms_ssim=ms_ssim,
+            teacher=teacher,
+            start=start.name if start else "",
+            start_range=start_range,
+            **given,
+        )
+        result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "trained"))
+
+
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="Run folder of the teacher: of a codec, or with --flow of a flow.")],
+    out: Annotated[Path, typer.Option(help="Folder of the student's run; one that exists is continued.")],
+    data: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 20.0,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="Make a flow decoder of 1 to 4 steps from a many-step one.")
+    ] = False,
+    lpips: Annotated[Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --flow needs them.")] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="hf:FOLDER",
+            help="Hugging Face vision encoder (ViT, CLIP, SigLIP ...) to learn features from as well.",
+            show_default=False,
+        ),
+    ] = None,
+    mse_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="--flow: squared error beside LPIPS. More is truer, less sharper.", show_default="as before"
+        ),
+    ] = None,
+    critic_weight: Annotated[
+        float | None, typer.Option(min=0, help="--flow: what looks drawn counts so much.", show_default="as before")
+    ] = None,
+    ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion.")] = 0.6,
+    check: Annotated[
+        Path | None, typer.Option(help="Photographs on which to report what the student loses.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.0005")] = None,
+    crop: Annotated[int | None, typer.Option(min=176, help="As of train.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="As of train.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
+    plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
+    json_: _Json = False,
+) -> None:
+    """Teach the board's encoder what a teacher's knows, or a flow decoder to need few steps.
+
+    All but the encoder stays the teacher's, so that every decoder serves both.
+
+    Example: edgesem distill teacher --out student --data photos --minutes 20
+    """
+    from export.training.distill import DistillConfig
+    from export.training.distill import distill as distill_encoder
+
+    given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    if flow:
+        from export.training.flow import open_flow, train_flow
+
+        if vision is not None:
+            raise UsageError("--teacher is for the encoder: leave out --flow or --teacher")
+
+        if lpips is None:
+            raise UsageError("--flow learns what looks real from LPIPS features: name their weights with --lpips")
+        given |= _given(None, mse_weight=mse_weight, critic_weight=critic_weight)
+        _, old = open_flow(teacher)
+        config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
+        start = teacher / "weights.safetensors"
+        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+    else:
+        if vision is not None:
+            from export.custom.hf import folder_of
+
+            given["vision"] = str(folder_of(vision).resolve())
+        settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
+        start = teacher / "weights.safetensors"
+        result = _watch(threads, lambda show: distill_encoder(settings, start, out, progress=show))
+        if check is not None:
+            from export.training.evaluate import loss_of_student
+
+            result |= loss_of_student(teacher, out, check)
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "distilled"))
+
+
+def _given(crop: int | None, **options: float | None) -> dict[str, Any]:
+    """The options that were named, the others left to their run's defaults."""
+    if crop is not None and crop % 16:
+        raise UsageError(f"--crop must be a multiple of 16, got {crop}")
+    return {name: value for name, value in {"crop": crop, **options}.items() if value is not None}
+
+
+def _form(form: str) -> str:
+    from export.networks.flow import FLOWS
+
+    if form not in FLOWS:
+        raise UsageError(f"--form must be one of {', '.join(FLOWS)}, got {form}")
+    return form
+
+
+def _watch(threads: int | None, work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
+    """Do the work of a run under a progress bar; the weights' file, and the last figures that were shown."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    last: dict[str, Any] = {}
+    with _progress() as bar:
+        task = bar.add_task("reading photographs", total=1.0)
+
+        def show(done: float, figures: dict[str, Any]) -> None:
+            last.update(figures)
+            text = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            bar.update(task, completed=done, description=text)
+
+        weights = work(show)
+    return {"weights": weights, **last}
+
+
+def _plotted(run: Path, wanted: bool) -> dict[str, Path]:
+    if not wanted or not (run / "log.jsonl").stat().st_size:
+        return {}
+    from export.training.log_plot import plot_log
+
+    return {"plot": plot_log(run)}
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=log, transient=True)
+
+
+def _table(result: Mapping[str, Any], title: str) -> Table:
+    table = Table("", "", title=title, show_header=False)
+    for name, value in result.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    return table

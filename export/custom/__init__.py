@@ -1,0 +1,1 @@
+"""Networks that edgesem did not train: a user's own, and Hugging Face encoders."""

@@ -1,0 +1,1 @@
+"""Training data: crops of photographs, clips, and sequences."""

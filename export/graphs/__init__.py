@@ -1,0 +1,1 @@
+"""ONNX graphs: writing, editing, counting, and proving them exact."""

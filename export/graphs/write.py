@@ -1,0 +1,120 @@
+"""From trained modules to ONNX graphs: opset 20, any multiple of 16, and proof that the context model is exact."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+
+from edgesem.codec.flow import WINDOW
+from edgesem.entropy.schedule import CHANNELS, STRIDE
+from edgesem.errors import ExportError
+from export.networks.context import EXACT
+
+OPSET = 20
+_WORTH_HALVING = 1024  # numbers in a tensor
+
+
+def prove_exact(weight: Tensor, bias: Tensor, input_limit: int, name: str) -> int:
+    """The largest magnitude that any partial sum can reach, for integer inputs of at most `input_limit`.
+
+    Float32 holds every integer up to 2^24, so below that bound the order of summation cannot change a bit.
+    Raises ExportError if weights are no integers or the bound does not hold.
+    """
+    if (weight != weight.round()).any() or (bias != bias.round()).any():
+        raise ExportError(f"context model, {name}: weights are not integers, so no machine would agree with another")
+    worst = int((weight.double().abs().flatten(1).sum(1) * input_limit + bias.double().abs()).max().item())
+    if worst >= EXACT:
+        raise ExportError(
+            f"context model, {name}: a partial sum may reach {worst}, which is not below 2^24 = {EXACT}: "
+            "lower the limit of its inputs or train with a tighter weight bound"
+        )
+    return worst
+
+
+def export_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Write encoder.onnx: frame float32 [1,3,16h,16w], RGB 0..1 -> latent float32 [1,96,h,w]."""
+    to_half_precision(encoder)
+    frame = torch.rand(1, 3, 4 * STRIDE, 6 * STRIDE)
+    write(encoder, folder / "encoder.onnx", {"frame": frame}, ["latent"], {"frame": STRIDE})
+    store_half(folder / "encoder.onnx")
+
+
+def export_decoder(decoder: nn.Module, folder: Path) -> None:
+    """Write decoder.onnx: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
+    inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
+    to_half_precision(decoder)
+    write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
+    store_half(folder / "decoder.onnx")
+
+
+def export_flow(flow: nn.Module, folder: Path) -> None:
+    """Write flow.onnx: one step of the flow decoder, on pictures of whole attention windows (export.networks.flow)."""
+    height, width = 2 * WINDOW, 3 * WINDOW
+    inputs = {  # each a tensor of its own: the exporter takes one tensor in two places for one input
+        "state": torch.rand(1, 3, height, width),
+        "base": torch.rand(1, 3, height, width),
+        "latent": torch.rand(1, CHANNELS, height // STRIDE, width // STRIDE),
+        "quality": torch.full((1, 1, 1, 1), 0.5),
+        "time": torch.full((1, 1, 1, 1), 0.25),
+    }
+    strides = {"state": WINDOW, "base": WINDOW, "latent": WINDOW // STRIDE}
+    to_half_precision(flow)
+    write(flow, folder / "flow.onnx", inputs, ["picture"], strides)
+    store_half(folder / "flow.onnx")
+
+
+@torch.no_grad()
+def to_half_precision(module: nn.Module) -> None:
+    """Round a network's parameters, in place, to what float16 can hold."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.half().float())
+
+
+def store_half(path: Path) -> None:
+    """Keep the large float weights of a graph as float16 with a cast behind each: half the file, the same results.
+
+    The runtime folds the casts when it loads the graph, so arithmetic stays float32.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < _WORTH_HALVING:
+            continue
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+def write(
+    module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: list[str], stride_of: dict[str, int]
+) -> None:
+    """Export with height and width of each input named in `stride_of` free, as that multiple of a common h and w."""
+    h, w = torch.export.Dim("h", min=1, max=256), torch.export.Dim("w", min=1, max=256)
+    shapes = {n: {2: stride_of[n] * h, 3: stride_of[n] * w} if n in stride_of else {} for n in inputs}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            module.eval().float(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=tuple(shapes.values()),
+            external_data=False,
+            verbose=False,
+        )

@@ -1,0 +1,138 @@
+"""Training of the flow decoder on a frozen codec: first a many-step teacher, then a student for few steps.
+
+    teacher  from any time on the path to the real picture, by squared error
+    student  from the times of a four-step schedule, mostly the very first, by LPIPS and a critic as well, so that it
+             draws texture in one step and takes two or four too (adversarial distillation, Sauer et al. 2023); what its
+             later steps start from is what it drew itself
+
+Plain regression of LPIPS draws little that the quantizer removed; the critic (export.training.critic) is what asks for
+texture.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from edgesem.codec.flow import NOISE
+from edgesem.errors import InputError
+from export.data.crops import Crops, overcast
+from export.networks.context import LEVELS
+from export.networks.flow import FLOWS
+from export.training.codec import CodecNet, load_weights, spread_levels
+from export.training.critic import Audience
+from export.training.loop import Progress, run
+
+FEW = 4  # steps that the student is taught to start from
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """What a run of the flow decoder was asked to do."""
+
+    data: str
+    codec: str
+    minutes: float
+    lpips: str | None = None
+    form: str = "pixel"
+    crop: int = 256
+    batch: int = 4
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 2e-5
+    critic_from: float = 0.2
+    lpips_weight: float = 1.0
+    mse_weight: float = 40.0
+    critic_weight: float = 0.02
+    average: float = 0.998
+    seed: int = 0
+
+
+def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
+    """Train a flow decoder on the codec in run folder `config.codec`; returns its averaged weights' file.
+
+    With LPIPS weights (`config.lpips`) a few-step student, usually one that `start`s from a teacher's weights; without,
+    a teacher. Raises InputError for unusable data or weights.
+    """
+    torch.manual_seed(config.seed)
+    crops = Crops(Path(config.data), config.crop, config.seed)
+    codec = CodecNet().requires_grad_(False).eval()
+    load_weights(codec, Path(config.codec) / "weights.safetensors")
+    codec = codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
+    audience = Audience(config.lpips, weights, config.critic_from) if config.lpips else None
+    net = FLOWS[config.form]()
+    net.channel_std.copy_(codec.decoder.channel_std)  # type: ignore[operator]
+    if start is not None:
+        load_weights(net, start)
+
+    def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
+        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        level = spread_levels(config.batch).to(frame.device)
+        with torch.no_grad():
+            base, latent = codec.redraw(frame, level)
+        begin = base + NOISE * torch.randn_like(base)
+        time = torch.rand(config.batch, 1, 1, 1, device=frame.device)
+        if audience is None:
+            state = begin + time * (frame - begin)
+        else:
+            time = times_of_few_steps(time)
+            state = state_of_few_steps(net, begin, base, latent, level / LEVELS, time)
+        drawn = net(state, base, latent, level / LEVELS, time).float()
+        mse = (drawn - frame).square().mean((1, 2, 3))
+        figures = {"psnr": _psnr(mse), "base_psnr": _psnr((base - frame).square().mean((1, 2, 3)))}
+        if audience is None:
+            return config.mse_weight * mse.mean(), figures
+        cost, seen = audience.cost(drawn, frame, done, accelerator)
+        return cost.mean(), {**figures, **seen}
+
+    beside = {"critic": audience.critic} if audience else {}
+    return run(net, config, out, loss, progress, resumed=crops.restart, beside=beside)
+
+
+def times_of_few_steps(share: Tensor) -> Tensor:
+    """Times 0, 1/4, 1/2, 3/4 for uniform numbers 0..1 of any shape: three in five are 0, which is all of one step."""
+    later = ((share - 0.6) / 0.4 * (FEW - 1)).floor() + 1
+    return torch.where(share < 0.6, 0.0, later / FEW)
+
+
+def state_of_few_steps(
+    net: nn.Module, begin: Tensor, base: Tensor, latent: Tensor, quality: Tensor, time: Tensor
+) -> Tensor:
+    """State at `time` [B,1,1,1] on the way from `begin` to what the network itself draws in one step.
+
+    That is what its later steps will meet. Taught on the way to the real picture instead, two and four steps were worse
+    than one by any measure.
+    """
+    later = time.flatten() > 0
+    if not later.any():
+        return begin
+    with torch.no_grad():
+        start = torch.zeros_like(time[later])
+        drawn = net(begin[later], base[later], latent[later], quality[later], start).float()
+    state = begin.clone()
+    state[later] = begin[later] + time[later] * (drawn - begin[later])
+    return state
+
+
+def open_flow(run: Path) -> tuple[nn.Module, FlowConfig]:
+    """The averaged weights of a flow decoder's run and what it was asked to do.
+
+    Raises InputError when it holds none.
+    """
+    try:
+        settings = json.loads((run / "config.json").read_text())
+        config = FlowConfig(**{part.name: settings[part.name] for part in fields(FlowConfig)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run} holds no flow decoder: {error!r}; make one with edgesem train --flow CODEC") from error
+    net = FLOWS[config.form]()
+    load_weights(net, run / "weights.safetensors")
+    return net.eval(), config
+
+
+def _psnr(mse: Tensor) -> float:
+    return float(-10 * torch.log10(mse.detach().clamp(min=1e-9)).mean())

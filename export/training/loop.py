@@ -1,0 +1,163 @@
+"""The training loop that all runs share: by the clock, resumable, with averaged weights and a log.
+
+A run folder holds `checkpoint.pt` (to resume), `weights.safetensors` (averaged weights), `config.json`, `log.jsonl`,
+and `history.jsonl`: a line for each call of a run that was continued, perhaps with other settings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any, ClassVar, Protocol
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edgesem.errors import InputError
+from export.training.muon import Muon
+
+LOG_STEPS = 100  # steps that a line of the log is the mean of
+_SAVE_S = 180.0
+_PRIVATE = ("data", "codec", "lpips", "clips", "vision")  # settings that are paths of one machine
+
+Progress = Callable[[float, dict[str, Any]], None]
+
+
+class Settings(Protocol):
+    """What every run is asked: a frozen dataclass with at least these."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def minutes(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def final_learning_rate(self) -> float: ...
+    @property
+    def average(self) -> float: ...
+
+
+def run(
+    net: nn.Module,
+    config: Settings,
+    out: Path,
+    loss_of: Callable[[nn.Module, float, Accelerator], tuple[Tensor, dict[str, float]]],
+    progress: Progress,
+    *,
+    resumed: Callable[[int], None] = lambda step: None,
+    beside: Mapping[str, nn.Module] | None = None,
+) -> Path:
+    """Train what requires a gradient in `net` until `config.minutes` are spent; returns the averaged weights' file.
+
+    `loss_of(net, done, accelerator)` draws its own batch and gives the loss and what to log; `done` is 0..1 of the run.
+    `progress(done, figures)` is called about once a second. Continues when `out` holds a checkpoint, after
+    `resumed(step)`. `beside` names modules that are trained in `loss_of` and must be in the checkpoint too.
+    Raises InputError for a checkpoint that does not fit.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision="bf16")
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(
+        net,
+        multi_avg_fn=get_ema_multi_avg_fn(config.average),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = Muon(net, config.learning_rate)
+    saved: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer, **(beside or {})}
+    spent_s, step = _resume(out / "checkpoint.pt", saved)
+    if step:
+        resumed(step)
+    net, optimizer = accelerator.prepare(net, optimizer)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    with (out / "history.jsonl").open("a") as history:
+        settings = {key: value for key, value in asdict(config).items() if key not in _PRIVATE}
+        history.write(json.dumps({"from_minute": round(spent_s / 60, 2), "from_step": step, **settings}) + "\n")
+    saved_at = shown_at = clock = time.monotonic()
+    seen: dict[str, list[float]] = {}  # since the last row of the log; a figure need not come with every step
+    count = 0
+    with (out / "log.jsonl").open("a") as log:
+        while spent_s < config.minutes * 60:
+            done = spent_s / (config.minutes * 60)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, done, step)
+            with accelerator.autocast():
+                loss, figures = loss_of(net, done, accelerator)
+            optimizer.zero_grad()
+            if math.isfinite(loss.item()):
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                average.update_parameters(accelerator.unwrap_model(net))
+            step += 1
+            count += 1
+            for key, value in {"loss": loss.item(), **figures}.items():
+                seen.setdefault(key, []).append(value)
+            now = time.monotonic()
+            spent_s, clock = spent_s + now - clock, now
+            if now - shown_at > 1:
+                progress(min(1.0, spent_s / (config.minutes * 60)), {"step": step, **_means(seen)})
+                shown_at = now
+            finished = spent_s >= config.minutes * 60
+            if count == LOG_STEPS or finished:
+                means = {key: round(value, 5) for key, value in _means(seen).items()}
+                log.write(json.dumps({"step": step, "minutes": round(spent_s / 60, 2), **means}) + "\n")
+                log.flush()
+                seen, count = {}, 0
+            if now - saved_at > _SAVE_S or finished:
+                _save(out, {**saved, "net": accelerator.unwrap_model(net)}, spent_s, step)
+                saved_at = clock = time.monotonic()
+    return out / "weights.safetensors"
+
+
+def _means(seen: Mapping[str, list[float]]) -> dict[str, float]:
+    return {key: fmean(values) for key, values in seen.items()}
+
+
+def learning_rate(config: Settings, done: float, step: int) -> float:
+    """Cosine decay over the run after 200 steps of warm-up."""
+    span = config.learning_rate - config.final_learning_rate
+    return min(1.0, (step + 1) / 200) * (config.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights that a run wrote. Raises InputError when the file cannot be read as such."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} does not hold weights of a run: {error}") from error
+
+
+def _resume(checkpoint: Path, saved: Mapping[str, Any]) -> tuple[float, int]:
+    """Load a checkpoint, if there is one, into everything that `saved` names; seconds and steps spent so far."""
+    if not checkpoint.exists():
+        return 0.0, 0
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        for name, part in saved.items():
+            part.load_state_dict(state[name])
+        return state["spent_s"], state["step"]
+    except Exception as error:  # torch lets out whatever a damaged or foreign file makes it stumble on
+        raise InputError(f"{checkpoint} cannot be continued: {error}; name another --out or remove it") from error
+
+
+def _save(out: Path, saved: Mapping[str, Any], spent_s: float, step: int) -> None:
+    """Write checkpoint and averaged weights, each to a temporary name first: a killed run never leaves half a file."""
+    states = {name: part.state_dict() for name, part in saved.items()}
+    torch.save({**states, "spent_s": spent_s, "step": step}, out / "checkpoint.tmp")
+    os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
+    averaged = states["average"].items()
+    weights = {key.removeprefix("module."): value.contiguous() for key, value in averaged if key != "n_averaged"}
+    save_file(weights, out / "weights.tmp")
+    os.replace(out / "weights.tmp", out / "weights.safetensors")

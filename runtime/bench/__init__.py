@@ -1,0 +1,1 @@
+"""Benchmarks of the device: links and change detection."""

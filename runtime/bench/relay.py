@@ -1,0 +1,163 @@
+"""A thin link on this machine: a TCP relay that lets bytes through at a set rate.
+
+    sender -> relay (token bucket, both directions) -> broker
+
+It is a real TCP path with little room in it: receive buffer and bucket are small, so the rate is felt by the sender's
+own socket and not hidden in a queue. `python -m runtime.bench.relay JOB.json` runs one until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+from runtime.process.child import Job, emit, run_child, stdin_closed
+
+_SEGMENT_BYTES = 1400  # loopback would otherwise move 64 KB at a time, far more than a thin link holds
+_RECEIVE_BUFFER_BYTES = 2048
+
+
+@dataclass
+class TokenBucket:
+    """Says how long bytes must wait so that no more than `rate_bps` pass, but for a burst of `burst_bytes`.
+
+    Time is an argument. The bucket may go into debt, which is what the returned wait pays back.
+    """
+
+    rate_bps: float
+    burst_bytes: float
+    _tokens: float = field(init=False, repr=False)
+    _filled_s: float = field(default=float("-inf"), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.rate_bps <= 0 or self.burst_bytes < 0:
+            raise ValueError(f"a bucket needs a positive rate, got {self.rate_bps} bit/s, burst {self.burst_bytes} B")
+        self._tokens = self.burst_bytes
+
+    def take(self, size_bytes: int, now_s: float) -> float:
+        """Take `size_bytes` out and return the seconds to wait before they may pass."""
+        if self._filled_s != float("-inf"):
+            gained = (now_s - self._filled_s) * self.rate_bps / 8
+            self._tokens = min(self.burst_bytes, self._tokens + gained)
+        self._filled_s = now_s
+        self._tokens -= size_bytes
+        return max(0.0, -self._tokens * 8 / self.rate_bps)
+
+
+class Relay:
+    """Forwards every connection to `127.0.0.1:port` to the target, each direction at `rate_bps`.
+
+    All connections share the two buckets, as they would share a radio. Use it as a context manager.
+    """
+
+    def __init__(self, *, target: tuple[str, int], rate_bps: float) -> None:
+        self.chunk_bytes = int(min(16384, max(256, rate_bps / 8 * 0.02)))
+        self.forwarded_bytes = 0
+        """Bytes that went from the sender's side to the target."""
+        self._target = target
+        self._up = _Shaper(rate_bps, self.chunk_bytes)
+        self._down = _Shaper(rate_bps, self.chunk_bytes)
+        self._stopping = threading.Event()
+        self._passing = threading.Event()
+        self._passing.set()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.socket()
+        # Inherited by every accepted connection; set before listen, or the window is agreed without them.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        if hasattr(socket, "TCP_MAXSEG"):
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Relay:
+        self._run("accept", self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._passing.set()
+        for sock in (self._listener, *tuple(self._open)):
+            _shut(sock)
+        for thread in tuple(self._threads):
+            thread.join(timeout=5)
+
+    def cut(self) -> None:
+        """Let nothing through any more, as a radio that is out of reach: connections stay, their bytes wait."""
+        self._passing.clear()
+
+    def mend(self) -> None:
+        """Let all through again, what waited first."""
+        self._passing.set()
+
+    def _run(self, name: str, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, name=f"relay.{name}", daemon=True)  # type: ignore[arg-type]
+        self._threads = [old for old in self._threads if old.is_alive()] + [thread]
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # closed by __exit__
+            try:
+                far = socket.create_connection(self._target, timeout=5)
+            except OSError:
+                _shut(near)
+                continue
+            far.settimeout(None)
+            for sock in (near, far):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._open.add(sock)
+            self._run("up", self._pump, near, far, self._up, True)
+            self._run("down", self._pump, far, near, self._down, False)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, shaper: _Shaper, count: bool) -> None:
+        with contextlib.suppress(OSError):  # either end hung up: the other one must learn it
+            while data := source.recv(self.chunk_bytes):
+                if self._stopping.wait(shaper.wait_s(len(data))):
+                    break
+                self._passing.wait()
+                sink.sendall(data)
+                if count:
+                    self.forwarded_bytes += len(data)
+        for sock in (source, sink):
+            _shut(sock)
+            self._open.discard(sock)
+
+
+class _Shaper:
+    """A token bucket that two threads may ask."""
+
+    def __init__(self, rate_bps: float, burst_bytes: int) -> None:
+        self._bucket = TokenBucket(rate_bps, burst_bytes)
+        self._lock = threading.Lock()
+
+    def wait_s(self, size_bytes: int) -> float:
+        with self._lock:
+            return self._bucket.take(size_bytes, time.monotonic())
+
+
+def _shut(sock: socket.socket) -> None:
+    """Close a socket so that a thread blocked in it wakes up."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def relay(job: Job) -> None:
+    """Relay as the job says; tell the port, and at the end how much went through."""
+    target = (str(job["host"]), int(job["port"]))
+    with Relay(target=target, rate_bps=float(job["rate_bps"])) as running:
+        emit(event="ready", port=running.port)
+        stdin_closed().wait()
+    emit(event="done", forwarded_bytes=running.forwarded_bytes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_child(relay))

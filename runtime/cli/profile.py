@@ -1,0 +1,235 @@
+"""The command profile: what coding takes on this board, or would take on another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from edgesem.cli.console import emit, log
+from edgesem.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from edgesem.bundle.runner import Precision, Runtime
+
+
+def profile(
+    seconds: Annotated[float, typer.Option(min=1, max=86400, help="How long to measure, sender and receiver.")] = 60,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of pictures, or a camera: /dev/videoN, picamera, csi.", show_default="photographs that ship"
+        ),
+    ] = None,
+    size: Annotated[str, typer.Option(help="Every frame is brought to this size.")] = "768x512",
+    quality: Annotated[float, typer.Option(min=0, max=1, help="Quality of the packets.")] = 0.5,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of ONNX Runtime and AVIF.")] = 1,
+    precision: Annotated[str, typer.Option(help="Of the networks: auto, fp32 or int8.")] = "auto",
+    runner: Annotated[str, typer.Option(help="auto, cpu, cuda, ort-tensorrt or tensorrt.")] = "auto",
+    compare: Annotated[bool, typer.Option("--compare", help="Encode with JPEG, WebP and AVIF too; 3x longer.")] = False,
+    joule_per_byte: Annotated[
+        float | None, typer.Option(min=0, help="What the radio takes for a byte; adds it to --compare.")
+    ] = None,
+    meter: Annotated[
+        str | None,
+        typer.Option(help="Power meter by its name, csv:FILE (t_s,power_w), or none.", show_default="one that works"),
+    ] = None,
+    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds before and after, if metered.")] = 10,
+    operators: Annotated[bool, typer.Option("--operators", help="Also time each operator of the networks.")] = False,
+    predict: Annotated[
+        str | None, typer.Option(metavar="BOARD", help="Project to another board, such as raspberry-pi-4.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw latency, power and joules into this PNG.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Measure what each stage of coding takes here: time, memory, and joules where a sensor proves itself.
+
+    Without a power sensor, energy is null: nothing is estimated under that name. --predict measures nothing on this
+    machine but counts what a frame needs, and projects it to another board, with an error band.
+
+    Example: edgesem profile --seconds 60 --compare --out profile.png
+    """
+    from runtime.profile import chart
+    from runtime.profile import predict as prediction
+    from runtime.profile.run import Settings
+    from runtime.profile.run import profile as measure
+
+    if joule_per_byte is not None and not compare:
+        raise UsageError("--joule-per-byte adds the radio to --compare: name both")
+    if predict is not None:
+        if compare or operators or out or meter:
+            raise UsageError("--predict goes with --size, --threads, --quality and --bundle only: nothing is measured")
+        emit(prediction.predict(predict, size, threads, quality, bundle), json_, _render_prediction)
+        return
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise UsageError(f"--out {out}: the chart is a PNG, name it so")
+        chart.need()
+    settings = Settings(
+        seconds=seconds,
+        source=source,
+        size=size,
+        quality=quality,
+        threads=threads,
+        precision=cast("Precision", precision),  # whatever it is not, choosing a runner refuses
+        runtime=cast("Runtime", runner),
+        bundle=bundle,
+        meter=meter,
+        idle_s=idle,
+        compare=compare,
+        operators=operators,
+        joule_per_byte=joule_per_byte,
+    )
+    with log.status("loading") as status:
+
+        def tell(what: str) -> None:
+            status.update(what)
+            if not log.is_terminal:
+                log.print(what, highlight=False)
+
+        result = measure(settings, tell)
+    if out is not None:
+        from edgesem.files import write_whole
+
+        write_whole(out, chart.draw(result))
+        result["chart"] = str(out)
+    emit(result, json_, _render)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(columns[0], no_wrap=True)
+    for name in columns[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.1f}"
+
+
+def _joules(joules: float | None) -> str:
+    return "-" if joules is None else f"{joules:.4g}"
+
+
+def _render(result: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    board, engine, settings = result["board"], result["engine"], result["settings"]
+    title = (
+        f"{board['model']}: {settings['size']}, quality {settings['quality']:g}, {settings['threads']} thread(s), "
+        f"{engine['runner']} {engine['version']} {engine['precision']}"
+    )
+    stages = _table(title, "stage", "p50 ms", "p95 ms", "p99 ms", "first ms", "frames")
+    for name, told in result["stages"].items():
+        times = (_ms(told[key]) for key in ("p50_s", "p95_s", "p99_s", "first_s"))
+        stages.add_row(name, *times, str(told["frames"]))
+    parts: list[RenderableType] = [stages]
+    if result["send"]["broker"] is None:
+        parts.append(Text(f"send was not measured: {result['send']['reason']}"))
+    memory = result["peak_memory_bytes"]
+    parts.append(
+        Text(
+            f"a frame takes the sender {_ms(result['frame']['sender_p50_s'])} ms and the receiver "
+            f"{_ms(result['frame']['receiver_p50_s'])} ms, {result['frame']['bytes_per_frame']:.0f} bytes on the wire; "
+            f"peak memory {memory / 1e6:.0f} MB"
+            if memory
+            else ""
+        )
+    )
+    parts.append(Text(_steady_text(result)))
+    parts.append(_energy_text(result))
+    if guess := result["input_estimate"]:
+        parts.append(Text(f"an estimate of the whole board: {guess['sender_w']:.2f} W sending ({guess['by']})"))
+    if result["codecs"]:
+        parts.append(_codec_table(result["codecs"]))
+    for part, lines in (result.get("operators") or {}).items():
+        parts.append(_operator_table(part, lines))
+    if "chart" in result:
+        parts.append(Text(f"look at {result['chart']}"))
+    return Group(*parts)
+
+
+def _steady_text(result: Mapping[str, Any]) -> str:
+    said = []
+    for side, told in result["steady"].items():
+        if told["reached"] is None:
+            said.append(f"{side}: too short to tell")
+        elif told["reached"]:
+            said.append(f"{side}: from {told['after_s']:.0f} s on, by {told['by']}")
+        else:
+            said.append(f"{side}: not reached, measure longer")
+    throttle = result["throttle"]
+    if throttle is not None and not throttle["valid"]:
+        said.append(f"THROTTLED ({', '.join(throttle['now'] + throttle['during'])}): this run is not valid")
+    return "steady state: " + "; ".join(said)
+
+
+def _energy_text(result: Mapping[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    energy = result["energy"]
+    if energy is None:
+        return Text(f"energy: not measured ({result['energy_reason']})")
+    name = f"energy: {energy['meter']}, scope {energy['scope']}" + ("" if energy["calibrated"] else ", uncalibrated")
+    table = _table(name, "phase", "gross J", "net J", "J/frame gross", "net", "W", "seen")
+    for phase in ("sender", "receiver"):
+        told = energy[phase]
+        table.add_row(
+            phase,
+            *(_joules(told[key]) for key in ("gross_j", "net_j", "gross_j_per_frame", "net_j_per_frame", "mean_w")),
+            f"{told['coverage']:.1%}",
+        )
+    return table
+
+
+def _codec_table(codecs: Mapping[str, Any]) -> Table:
+    names = ("codec", "setting", "encode ms", "bytes", "MS-SSIM", "J gross", "J net", "+ radio")
+    table = _table("encoding, with the same threads and meter", *names)
+    for name, points in codecs.items():
+        for point in points:
+            keys = ("gross_j_per_frame", "net_j_per_frame", "net_with_radio_j_per_frame")
+            table.add_row(
+                name,
+                f"{point['setting']:g}",
+                _ms(point["encode_p50_s"]),
+                f"{point['bytes_per_frame']:.0f}",
+                f"{point['ms_ssim']:.4f}",
+                *(_joules(point[key]) for key in keys),
+            )
+    return table
+
+
+def _operator_table(part: str, lines: list[Mapping[str, Any]]) -> Table:
+    table = _table(f"{part}: the ten slowest of {len(lines)} nodes", "node", "operator", "ms", "share", "GMAC/s")
+    for line in lines[:10]:
+        speed = line["gmac_per_s"]
+        table.add_row(
+            line["name"],
+            line["op"],
+            f"{1e3 * line['seconds']:.2f}",
+            f"{line['share']:.0%}",
+            f"{speed:.1f}" if speed else "",
+        )
+    return table
+
+
+def _render_prediction(result: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    title = f"PROJECTION to {result['board']}, {result['size']}, {result['threads']} thread(s): not measured"
+    table = _table(title, "stage", "ms", "from", "to", "by")
+    for name, told in result["stages"].items():
+        table.add_row(name, *(_ms(told[key]) for key in ("projected_s", "low_s", "high_s")), told["by"])
+    return Group(table, *(Text(line) for line in result["notes"]))

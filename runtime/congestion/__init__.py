@@ -1,0 +1,1 @@
+"""Congestion control: capacity estimate, byte budget, frame rate."""

@@ -1,0 +1,195 @@
+"""How many bytes the next frame may have, and when its layers may leave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime.congestion.capacity import Capacity
+
+_SMALLEST_WINDOW_BYTES = 3000
+_FIRST_BUDGET_BYTES = 1500  # before anything is known about the link: 0.2 s at 64 kbit/s
+_LEAST_SHARE = 0.02
+_EAGER_STEP, _MOST_EAGER = 1.4, 3.0
+_SHORT_S = 0.05  # less than this on the link, and a message is too small to measure it
+_LEAST_INTERVALS = 0.5
+_ON_THE_WAY_S = 0.01  # from our hands into the socket
+_LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
+
+
+@dataclass
+class Control:
+    """Keeps a link busy with no more queue than drains by the next frame.
+
+    A byte window with a target for the queueing delay, as in SCReAM (RFC 8298), on messages in place of packets:
+
+    - window = rate x (smallest round trip + `target_s`). SCReAM's default target is 60 ms; ours is larger because of
+      the second gate, which SCReAM does not have:
+    - a layer other than the base leaves only if all that is under way drains by the time the next frame is due, and
+      `slack_s` later. So the queue is deep just after a frame, when it fills the gaps of a mobile link, and shallow
+      when the next base layer wants to pass.
+    - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
+      in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
+      to the queue, and the first frame after it is the newest.
+    - budget = what drains in one interval, and up to `aim_s` more, less what is queued already. The more the rate has
+      swung lately, the more: a queue of that length when a frame begins fills the gaps of an unsteady link, and on a
+      steady one, where it would only be late, it is 10 ms. All layers of each frame come through before the next: an
+      incomplete frame was coded for layers that it does not have, and is not shown until it is clear that they
+      will not come. Never less than `min_bytes`: where even that does not drain in an interval, frames are skipped in
+      place of quality. A small frame that finds the link idle raises the rate that all of this believes in by 1.4, up
+      to 3 times the measured one: messages too small for the link measure little more than how late their
+      confirmations are.
+
+    The constants were searched on a model of a FIFO link driven by six recorded traces (LTE, UMTS, EVDO, HSDPA) and
+    then checked on real TCP; `docs/link.md` has both. All times are `time.monotonic()` seconds given by the caller, and
+    sizes those of MQTT messages. Not thread-safe.
+    """
+
+    interval_s: float
+    min_bytes: int = 300
+    max_bytes: int = 30_000
+    target_s: float = 0.12
+    slack_s: float = 0.1
+    limit_s: float = 0.06
+    stall_s: float = 0.05
+    recent_s: float = 0.12
+    aim_s: float = 0.03
+    unacked_bytes: Callable[[], int | None] = lambda: None
+    """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
+    capacity: Capacity = field(default_factory=Capacity)
+    _under_way: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
+    _under_way_bytes: int = field(default=0, repr=False)
+    _acks: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
+    _due_s: float = field(default=float("-inf"), repr=False)
+    _eager: float = field(default=1.0, repr=False)
+
+    def connected(self, now_s: float, rtt_s: float | None) -> None:
+        """A new connection stands: nothing is under way, and the way may be another. The rate is kept as a guess."""
+        self._under_way.clear()
+        self._acks.clear()
+        self._under_way_bytes = 0
+        self._due_s = now_s
+        if rtt_s is not None:
+            self.capacity.min_rtt_s = rtt_s
+
+    def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
+        """What all messages of the next frame may have, if it is packed in `ready_in_s`; None: not now."""
+        rate_bps = self._rate_bps()
+        if rate_bps is None:
+            return None if self._under_way else max(self.min_bytes, _FIRST_BUDGET_BYTES)
+        queued_bytes = self._queued_bytes(now_s)
+        gone_s = self.capacity.min_rtt_s + ready_in_s  # before the new frame is there
+        if self._under_way:
+            if self._stalled(now_s):
+                return None
+            if queued_bytes * 8 / self._cautious_bps(now_s) - gone_s > self.limit_s:
+                return None
+        aim_s = min(self.aim_s, max(_LEAST_AIM_S, _AIM_OF_SWING_S * self.capacity.swing))
+        left_s = self.interval_s + aim_s - max(0.0, queued_bytes * 8 / rate_bps - gone_s)
+        drains_bytes = rate_bps / 8 * max(_LEAST_INTERVALS * self.interval_s, left_s)
+        return int(max(self.min_bytes, min(self.max_bytes, drains_bytes)))
+
+    def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:
+        """Whether this message may be handed to the socket now."""
+        if not self._under_way:
+            return True
+        if self._stalled(now_s):
+            return False
+        window_bytes = self._window_bytes()
+        queued_bytes = self._queued_bytes(now_s)
+        if base:
+            return queued_bytes <= window_bytes
+        after_bytes = queued_bytes + size_bytes
+        rate_bps = self._rate_bps()
+        if after_bytes > window_bytes or rate_bps is None:
+            return after_bytes <= window_bytes
+        left_s = max(0.0, self._due_s - now_s) + self.slack_s + self.capacity.min_rtt_s
+        return after_bytes * 8 <= self._cautious_bps(now_s) * left_s
+
+    def sent(self, now_s: float, *, size_bytes: int, base: bool = False) -> None:
+        """A message is about to be published."""
+        if base:
+            takes_s = size_bytes * 8 / (self.capacity.rate_bps or float("inf"))
+            idle = takes_s < _SHORT_S and self._queued_bytes(now_s) == 0
+            self._eager = min(_MOST_EAGER, self._eager * _EAGER_STEP) if idle else max(1.0, self._eager / 2)
+        self._under_way.append((now_s, size_bytes))
+        self._under_way_bytes += size_bytes
+        if base:  # a base layer that waited leaves the next frame where it was
+            self._due_s = max(self._due_s, now_s - self.interval_s / 2) + self.interval_s
+
+    def acked(self, now_s: float, *, size_bytes: int, sent_s: float) -> None:
+        """A message has come through."""
+        self._forget(sent_s, size_bytes)
+        self.capacity.acked(size_bytes=size_bytes, sent_s=sent_s, now_s=now_s)
+        self._acks.append((now_s, size_bytes))
+        while self._acks[0][0] < now_s - self.recent_s:
+            self._acks.popleft()
+
+    def lost(self, now_s: float, *, size_bytes: int) -> None:
+        """A message was given up, or never left."""
+        sent_s = next((at_s for at_s, size in reversed(self._under_way) if size == size_bytes), now_s)
+        self._forget(sent_s, size_bytes)
+
+    def state(self) -> dict[str, Any]:
+        """capacity_bps and rtt_s (None if unknown), window_bytes, under_way_bytes."""
+        return {
+            "capacity_bps": self.capacity.rate_bps,
+            "rtt_s": self.capacity.min_rtt_s or None,
+            "window_bytes": self._window_bytes(),
+            "under_way_bytes": self._under_way_bytes,
+        }
+
+    def _forget(self, sent_s: float, size_bytes: int) -> None:
+        if (sent_s, size_bytes) in self._under_way:
+            self._under_way.remove((sent_s, size_bytes))
+            self._under_way_bytes -= size_bytes
+
+    def _rate_bps(self) -> float | None:
+        """The measured rate, or more: a link that was idle when a frame came may bear more than was asked of it."""
+        rate_bps = self.capacity.rate_bps
+        return None if rate_bps is None else rate_bps * self._eager
+
+    def _queued_bytes(self, now_s: float) -> int:
+        """What is under way, by the kernel's account where there is one.
+
+        A message counts until its last byte has come and its confirmation has gone back through broker, threads and a
+        busy processor; the kernel knows of each segment at once. What was published a moment ago may not be in the
+        socket yet.
+        """
+        unacked_bytes = self.unacked_bytes()
+        if unacked_bytes is None:
+            return self._under_way_bytes
+        new_bytes = 0
+        for sent_s, size_bytes in reversed(self._under_way):
+            if sent_s < now_s - _ON_THE_WAY_S:
+                break
+            new_bytes += size_bytes
+        return min(self._under_way_bytes, unacked_bytes + new_bytes)
+
+    def _window_bytes(self) -> int:
+        rate_bps = self._rate_bps()
+        if rate_bps is None:
+            return _SMALLEST_WINDOW_BYTES
+        # With seconds between frames there is time for a longer queue: the second gate sees that it drains.
+        target_s = max(self.target_s, 0.3 * self.interval_s)
+        return max(_SMALLEST_WINDOW_BYTES, int(rate_bps / 8 * (self.capacity.min_rtt_s + target_s)))
+
+    def _stalled(self, now_s: float) -> bool:
+        """Whether the oldest message under way should have been acknowledged by now."""
+        rate_bps = self.capacity.rate_bps
+        if rate_bps is None or not self._under_way:
+            return False
+        sent_s, size_bytes = self._under_way[0]
+        takes_s = size_bytes * 8 / rate_bps
+        begins_s = max(self.capacity.last_ack_s, sent_s + self.capacity.min_rtt_s)
+        return now_s > begins_s + takes_s + max(self.stall_s, takes_s / 2)
+
+    def _cautious_bps(self, now_s: float) -> float:
+        """The measured rate, or less if the last moments have shown less."""
+        rate_bps = self._rate_bps() or 0.0
+        if not self._under_way or self._under_way[0][0] + self.capacity.min_rtt_s > now_s - self.recent_s:
+            return rate_bps  # the link was not busy all that time
+        recent_bytes = sum(size for at_s, size in self._acks if at_s > now_s - self.recent_s)
+        return min(rate_bps, max(recent_bytes * 8 / self.recent_s, _LEAST_SHARE * rate_bps))

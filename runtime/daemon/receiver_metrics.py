@@ -1,0 +1,78 @@
+"""What a receiver tells Prometheus, at the moment that it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from runtime.receiver.stream import Stream
+from runtime.receiver.stream_receiver import Reception
+from runtime.web.gallery import Gallery
+
+_PREFIX = "edgesem_receiver_"
+_LABELS = ("site", "device", "stream")
+_COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
+    "layers": ("layers received", lambda s: s.inbox.counters.layers),
+    "bytes": ("bytes of packets received", lambda s: s.inbox.counters.size_bytes),
+    "pictures": ("pictures decoded", lambda s: s.pictures),
+    "decode_seconds": ("time spent on decoding", lambda s: s.decode_s),
+    "malformed": ("messages that were no packet of this stream", lambda s: s.inbox.counters.malformed),
+    "unsealed": ("packets that the stream's key did not open", lambda s: s.inbox.counters.unsealed),
+    "repeated": ("layers that had come before", lambda s: s.inbox.counters.repeated),
+    "undecodable": ("frames that could not be decoded", lambda s: s.inbox.counters.undecodable),
+    "dropped_frames": ("frames replaced by newer ones before a decoder was free", lambda s: s.inbox.counters.dropped),
+    "base_alone_frames": (
+        "frames of which only the base layer came, too soon after a fuller one",
+        lambda s: s.inbox.counters.base_alone,
+    ),
+    "promised_kept": ("promised frames that are on our disk", lambda s: s.inbox.counters.kept),
+    "promised_not_kept": ("promised frames that the disk did not take", lambda s: s.inbox.counters.not_kept),
+}
+
+
+class _Collector:
+    def __init__(self, reception: Reception, gallery: Gallery) -> None:
+        self._reception, self._gallery = reception, gallery
+
+    def collect(self) -> Iterable[Any]:
+        """All metrics as they are now."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        streams = self._reception.streams.all()
+        for name, (about, read) in _COUNTERS.items():
+            counter = CounterMetricFamily(_PREFIX + name, about, labels=_LABELS)
+            for stream in streams:
+                counter.add_metric(_labels(stream), read(stream))
+            yield counter
+        age = GaugeMetricFamily(_PREFIX + "picture_age_seconds", "since capture, latest picture", labels=_LABELS)
+        delay = GaugeMetricFamily(_PREFIX + "delay_seconds", "from capture to decoded, latest picture", labels=_LABELS)
+        steps = GaugeMetricFamily(_PREFIX + "decode_steps", "steps of the flow decoder, latest picture", labels=_LABELS)
+        waiting = GaugeMetricFamily(_PREFIX + "waiting_frames", "frames that wait for a decoder", labels=_LABELS)
+        for stream in streams:
+            waiting.add_metric(_labels(stream), stream.inbox.waiting)
+            shown = self._gallery.latest(stream.name)
+            if shown is not None:
+                age.add_metric(_labels(stream), shown.age_s)
+                delay.add_metric(_labels(stream), shown.delay_s)
+                steps.add_metric(_labels(stream), shown.steps)
+        yield from (age, delay, steps, waiting)
+        yield GaugeMetricFamily(_PREFIX + "streams", "streams heard", value=len(streams))
+        yield GaugeMetricFamily(_PREFIX + "connected", "1 with a broker", value=self._reception.connection.connected)
+        yield CounterMetricFamily(
+            _PREFIX + "strays", "messages of no stream, or of one too many", value=self._reception.streams.strays
+        )
+
+
+def metrics_of(reception: Reception, gallery: Gallery) -> Callable[[], bytes]:
+    """A function that gives the text for Prometheus."""
+    import prometheus_client as client
+
+    registry = client.CollectorRegistry()
+    registry.register(_Collector(reception, gallery))
+    client.ProcessCollector(registry=registry)
+
+    return lambda: client.generate_latest(registry)
+
+
+def _labels(stream: Stream) -> list[str]:
+    return [stream.topics.site, stream.topics.device, stream.topics.stream]

@@ -1,0 +1,1 @@
+"""The demo: a sender and a receiver over a shaped link on one machine."""

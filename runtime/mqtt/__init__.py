@@ -1,0 +1,1 @@
+"""MQTT: addresses, connections, and brokers."""

@@ -1,0 +1,116 @@
+"""A `mosquitto` process with a configuration that lets nobody in without a password or a certificate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from edgesem.errors import EnvironmentMissing, UsageError
+from runtime.process.child import write_private
+
+_TOOL_S = 60.0
+# Debian puts the broker where only root's PATH looks.
+_ALSO_LOOK_IN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
+
+
+def find_tool(name: str) -> str | None:
+    """The path of an installed program, also from the folders that only root has on PATH."""
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_ALSO_LOOK_IN))
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a broker listens, whom it lets in, and how much it may hold for those who are slow."""
+
+    host: str
+    port: int
+    users: dict[str, str] = field(repr=False)
+    """Passwords by name."""
+    keep_in: Path | None = None
+    """Folder of what must survive a restart: retained messages, sessions; nothing does if None."""
+    autosave_s: int = 2
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+    """Who must have signed a client's certificate. Its common name is then the user, and there are no passwords."""
+    max_connections: int = 1000
+    max_message_bytes: int = 512 * 1024
+    max_inflight_messages: int = 200
+    """That a client has not confirmed; mosquitto's own 20 are a few frames, too little for a receiver far away."""
+    max_queued_bytes: int = 64 * 1024 * 1024
+    """For each client that does not keep up."""
+
+    def lines(self, passwords: Path) -> list[str]:
+        """The configuration; each user's password stands, hashed, in the file `passwords`."""
+        options: list[tuple[str, object]] = [
+            ("listener", f"{self.port} {self.host}"),
+            ("max_connections", self.max_connections),
+        ]
+        if self.cert_file is not None:
+            options += [("certfile", self.cert_file), ("keyfile", self.key_file), ("tls_version", "tlsv1.2")]
+        if self.client_ca_file is not None:
+            options += [
+                ("cafile", self.client_ca_file),
+                ("require_certificate", "true"),
+                ("use_identity_as_username", "true"),
+            ]
+        else:
+            options.append(("password_file", passwords))
+        options += [
+            ("allow_anonymous", "false"),
+            # Or each layer, and each confirmation, would wait until the one before it is acknowledged: 40 ms and more.
+            ("set_tcp_nodelay", "true"),
+            ("message_size_limit", self.max_message_bytes),
+            # The queue is bounded by its bytes. Mosquitto has had defects with 0, no limit, here.
+            ("max_queued_messages", 100_000),
+            ("max_inflight_messages", self.max_inflight_messages),
+            ("max_queued_bytes", self.max_queued_bytes),
+            ("persistence", "false" if self.keep_in is None else "true"),
+        ]
+        if self.keep_in is not None:
+            options += [("persistence_location", f"{self.keep_in}/"), ("autosave_interval", self.autosave_s)]
+            options.append(("persistent_client_expiration", "7d"))
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            options.append(("user", "root"))  # it would become `mosquitto`, who may not read our private folder
+        options += [("log_dest", "stderr"), ("log_type", "error"), ("log_type", "warning")]
+        lines = [f"{name} {value}" for name, value in options]
+        for line in lines:
+            if not line.isprintable():
+                raise UsageError(f"{line!r}: a path or host for mosquitto must have printable characters only")
+        return lines
+
+
+def start_mosquitto(listening: Listening, home: Path, log: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    """The process, just begun, with its files in the private folder `home`. EnvironmentMissing if there is none."""
+    tool, server = find_tool("mosquitto_passwd"), find_tool("mosquitto")
+    if tool is None or server is None:
+        raise EnvironmentMissing("mosquitto or mosquitto_passwd is not installed: apt install mosquitto")
+    passwords, config = home / "passwords", home / "mosquitto.conf"
+    for path in (passwords, config):
+        path.unlink(missing_ok=True)
+    write_private(passwords, "".join(f"{name}:{password}\n" for name, password in listening.users.items()))
+    # -U hashes the file in place: the password never stands on a command line, where every user could read it.
+    try:
+        if listening.users:  # it refuses an empty file
+            subprocess.run([tool, "-U", str(passwords)], check=True, capture_output=True, timeout=_TOOL_S)
+    except subprocess.SubprocessError as error:
+        raise EnvironmentMissing(f"{tool} cannot hash a password ({error})") from error
+    os.chmod(passwords, 0o600)
+    write_private(config, "\n".join(listening.lines(passwords)) + "\n")
+    return subprocess.Popen(
+        [server, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Have a process end, the hard way if it does not want to."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,1 @@
+"""Processes: children, signals, systemd, rate-limited logs."""

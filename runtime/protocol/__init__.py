@@ -1,0 +1,1 @@
+"""What travels beside packets: topics, acknowledgements, births, states, commands."""

@@ -1,0 +1,123 @@
+"""What the other side may ask of a sender: a snapshot, a pause, a part of the picture, something to look for."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import cbor2
+
+from edgesem.errors import PacketError
+from runtime.protocol.fields import Fields
+
+MAX_COMMAND_BYTES = 2048
+KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart")
+MAX_QUERIES = 8
+APART_S = 60.0
+"""How long a sender heeds `apart`: each layer in a message of its own. A receiver of few layers says it again."""
+_IDS = 2**64 - 1
+_REMEMBERED = 4096
+_SMALLEST_SNAPSHOT_BYTES, _LARGEST_SNAPSHOT_BYTES = 256, 65535
+_LONGEST_PAUSE_S = 86400
+_SMALLEST_ROI = 1 / 64
+_LONGEST_QUERY, _VECTOR_BYTES = 100, 64
+_MOST_DROP = 255
+
+
+@dataclass(frozen=True)
+class Command:
+    """One request; which fields count depends on its kind. Raises PacketError if it asks what may not be asked."""
+
+    kind: str
+    id: int = field(default_factory=lambda: secrets.randbelow(_IDS) + 1)
+    size_bytes: int = 8000
+    """snapshot: the most that the picture may have."""
+    pause_s: float = 0.0
+    """pause: how long; 0 until resumed."""
+    roi: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """roi: left, top, width and height of what to send from now on, in parts of the whole. region: of what is finer."""
+    drop: int = 90
+    """region: how many quality levels (of 255) the rest is coarser; 0: no region any more."""
+    queries: tuple[str, ...] = ()
+    """watch: what to look for from now on; nothing if empty."""
+    vectors: tuple[bytes, ...] = field(default=(), repr=False)
+    """watch: for each query what a text encoder made of it (edgesem.semantics.embedding), or nothing if it is a label's
+    name."""
+
+    def __post_init__(self) -> None:
+        left, top, width, height = self.roi
+        if self.kind not in KINDS:
+            raise PacketError(f"command: unknown kind, known are {', '.join(KINDS)}")
+        inside = 0 <= left <= 1 - width + 1e-6 and 0 <= top <= 1 - height + 1e-6
+        if not (inside and width >= _SMALLEST_ROI and height >= _SMALLEST_ROI):
+            raise PacketError("command: the roi is too small or leaves the picture")
+        if not 0 <= self.drop <= _MOST_DROP:
+            raise PacketError(f"command: a region's drop is 0 to {_MOST_DROP}")
+        named = all(0 < len(text) <= _LONGEST_QUERY and ";" not in text for text in self.queries)
+        if len(self.queries) > MAX_QUERIES or not named:
+            raise PacketError(f"command: at most {MAX_QUERIES} queries of 1 to {_LONGEST_QUERY} letters, without ;")
+        fit = all(len(vector) in (0, _VECTOR_BYTES) for vector in self.vectors)
+        if len(self.vectors) not in (0, len(self.queries)) or not fit:
+            raise PacketError(f"command: a vector of {_VECTOR_BYTES} bytes, or none, for each query")
+
+    def to_bytes(self) -> bytes:
+        """The command as it is published."""
+        left, top, width, height = self.roi
+        vectors = b"".join(vector or bytes(_VECTOR_BYTES) for vector in self.vectors)
+        rest: dict[str, dict[str, float | str | bytes]] = {
+            "snapshot": {"b": self.size_bytes},
+            "pause": {"s": self.pause_s},
+            "roi": {"x": left, "y": top, "w": width, "h": height},
+            "region": {"x": left, "y": top, "w": width, "h": height, "d": self.drop},
+            "watch": {"q": ";".join(self.queries), "v": vectors},
+        }
+        return cbor2.dumps({"c": self.kind, "i": self.id, **rest.get(self.kind, {})})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Command:
+        """The command that stands in `data`; PacketError for anything else, whatever the bytes are."""
+        fields = Fields(data, what="command", limit_bytes=MAX_COMMAND_BYTES)
+        kind, number = fields.text("c", 16), fields.integer("i", _IDS)
+        if kind == "snapshot":
+            size_bytes = fields.integer("b", _LARGEST_SNAPSHOT_BYTES, _SMALLEST_SNAPSHOT_BYTES)
+            command = cls(kind, number, size_bytes=size_bytes)
+        elif kind == "pause":
+            command = cls(kind, number, pause_s=fields.number("s", 0, _LONGEST_PAUSE_S))
+        elif kind in ("roi", "region"):
+            left, top, width, height = (fields.number(key, 0, 1) for key in "xywh")
+            drop = fields.integer("d", _MOST_DROP) if kind == "region" else cls.drop
+            command = cls(kind, number, roi=(left, top, width, height), drop=drop)
+        elif kind == "watch":
+            texts = fields.text("q", MAX_QUERIES * (_LONGEST_QUERY + 1))
+            command = cls(kind, number, queries=_parts(texts), vectors=_vectors(fields))
+        else:
+            command = cls(kind, number)
+        fields.end()
+        return command
+
+
+def _parts(texts: str) -> tuple[str, ...]:
+    return tuple(texts.split(";")) if texts else ()
+
+
+def _vectors(fields: Fields) -> tuple[bytes, ...]:
+    joined = fields.raw("v", MAX_QUERIES * _VECTOR_BYTES, exact=False)
+    pieces = (joined[start : start + _VECTOR_BYTES] for start in range(0, len(joined), _VECTOR_BYTES))
+    return tuple(piece if any(piece) else b"" for piece in pieces)
+
+
+class Once:
+    """Which commands came already: QoS 1 may deliver one twice, and an eavesdropper may send it again."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, None] = OrderedDict()
+
+    def first_time(self, command: Command) -> bool:
+        """Whether this command was not here before."""
+        if command.id in self._seen:
+            return False
+        self._seen[command.id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True

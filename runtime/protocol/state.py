@@ -1,0 +1,101 @@
+"""How a sender fares: the retained message that shows every decision of its link control, and its last will."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cbor2
+
+from runtime.protocol.fields import Fields
+
+MAX_STATE_BYTES = 512
+_MOST = 2**53  # what a double, and so every dashboard, still counts exactly
+
+
+@dataclass(frozen=True)
+class State:
+    """A sender at one moment; counters are since its start."""
+
+    up: bool
+    epoch: int
+    time_ms: int
+    """Unix milliseconds."""
+    capacity_bps: int | None = None
+    rtt_s: float | None = None
+    """The smallest round trip seen."""
+    window_bytes: int = 0
+    budget_bytes: int = 0
+    """Of the newest frame."""
+    sent_bytes: int = 0
+    frames: int = 0
+    skipped: int = 0
+    dropped_layers: int = 0
+    """Not sent, because a newer frame was there."""
+    age_s: float | None = None
+    """Since the capture of the newest frame that a receiver has."""
+    promised_waiting: int = 0
+    promised_refused: int = 0
+    """Promised frames that the disk had no room for."""
+    reconnects: int = 0
+    paused: bool = False
+
+    def to_bytes(self) -> bytes:
+        """The state as it is published."""
+        return cbor2.dumps(
+            {
+                "u": self.up,
+                "e": self.epoch,
+                "t": self.time_ms,
+                "c": self.capacity_bps,
+                "r": _ms(self.rtt_s),
+                "w": self.window_bytes,
+                "b": self.budget_bytes,
+                "y": self.sent_bytes,
+                "f": self.frames,
+                "s": self.skipped,
+                "d": self.dropped_layers,
+                "a": _ms(self.age_s),
+                "p": self.promised_waiting,
+                "l": self.promised_refused,
+                "n": self.reconnects,
+                "q": self.paused,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """The state that stands in `data`; PacketError for anything else, whatever the bytes are."""
+        fields = Fields(data, what="state", limit_bytes=MAX_STATE_BYTES)
+        state = cls(
+            up=fields.flag("u"),
+            epoch=fields.integer("e", 0xFFFF),
+            time_ms=fields.integer("t", _MOST),
+            capacity_bps=fields.maybe_integer("c", _MOST),
+            rtt_s=_seconds(fields.maybe_integer("r", _MOST)),
+            window_bytes=fields.integer("w", _MOST),
+            budget_bytes=fields.integer("b", _MOST),
+            sent_bytes=fields.integer("y", _MOST),
+            frames=fields.integer("f", _MOST),
+            skipped=fields.integer("s", _MOST),
+            dropped_layers=fields.integer("d", _MOST),
+            age_s=_seconds(fields.maybe_integer("a", _MOST)),
+            promised_waiting=fields.integer("p", _MOST),
+            promised_refused=fields.integer("l", _MOST),
+            reconnects=fields.integer("n", _MOST),
+            paused=fields.flag("q"),
+        )
+        fields.end()
+        return state
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it by name, for JSON."""
+        return asdict(self)
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else max(0, round(seconds * 1000))
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

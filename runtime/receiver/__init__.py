@@ -1,0 +1,1 @@
+"""The receiver: packets in, pictures out."""

@@ -1,0 +1,1 @@
+"""The sender: frames in, packets out."""

@@ -1,0 +1,173 @@
+"""Frames into packets that fit a budget, numbered; what a frame cost is remembered for the next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesem.codec.region import DROP, region_of
+from edgesem.errors import BudgetError, EdgesemError
+from edgesem.packet.packet import Packet
+from edgesem.packet.side_information import Notes
+from runtime.capture.frame import MIN_SIDE, Frame
+from runtime.congestion.interface import LinkControl
+from runtime.sender.publisher import Outbox
+from runtime.sender.references import References
+
+log = logging.getLogger(__name__)
+
+_EASY_Q, _FALL = 16, 0.95
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+class Encoder(Protocol):
+    """What a sender needs of a codec."""
+
+    def analyze(self, frame: NDArray[np.uint8]) -> Any:
+        """The latent of a picture."""
+
+    @property
+    def pack(self) -> Callable[..., Packet]:
+        """Makes the packet of a latent in at most `budget_bytes`; with `notes` where there is something to note."""
+
+
+class Packer:
+    """Analyzes and packs the frames of one start of a sender; for one thread."""
+
+    def __init__(
+        self,
+        *,
+        codec: Encoder,
+        control: LinkControl,
+        outbox: Outbox,
+        epoch: int,
+        min_quality: float,
+        tell: Callable[..., None],
+        references: References | None = None,
+    ) -> None:
+        self.frame = 0
+        """Number of the next frame."""
+        self.roi = WHOLE
+        """The part of each picture that is coded: left, top, width, height as shares."""
+        self.region = WHOLE
+        """The part of what is coded that is finer than the rest."""
+        self.drop = DROP
+        """How many quality levels (of 255) the rest is coarser."""
+        self.analyze_s = self.pack_s = 0.0
+        """What the latest frame took."""
+        self.budget_bytes = 0
+        """What the latest frame was given."""
+        self._codec = codec
+        self._control = control
+        self._outbox = outbox
+        self._epoch = epoch
+        self._least_bytes = control.min_bytes
+        self._min_q = round(min_quality * 255)
+        self._tell = tell
+        self._references = references
+        self._like: dict[bool, Packet] = {}
+        """The last packets with and without a reference: where to begin with the next of its kind."""
+
+    def analyze(self, frame: Frame) -> Any:
+        """The latent of the part of a frame that is asked for; None, and a log line, for a frame that has none."""
+        started_s = time.monotonic()
+        try:
+            latent = self._codec.analyze(_crop(frame.image, self.roi))
+        except EdgesemError as error:
+            log.error("frame %s cannot be encoded: %s", frame.name, error)
+            return None
+        self.analyze_s = time.monotonic() - started_s
+        return latent
+
+    def pack(
+        self, latent: Any, budget_bytes: int, frame: Frame, *, smallest: bool = False, embedding: bytes = b""
+    ) -> Packet | None:
+        """The packet whose messages, with all that MQTT adds, fit the budget; `embedding` travels in its notes.
+
+        None if it would be worse than the quality asked for, unless `smallest`: then it is what comes nearest.
+        """
+        started_s = time.monotonic()
+        budget_bytes = max(budget_bytes, 1)
+        around_bytes = self._outbox.around_frame_bytes
+        about: dict[str, Any] = {"epoch": self._epoch, "frame": self.frame, "time_ms": frame.time_ms}
+        region = None if self.region == WHOLE else region_of(self.region, latent.width, latent.height, self.drop)
+        if embedding or region is not None:
+            about["notes"] = Notes(embedding=embedding, region=region)
+        known: tuple[Any, Any] | None = None
+        try:
+            packet, known = self._code(latent, max(1, budget_bytes - around_bytes), about, refer=not smallest)
+        except BudgetError as error:
+            if not smallest:
+                self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
+                return None
+            packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, **about)
+        if packet.q < self._min_q and not smallest:
+            self._control.min_bytes = max(self._control.min_bytes, round(1.1 * budget_bytes))
+            return None
+        if budget_bytes <= self._control.min_bytes and packet.q > self._min_q + _EASY_Q and not smallest:
+            # The scene has become simpler: let the least that a frame needs fall until it is that again.
+            self._control.min_bytes = max(self._least_bytes, round(_FALL * self._control.min_bytes))
+        self.pack_s = time.monotonic() - started_s
+        self.budget_bytes = budget_bytes
+        self.frame += 1
+        if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
+            with self._outbox.lock:
+                self._references.made(packet, *known, time.monotonic())
+        self._outbox.counters.frames += 1
+        self._outbox.counters.encode_s += self.analyze_s + self.pack_s
+        capacity_bps = self._control.state().get("capacity_bps")
+        self._tell(
+            event="packed",
+            frame=packet.frame,
+            name=frame.name,
+            budget_bytes=budget_bytes,
+            capacity_bps=None if capacity_bps is None else round(capacity_bps),
+            layers_packed=len(packet.chunks),
+            size_bytes=packet.size_bytes,
+            q=packet.q,
+            refers_to=None if packet.notes.reference is None else packet.notes.reference.frame,
+            analyze_s=round(self.analyze_s, 4),
+            pack_s=round(self.pack_s, 4),
+        )
+        return packet
+
+    def _code(
+        self, latent: Any, budget_bytes: int, about: dict[str, Any], *, refer: bool
+    ) -> tuple[Packet, tuple[Any, Any] | None]:
+        """The packet, and where packets may refer to others what is decoded from it, and what it refers to."""
+        if self._references is None:
+            return self._codec.pack(latent, budget_bytes=budget_bytes, **about), None
+        codec: Any = self._codec
+        key = self._like.get(False)
+        with self._outbox.lock:
+            known = self._references.choose(time.monotonic()) if refer else None
+        reference: Any = None if known is None else known.latent()
+        if known is not None and reference.values.shape == latent.values.shape:
+            notes = replace(about.get("notes", Notes()), reference=known.name)
+            more = {**about, "notes": notes, "reference": reference, "like": self._like.get(True, key)}
+            packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, **more)
+            if not codec.is_cut(latent, packet, key):
+                self._like[True] = packet
+                return packet, (decoded, reference)
+            self._tell(event="cut", frame=packet.frame)
+        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=key, **about)
+        self._like[False] = packet
+        return packet, (decoded, None)
+
+
+def _crop(image: NDArray[np.uint8], roi: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    """The part of a picture, at least 64 pixels a side where it has them."""
+    if roi == WHOLE:
+        return image
+    left, top, width, height = roi
+    rows, columns = image.shape[:2]
+    down, right = max(MIN_SIDE, round(height * rows)), max(MIN_SIDE, round(width * columns))
+    y, x = max(0, min(round(top * rows), rows - down)), max(0, min(round(left * columns), columns - right))
+    return np.ascontiguousarray(image[y : y + down, x : x + right])

@@ -1,0 +1,134 @@
+"""What a sender may refer to: frames whose latent every receiver that lives has said that it holds.
+
+    made -> (a receiver decodes it) -> held -> may be referred to
+
+A receiver says of each frame from how many layers it decoded and holds it; without such words nothing is ever assumed,
+so what goes wrong on the way costs a key packet and never a wrong picture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from edgesem.packet.packet import Packet
+from edgesem.packet.side_information import Reference
+from runtime.protocol.ack import Ack
+from runtime.settings import KEYFRAME_INTERVAL_S, MAX_RECEIVERS
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 8  # frames; a receiver holds more, so that what is referred to is still there
+SILENCE_S = 15.0
+_MOST_KNOWN = 256
+
+
+@dataclass(frozen=True)
+class Known:
+    """A latent that all receivers hold, and how a packet names it."""
+
+    name: Reference
+    latent: Callable[[], Any]
+    """May have to decode it first."""
+
+
+@dataclass
+class _Made:
+    packet: Packet
+    latent: Any
+    """As decoded from all layers of the packet."""
+    reference: Any
+    """What it was itself predicted from."""
+    holders: dict[int, int] = field(default_factory=dict)
+    """From how many layers each receiver holds it."""
+    fewer: dict[int, Any] = field(default_factory=dict)
+    """As decoded from fewer layers, once somebody asked."""
+
+
+class References:
+    """The frames made last, who holds them, and when it is time for a key packet. Not thread-safe.
+
+    `decode(packet, reference)` gives the latent of a packet of which not all layers came; times are of one clock.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Packet, Any], Any],
+        *,
+        epoch: int,
+        key_interval_s: float = KEYFRAME_INTERVAL_S,
+        silence_s: float = SILENCE_S,
+        most_receivers: int = MAX_RECEIVERS,
+    ) -> None:
+        self._decode, self._epoch = decode, epoch
+        self._key_interval_s, self._silence_s, self._most_receivers = key_interval_s, silence_s, most_receivers
+        self._made: OrderedDict[int, _Made] = OrderedDict()
+        self._heard_s: dict[int, float] = {}
+        self._key_s = float("-inf")
+        self._asked = False
+        self._chosen = -1
+
+    def made(self, packet: Packet, latent: Any, reference: Any, now_s: float) -> None:
+        """A packet is on its way; `latent` is what is decoded from it, `reference` what it was predicted from."""
+        if packet.notes.reference is None:
+            self._key_s, self._asked = now_s, False
+        self._made[packet.frame] = _Made(packet, latent, reference)
+        while len(self._made) > REMEMBERED and self._forget():
+            pass
+
+    def heard(self, ack: Ack, now_s: float) -> None:
+        """A receiver lives; perhaps it holds a frame, and of what it says of one the last word counts."""
+        if ack.receiver:
+            self._heard_s[ack.receiver] = now_s
+            if len(self._heard_s) > _MOST_KNOWN:
+                self._heard_s.pop(next(iter(self._heard_s)))
+            if ack.held and ack.epoch == self._epoch:
+                self._held(ack.receiver, ack.frame, ack.held)
+
+    def _held(self, receiver: int, frame: int, layers: int) -> None:
+        made = self._made.get(frame)
+        if made is not None and layers <= len(made.packet.chunks):
+            made.holders[receiver] = layers
+
+    def ask_for_key(self) -> None:
+        """Somebody wants the next packet to be a key packet."""
+        self._asked = True
+
+    def choose(self, now_s: float) -> Known | None:
+        """The newest frame that every live receiver holds from equally many layers; None for a key packet."""
+        self._heard_s = {who: at_s for who, at_s in self._heard_s.items() if now_s - at_s < self._silence_s}
+        live = self._heard_s.keys()
+        if self._asked or now_s - self._key_s >= self._key_interval_s or not 1 <= len(live) <= self._most_receivers:
+            return None
+        for frame, made in reversed(self._made.items()):
+            layers = {made.holders.get(receiver, 0) for receiver in live}
+            if len(layers) == 1 and 0 not in layers:
+                (count,) = layers
+                self._chosen = frame
+                return Known(Reference(frame, count), partial(self._latent, made, count))
+        return None
+
+    def clear(self) -> None:
+        """Forget all frames: what comes next has another size, or nothing to do with them."""
+        self._made.clear()
+
+    def _latent(self, made: _Made, layers: int) -> Any:
+        if layers == len(made.packet.chunks):
+            return made.latent
+        if layers not in made.fewer:
+            made.fewer[layers] = self._decode(made.packet.prefix(layers), made.reference)
+        return made.fewer[layers]
+
+    def _forget(self) -> bool:
+        """Forget the oldest frame, but not what packets refer to now, nor what they will refer to next."""
+        held = [frame for frame, made in self._made.items() if made.holders]
+        needed = {self._chosen, held[-1] if held else None}
+        for frame in list(self._made)[:-1]:
+            if frame not in needed:
+                del self._made[frame]
+                return True
+        return False

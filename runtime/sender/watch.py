@@ -1,0 +1,146 @@
+"""What a sender attends to: which frames go, what share of the link each gets, and which are promised.
+
+latent -> SemanticHead -> embedding -> novelty, best query -> Verdict -> sender
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgesem.bundle.bundle import Bundle
+from edgesem.codec.latent import Latent
+from edgesem.errors import UsageError
+from edgesem.semantics.embedding import Labels, Query, SemanticHead, Vector, best, from_bytes, to_bytes
+from runtime.sender.novelty import Novelty
+from runtime.settings import WatchSettings
+
+log = logging.getLogger(__name__)
+
+MAX_QUERIES = 8
+SEND_ON = ("all", "change")
+_LEAST_SHARE = 0.4  # of the budget, for a frame that is neither new nor looked for
+_MUCH = 2.0  # a novelty that deserves the whole budget
+_ALL_NEW = 99.0
+_SEEN, _GONE = 0.97, 0.9  # scores at which what is looked for is there, and is no more
+_PROMISE_EVERY_S = 10.0  # at most one promised frame in this time: the spool is for what counts
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with a frame."""
+
+    send: bool
+    promise: bool
+    share: float
+    """Of the budget that the link offers, 0 to 1."""
+    novelty: float
+    """In thresholds: from 1 on it is news."""
+    query: str
+    """What it fits best of what is looked for; empty if nothing is."""
+    score: float
+    """How well, 0 to 1."""
+    meaning: Vector
+    embedding: bytes
+    """For the packet's notes."""
+
+
+class Watch:
+    """Looks at each frame's latent for a sender.
+
+    send_on: "all", or "change": then frames that say what the receiver knows already are not sent. queries: texts that
+    are looked for, and vectors, as `look_for` takes them; a frame that shows one is new, gets the whole budget, and
+    the first of them is promised. Raises BundleError if the bundle has no head, UsageError for what cannot be looked
+    for.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        send_on: str = "all",
+        queries: Sequence[str] = (),
+        vectors: Sequence[bytes] = (),
+        novelty: Novelty | None = None,
+        threads: int = 1,
+    ) -> None:
+        if send_on not in SEND_ON:
+            raise UsageError(f"send_on must be one of {', '.join(SEND_ON)}, got {send_on!r}")
+        self.novelty = novelty or Novelty()
+        self.queries: tuple[Query, ...] = ()
+        self._send_on, self._head, self._labels = send_on, SemanticHead(bundle, threads), Labels.of(bundle)
+        self._there = self._owed = False
+        self._promised_s = float("-inf")
+        self._lock = threading.Lock()  # of the novelty: frames are looked at on one thread, delivered on another
+        self.look_for(queries, vectors)
+
+    def look_for(self, queries: Sequence[str], vectors: Sequence[bytes] = ()) -> None:
+        """Look for other things from now on; nothing if there are none.
+
+        vectors: what a workstation's text encoder made of each text, as `to_bytes` packs it, or empty for those that a
+        label names. UsageError, and all stays as it was, if a text names no label, or there are too many.
+        """
+        if len(queries) > MAX_QUERIES:
+            raise UsageError(f"{len(queries)} things to look for, at most {MAX_QUERIES} can be")
+        labels, made = self._labels, []
+        for place, text in enumerate(queries):
+            vector = vectors[place] if place < len(vectors) else b""
+            made.append(labels.query_of(text, from_bytes(vector)) if vector else labels.label_query(text))
+        self.queries = tuple(made)
+
+    def look(self, latent: Latent, now_s: float) -> Verdict:
+        """What to do with a frame at `now_s`."""
+        meaning = self._head.look(latent)
+        with self._lock:
+            news = self.novelty.look(meaning, now_s)
+        query, score = best(self.queries, meaning)
+        appeared = score >= _SEEN and not self._there
+        self._there = score >= (_GONE if self._there else _SEEN)
+        self._owed = self._there and (self._owed or appeared)
+        promise = self._owed and now_s - self._promised_s >= _PROMISE_EVERY_S
+        worth = max(min(1.0, news.novelty / _MUCH), 1.0 if self._there else 0.0)
+        return Verdict(
+            send=news.due or self._owed or self._send_on == "all",
+            promise=promise,
+            share=_LEAST_SHARE + (1 - _LEAST_SHARE) * worth,
+            novelty=news.novelty if math.isfinite(news.novelty) else _ALL_NEW,
+            query=query.text if query else "",
+            score=score,
+            meaning=meaning,
+            embedding=to_bytes(meaning),
+        )
+
+    def sent(self, frame: int, verdict: Verdict, now_s: float) -> None:
+        """A frame is on its way."""
+        self._owed = False
+        if verdict.promise:
+            self._promised_s = now_s
+        with self._lock:
+            self.novelty.sent(frame, verdict.meaning, now_s)
+
+    def delivered(self, frame: int) -> None:
+        """A receiver has the frame's base layer."""
+        with self._lock:
+            self.novelty.delivered(frame)
+
+
+def watch_of(settings: WatchSettings, bundle: Bundle, threads: int = 1) -> Watch | None:
+    """The watch that the settings ask for; None if they ask for none.
+
+    What is looked for is encoded here, once, where a text encoder is installed; a board goes by the bundle's labels.
+    """
+    if not settings.active:
+        return None
+    labels = Labels.of(bundle)
+    vectors = [to_bytes(labels.query(text).vector) for text in settings.queries]
+    return Watch(
+        bundle,
+        send_on=settings.send_on,
+        queries=settings.queries,
+        vectors=vectors,
+        novelty=Novelty(sensitivity=settings.sensitivity, heartbeat_s=settings.heartbeat_s),
+        threads=threads,
+    )

@@ -1,0 +1,419 @@
+"""Cards: seeds that cloud-init takes, a real FAT partition filled without root, and disks that are left alone."""
+
+import base64
+import hashlib
+import json
+import lzma
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.board import Board
+from devices.deployment.release import Release
+from devices.provision import card
+from devices.provision.seed import Setup, cloud_init, firstrun, validate
+from devices.shell import Done, Shell
+from devices.toml_text import toml_text
+from edgesem.cli import main as cli
+from edgesem.errors import InputError, UsageError
+from tests.support.board_stand import pip_wheel, wheel
+
+PI = Board.load("raspberry-pi-5")
+KEY = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode() + " me@here"
+CONFIG = f"""
+hostname = "cam-1"
+timezone = "Europe/Zurich"
+
+[user]
+name = "edge"
+ssh_keys = ["{KEY}"]
+
+[wifi]
+ssid = 'Bar: "5 o''clock" #1'
+password = 'p@ss: "word" #x'
+country = "CH"
+
+[send.stream]
+site = "harbour"
+fps = 0.5
+
+[send.broker]
+host = "broker.example.org"
+port = 8883
+tls = true
+ca_file = "/etc/edgesem/ca.pem"
+
+[files]
+"ca.pem" = "my-ca.pem"
+"""
+CONFIG = CONFIG.replace("''", "'")
+needs_tools = pytest.mark.skipif(
+    not all(map(shutil.which, ("mcopy", "mkfs.vfat", "sfdisk"))), reason="needs mtools, dosfstools and fdisk"
+)
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    (tmp_path / "my-ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    path = tmp_path / "cam.toml"
+    path.write_text(CONFIG.replace("'Bar", "'''Bar").replace("#1'", "#1'''"))
+    return path
+
+
+@pytest.fixture
+def setup(config) -> Setup:
+    return Setup.read(config, PI)
+
+
+def test_the_seed_says_what_the_file_says(setup):
+    files = cloud_init(setup, "/boot/firmware")
+    assert files["user-data"].startswith(b"#cloud-config\n")
+    user_data = json.loads(files["user-data"].partition(b"\n")[2])
+    assert user_data["user"]["ssh_authorized_keys"] == [KEY]
+    assert "users" not in user_data
+    assert "enable_ssh" not in user_data
+    written = {e["path"]: base64.b64decode(e["content"]).decode() for e in user_data["write_files"]}
+    send = read_toml_text(written["/etc/edgesem/send.toml"])
+    assert send["broker"]["host"] == "broker.example.org"
+    assert send["source"]["uri"] == PI.camera.source  # what the board's file knows
+    assert send["stream"] == {"site": "harbour", "fps": 0.5, "threads": PI.run.threads}
+    assert written["/etc/edgesem/ca.pem"].startswith("-----BEGIN")
+    network = json.loads(files["network-config"])["network"]["wifis"]["wlan0"]
+    assert network["access-points"] == {setup.wifi.ssid: {"password": 'p@ss: "word" #x'}}
+    assert network["regulatory-domain"] == "CH"
+
+
+def test_every_card_is_a_new_instance(setup):
+    ids = {json.loads(cloud_init(setup, "/b")["meta-data"])["instance-id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+def read_toml_text(text: str) -> dict:
+    try:
+        import tomllib
+    except ImportError:
+        import tomli as tomllib
+    return tomllib.loads(text)
+
+
+def test_cloud_init_itself_accepts_the_seed(setup, tmp_path):
+    if shutil.which("cloud-init") is None:
+        pytest.skip("needs cloud-init")
+    path = tmp_path / "user-data"
+    path.write_bytes(cloud_init(setup, "/boot/firmware")["user-data"])
+    run = subprocess.run(["cloud-init", "schema", "--config-file", str(path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('hostname = "cam-1"', 'hostname = "Cam_1"', "hostname"),
+        ('name = "edge"', 'name = "root"', "neither root"),
+        (KEY, "ssh-ed25519 AAAA", "no public key"),
+        (f'"{KEY}"', "", "nobody could log in"),
+        ('country = "CH"', "", "country"),
+        ("""password = 'p@ss: "word" #x'""", 'password = "short"', "8 to 63"),
+        ('"ca.pem" = "my-ca.pem"', "", "named, but not brought"),
+        ('"ca.pem" = "my-ca.pem"', '"../x" = "my-ca.pem"', "no name for a file"),
+        ("[user]", "[usr]", "unknown key .?usr.?: did you mean user"),
+        ("timezone =", "timezne =", "did you mean timezone"),
+        ("[send.", "[sned.", "sned"),
+        ('"Europe/Zurich"', '"; rm -rf /"', "timezone"),
+    ],
+)
+def test_what_the_board_would_stumble_on_is_refused_here(config, old, new, complaint):
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    with pytest.raises((UsageError, InputError), match=complaint):
+        Setup.read(config, PI)
+
+
+def test_a_private_key_never_goes_onto_a_card(config, tmp_path):
+    (tmp_path / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    config.write_text(config.read_text().replace(KEY, "id"))
+    with pytest.raises(UsageError, match="private key"):
+        Setup.read(config, PI)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"enable_ssh": True}, "would ignore"),
+        ({"users": []}, "would ignore"),
+        ({"user": {"name": "x"}}, "sudo"),
+        ({"write_files": [{"path": "/x", "owner": "edge:edge", "permissions": "0600"}]}, "owner"),
+        ({"write_files": [{"path": "/x", "permissions": "600"}]}, "permissions"),
+        ({"runcmd": ["reboot"]}, "lists of words"),
+    ],
+)
+def test_the_traps_of_cloud_init_are_known(change, complaint):
+    good = {"user": {"name": "edge", "sudo": "ALL"}}
+    validate(good)
+    with pytest.raises(UsageError, match=complaint):
+        validate({**good, **change})
+
+
+def test_the_script_for_older_images_is_shell_and_holds_everything(setup, tmp_path):
+    script = firstrun(setup, "/boot/firmware")
+    path = tmp_path / "firstrun.sh"
+    path.write_bytes(script)
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    text = script.decode()
+    assert "set_wlan 'Bar: " in text
+    assert "systemctl enable edgesem-firstboot.service" in text
+    # What it writes is what was meant, whatever the shell thinks of quotes.
+    for path_there, path_here in (("/etc/", "etc/"), ("/usr/lib/", "bin/"), ("/boot/", "boot/")):
+        text = text.replace(path_there, f"{tmp_path}/{path_here}")
+    for name in ("sudoers.d", "systemd/system", "edgesem"):
+        (tmp_path / "etc" / name).mkdir(parents=True)
+    path.write_text(text)
+    subprocess.run(["sh", str(path)], check=True, capture_output=True, env={"PATH": "/usr/bin:/bin"})
+    written = (tmp_path / "etc/edgesem/send.toml").read_bytes()
+    assert written == setup.etc["send.toml"]
+
+
+_scalars = st.one_of(
+    st.booleans(), st.integers(-(2**62), 2**62), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)  # fmt: skip
+_tables = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
+    st.one_of(_scalars, st.lists(_scalars, max_size=3), st.dictionaries(st.sampled_from("abc"), _scalars, max_size=3)),
+    max_size=4,
+)
+
+
+@given(_tables)
+@settings(max_examples=150, deadline=None)
+def test_toml_that_is_written_reads_as_it_was(tables):
+    assert read_toml_text(toml_text(tables)) == tables
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_as_a_setup_are_refused_in_words(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "noise.toml"
+    path.write_bytes(data)
+    with pytest.raises((UsageError, InputError)):
+        Setup.read(path, PI)
+
+
+# The image
+
+
+def image(folder: Path, fat_mb: int = 48, files: dict[str, bytes] | None = None) -> Path:
+    """An image of a disk: a FAT partition of that size, then one of Linux."""
+    boot, disk = folder / "boot.fat", folder / "os.img"
+    boot.write_bytes(b"")
+    subprocess.run(["truncate", "-s", f"{fat_mb}M", boot], check=True)
+    subprocess.run(["mkfs.vfat", "-n", "bootfs", boot], check=True, capture_output=True)
+    for name, data in (files or {}).items():
+        (folder / name).write_bytes(data)
+        subprocess.run(["mcopy", "-i", boot, folder / name, "::/"], check=True)
+    table = f"label: dos\n2048,{fat_mb * 2048},c\n,2048,83\n".encode()
+    subprocess.run(["truncate", "-s", f"{fat_mb + 4}M", disk], check=True)
+    subprocess.run(["sfdisk", "-q", disk], input=table, check=True)
+    with disk.open("r+b") as file:
+        file.seek(2048 * 512)
+        file.write(boot.read_bytes())
+    return disk
+
+
+@pytest.fixture
+def release(tmp_path) -> Release:
+    return Release.make([wheel(tmp_path / "w"), pip_wheel()], None, PI)
+
+
+@needs_tools
+def test_seed_and_release_lie_on_the_boot_partition(tmp_path, setup, release):
+    cmdline = b"console=tty1 root=PARTUUID=1 rootwait ds=nocloud;i=rpi-imager-1 cfg80211.ieee80211_regdom=US\n"
+    disk = image(tmp_path, files={"meta-data": b"", "cmdline.txt": cmdline})
+    boot = card.BootPartition.find(Shell(), disk)
+    assert card.init_kind(boot) == "cloud-init"
+    card.fill(boot, setup, release, "cloud-init")
+    meta = json.loads(boot.read("meta-data"))
+    words = boot.read("cmdline.txt").decode().split()
+    assert f"ds=nocloud;i={meta['instance-id']}" in words  # the id of a former life would win over meta-data
+    assert sum(word.startswith("ds=") for word in words) == 1
+    assert "cfg80211.ieee80211_regdom=CH" in words
+    assert "root=PARTUUID=1" in words
+    assert json.loads(boot.read("edgesem/manifest.json"))["version"] == release.version
+    for digest, content in release.blobs().items():
+        expected = content if isinstance(content, bytes) else content.read_bytes()
+        assert boot.read(f"edgesem/blobs/{digest}") == expected
+    subprocess.run(["fsck.vfat", "-n", dump(disk, tmp_path)], check=True, capture_output=True)
+
+
+def dump(disk: Path, folder: Path) -> Path:
+    part = folder / "part.fat"
+    part.write_bytes(disk.read_bytes()[2048 * 512 : -4 * 2**20 + 2048 * 512])
+    return part
+
+
+@needs_tools
+def test_an_image_before_cloud_init_gets_the_script(tmp_path, setup, release):
+    disk = image(tmp_path, files={"cmdline.txt": b"root=PARTUUID=1 rootwait\n"})
+    boot = card.BootPartition.find(Shell(), disk)
+    assert card.init_kind(boot) == "firstrun"
+    assert card.fill(boot, setup, release, "firstrun") == ["cmdline.txt", "firstrun.sh"]
+    line = boot.read("cmdline.txt").decode()
+    assert "systemd.run=/boot/firmware/firstrun.sh" in line
+    assert line.count("\n") == 1
+
+
+@needs_tools
+def test_a_boot_partition_that_is_too_small_is_said_before_it_is_touched(tmp_path, setup, release):
+    disk = image(tmp_path, fat_mb=3)
+    before = disk.read_bytes()
+    with pytest.raises(InputError, match=r"MB free, the release needs"):
+        card.fill(card.BootPartition.find(Shell(), disk), setup, release, "cloud-init")
+    assert disk.read_bytes() == before
+
+
+@needs_tools
+def test_a_file_that_is_no_disk_image_is_refused(tmp_path):
+    (tmp_path / "x.img").write_bytes(b"no image" * 1000)
+    with pytest.raises(InputError, match="no partition table"):
+        card.BootPartition.find(Shell(), tmp_path / "x.img")
+
+
+def test_an_image_is_unpacked_with_its_holes(tmp_path):
+    data = bytes(9 << 20) + b"end" + bytes(5 << 20)
+    (tmp_path / "a.img.xz").write_bytes(lzma.compress(data, preset=0))
+    card.copy_image(tmp_path / "a.img.xz", tmp_path / "b.img")
+    assert (tmp_path / "b.img").read_bytes() == data
+    assert (tmp_path / "b.img").stat().st_blocks * 512 < len(data) // 2
+    (tmp_path / "c.img.xz").write_bytes(lzma.compress(data, preset=0)[:200])
+    with pytest.raises(InputError, match="damaged"):
+        card.copy_image(tmp_path / "c.img.xz", tmp_path / "d.img")
+    assert not list(tmp_path.glob("*.part"))
+
+
+# The disk, by what lsblk said on real machines; recorded, not run on them
+
+CARD = {"path": "/dev/sdb", "size": 31_914_983_424, "type": "disk", "rm": True, "ro": False, "tran": "usb",
+        "model": "STORAGE DEVICE", "mountpoints": [None],
+        "children": [{"path": "/dev/sdb1", "type": "part", "mountpoints": [None]}]}  # fmt: skip
+
+
+def lsblk(**changes):
+    def answer(argv, stdin, timeout_s):
+        return Done(0, json.dumps({"blockdevices": [{**CARD, **changes}]}).encode())
+
+    return Shell(execute=answer)
+
+
+def child(kind="part", *mounts):
+    return [{"path": "/dev/sdb1", "type": kind, "mountpoints": list(mounts) or [None]}]
+
+
+def test_a_card_in_a_reader_is_taken():
+    assert card.target_disk(lsblk(), "/dev/sdb") == card.Disk("/dev/sdb", 31_914_983_424, "STORAGE DEVICE", "usb")
+    inner = lsblk(path="/dev/mmcblk0", tran=None, rm=False)
+    assert card.target_disk(inner, "/dev/mmcblk0").kind == "mmc"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"children": child("part", "/media/me/bootfs")}, "in use"),
+        ({"children": child("part", "/boot", "/")}, "in use"),
+        ({"children": child("part", "[SWAP]")}, "in use"),
+        ({"children": [{**child()[0], "children": child("crypt", "/home")}]}, "in use"),
+        ({"children": child("lvm")}, "belongs to"),
+        ({"children": child("raid1")}, "belongs to"),
+        ({"type": "part"}, "whole disk"),
+        ({"type": "loop"}, "whole disk"),
+        ({"rm": False, "tran": "nvme"}, "no card"),
+        ({"rm": False, "tran": "sata"}, "no card"),
+        ({"ro": True}, "write-protected"),
+        ({"size": 0}, "no card in it"),
+    ],
+)
+def test_a_disk_that_might_be_somebodys_is_refused(changes, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        card.target_disk(lsblk(**changes), "/dev/sdb")
+
+
+def test_the_disk_is_looked_at_again_before_it_is_written(tmp_path):
+    (tmp_path / "x.img").write_bytes(b"x")
+    disk = card.Disk("/dev/sdb", 10, "", "usb")
+    mounted = lsblk(children=child("part", "/media/me"))
+    with pytest.raises(UsageError, match="in use"):
+        card.write_card(mounted, tmp_path / "x.img", disk, "bmaptool")
+    assert mounted.record == []
+    calm = lsblk()
+    card.write_card(calm, tmp_path / "x.img", disk, "rpi-imager")
+    assert calm.record == [("rpi-imager", "--cli", "--disable-eject", str(tmp_path / "x.img"), "/dev/sdb")]
+    with pytest.raises(UsageError, match="larger card"):
+        card.write_card(calm, tmp_path / "x.img", card.Disk("/dev/sdb", 0, "", "usb"), "bmaptool")
+
+
+# The command
+
+
+@needs_tools
+def test_the_command_plans_first_and_makes_the_card_when_told(tmp_path, config, capsys):
+    disk = image(tmp_path, files={"meta-data": b""})
+    args = ["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", str(disk)]
+    args += ["--out", str(tmp_path / "card.img"), "--python", "3.11", "--json"]
+    assert cli.main(args) == 0
+    assert json.loads(capsys.readouterr().out)["written"] is False
+    assert not (tmp_path / "card.img").exists()
+    assert cli.main([*args, "--write", "/dev/null"]) == 1  # no block device
+    capsys.readouterr()
+    assert cli.main(["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", "x"]) == 2
+
+
+@needs_tools
+@pytest.mark.parametrize(("system", "python"), [('ID=debian\nVERSION_ID="12"', "3.11"), ("ID=debian", "")])
+def test_the_python_of_the_system_is_read_out_of_the_image(tmp_path, system, python):
+    if not all(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin") for name in ("debugfs", "mkfs.ext4")):
+        pytest.skip("needs e2fsprogs")
+    disk = with_system(tmp_path, image(tmp_path), system)
+    assert card.system_python(Shell(), disk) == python
+
+
+def with_system(folder: Path, disk: Path, release: str) -> Path:
+    """The image with a file system in its second partition that says of itself what `release` says."""
+    (folder / "root/usr/lib").mkdir(parents=True)
+    (folder / "root/usr/lib/os-release").write_text(release + "\n")
+    part = folder / "root.ext4"
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-d", folder / "root", part, "1M"], check=True, capture_output=True)
+    (start,) = card.partitions(Shell(), disk, ("83",))
+    with disk.open("r+b") as file:
+        file.seek(start)
+        file.write(part.read_bytes())
+    return disk
+
+
+@needs_tools
+def test_from_an_image_and_one_file_to_a_card(tmp_path, config, capsys):
+    disk = image(tmp_path, files={"cmdline.txt": b"console=tty1 rootwait\n"})
+    own, cache = wheel(tmp_path / "w"), tmp_path / "cache/aarch64-3.13-2.41"
+    cache.mkdir(parents=True)
+    for path in (own, pip_wheel()):
+        shutil.copy(path, cache)
+    ready = f"complete-{hashlib.sha256(own.read_bytes()).hexdigest()[:12]}.json"
+    (cache / ready).write_text(json.dumps([own.name, pip_wheel().name]))
+    args = ["device", "card", "--board", "raspberry-pi-4", "--config", str(config), "--image", str(disk), "--json"]
+    args += ["--out", str(tmp_path / "card.img"), "--wheel", str(own), "--cache", str(tmp_path / "cache"), "--yes"]
+    assert cli.main(args) == 2  # nobody knows which Python to bring wheels for
+    assert "say --python" in capsys.readouterr().err
+    with_system(tmp_path, disk, 'ID=debian\nVERSION_ID="13"')
+    assert cli.main([*args, "--python", "3.11"]) == 2
+    assert "has Python 3.13" in capsys.readouterr().err
+    assert not (tmp_path / "card.img").exists()
+    assert cli.main(args) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["python"], told["init"], told["seed"]) == ("3.13", "firstrun", ["cmdline.txt", "firstrun.sh"])
+    made = card.BootPartition.find(Shell(), tmp_path / "card.img")
+    assert json.loads(made.read("edgesem/manifest.json"))["version"] == told["release"]
+    assert b"systemd.run=/boot/firmware/firstrun.sh" in made.read("cmdline.txt")
+    assert sorted(path.name for path in tmp_path.glob(".edgesem-card-*")) == []

@@ -1,0 +1,96 @@
+"""bench video: what it measures, on a clip made here."""
+
+import json
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+pytest.importorskip("matplotlib", reason="needs the extra bench")
+
+from edgesem.bundle.bundle import DEFAULT  # noqa: E402
+from edgesem.cli import main as cli  # noqa: E402
+from edgesem.entropy.schedule import reference_graph  # noqa: E402
+from edgesem.errors import InputError  # noqa: E402
+from export.bench.video.measure import flicker, share_at_equal_quality  # noqa: E402
+from export.data.clips import read_clip  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A still gradient with a square that moves, 2 s at 10 frames a second."""
+    path = tmp_path_factory.mktemp("clip") / "square.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 208, 176, "yuv420p"
+        for index in range(20):
+            picture = np.zeros((176, 208, 3), np.uint8)
+            picture[:] = np.arange(208)[None, :, None]
+            picture[60:100, 4 * index : 4 * index + 40] = (250, 40, 40)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return path
+
+
+def test_frames_come_at_the_rate_and_from_the_part_that_is_asked_for(clip):
+    frames, rate = read_clip(clip, rate_hz=2)
+    assert (len(frames), rate, frames[0].shape) == (4, 2, (176, 208, 3))
+    late, _ = read_clip(clip, rate_hz=100, start=0.5)
+    assert len(late) == 10
+    assert np.abs(late[0][80].astype(int) - read_clip(clip, rate_hz=10)[0][10][80]).max() == 0
+
+
+def test_what_is_no_clip_is_said_so(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"no clip")
+    with pytest.raises(InputError):
+        read_clip(tmp_path / "x.mp4", rate_hz=1)
+
+
+def test_flicker_looks_at_unchanged_parts_only():
+    still = np.full((4, 8, 8, 3), 90, np.uint8)
+    still[:, :4] = np.random.default_rng(0).integers(0, 255, (4, 4, 8, 3))
+    assert flicker(list(still), list(still)) == 0
+    moved = still + np.array([0, 3, 0, 3], np.uint8)[:, None, None, None]
+    assert flicker(list(still), list(moved)) == pytest.approx(1.5)
+
+
+def test_a_codec_of_half_the_bytes_has_a_share_of_one_half():
+    curve = [{"bytes_per_frame": 100.0 * 2**k, "ms_ssim": 1 - 0.2 / 2**k} for k in range(4)]
+    half = [{**row, "bytes_per_frame": row["bytes_per_frame"] / 2} for row in curve]
+    assert share_at_equal_quality(half, curve) == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
+def test_packets_that_refer_are_looked_at_closely(clip, tmp_path):
+    out = tmp_path / "out"
+    more = ["--fps", "2", "--codecs", "none", "--frames", "3", "--probe", "0", "--middle", "176"]
+    assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
+    found = json.loads((out / "video.json").read_text())["probe"]["square.mp4"]["2"]
+    assert found["sender"]["time_ratio_p50"] > 0
+    assert 0 < found["again_share_of_bytes"] < 0.4
+    assert len(found["sender"]["ms_ssim"]["reference"]) == 3
+    assert found["flicker"]["0"]["clip"] < 2
+    unchanged = found["unchanged"]
+    assert 0.3 < unchanged["still_share_of_positions"] < 1  # all but the square and what it leaves behind
+    assert unchanged["still_share_of_bits"] < unchanged["still_share_of_positions"]
+
+
+def test_steps_that_there_are_not_are_refused(clip, tmp_path, capsys):
+    arguments = ["bench", "video", "--data", str(clip), "--out", str(tmp_path), "--probe", "0,9"]
+    assert cli.main(arguments) == 2
+    assert "--probe" in capsys.readouterr().err
+
+
+def test_the_command_writes_json_and_a_plot(clip, tmp_path):
+    out = tmp_path / "out"
+    names = "edgesem-intra,x264-veryfast,avif-s8"
+    more = ["--fps", "2", "--codecs", names, "--frames", "2"]
+    assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
+    rows = json.loads((out / "video.json").read_text())["codecs"]
+    assert set(rows) == set(names.split(","))
+    for found in rows.values():
+        assert {"bytes_per_frame", "ms_ssim", "psnr", "encode_s"} <= set(found["2"][0])
+        assert found["2"][-1]["ms_ssim"] > found["2"][0]["ms_ssim"] - 1e-3
+    assert (out / "video.png").stat().st_size > 1000

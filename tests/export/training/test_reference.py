@@ -1,0 +1,187 @@
+"""Packets that refer to an earlier picture: coded, decoded, and refused when that picture is not there."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from edgesem.bundle.bundle import DEFAULT  # noqa: E402
+from edgesem.bundle.runner import OrtRunner  # noqa: E402
+from edgesem.codec.codec import Codec, load  # noqa: E402
+from edgesem.codec.reference import in_steps  # noqa: E402
+from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph  # noqa: E402
+from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E402
+from edgesem.files import read_picture  # noqa: E402
+from edgesem.packet.packet import Packet  # noqa: E402
+from edgesem.packet.side_information import Notes, Reference  # noqa: E402
+from export.bundle.tables import starting_tables  # noqa: E402
+from export.data.sequences import LENGTH, Sequences  # noqa: E402
+from export.graphs.context import both_ways, export_reference  # noqa: E402
+from export.graphs.proof import EXACT, largest_sum  # noqa: E402
+from export.networks.context import ContextModel  # noqa: E402
+from export.networks.reference import ReferenceModel  # noqa: E402
+from export.training.codec import CodecNet, TrainConfig  # noqa: E402
+from export.training.reference import ReferenceConfig, open_reference, train_reference  # noqa: E402
+
+PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
+NAME = Notes(reference=Reference(7, 4))
+
+
+@pytest.fixture(scope="module")
+def model() -> ReferenceModel:
+    """Untrained: it predicts badly, and must be exact all the same."""
+    torch.manual_seed(3)
+    net = ReferenceModel(ContextModel())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def graphs(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("references")
+    export_reference(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def codec(graphs) -> Codec:
+    """The default bundle's codec with the reference graphs of an untrained model, unless it has its own."""
+    codec = load(DEFAULT)
+    if not codec.has_reference:
+        codec.bundle.manifest["files"] |= {reference_graph(index): "" for index in range(len(PASSES))}
+        codec.bundle.__dict__["reference_tables"] = starting_tables()
+        for index in range(len(PASSES)):
+            codec.use(reference_graph(index).removesuffix(".onnx"), OrtRunner(graphs / reference_graph(index)))
+    return codec
+
+
+@pytest.fixture(scope="module")
+def latents(codec):
+    first = read_picture(PHOTO)[100:260, 80:304]
+    second = first.copy()
+    second[40:90, 60:120] = 255 - second[40:90, 60:120]
+    return [codec.analyze(np.ascontiguousarray(picture)) for picture in (first, second)]
+
+
+def test_a_packet_with_a_reference_decodes_to_what_the_sender_had(codec, latents):
+    known_packet, known = codec.pack_decoded(latents[0], quality=0.4)
+    assert np.array_equal(codec.unpack(known_packet).values, known.values)
+    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, notes=NAME, reference=known)
+    again = codec.unpack(Packet.from_bytes(packet.to_bytes()), known)
+    assert again.values.tobytes() == decoded.values.tobytes()
+
+
+@pytest.mark.parametrize("quality", [0.1, 0.5, 0.9])
+def test_what_a_packet_refers_to_is_what_was_decoded_and_not_what_is_drawn_of_it(codec, latents, quality):
+    """In steps of that quality it is whole eighths again. Shrunk as for drawing, it would foretell nothing."""
+    _, known = codec.pack_decoded(latents[0], quality=quality)
+    gain = codec.bundle.gain[known.level][:, None, None]
+    steps = in_steps(known, gain)
+    assert np.array_equal(steps, np.rint(known.values * gain * 8))
+    off = np.abs(steps / 8 - latents[0].values * gain)[:, :10, :14]
+    assert np.quantile(off, 0.99) <= 0.5 + 3 / 8  # the rest stands where no symbol was expected, and none is coded
+    assert codec.bundle.trust.mean() < 0.9  # it does shrink
+
+
+def test_a_scene_that_stands_still_costs_little(latents):
+    codec = load(DEFAULT)
+    key, known = codec.pack_decoded(latents[0], quality=0.5)
+    for frame in range(3):
+        packet, known = codec.pack_decoded(
+            latents[0], quality=0.5, notes=Notes(reference=Reference(frame, 4)), reference=known
+        )
+        assert packet.size_bytes < 0.35 * key.size_bytes
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_reference_may_itself_be_decoded_from_fewer_layers(codec, latents, layers):
+    known = codec.unpack(codec.pack(latents[0], quality=0.5).prefix(layers))
+    notes = Notes(reference=Reference(7, layers))
+    packet, decoded = codec.pack_decoded(latents[1], quality=0.3, notes=notes, reference=known)
+    assert np.array_equal(codec.unpack(packet, known).values, decoded.values)
+
+
+def test_without_its_reference_a_packet_is_refused_and_never_drawn_wrong(codec, latents):
+    _, known = codec.pack_decoded(latents[0], quality=0.4)
+    packet = codec.pack(latents[1], quality=0.4, notes=NAME, reference=known)
+    with pytest.raises(MissingReference, match="key packet"):
+        codec.unpack(packet)
+    with pytest.raises(PacketError, match="no reference for a picture of this size"):
+        codec.unpack(packet, replace(known, values=known.values[:, :2]))
+
+
+def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(codec, latents):
+    _, known = codec.pack_decoded(latents[0], quality=0.4)
+    for wrong in ({"reference": known}, {"notes": NAME}, {"notes": NAME, "reference": latents[0]}):
+        with pytest.raises(UsageError):
+            codec.pack(latents[1], quality=0.4, **wrong)
+
+
+def test_a_budget_is_met_with_a_reference_too(codec, latents):
+    _, known = codec.pack_decoded(latents[0], quality=0.4)
+    for budget in (900, 2500):
+        packet = codec.pack(latents[1], budget_bytes=budget, notes=NAME, reference=known)
+        assert packet.size_bytes <= budget
+        codec.unpack(packet, known)
+
+
+def test_key_packets_are_what_they_were(codec, latents):
+    plain = load(DEFAULT)
+    mine, theirs = (one.pack(latents[0], quality=0.5).chunks for one in (codec, plain))
+    assert mine == theirs
+
+
+def test_the_exported_graphs_are_the_trained_network_to_the_bit_and_proven_exact(model, graphs):
+    random = np.random.default_rng(5)
+    for index, net in enumerate(model.nets):
+        size = 300 if net.fine else 60
+        shape = (1, 96, 9, 11)
+        feed = {
+            name: np.rint(random.laplace(0, size, shape)).clip(-VALUE_LIMIT, VALUE_LIMIT).astype(np.float32)
+            for name in ("values", "reference", "change")
+        }
+        feed |= {"level": np.full((1, 1, 9, 11), 90, np.float32), "reference_level": np.full((1, 1, 9, 11), 200, "f4")}
+        path = graphs / reference_graph(index)
+        names = ("values", "level", "reference", "change", "reference_level")
+        for wanted, got in both_ways(index, net, OrtRunner(path), {name: feed[name] for name in names}):
+            assert np.array_equal(got, wanted)
+        assert largest_sum(path) < EXACT
+
+
+def test_training_changes_the_references_alone_and_its_run_can_be_opened(tmp_path):
+    torch.manual_seed(4)
+    codec, run = CodecNet(), tmp_path / "codec"
+    run.mkdir()
+    save_file(codec.state_dict(), run / "weights.safetensors")
+    (run / "config.json").write_text(json.dumps(asdict(TrainConfig("photos", 1.0, teacher=False))))
+    photos = str(PHOTO.parent)
+    config = ReferenceConfig(photos, str(run), minutes=0.005, crop=128, batch=2, pool=3)
+    train_reference(config, tmp_path / "references", progress=lambda done, figures: None)
+    trained = open_reference(tmp_path / "references", codec)
+    assert len(trained.nets) == len(PASSES)
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(trained.parameters(), ReferenceModel(codec.context).parameters(), strict=True)
+    ]
+    assert sum(moved) > len(moved) / 2
+
+
+def test_made_sequences_are_pictures_and_some_stand_still():
+    source = Sequences(torch.nn.Identity(), PHOTO.parent, None, crop=128, seed=2)
+    changes = []
+    for _ in range(20):
+        pictures = source.made()
+        assert pictures.shape == (LENGTH, 3, 128, 128)
+        assert pictures.min() >= 0
+        assert pictures.max() <= 1
+        changes.append(float(np.abs(pictures[1] - pictures[0]).mean()))
+    assert min(changes) < 0.02
+    assert max(changes) > 0.02

@@ -1,0 +1,105 @@
+"""Live sources that are not ours: a GStreamer pipeline, an RTSP server that comes and goes, what is said of them."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from runtime.capture.source import Source
+from runtime.settings import SourceSettings
+from tests.support.edgesem_process import EdgesemProcess, free_port
+from tests.support.real_broker import wait_for_port
+
+SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's bindings
+RTSP = """
+import sys
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service=sys.argv[1])
+factory = GstRtspServer.RTSPMediaFactory(shared=True)
+factory.set_launch(
+    "( videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 "
+    "! x264enc tune=zerolatency key-int-max=5 ! rtph264pay name=pay0 )"
+)
+server.get_mount_points().add_factory("/camera", factory)
+server.attach(None)
+GLib.MainLoop().run()
+"""
+
+
+def has_rtsp_server():
+    """Whether Debian's bindings of GStreamer's RTSP server, and the encoder it needs, are here."""
+    words = (
+        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; "
+        "Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
+    )
+    if not Path(SYSTEM_PYTHON).exists():
+        return False
+    return not subprocess.run([SYSTEM_PYTHON, "-c", words], capture_output=True, check=False).returncode
+
+
+def source(uri):
+    stop = threading.Event()
+    return Source(SourceSettings(uri=uri, width=320, height=240), fps=10, stop=stop), stop
+
+
+@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+def test_a_pipeline_is_a_camera():
+    camera, stop = source("gst:videotestsrc is-live=true pattern=red")
+    frames = iter(camera)
+    for _ in range(3):
+        frame = next(frames)
+        assert frame.image.shape == (240, 320, 3)
+        red, green, blue = frame.image.reshape(-1, 3).mean(0)
+        assert (red > 220, green < 30, blue < 30) == (True, True, True)
+    stop.set()
+    assert list(frames) == []
+
+
+@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+def test_a_sender_whose_pipeline_is_told_to_end_with_it_ends_in_peace(tmp_path):
+    sender = EdgesemProcess(
+        "send", "gst:videotestsrc is-live=true", "--port", free_port(), "--state-dir", tmp_path, log=tmp_path / "log"
+    )
+    sender.wait_for("skipped")  # frames come; there is no broker
+    for path in Path("/proc").glob("[0-9]*/stat"):  # systemd tells all processes of a unit
+        if path.read_text().rpartition(")")[2].split()[1] == str(sender.process.pid):
+            os.kill(int(path.parent.name), signal.SIGTERM)
+    sender.process.terminate()
+    assert sender.finish() == 0
+
+
+@pytest.mark.skipif(not has_rtsp_server(), reason="needs apt install gir1.2-gst-rtsp-server-1.0 and x264enc")
+def test_an_rtsp_camera_is_opened_again_when_it_was_away(monkeypatch):
+    port = free_port()
+    monkeypatch.setattr("runtime.capture.source._FIRST_WAIT_S", 0.1)
+    camera, stop = source(f"rtsp://127.0.0.1:{port}/camera")
+    frames = iter(camera)
+    for _ in range(2):
+        server = subprocess.Popen([SYSTEM_PYTHON, "-c", RTSP, str(port)])
+        try:
+            wait_for_port(port, server)
+            for _ in range(5):
+                assert next(frames).image.shape == (240, 320, 3)
+        finally:
+            server.kill()
+            server.wait()
+    stop.set()
+    assert len(list(frames)) < 5  # what had come by then
+
+
+def test_a_password_in_a_uri_is_not_said(caplog, monkeypatch):
+    monkeypatch.setattr("runtime.capture.source._FIRST_WAIT_S", 0.0)
+    camera, stop = source(f"rtsp://user:s3cret@127.0.0.1:{free_port()}/camera")
+    monkeypatch.setattr(stop, "wait", lambda _: stop.set())
+    with caplog.at_level(logging.DEBUG):
+        assert list(camera) == []
+    assert "no picture from rtsp://127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text

@@ -1,0 +1,206 @@
+"""Birth, state and command: what was said is understood, and strangers' bytes are refused, whatever they are."""
+
+import contextlib
+from dataclasses import replace
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesem.errors import PacketError, UsageError
+from edgesem.packet.keys import Identity
+from runtime.mqtt.connection import Topics
+from runtime.protocol.birth import MAX_BIRTH_BYTES, Birth
+from runtime.protocol.command import KINDS, MAX_COMMAND_BYTES, Command, Once
+from runtime.protocol.state import MAX_STATE_BYTES, State
+
+BASE = "edgesem/v1/home/gate/main"
+IDENTITY = Identity(bytes(32))
+BIRTH = Birth(7, "ab" * 32, 640, 480, 2.5, 65535, b"s" * 16, 2**50, True, "edgesem 1.0", IDENTITY.public_key)
+U53 = st.integers(0, 2**53)
+SECONDS = st.none() | st.integers(0, 10**9).map(lambda ms: ms / 1000)
+STATES = st.builds(
+    State, st.booleans(), st.integers(0, 65535), U53, st.none() | U53, SECONDS, U53, U53, U53, U53, U53, U53, SECONDS,
+    U53, U53, U53, st.booleans(),
+)  # fmt: skip
+
+
+def test_a_birth_tells_all_and_who_said_it():
+    data = BIRTH.to_bytes(IDENTITY, base=BASE)
+    assert len(data) <= MAX_BIRTH_BYTES
+    assert Birth.from_bytes(data, base=BASE) == BIRTH
+
+
+def test_a_birth_of_another_stream_or_changed_is_refused():
+    data = BIRTH.to_bytes(IDENTITY, base=BASE)
+    with pytest.raises(PacketError, match="signature"):
+        Birth.from_bytes(data, base=BASE + "2")
+    outer = cbor2.loads(data)
+    outer["b"] = outer["b"].replace(b"edgesem 1.0", b"edgesem 2.0")
+    with pytest.raises(PacketError, match="signature"):
+        Birth.from_bytes(cbor2.dumps(outer), base=BASE)
+    other = cbor2.loads(BIRTH.to_bytes(Identity(b"x" * 32), base=BASE))
+    with pytest.raises(PacketError, match="signature"):
+        Birth.from_bytes(cbor2.dumps({**other, "k": IDENTITY.public_key}), base=BASE)
+
+
+@pytest.mark.parametrize(
+    "change", [{"v": 2}, {"i": 65536}, {"w": 5000}, {"f": -1.0}, {"z": b"s"}, {"more": 1}, {"t": "1"}]
+)
+def test_a_signed_birth_out_of_bounds_is_refused(change):
+    body = cbor2.loads(cbor2.loads(BIRTH.to_bytes(IDENTITY, base=BASE))["b"])
+    raw = cbor2.dumps({**body, **change})
+    signature = IDENTITY.sign(b"edgesem birth\0" + BASE.encode() + b"\0" + raw)
+    with pytest.raises(PacketError, match="birth"):
+        Birth.from_bytes(cbor2.dumps({"b": raw, "k": IDENTITY.public_key, "s": signature}), base=BASE)
+
+
+@given(STATES)
+def test_a_state_says_what_it_said(state):
+    data = state.to_bytes()
+    assert len(data) <= MAX_STATE_BYTES
+    assert State.from_bytes(data) == state
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Command("snapshot", size_bytes=300),
+        Command("key"),
+        Command("pause", pause_s=7.5),
+        Command("resume"),
+        Command("roi", roi=(0.25, 0.5, 0.5, 0.5)),
+        Command("region", roi=(0.5, 0.25, 0.25, 0.5), drop=255),
+        Command("watch", queries=("a red car", "person"), vectors=(bytes(range(64)), b"")),
+        Command("watch"),
+        Command("apart"),
+    ],
+    ids=lambda command: command.kind,
+)
+def test_a_command_asks_what_it_asked(command):
+    data = command.to_bytes()
+    assert len(data) <= MAX_COMMAND_BYTES
+    assert Command.from_bytes(data) == command
+
+
+SHARES = st.floats(-0.5, 1.5)
+QUERIES = st.lists(st.text(max_size=120), max_size=10).map(tuple)
+VECTORS = st.lists(st.binary(min_size=64, max_size=64) | st.just(b"") | st.binary(max_size=65), max_size=10).map(tuple)
+
+
+@given(st.sampled_from(KINDS), st.tuples(*[SHARES] * 4), st.integers(-1, 300), QUERIES, VECTORS)
+def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, queries, vectors):
+    try:
+        command = Command(kind, roi=roi, drop=drop, queries=queries, vectors=vectors)
+    except PacketError:
+        return
+    data = command.to_bytes()
+    assert len(data) <= MAX_COMMAND_BYTES
+    with contextlib.suppress(PacketError):  # letters that do not print are refused where they arrive
+        again = Command.from_bytes(data)
+        assert again.kind == kind
+        if kind in ("roi", "region"):
+            left, top, width, height = again.roi
+            assert 0 <= left <= left + width <= 1 + 1e-6
+            assert 0 <= top <= top + height <= 1 + 1e-6
+        if kind == "region":
+            assert 0 <= again.drop <= 255
+        if kind == "watch":
+            assert again.queries == queries
+            assert len(again.vectors) in (0, len(queries))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"c": "format", "i": 1},
+        {"c": "region", "i": 1, "x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0, "d": 256},
+        {"c": "region", "i": 1, "x": 0.5, "y": 0.0, "w": 1.0, "h": 1.0, "d": 9},
+        {"c": "watch", "i": 1, "q": "x" * 101, "v": b""},
+        {"c": "watch", "i": 1, "q": ";".join("abcdefghi"), "v": b""},
+        {"c": "watch", "i": 1, "q": "cat", "v": bytes(65)},
+        {"c": "watch", "i": 1, "q": "cat", "v": b"x" * 128},
+        {"c": "watch", "i": 1, "q": "a\x00", "v": b""},
+        {"c": "key"},
+        {"c": "key", "i": -1},
+        {"c": "key", "i": 1, "x": 1},
+        {"c": "snapshot", "i": 1, "b": 255},
+        {"c": "snapshot", "i": 1, "b": 65536},
+        {"c": "pause", "i": 1, "s": 1e9},
+        {"c": "pause", "i": 1, "s": float("nan")},
+        {"c": "roi", "i": 1, "x": 0.6, "y": 0, "w": 0.5, "h": 1},
+        {"c": "roi", "i": 1, "x": 0, "y": 0, "w": 0, "h": 1},
+        ["snapshot"],
+        {1: 2},
+    ],
+)
+def test_a_command_that_may_not_be_given_is_refused(fields):
+    with pytest.raises(PacketError, match="command"):
+        Command.from_bytes(cbor2.dumps(fields))
+
+
+def test_a_command_is_obeyed_once():
+    once, command = Once(), Command("key")
+    assert once.first_time(command)
+    assert not once.first_time(replace(command, kind="resume"))
+    assert once.first_time(Command("key"))
+
+
+PARSERS = [State.from_bytes, Command.from_bytes, lambda data: Birth.from_bytes(data, base=BASE)]
+WHOLE = [State(True, 1, 2).to_bytes(), Command("roi").to_bytes(), BIRTH.to_bytes(IDENTITY, base=BASE)]
+
+
+@pytest.mark.parametrize("parse", PARSERS, ids=["state", "command", "birth"])
+@given(data=st.binary(max_size=600))
+def test_any_bytes_are_refused_in_peace(parse, data):
+    with pytest.raises(PacketError):
+        parse(data)
+
+
+CBOR = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("uetcrwbyfsdaplnqixkvz"), inner, max_size=16)
+    ),
+    max_leaves=16,
+)
+
+
+@pytest.mark.parametrize("parse", PARSERS, ids=["state", "command", "birth"])
+@given(item=CBOR)
+def test_any_cbor_is_understood_or_refused(parse, item):
+    with contextlib.suppress(PacketError):
+        parse(cbor2.dumps(item))
+
+
+@pytest.mark.parametrize(("parse", "whole"), list(zip(PARSERS, WHOLE, strict=True)), ids=["state", "command", "birth"])
+@given(data=st.data())
+def test_a_changed_message_is_understood_or_refused(parse, whole, data):
+    changed = bytearray(whole)
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with contextlib.suppress(PacketError):
+        parse(bytes(changed))
+
+
+def test_hostile_cbor_is_refused_before_it_costs_anything():
+    for data in (b"\xbb" + b"\xff" * 8, b"\xa1\x61c" * 80, b"\x5b" + b"\x7f" * 8, b"\xa1" * 100_000, b"\xc2\x58\xff"):
+        for parse in PARSERS:
+            with pytest.raises(PacketError):
+                parse(data)
+
+
+@given(st.text(max_size=80))
+def test_any_topic_is_ours_or_refused(text):
+    for topic in (text, f"edgesem/v1/{text}", f"{BASE}/{text}"):
+        try:
+            topics, rest = Topics.parse(topic)
+        except PacketError:
+            continue
+        assert f"{topics.base}/{rest}" == topic
+
+
+@pytest.mark.parametrize("part", ["", "a/b", "+", "#", "x" * 65, "a\nb", "a\0"])
+def test_a_name_that_is_no_topic_part_is_refused(part):
+    with pytest.raises(UsageError, match="topic part"):
+        Topics(stream=part)

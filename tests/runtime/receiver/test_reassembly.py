@@ -1,0 +1,153 @@
+"""Receiver and assembly without a network: messages in, acknowledgements and pictures out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesem.errors import PacketError
+from edgesem.packet.packet import Packet
+from runtime.demo.receiver import Receiver
+from runtime.mqtt.connection import Topics
+from runtime.receiver.reassembly import Assembly
+
+TOPICS = Topics()
+
+
+def packet(frame=0, epoch=1, layers=4, time_ms=0):
+    chunks = tuple(bytes([frame % 256, layer]) * (layer + 1) for layer in range(layers))
+    return Packet(7, epoch, frame, time_ms, 64, 48, 100, layers, 0, chunks)
+
+
+class Codec:
+    """Draws the frame number; stumbles over frame 13."""
+
+    def unpack(self, whole):
+        if whole.frame == 13:
+            raise RuntimeError("unlucky")
+        return whole
+
+    def synthesize(self, whole):
+        return np.full((whole.height, whole.width, 3), whole.frame, np.uint8)
+
+
+@pytest.fixture
+def acks():
+    return []
+
+
+@pytest.fixture
+def receiver(acks):
+    return Receiver(codec=Codec(), bundle_id=7, topics=TOPICS, acknowledge=acks.append, backlog=2)
+
+
+def deliver(receiver, whole, layers=None):
+    for part in whole.split()[:layers]:
+        receiver.on_message(TOPICS.layer(part.first_layer), part.to_bytes())
+
+
+def test_a_whole_frame_is_acknowledged_layer_by_layer_and_decoded(receiver, acks):
+    deliver(receiver, packet(5))
+    assert [(ack.epoch, ack.frame, ack.layer) for ack in acks] == [(1, 5, layer) for layer in range(4)]
+    picture = receiver.next_picture(timeout_s=0.01)
+    assert picture.packet == packet(5)
+    assert (picture.image == 5).all()
+    assert receiver.next_picture(timeout_s=0.01) is None
+
+
+def test_a_frame_cut_short_is_decoded_when_the_next_begins(receiver):
+    deliver(receiver, packet(1), layers=2)
+    assert receiver.next_picture(timeout_s=0.01) is None
+    deliver(receiver, packet(2), layers=1)
+    assert receiver.next_picture(timeout_s=0.01).packet == packet(1).prefix(2)
+    deliver(receiver, replace(packet(3), time_ms=packet(1).time_ms + 1000), layers=1)
+    assert receiver.next_picture(timeout_s=0.01) is None  # the base layer alone of 2: 1 was fuller, and as new
+    receiver.flush()
+    assert receiver.next_picture(timeout_s=0.01).packet.frame == 3  # and now 1 is too old
+    assert receiver.counters.base_alone == 1
+
+
+def test_bad_messages_cost_a_counter_each_and_nothing_else(receiver, acks):
+    base, second = packet(3).split()[:2]
+    receiver.on_message(TOPICS.layer(0), b"")
+    receiver.on_message(TOPICS.layer(0), b"\xe5" * 100)
+    receiver.on_message(TOPICS.layer(1), base.to_bytes())  # wrong topic
+    receiver.on_message(TOPICS.layer(1), replace(second, promised=True).to_bytes())  # those travel whole
+    receiver.on_message(TOPICS.layer(0), replace(base, bundle_id=8).to_bytes())
+    receiver.on_message(TOPICS.base, base.to_bytes())
+    assert (receiver.counters.malformed, acks) == (6, [])
+    receiver.on_message(TOPICS.layer(0), base.to_bytes())
+    receiver.on_message(TOPICS.layer(1), replace(second, width=65).to_bytes())  # contradicts the base layer
+    assert receiver.counters.malformed == 7
+    deliver(receiver, packet(3))
+    assert receiver.next_picture(timeout_s=0.01).packet == packet(3)
+
+
+@given(st.sampled_from([TOPICS.layer(0), TOPICS.layer(3), "x"]), st.binary(max_size=60))
+def test_no_bytes_make_the_receiver_raise(topic, payload):
+    receiver = Receiver(codec=Codec(), bundle_id=7, topics=TOPICS, acknowledge=lambda _: None)
+    receiver.on_message(topic, payload)
+    assert receiver.counters.malformed + receiver.counters.layers == 1
+
+
+def test_a_frame_that_cannot_be_decoded_is_counted_and_the_next_one_comes(receiver):
+    deliver(receiver, packet(13))
+    assert receiver.next_picture(timeout_s=0.01) is None
+    assert receiver.counters.undecodable == 1
+    deliver(receiver, packet(14))
+    assert receiver.next_picture(timeout_s=0.01).packet.frame == 14
+
+
+def test_when_decoding_falls_behind_the_oldest_frame_is_given_up(receiver):
+    for frame in range(4):
+        deliver(receiver, packet(frame))
+    assert receiver.counters.dropped == 2
+    assert [receiver.next_picture(timeout_s=0.01).packet.frame for _ in range(2)] == [2, 3]
+
+
+def test_a_repeated_layer_is_acknowledged_again_but_counts_once(receiver, acks):
+    deliver(receiver, packet(1))
+    deliver(receiver, packet(1))
+    assert len(acks) == 8
+    assert receiver.next_picture(timeout_s=0.01) is not None
+    assert receiver.next_picture(timeout_s=0.01) is None
+
+
+def test_late_layers_of_an_older_frame_change_nothing():
+    assembly = Assembly()
+    old, new = packet(1).split(), packet(2).split()
+    assembly.add(old[0])
+    assert assembly.add(new[0]) == [packet(1).prefix(1)]
+    assert assembly.add(old[1]) == []
+    assert assembly.flush() == [packet(2).prefix(1)]
+
+
+def test_a_sender_that_starts_anew_is_followed():
+    assembly = Assembly()
+    for part in packet(1000).split():
+        assembly.add(part)
+    finished = [frame for part in packet(0, epoch=2).split() for frame in assembly.add(part)]
+    assert finished == [packet(0, epoch=2)]
+
+
+def test_a_frame_without_its_base_layer_comes_to_nothing():
+    assembly = Assembly()
+    assembly.add(packet(1).split()[1])
+    assert assembly.flush() == []
+
+
+def test_layers_in_another_order_make_the_same_frame():
+    assembly = Assembly()
+    finished = [frame for part in reversed(packet(9).split()) for frame in assembly.add(part)]
+    assert finished == [packet(9)]
+
+
+def test_parts_of_a_frame_that_disagree_are_refused():
+    assembly = Assembly()
+    base, second = packet(1).split()[:2]
+    assembly.add(base)
+    with pytest.raises(PacketError):
+        assembly.add(replace(second, q=3))
+    assert assembly.flush() == [packet(1).prefix(1)]

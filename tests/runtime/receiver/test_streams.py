@@ -1,0 +1,226 @@
+"""All streams of a receiver: who is decoded next, who is let in, and what strangers can do to the others."""
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgesem.errors import UsageError
+from edgesem.packet.seal import Seal
+from runtime.mqtt.connection import Topics
+from runtime.protocol.ack import Ack
+from runtime.protocol.command import Command
+from runtime.protocol.state import State
+from runtime.receiver.promised_store import Shelf
+from runtime.receiver.stream import Limits
+from runtime.receiver.stream_receiver import topic_filters
+from runtime.receiver.streams import Streams
+from tests.support.publishing import birth, identity, plain
+
+KEY = bytes(range(32))
+
+
+def streams_of(published=None, **options):
+    published = [] if published is None else published
+    return Streams(bundle_id=7, publish=lambda topic, payload, qos: published.append((topic, payload)), **options)
+
+
+def deliver(streams, packet, device="cam", stream="main"):
+    topics = Topics("home", device, stream)
+    for part in [packet] if packet.promised else packet.split():
+        streams.on_message(topics.layer(part.first_layer), part.to_bytes())
+
+
+def test_each_stream_is_acknowledged_on_its_own_topic():
+    published = []
+    streams = streams_of(published)
+    deliver(streams, plain(3), device="a")
+    deliver(streams, plain(4), device="b")
+    assert {(topic, Ack.from_bytes(payload).frame) for topic, payload in published} == {
+        ("edgesem/v1/home/a/main/ack", 3),
+        ("edgesem/v1/home/b/main/ack", 4),
+    }
+
+
+def test_a_device_that_floods_gets_its_share_and_no_more():
+    streams, served = streams_of(), []
+    for number in range(100):
+        for stream in range(8):  # eight streams, each frame ten times as much work
+            deliver(streams, plain(number), device="hostile", stream=str(stream))
+        deliver(streams, plain(number), device="modest")
+        while len(served) < 2 * number:
+            stream, _ = streams.next_frame(0)
+            served.append(stream.topics.device)
+            streams.done(stream, decode_s=1.0 if stream.topics.device == "hostile" else 0.1, good=True)
+    # Every frame of the modest one was decoded, however much the other had sent.
+    assert served.count("modest") >= 97
+
+
+def test_a_device_that_was_silent_has_saved_up_nothing():
+    streams = streams_of(limits=Limits(backlog=50))
+    for number in range(30):
+        deliver(streams, plain(number), device="busy")
+        stream, _ = streams.next_frame(0)
+        streams.done(stream, decode_s=1.0, good=True)
+    for number in range(20):
+        deliver(streams, plain(100 + number), device="busy")
+        deliver(streams, plain(number), device="late")
+    served = []
+    for _ in range(10):
+        stream, _ = streams.next_frame(0)
+        served.append(stream.topics.device)
+        streams.done(stream, decode_s=1.0, good=True)
+    assert served.count("busy") in (4, 5, 6)
+
+
+def test_no_device_has_all_decoders_at_once():
+    streams = streams_of(decoders=2)
+    for stream in range(4):
+        deliver(streams, plain(1), device="hostile", stream=str(stream))
+    first, _ = streams.next_frame(0)
+    assert streams.next_frame(0) is None
+    deliver(streams, plain(1), device="modest")
+    assert streams.next_frame(0)[0].topics.device == "modest"
+    streams.done(first, decode_s=1.0, good=True)
+    assert streams.next_frame(0)[0].topics.device == "hostile"
+
+
+def test_a_stream_is_with_one_decoder_at_a_time():
+    streams = streams_of(decoders=8)
+    deliver(streams, plain(1))
+    deliver(streams, plain(2))
+    stream, _ = streams.next_frame(0)
+    assert streams.next_frame(0) is None
+    streams.done(stream, decode_s=0.1, good=True)
+    assert streams.next_frame(0)[1].frame == 2
+
+
+def test_a_waiting_decoder_is_woken_by_a_frame():
+    streams, taken = streams_of(), []
+    thread = threading.Thread(target=lambda: taken.append(streams.next_frame(30)))
+    thread.start()
+    deliver(streams, plain(1))
+    thread.join(20)
+    assert taken[0][1].frame == 1
+
+
+def test_an_incomplete_frame_is_ready_after_its_patience():
+    streams = streams_of(patience_s=0.05)
+    topics = Topics("home", "cam", "main")
+    streams.on_message(topics.layer(0), plain(1).split()[0].to_bytes())
+    assert len(streams.next_frame(20)[1].chunks) == 1
+
+
+def test_there_are_no_more_streams_than_there_may_be():
+    streams = streams_of(limits=Limits(streams=5, streams_per_device=3))
+    for number in range(10):
+        deliver(streams, plain(), device="a", stream=str(number))
+    for number in range(10):
+        deliver(streams, plain(), device=f"b{number}")
+    assert len(streams.all()) == 5
+    assert streams.strays > 0
+
+
+def test_a_stream_exists_from_its_first_good_message_on():
+    streams = streams_of()
+    streams.on_message("edgesem/v1/home/cam/main/pkt/0", b"nothing")
+    streams.on_message("edgesem/v1/home/cam/main/pkt/0", plain(bundle_id=8).split()[0].to_bytes())
+    streams.on_message("edgesem/v1/home/cam/main/something", b"")
+    streams.on_message("elsewhere", b"")
+    assert streams.all() == []
+    assert streams.strays == 4
+
+
+def test_a_state_is_noted_and_a_broken_one_is_not():
+    streams = streams_of()
+    base = "edgesem/v1/home/cam/main"
+    streams.on_message(f"{base}/state", State(True, 1, 5, capacity_bps=64_000, budget_bytes=900).to_bytes())
+    streams.on_message(f"{base}/state", b"\xa1\x61u\xf5")
+    (stream,) = streams.all()
+    assert stream.state.capacity_bps == 64_000
+    assert stream.inbox.counters.malformed == 1
+    assert stream.history.since(0)[0]["budget_bytes"] == 900
+
+
+def test_a_sealed_stream_opens_with_its_birth_and_its_acks_are_signed():
+    published, who = [], identity()
+    streams, born, base = streams_of(published, key=KEY), birth(sealed=True), "edgesem/v1/home/cam/main"
+    seal = Seal(KEY, stream=base, salt=born.salt)
+    message = seal.seal(plain(1).split()[0].to_bytes())
+    streams.on_message(f"{base}/pkt/0", message)
+    assert published == []
+    streams.on_message(f"{base}/birth", born.to_bytes(who, base=base))
+    streams.on_message(f"{base}/pkt/0", message)
+    ((topic, payload),) = published
+    assert Ack.from_bytes(seal.verify(payload, topic)).frame == 1
+
+
+def test_an_old_birth_and_one_that_is_not_sealed_are_refused():
+    streams, who, base = streams_of(key=KEY), identity(), "edgesem/v1/home/cam/main"
+    new, old = birth(sealed=True, time_ms=2000), birth(sealed=True, time_ms=1000)
+    for born in (new, old, birth(sealed=False, time_ms=3000)):
+        streams.on_message(f"{base}/birth", born.to_bytes(who, base=base))
+    (stream,) = streams.all()
+    assert stream.birth.salt == new.salt
+    assert stream.inbox.counters.malformed == 2
+
+
+def test_promised_frames_of_an_earlier_run_are_drawn(tmp_path):
+    published = []
+    with Shelf(tmp_path) as shelf:
+        deliver(streams_of(published, shelf=shelf), plain(5, promised=True))
+    assert [Ack.from_bytes(payload).kept for _, payload in published] == [1]
+    again = streams_of(shelf=Shelf(tmp_path))
+    again.recover()
+    stream, packet = again.next_frame(0)
+    assert (stream.name, packet.frame) == ("home/cam/main", 5)
+
+
+topics_of_strangers = st.one_of(
+    st.text(max_size=80),
+    st.sampled_from(["pkt/0", "pkt/3", "pkt/9", "pkt/", "birth", "state", "ack", "cmd", ""]).map(
+        lambda rest: f"edgesem/v1/home/cam/main/{rest}"
+    ),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(topics_of_strangers, st.binary(max_size=600)), max_size=8))
+def test_no_message_makes_the_streams_raise(messages):
+    streams = streams_of(key=KEY)
+    for topic, payload in messages:
+        streams.on_message(topic, payload)
+    deliver(streams, plain(1))
+    assert all(stream.name == "home/cam/main" or stream.birth for stream in streams.all())
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "a/b/c/d", "a//c", "a/b#/c", "+a/b/c", "a/b/\0", "x" * 65 + "/b/c"])
+def test_a_filter_that_is_none_is_refused(bad):
+    with pytest.raises(UsageError):
+        topic_filters([bad], 4)
+
+
+def test_filters_take_the_layers_asked_for():
+    assert topic_filters(["home/+/main"], 2) == [
+        "edgesem/v1/home/+/main/birth",
+        "edgesem/v1/home/+/main/state",
+        "edgesem/v1/home/+/main/pkt/0",
+        "edgesem/v1/home/+/main/pkt/1",
+    ]
+    assert topic_filters(["+/+/+"], 4)[-1] == "edgesem/v1/+/+/+/pkt/+"
+    with pytest.raises(UsageError):
+        topic_filters([], 4)
+
+
+def test_a_receiver_of_few_layers_asks_for_them_alone_when_it_gets_more():
+    published = []
+    streams = streams_of(published, layers=1)
+    topics = Topics("home", "cam", "main")
+    streams.on_message(topics.layer(0), plain(1).split()[0].to_bytes())
+    assert [topic for topic, _ in published] == [topics.ack]
+    for number in (2, 3):
+        streams.on_message(topics.layer(0), plain(number).to_bytes())
+    asked = [Command.from_bytes(payload).kind for topic, payload in published if topic == topics.cmd]
+    assert asked == ["apart"]  # once, for some time
+    assert streams.next_frame(0) is not None

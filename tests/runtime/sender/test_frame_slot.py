@@ -1,0 +1,96 @@
+"""The slot between camera and encoder, on a clock that the test holds: which frame is taken, and when."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from runtime.capture.frame import Frame
+from runtime.sender import frame_slot as mailbox_module
+from runtime.sender.frame_slot import Mailbox
+
+INTERVAL_S = 0.1
+
+
+class Passing:
+    """A condition on which time passes in place of being waited for."""
+
+    def __init__(self, wait):
+        self.wait = wait
+
+    def notify_all(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class World:
+    """A camera that takes a frame each interval from 100 s on, and a link that has no room now and then."""
+
+    def __init__(self, monkeypatch, busy=()):
+        self.now_s = 99.0
+        self.frames, self.skipped, self.busy = 0, 0, busy
+        self.lock = threading.RLock()
+        self.changed = Passing(self.wait)
+        monkeypatch.setattr(mailbox_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(mailbox_module, "threading", SimpleNamespace(Condition=lambda _lock: Passing(self.wait)))
+        self.mailbox = Mailbox(
+            outbox=self,
+            control=SimpleNamespace(interval_s=INTERVAL_S),
+            ready_in_s=lambda: 0.0,
+            skip=self.skip,
+            stop=threading.Event(),
+            promise_every=0,
+        )
+
+    def wait(self, timeout_s):
+        """Time passes, and the camera does its work."""
+        self.now_s += min(timeout_s, 0.005)
+        if self.now_s >= 100.0 + self.frames * INTERVAL_S:
+            self.mailbox.offer(Frame(np.zeros((1, 1, 3), np.uint8), str(self.frames), 0))
+            self.frames += 1
+
+    def skip(self):
+        self.skipped += 1
+
+    def budget_bytes(self, _ready_in_s):
+        since_s = self.now_s - 100.0
+        return None if any(begin <= since_s < end for begin, end in self.busy) else 1000
+
+    def take(self, count):
+        """The next frames: number, and seconds from when the camera took it."""
+        taken = []
+        for _ in range(count):
+            number = int(self.mailbox.take().frame.name)
+            taken.append((number, self.now_s - 100.0 - number * INTERVAL_S))
+        return taken
+
+
+def test_each_frame_is_taken_when_it_comes(monkeypatch):
+    world = World(monkeypatch)
+    taken = world.take(20)
+    assert [number for number, _ in taken] == list(range(20))
+    assert max(late_s for _, late_s in taken) < 0.01
+    assert world.skipped == 0
+
+
+@pytest.mark.parametrize("until_s", [0.53, 0.58, 0.63, 0.68, 0.73, 0.77, 0.86, 0.93])
+def test_after_a_time_without_room_frames_are_taken_when_they_come_again(monkeypatch, until_s):
+    world = World(monkeypatch, busy=[(0.5, until_s)])
+    taken = world.take(20)
+    newest = int(until_s / INTERVAL_S)
+    assert [number for number, _ in taken[:6]] == [0, 1, 2, 3, 4, newest]
+    assert max(late_s for number, late_s in taken if number != newest) < 0.01  # nothing of the time lost stays
+    assert world.skipped == newest - 5
+
+
+def test_a_camera_that_is_faster_than_asked_for_is_slowed_down(monkeypatch):
+    world = World(monkeypatch)
+    world.mailbox._control.interval_s = 3 * INTERVAL_S
+    numbers = [number for number, _ in world.take(10)]
+    assert 22 <= numbers[-1] <= 28  # each third one
