@@ -40,7 +40,7 @@ class ChecksumError(PacketError):
 
 
 class MissingReference(PacketError):
-    """A packet refers to a picture that is not here: ask its sender for a key packet."""
+    """A packet refers to a picture that is not here: ask its sender for a keyframe."""
 
 
 class BundleError(EdgesemError, ValueError):

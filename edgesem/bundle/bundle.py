@@ -111,7 +111,7 @@ class Bundle:
 
     @cached_property
     def reference_tables(self) -> Tables:
-        """The tables of packets that refer to an earlier picture."""
+        """The tables of inter frames."""
         if any(name not in self._arrays for name in _FOR_REFERENCES):
             return self.tables
         return Tables.of(*(self._arrays[name] for name in _FOR_REFERENCES))
@@ -122,7 +122,7 @@ class Bundle:
         return self._arrays["gain"].astype(np.float32)
 
     @property
-    def trust(self) -> npt.NDArray[np.float32]:
+    def shrinkage(self) -> npt.NDArray[np.float32]:
         """float32 [256, 96]: the share of each channel of a decoded latent that is drawn; less where it was rough."""
         return np.asarray(self._arrays["gain"] * self._arrays["inverse_gain"], np.float32)
 

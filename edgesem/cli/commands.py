@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgesem.codec.codec import Codec
     from edgesem.codec.latent import Latent
     from edgesem.packet.packet import Packet
-    from edgesem.packet.side_information import Notes
+    from edgesem.packet.side_information import SideInformation
 
 _DEFAULT_QUALITY = 0.5
 
@@ -56,7 +56,7 @@ def encode(
     """
     from edgesem.codec.region import DROP, parse_box, region_of
     from edgesem.files import read_picture, write_whole
-    from edgesem.packet.side_information import Notes
+    from edgesem.packet.side_information import SideInformation
 
     if bytes_ is not None and quality is not None:
         raise UsageError("--bytes and --quality exclude each other: name one of them")
@@ -75,8 +75,8 @@ def encode(
     with clock("analyze"):
         latent = codec.analyze(frame)
     with clock("pack"):
-        notes = Notes(embedding=_embedding(codec, latent) if meaning else b"", region=region)
-        packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, layers=layers, notes=notes)
+        side_info = SideInformation(embedding=_embedding(codec, latent) if meaning else b"", region=region)
+        packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, layers=layers, side_info=side_info)
         data = packet.to_bytes()
     write_whole(target, data)
     result = {"file": target, **_describe(packet, data), "encode_s": clock.seconds}
@@ -219,18 +219,18 @@ def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
         "frame": packet.frame,
         "time_ms": packet.time_ms,
         "sha256": hashlib.sha256(data).hexdigest(),
-    } | ({"notes": _describe_notes(packet.notes)} if packet.notes.size_bytes else {})
+    } | ({"side_info": _describe_notes(packet.side_info)} if packet.side_info.size_bytes else {})
 
 
-def _describe_notes(notes: Notes) -> dict[str, Any]:
+def _describe_notes(side_info: SideInformation) -> dict[str, Any]:
     """What stands beside the layers, as far as it is there."""
-    said: dict[str, Any] = {"size_bytes": notes.size_bytes}
-    if notes.reference is not None:
-        said["reference"] = asdict(notes.reference)
-    if notes.embedding:
-        said["embedding_bytes"] = len(notes.embedding)
-    if notes.region is not None:
-        said["region"] = asdict(notes.region)
+    said: dict[str, Any] = {"size_bytes": side_info.size_bytes}
+    if side_info.reference is not None:
+        said["reference"] = asdict(side_info.reference)
+    if side_info.embedding:
+        said["embedding_bytes"] = len(side_info.embedding)
+    if side_info.region is not None:
+        said["region"] = asdict(side_info.region)
     return said
 
 

@@ -2,7 +2,7 @@
 
 Sizes at all levels are forecast from the latent, or from a packet of the frame before; each trial tells how far off
 that was at one level, so one or two find the place. Only the last is coded: a trial knows its size from the tables.
-Packets that refer are on a curve twice as steep, and need not be as full: what they leave is not lost on a scene that
+Inter frames are on a curve twice as steep, and need not be as full: what they leave is not lost on a scene that
 stands still.
 """
 
@@ -19,21 +19,21 @@ from edgesem.codec.latent import LEVELS, Latent
 from edgesem.entropy.schedule import CHANNELS, GROUPS
 from edgesem.errors import BudgetError
 from edgesem.packet.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
-from edgesem.packet.side_information import Notes
+from edgesem.packet.side_information import SideInformation
 
 MAX_TRIALS = 6
 CLOSE_ENOUGH = 0.956  # a trial that fills so much of a budget ends the search
 AIM = 0.979  # and this much is what a trial aims at
-CLOSE_REFERRING, AIM_REFERRING = 0.8, 0.9  # the same of packets that refer
+CLOSE_REFERRING, AIM_REFERRING = 0.8, 0.9  # the same of inter frames
 STEEPER = 1.75  # their curve, in logarithms; this and the next two as found on clips of two fixed cameras
-SAVING = 2.4  # how much smaller they are than key packets, before anything is known of their like
+SAVING = 2.4  # how much smaller they are than keyframes, before anything is known of their like
 SETTLING = 1.2  # and than the packet before, which referred as well: what that one sent need not be sent again
 KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
 _LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours
 _LEAST_BYTES = 0.02  # a position
 _BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the forecast
-CUT_SHARE = 0.8  # of what a key packet is expected to have: smaller ones surely do well to refer
-CUT_SHARE_LIKE = 0.9  # the same where that is known from a key packet of late
+CUT_SHARE = 0.8  # of what a keyframe is expected to have: smaller ones surely do well to refer
+CUT_SHARE_PREVIOUS = 0.9  # the same where that is known from a keyframe of late
 
 Curve = npt.NDArray[np.float64]
 
@@ -43,9 +43,9 @@ class Task:
     """What is to be packed: a latent, what goes with it, what it refers to, and a packet of a similar picture."""
 
     latent: Latent
-    notes: Notes
+    side_info: SideInformation
     reference: Latent | None = None
-    like: Packet | None = None
+    previous: Packet | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
         level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
         if best is None and left < 2:
             level = 0  # else no trial would be left for fewer layers
-        trial = coder.try_level(task.latent, level, layers, task.notes.region, task.reference)
+        trial = coder.try_level(task.latent, level, layers, task.side_info.region, task.reference)
         fill = _fill(trial, task, budget_bytes)
         enough = fill >= close or level + 1 == too_big or not left
         if level == 0 or (enough and fill <= 1):
@@ -102,7 +102,7 @@ def _fewer_layers(task: Task, coarsest: Trial, budget_bytes: int) -> tuple[int, 
         fill = _real_fill(coarsest.code_layers(layers), task, budget_bytes)
         if fill <= 1:
             return layers, fill
-    smallest_bytes = size(coarsest.code_layers(1)) + task.notes.size_bytes
+    smallest_bytes = size(coarsest.code_layers(1)) + task.side_info.size_bytes
     raise BudgetError(
         f"{budget_bytes} bytes do not hold a picture of {task.latent.width}x{task.latent.height}, {smallest_bytes} "
         "would: raise the budget or send a smaller picture",
@@ -122,13 +122,13 @@ def _offsets(moved: dict[int, float], curve: Curve) -> Curve:
     return offset
 
 
-def is_cut(coder: Coder, latent: Latent, packet: Packet, like: Packet | None) -> bool:
-    """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers."""
-    expected = math.exp(_forecast(coder, Task(latent, packet.notes, like=like))[packet.q])
-    if packet.size_bytes < (CUT_SHARE if like is None else CUT_SHARE_LIKE) * expected:
+def is_cut(coder: Coder, latent: Latent, packet: Packet, previous: Packet | None) -> bool:
+    """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, which refers."""
+    expected = math.exp(_forecast(coder, Task(latent, packet.side_info, previous=previous))[packet.q])
+    if packet.size_bytes < (CUT_SHARE if previous is None else CUT_SHARE_PREVIOUS) * expected:
         return False
-    trial = coder.try_level(latent, packet.q, packet.total_layers, packet.notes.region)
-    return trial.size_bytes + replace(packet.notes, reference=None).size_bytes <= packet.size_bytes
+    trial = coder.try_level(latent, packet.q, packet.total_layers, packet.side_info.region)
+    return trial.size_bytes + replace(packet.side_info, reference=None).size_bytes <= packet.size_bytes
 
 
 def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
@@ -160,25 +160,25 @@ def share_of_format(chunks: list[bytes]) -> float:
 
 def _fill(trial: Trial, task: Task, budget_bytes: int) -> float:
     """How much of a budget, or of what the format can hold, a trial fills if it is coded."""
-    whole = trial.size_bytes + task.notes.size_bytes
+    whole = trial.size_bytes + task.side_info.size_bytes
     return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
 
 
 def _real_fill(chunks: list[bytes], task: Task, budget_bytes: int) -> float:
     """The same of what was coded, to the byte."""
-    return max((size(chunks) + task.notes.size_bytes) / budget_bytes, share_of_format(chunks))
+    return max((size(chunks) + task.side_info.size_bytes) / budget_bytes, share_of_format(chunks))
 
 
 def _forecast(coder: Coder, task: Task) -> Curve:
     """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
-    like, latent, refers = task.like, task.latent, task.reference is not None
+    previous, latent, refers = task.previous, task.latent, task.reference is not None
     per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
     knots = np.log(np.maximum(per_position, _LEAST_BYTES) * latent.values[0].size)
     curve = np.interp(np.arange(LEVELS + 1), KNOTS, knots)
     if refers:
         middle = curve[LEVELS // 2]
         curve = middle - math.log(SAVING) + STEEPER * (curve - middle)
-    if like is not None and (like.width, like.height) == (latent.width, latent.height):
-        saving = 1.0 if not refers else SAVING if like.notes.reference is None else SETTLING
-        curve += math.log(like.size_bytes / saving) - curve[like.q]
+    if previous is not None and (previous.width, previous.height) == (latent.width, latent.height):
+        saving = 1.0 if not refers else SAVING if previous.side_info.reference is None else SETTLING
+        curve += math.log(previous.size_bytes / saving) - curve[previous.q]
     return np.asarray(np.maximum.accumulate(curve))

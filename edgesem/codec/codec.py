@@ -20,7 +20,7 @@ from edgesem.codec.latent import LEVELS, Latent, share_inside
 from edgesem.entropy.schedule import GROUPS, STRIDE
 from edgesem.errors import BundleError, FrameError, PacketError, UsageError
 from edgesem.packet.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
-from edgesem.packet.side_information import NOTHING, Notes, Region
+from edgesem.packet.side_information import NO_SIDE_INFO, Region, SideInformation
 
 MIN_SIDE = 16
 MAX_STEPS = 4
@@ -39,7 +39,7 @@ class Codec:
         self._precision, self._runtime = precision, runtime
         self._runners: dict[str, GraphRunner] = {}
         self._coder = Coder(bundle, lambda name: self._runner(name))
-        self._trust = bundle.trust
+        self._trust = bundle.shrinkage
 
     def use(self, part: str, runner: GraphRunner) -> None:
         """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""
@@ -71,8 +71,8 @@ class Codec:
         budget_bytes: int | None = None,
         quality: float | None = None,
         layers: int = len(GROUPS),
-        like: Packet | None = None,
-        notes: Notes = NOTHING,
+        previous: Packet | None = None,
+        side_info: SideInformation = NO_SIDE_INFO,
         reference: Latent | None = None,
         epoch: int = 0,
         frame: int = 0,
@@ -94,8 +94,8 @@ class Codec:
             budget_bytes=budget_bytes,
             quality=quality,
             layers=layers,
-            like=like,
-            notes=notes,
+            previous=previous,
+            side_info=side_info,
             reference=reference,
             epoch=epoch,
             frame=frame,
@@ -109,8 +109,8 @@ class Codec:
         budget_bytes: int | None = None,
         quality: float | None = None,
         layers: int = len(GROUPS),
-        like: Packet | None = None,
-        notes: Notes = NOTHING,
+        previous: Packet | None = None,
+        side_info: SideInformation = NO_SIDE_INFO,
         reference: Latent | None = None,
         epoch: int = 0,
         frame: int = 0,
@@ -123,16 +123,16 @@ class Codec:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         if not 1 <= layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
-        self._coder.check_reference(latent, notes, reference)
+        self._coder.check_reference(latent, side_info, reference)
         if budget_bytes is not None:
-            found = budget.fit(self._coder, budget.Task(latent, notes, reference, like), budget_bytes, layers)
+            found = budget.fit(self._coder, budget.Task(latent, side_info, reference, previous), budget_bytes, layers)
             level, chunks, trial = found.level, found.chunks, found.trial
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
-            trial = self.trial(latent, level, layers, notes.region, reference)
+            trial = self.trial(latent, level, layers, side_info.region, reference)
             chunks = trial.code()
             if budget.share_of_format(chunks) > 1:
                 raise UsageError(
@@ -151,7 +151,7 @@ class Codec:
             total_layers=len(chunks),
             first_layer=0,
             chunks=tuple(chunks),
-            notes=notes,
+            side_info=side_info,
         )
         return packet, trial.decoded
 
@@ -175,12 +175,12 @@ class Codec:
         """Whether packets may refer to earlier pictures: not every bundle can."""
         return self.bundle.has_reference
 
-    def is_cut(self, latent: Latent, packet: Packet, like: Packet | None = None) -> bool:
-        """Whether a key packet of this latent, of the same quality, would be no larger than `packet`, which refers.
+    def is_cut(self, latent: Latent, packet: Packet, previous: Packet | None = None) -> bool:
+        """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, which refers.
 
-        `like`, the key packet before, mostly saves the trial that tells.
+        `like`, the keyframe before, mostly saves the trial that tells.
         """
-        return budget.is_cut(self._coder, latent, packet, like)
+        return budget.is_cut(self._coder, latent, packet, previous)
 
     def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.

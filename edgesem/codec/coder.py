@@ -34,7 +34,7 @@ from edgesem.entropy.schedule import (
 from edgesem.entropy.tables import Indices, Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
 from edgesem.packet.packet import HEADER_BYTES, Packet
-from edgesem.packet.side_information import Notes, Region
+from edgesem.packet.side_information import Region, SideInformation
 
 
 @dataclass(frozen=True)
@@ -134,16 +134,16 @@ class Coder:
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
-        levels = levels_of(height, width, packet.q, packet.notes.region)
+        levels = levels_of(height, width, packet.q, packet.side_info.region)
         values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
         decoded = self._decoded(values, levels)
-        return Latent(decoded, packet.width, packet.height, packet.q, packet.notes.region)
+        return Latent(decoded, packet.width, packet.height, packet.q, packet.side_info.region)
 
-    def check_reference(self, latent: Latent, notes: Notes, reference: Latent | None) -> None:
+    def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with these notes can refer to `reference`, or to nothing if that is None."""
-        if (notes.reference is None) != (reference is None):
+        if (side_info.reference is None) != (reference is None):
             raise UsageError("a reference goes with notes that name its frame, and such notes with a reference")
         if reference is None:
             return
@@ -156,8 +156,8 @@ class Coder:
             )
 
     def _needed(self, packet: Packet, reference: Latent | None, shape: tuple[int, int, int]) -> Latent | None:
-        """The reference that a packet is decoded with, None if it is a key packet."""
-        named = packet.notes.reference
+        """The reference that a packet is decoded with, None if it is a keyframe."""
+        named = packet.side_info.reference
         if named is None:
             return None
         if not self.bundle.has_reference:
@@ -165,7 +165,7 @@ class Coder:
         if reference is None:
             raise MissingReference(
                 f"packet: frame {packet.frame} refers to {named.layers} layers of frame {named.frame}, which is not "
-                "here: ask the sender for a key packet"
+                "here: ask the sender for a keyframe"
             )
         if reference.level is None or reference.values.shape != shape:
             raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
@@ -188,7 +188,7 @@ class Coder:
 def _coded(scale: Planes, first: int, sweep: Pass, refers: bool) -> tuple[Indices, Indices]:
     """Which symbols of a pass are coded, and their scale indices: those whose tables, from `first` on, code anything.
 
-    In the base layer of a packet with a reference all are, with that table at least. Where nothing was expected to
+    In the base layer of a inter frame all are, with that table at least. Where nothing was expected to
     change, something still may, and must be said somewhere: once the base layer tells, the others follow.
     """
     if refers and sweep.group == 0:

@@ -18,10 +18,10 @@ from edgesem.errors import PacketError
 
 MAX_LANES = 256
 _TAPER_STEPS = 7  # log2 of the most rows that each smaller number of lanes codes
-_QUICK_ROWS = 1000  # after the taper, so many rows are still no loss of time
+_QUICK_ROWS = 1000  # after the lane termination, so many rows are still no loss of time
 
 
-class Taper(NamedTuple):
+class LaneTermination(NamedTuple):
     """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the
     rest.
 
@@ -51,7 +51,7 @@ class Taper(NamedTuple):
         return [(lanes, count - rest)] * (count > rest) + [(rest, rest)] * (rest > 0) + tail[::-1]
 
     @classmethod
-    def choose(cls, passes: Sequence[Integers], tables: Tables, lanes: int) -> Taper:
+    def choose(cls, passes: Sequence[Integers], tables: Tables, lanes: int) -> LaneTermination:
         """In the last pass with bits enough to start all lanes, and as slowly as its bits a symbol ask for."""
         bits = [float(tables.bits[entries].sum()) for entries in passes]
         enough = [index for index, b in enumerate(bits) if b >= 20 * lanes]
@@ -65,23 +65,29 @@ class Taper(NamedTuple):
         )
 
 
-def pack_head(state: npt.NDArray[np.uint64], taper: Taper) -> bytes:
-    """Number of lanes and taper in two bytes, then each state as 4 bits of length and the bits below its first one."""
+def pack_head(state: npt.NDArray[np.uint64], termination: LaneTermination) -> bytes:
+    """Number of lanes and lane termination in two bytes, then each state as 4 bits of length and the bits below its
+    first one."""
     bits, length = 0, 0
     for x in state.tolist():
         size = x.bit_length() - 1  # 16 to 31
         bits = (bits << 4 | size - 16) << size | x ^ 1 << size
         length += 4 + size
     padding = -length % 8
-    shape = state.size.bit_length() - 1 | taper.at << 4 | taper.log_rows << 8 | taper.log_width << 12
+    shape = state.size.bit_length() - 1 | termination.at << 4 | termination.log_rows << 8 | termination.log_width << 12
     return shape.to_bytes(2, "little") + (bits << padding).to_bytes((length + padding) // 8, "big")
 
 
-def unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], Taper, bytes]:
-    """The states that a first chunk begins with, the taper, and what follows them."""
+def unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], LaneTermination, bytes]:
+    """The states that a first chunk begins with, the lane termination, and what follows them."""
     shape = int.from_bytes(chunk[:2], "little")
-    log_lanes, taper = shape & 15, Taper(shape >> 4 & 15, shape >> 8 & 15, shape >> 12)
-    if len(chunk) < 2 or 1 << log_lanes > MAX_LANES or taper.log_rows > _TAPER_STEPS or taper.log_width > log_lanes:
+    log_lanes, termination = shape & 15, LaneTermination(shape >> 4 & 15, shape >> 8 & 15, shape >> 12)
+    if (
+        len(chunk) < 2
+        or 1 << log_lanes > MAX_LANES
+        or termination.log_rows > _TAPER_STEPS
+        or termination.log_width > log_lanes
+    ):
         raise PacketError("packet: the base layer does not begin with its lanes")
     lanes = 1 << log_lanes
     head = chunk[2 : 2 + lanes * 35 // 8 + 1]
@@ -93,4 +99,4 @@ def unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], Taper, bytes]:
         if left < 0:
             raise PacketError("packet: the base layer ends inside its lanes' states")
         states.append(1 << size | bits >> left & (1 << size) - 1)
-    return np.array(states, np.uint64), taper, chunk[2 + len(head) - left // 8 :]
+    return np.array(states, np.uint64), termination, chunk[2 + len(head) - left // 8 :]

@@ -7,7 +7,8 @@ loop codes as many symbols as there are lanes (Giesen 2014). Coding runs backwar
 
 States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both
 ends of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do
-not start from nothing but from words that the lanes before them wrote (`Taper`), as if they had been split off.
+not start from nothing but from words that the lanes before them wrote (`LaneTermination`), as if they had been split
+off.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from itertools import cycle
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.entropy.lane_termination import MAX_LANES, Taper, pack_head, unpack_head
+from edgesem.entropy.lane_termination import MAX_LANES, LaneTermination, pack_head, unpack_head
 from edgesem.entropy.tables import PRECISION, Indices, Tables
 from edgesem.errors import PacketError
 
@@ -45,20 +46,20 @@ def lanes_for(bits: float) -> int:
 def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> list[bytes]:
     """A chunk for each layer. `layers[k]` holds table entries (see Tables.entry), an array for each pass of layer k."""
     flat = [entries for passes in layers for entries in passes]
-    taper = Taper.choose(flat, tables, lanes)
+    termination = LaneTermination.choose(flat, tables, lanes)
     writer = _Writer(sum(entries.size for entries in flat), tables, lanes)
-    writer.start_lanes(1 << taper.log_width)
+    writer.start_lanes(1 << termination.log_width)
     starts: list[int] = []  # where each layer's words start, the last layer first
     index = len(flat)
     for passes in reversed(layers):
         for entries in reversed(passes):
             index -= 1
             end = entries.size
-            for width, count in reversed(taper.stretches(index, end, lanes)):
+            for width, count in reversed(termination.stretches(index, end, lanes)):
                 writer.start_lanes(width)
                 writer.put(entries[end - count : end], width)
                 end -= count
-            if index == taper.at:
+            if index == termination.at:
                 writer.start_lanes(lanes)
         starts = [max(place, writer.highest) for place in starts]  # lanes may have taken words of layers coded before
         starts.append(writer.top)
@@ -66,7 +67,7 @@ def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> l
     ends = [*starts[-2::-1], writer.words.size]
     chunks = [writer.words[a:b].astype("<u2").tobytes() for a, b in zip(starts[::-1], ends, strict=True)]
     chunks[-1] = _strip_zero_words(chunks[-1], 2 * lanes)
-    chunks[0] = pack_head(writer.state, taper) + chunks[0]
+    chunks[0] = pack_head(writer.state, termination) + chunks[0]
     return chunks
 
 

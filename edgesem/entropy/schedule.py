@@ -86,7 +86,7 @@ def context_graph(index: int) -> str:
 
 
 def reference_graph(index: int) -> str:
-    """Name of the file that predicts pass `index` of a packet with a reference; a bundle may lack them all."""
+    """Name of the file that predicts pass `index` of a inter frame; a bundle may lack them all."""
     return f"context_ref_{index:02d}.onnx"
 
 

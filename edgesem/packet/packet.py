@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgesem.errors import ChecksumError, PacketError
-from edgesem.packet.side_information import NOTHING, Notes
+from edgesem.packet.side_information import NO_SIDE_INFO, SideInformation
 
 MAGIC = 0xE5
 VERSION = 1
@@ -31,7 +31,7 @@ MAX_PACKET_BYTES = 256 * 1024
 MAX_SIDE = 4096
 SEALED = 1
 PROMISED = 2
-NOTES = 4
+SIDE_INFO = 4
 FLAGS = 0x0F  # where flags stand in the second byte
 
 _HEADER = struct.Struct("<BBHHIIHHBB")  # the checksum follows
@@ -60,7 +60,7 @@ class Packet:
     chunks: tuple[bytes, ...]
     promised: bool = False
     """Kept by its sender until a receiver has acknowledged it; all its layers travel in one message."""
-    notes: Notes = NOTHING
+    side_info: SideInformation = NO_SIDE_INFO
     """Only where the base layer is carried."""
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Packet:
         ):
             if not low <= value <= high:
                 raise PacketError(f"packet: {name} is {value}, must be {low} to {high}")
-        if self.first_layer and self.notes != NOTHING:
+        if self.first_layer and self.side_info != NO_SIDE_INFO:
             raise PacketError(f"packet: notes go with the base layer, this starts at layer {self.first_layer}")
         for layer, chunk in enumerate(self.chunks, self.first_layer):
             if len(chunk) > MAX_CHUNK_BYTES:
@@ -90,19 +90,19 @@ class Packet:
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
         lengths = _U16.size * (len(self.chunks) - 1)
-        return HEADER_BYTES + self.notes.size_bytes + sum(map(len, self.chunks)) + lengths
+        return HEADER_BYTES + self.side_info.size_bytes + sum(map(len, self.chunks)) + lengths
 
     @property
     def wire_bytes(self) -> int:
         """What all messages of `split` have together."""
-        return HEADER_BYTES * len(self.chunks) + self.notes.size_bytes + sum(map(len, self.chunks))
+        return HEADER_BYTES * len(self.chunks) + self.side_info.size_bytes + sum(map(len, self.chunks))
 
     def to_bytes(self) -> bytes:
         """The packet as it stands in a file or in a message."""
-        notes = self.notes.to_bytes()
+        side_info = self.side_info.to_bytes()
         head = _HEADER.pack(
             MAGIC,
-            VERSION << 4 | (PROMISED if self.promised else 0) | (NOTES if notes else 0),
+            VERSION << 4 | (PROMISED if self.promised else 0) | (SIDE_INFO if side_info else 0),
             self.bundle_id,
             self.epoch,
             self.frame,
@@ -113,7 +113,7 @@ class Packet:
             self.first_layer | (len(self.chunks) - 1) << 2 | (self.total_layers - 1) << 4,
         )
         *inner, last = self.chunks
-        body = b"".join([notes, *(_U16.pack(len(chunk)) + chunk for chunk in inner), last])
+        body = b"".join([side_info, *(_U16.pack(len(chunk)) + chunk for chunk in inner), last])
         return head + _U32.pack(_checksum(head, body)) + body
 
     @classmethod
@@ -133,14 +133,14 @@ class Packet:
             raise PacketError(f"packet version {version_flags >> 4} is not known here, only {VERSION}: update edgesem")
         if version_flags & SEALED:
             raise PacketError("the packet is sealed: give the receiver its stream's key")
-        if version_flags & FLAGS & ~(PROMISED | NOTES):
+        if version_flags & FLAGS & ~(PROMISED | SIDE_INFO):
             raise PacketError(f"packet flags 0x{version_flags & FLAGS:x} are not known here: update edgesem")
         body = memoryview(data)[HEADER_BYTES:]
         if _U32.unpack_from(data, _HEADER.size)[0] != _checksum(head, body):
             raise ChecksumError("the packet's checksum does not match: it was damaged or cut short; fetch it again")
         if layers >> 6:
             raise PacketError(f"packet: layer byte 0x{layers:02x} has unknown bits")
-        notes, end = Notes.from_bytes(body) if version_flags & NOTES else (NOTHING, 0)
+        side_info, end = SideInformation.from_bytes(body) if version_flags & SIDE_INFO else (NO_SIDE_INFO, 0)
         return cls(
             bundle_id=bundle_id,
             epoch=epoch,
@@ -153,13 +153,18 @@ class Packet:
             first_layer=layers & 3,
             chunks=_cut(body[end:], count=(layers >> 2 & 3) + 1),
             promised=bool(version_flags & PROMISED),
-            notes=notes,
+            side_info=side_info,
         )
 
     def split(self) -> list[Packet]:
         """One packet a layer, the most important first: what goes out as messages."""
         return [
-            replace(self, first_layer=layer, chunks=(chunk,), notes=NOTHING if layer else self.notes)
+            replace(
+                self,
+                first_layer=layer,
+                chunks=(chunk,),
+                side_info=NO_SIDE_INFO if layer else self.side_info,
+            )
             for layer, chunk in enumerate(self.chunks, self.first_layer)
         ]
 
@@ -186,8 +191,8 @@ class Packet:
         frame = replace(min(parts, key=lambda part: part.first_layer), first_layer=0, chunks=parts[0].chunks[:1])
         chunks: dict[int, bytes] = {}
         for part in parts:
-            notes = frame.notes if part.first_layer else part.notes
-            if replace(part, first_layer=0, chunks=frame.chunks, notes=notes) != frame:
+            side_info = frame.side_info if part.first_layer else part.side_info
+            if replace(part, first_layer=0, chunks=frame.chunks, side_info=side_info) != frame:
                 raise PacketError(
                     f"packet: parts of different frames ({frame.frame} and {part.frame}) cannot be joined"
                 )

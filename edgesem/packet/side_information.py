@@ -57,7 +57,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Notes:
+class SideInformation:
     """All notes of a packet; each is optional. `embedding` is as edgesem.semantics.embedding writes it, at most 64
     bytes."""
 
@@ -92,7 +92,7 @@ class Notes:
         return block and bytes([len(block)]) + block
 
     @classmethod
-    def from_bytes(cls, body: bytes | memoryview) -> tuple[Notes, int]:
+    def from_bytes(cls, body: bytes | memoryview) -> tuple[SideInformation, int]:
         """The notes at the start of a packet's body, and how many bytes they took.
 
         Raises PacketError for anything that `to_bytes` does not write, whatever the bytes are.
@@ -118,7 +118,7 @@ class Notes:
         ), end
 
 
-NOTHING = Notes()
+NO_SIDE_INFO = SideInformation()
 
 
 def _read(form: struct.Struct, note: bytes) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes, Reference
+from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.packet.signature import signed
 from edgesem.quality.metrics import ms_ssim, psnr
 from export.bundle.model import Model, check_parity, graph_files, model_of_run
@@ -257,9 +257,12 @@ def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
         packet, known = codec.pack_decoded(codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index], frame=len(entries))
         add(packet)
         if codec.has_reference:  # the same place a pixel further on, which refers to the entry before by its number
-            notes = Notes(reference=Reference(len(entries) - 1, len(packet.chunks)))
+            side_info = SideInformation(reference=Reference(len(entries) - 1, len(packet.chunks)))
             latent = codec.analyze(np.ascontiguousarray(np.roll(piece, 1, 1)))
-            add(codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], notes=notes, reference=known), known)
+            add(
+                codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], side_info=side_info, reference=known),
+                known,
+            )
     write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
     return {}
 

@@ -1,4 +1,4 @@
-"""Tables of packets with references, fitted by counting on sequences made of photographs."""
+"""Tables of inter frames, fitted by counting on sequences made of photographs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEAR = 25
 def count_references(
     codec: Codec, photographs: Path, progress: Callable[[float], None], sequences: int = SEQUENCES
 ) -> list[Counts]:
-    """How often each symbol occurs under each scale index in packets that refer to the picture before."""
+    """How often each symbol occurs under each scale index in inter frames to the picture before."""
     tables = codec.bundle.reference_tables
     total = np.zeros(tables.bits.size)
     source, random = Sequences(nn.Identity(), photographs, None, seed=1), np.random.default_rng(1)

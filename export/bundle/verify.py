@@ -169,7 +169,7 @@ def golden(bundle: Bundle) -> dict[str, Any]:
     codec = Codec(bundle, runtime="cpu")
     for index, (data, digests) in enumerate(entries):
         packet = Packet.from_bytes(data)
-        named = packet.notes.reference
+        named = packet.side_info.reference
         if named is not None and named.frame >= index:
             raise BundleError(f"golden packet {index} refers to packet {named.frame}, which does not come before it")
         reference = None if named is None else codec.unpack(Packet.from_bytes(entries[named.frame][0]))

@@ -182,7 +182,7 @@ def verify(
     target: Annotated[
         str | None, typer.Option(help="Board that it is for.", show_default="what it was exported for")
     ] = None,
-    trust: Annotated[
+    shrinkage: Annotated[
         str | None, typer.Option(help="Public key, in hex, that must have signed it.", show_default="any")
     ] = None,
     tensorrt: Annotated[bool, typer.Option(help="Also build every graph with TensorRT-RTX (no GPU needed).")] = False,
@@ -213,7 +213,7 @@ def verify(
             bundle,
             target=aim,
             frames=frames,
-            trusted=trust,
+            trusted=shrinkage,
             tensorrt=tensorrt,
             limit_percent=percent,
             packets=packets,

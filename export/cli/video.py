@@ -30,11 +30,11 @@ def bench_video(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure.", show_default="the default one")] = None,
     start: Annotated[float, typer.Option(min=0, max=1, help="Where in each clip to begin, in 0..1 of its time.")] = 0.0,
     frames: Annotated[int, typer.Option(min=2, help="Frames of each clip, at most.")] = 30,
-    key_interval: Annotated[float, typer.Option(min=0.1, help="Seconds between key packets and key frames.")] = 60.0,
+    key_interval: Annotated[float, typer.Option(min=0.1, help="Seconds between keyframes and keyframes.")] = 60.0,
     steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder that draw ours.")] = 0,
     probe: Annotated[
         str,
-        typer.Option(help="Look closely at packets that refer, flicker at these steps, as 0,1,4.", show_default="no"),
+        typer.Option(help="Look closely at inter frames, flicker at these steps, as 0,1,4.", show_default="no"),
     ] = "",
     middle: Annotated[int, typer.Option(min=0, help="Pixels a side of the middle that is taken; 0: all.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
@@ -42,7 +42,7 @@ def bench_video(
     """Bytes a frame against quality on clips: packets with and without references, x264, x265, and AVIF a frame.
 
     The video codecs run without delay, on one thread, with the same frame rate and key interval. --probe adds, for each
-    clip and rate, the sender's time for a packet that refers over that for a key packet, how quality climbs with each,
+    clip and rate, the sender's time for an inter frame over that for a keyframe, how quality climbs with each,
     what the same frame costs again, what a mask of unchanged positions could save, and flicker; --codecs none leaves
     all else out.
 
@@ -157,15 +157,15 @@ def _table(report: Mapping[str, Any]) -> RenderableType:
 
 
 def _probed(probe: Mapping[str, Any]) -> Table:
-    table = Table("clip", "fps", "", "", title="packets that refer")
+    table = Table("clip", "fps", "", "", title="inter frames")
     for clip, rates in probe.items():
         for rate, found in rates.items():
             sender, unchanged = found["sender"], found["unchanged"]
-            rows = [("sender's time over a key packet's", f"{sender['time_ratio_p50']:.2f}")]
+            rows = [("sender's time over a keyframe's", f"{sender['time_ratio_p50']:.2f}")]
             for kind, row in sender["ms_ssim"].items():
                 what = f"MS-SSIM at {sender['budget_bytes']} bytes a frame, {kind}, first and last"
                 rows.append((what, f"{row[0]:.3f}, {row[-1]:.3f}"))
-            rows.append(("the same frame again, bytes over a key packet's", f"{found['again_share_of_bytes']:.2f}"))
+            rows.append(("the same frame again, bytes over a keyframe's", f"{found['again_share_of_bytes']:.2f}"))
             spent, still = unchanged["still_share_of_bits"], unchanged["still_share_of_positions"]
             rows.append(("bits spent on positions that stand still", f"{spent:.0%} on {still:.0%}"))
             for steps, row in found["flicker"].items():

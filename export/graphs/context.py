@@ -52,7 +52,7 @@ def export_context(model: ContextModel, folder: Path) -> None:
 
 
 def export_reference(model: ReferenceModel, folder: Path) -> None:
-    """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for packets with a reference."""
+    """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for inter frames."""
     for index, (sweep, net) in enumerate(zip(PASSES, model.nets, strict=True)):
         assert isinstance(net, ReferencePass)
         graph = _Graph(f"pass {index} with a reference", sweep)
@@ -152,7 +152,7 @@ class _Graph:
         return model
 
     def _beside(self) -> str:
-        """What the layers beside those of key packets see: all planes where they look around, else those here only."""
+        """What the layers beside those of keyframes see: all planes where they look around, else those here only."""
         self._inputs |= {"own": self._outputs, "reference_level": 1}
         if not self._fine:
             self._inputs["moved"] = self._sweep.start

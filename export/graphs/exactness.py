@@ -23,7 +23,7 @@ from edgesem.codec.latent import LEVELS, Latent
 from edgesem.entropy.schedule import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, context_graph
 from edgesem.errors import BundleError, PacketError
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import NOTHING, Notes, Reference, Region
+from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
 from export.graphs.proof import INPUTS
 
 _PLANES = 8
@@ -36,7 +36,7 @@ Progress = Callable[[str, float], None]
 
 
 def context_graphs(bundle: Bundle) -> list[Path]:
-    """The graphs of the context model, of packets with references too if there are any."""
+    """The graphs of the context model, of inter frames too if there are any."""
     names = [context_graph(index) for index in range(len(PASSES))]
     return [bundle.folder / name for name in (*names, *(REFERENCE if bundle.has_reference else ()))]
 
@@ -104,15 +104,17 @@ def packets_agree(
                 quality=case.level / LEVELS,
                 layers=case.layers,
                 frame=index,
-                notes=case.notes,
-                reference=before[coder] if case.notes.reference else None,
+                side_info=case.side_info,
+                reference=before[coder] if case.side_info.reference else None,
             )
             made[case.source] += 1
             data = packet.to_bytes()
             for name, codec in readers.items():
                 where = f"packet {index}, {case}, coded with {coder}"
                 try:
-                    before[name] = codec.unpack(Packet.from_bytes(data), before[name] if case.notes.reference else None)
+                    before[name] = codec.unpack(
+                        Packet.from_bytes(data), before[name] if case.side_info.reference else None
+                    )
                 except PacketError as error:
                     raise BundleError(f"{where}: to {name} it is none ({error})") from error
                 if not np.array_equal(before[name].values, known.values):
@@ -129,11 +131,11 @@ class _Case:
     latent: Latent
     level: int
     layers: int
-    notes: Notes
+    side_info: SideInformation
 
     def __str__(self) -> str:
         size = f"{self.latent.width}x{self.latent.height}"
-        refers = ", referring to the one before" if self.notes.reference else ""
+        refers = ", referring to the one before" if self.side_info.reference else ""
         return f"{size} of {self.source}, quality {self.level}, {self.layers} layers{refers}"
 
 
@@ -155,13 +157,13 @@ def _cases(bundle: Bundle, count: int, frames: Sequence[Frame]) -> Iterator[_Cas
             piece = _piece(random, frames[int(random.integers(len(frames)))], height, width)
             latent = encoders[source.rpartition(" ")[2]].analyze(piece)
         corner = Region(0, 0, (columns - 1) // 2, (rows - 1) // 2, 1 + level % 90)
-        yield _Case(source, latent, level, layers, Notes(region=corner) if index % 8 == 0 else NOTHING)
+        yield _Case(source, latent, level, layers, SideInformation(region=corner) if index % 8 == 0 else NO_SIDE_INFO)
         if bundle.has_reference and index + 1 < count:
             changed = (random.random((rows, columns)) < random.random()).astype(np.float32)
             values = latent.values + changed * _noise(bundle, random, latent.values.shape, level)
             latent = Latent(values, width, height)
             level = int(random.integers(0, LEVELS + 1))
-            yield _Case(source, latent, level, 1 + index % 4, Notes(reference=Reference(index, layers)))
+            yield _Case(source, latent, level, 1 + index % 4, SideInformation(reference=Reference(index, layers)))
 
 
 def _piece(random: np.random.Generator, frame: Frame, height: int, width: int) -> Frame:

@@ -1,6 +1,6 @@
-"""The context model of reference packets: like that of key packets, but it also sees a latent that was sent before.
+"""The context model of inter frames: like that of keyframes, but it also sees a latent that was sent before.
 
-It starts as a copy of the trained model of key packets, which itself stays as it is, so that key packets lose nothing
+It starts as a copy of the trained model of keyframes, which itself stays as it is, so that keyframes lose nothing
 and cost nothing. All arithmetic is that of `export.networks.context`: integers carried in float32.
 """
 
@@ -59,7 +59,7 @@ class ReferencePass(nn.Module):
             self.direct_beside.bias[2 * n :] = _START_GATE * GATE_STEP
 
     def beside(self, reference: Tensor, change: Tensor, reference_level: Tensor) -> Tensor:
-        """What the layers beside those of a key packet see: integers within the limit of their inputs."""
+        """What the layers beside those of a keyframe see: integers within the limit of their inputs."""
         own, change = reference[:, self.start : self.stop], change[:, : self.changes]
         if self.fine:
             parts = [reference_level, own, change, change.abs()] if self.changes else [reference_level, own]
@@ -69,7 +69,7 @@ class ReferencePass(nn.Module):
         return torch.cat([reference_level, small], 1)
 
     def seen(self, values: Tensor, level: Tensor) -> Tensor:
-        """What the layers of a key packet see: integers within the limit of their inputs."""
+        """What the layers of a keyframe see: integers within the limit of their inputs."""
         values = values[:, : self.channels]
         if not self.fine:
             values = (values / 2).floor()

@@ -120,7 +120,7 @@ def feeds(bundle: Bundle, part: str, frames: Sequence[Frame]) -> list[Feed]:
             level = (index * 97 + 13) % (LEVELS + 1)
             latent = codec.unpack(codec.pack(codec.analyze(frame), quality=level / LEVELS))
             quality = np.full((1, 1, 1, 1), level / LEVELS, np.float32)
-            drawn = latent.values[None] * bundle.trust[level][:, None, None]
+            drawn = latent.values[None] * bundle.shrinkage[level][:, None, None]
             found.append({"latent": drawn, "quality": quality})
         elif part == "flow":
             listener = _Listener(OrtRunner(bundle.folder / "flow.onnx"))

@@ -95,7 +95,7 @@ def align(
     latents = _latents(codec, photos, settings.squares, progress)
     known = torch.from_numpy(latents[~held].reshape(-1, *latents.shape[2:]))
     wanted = torch.from_numpy(targets[~held].reshape(-1, DIMENSIONS))
-    head = train_head(known, wanted, bundle.trust / bundle.gain, settings, progress)
+    head = train_head(known, wanted, bundle.shrinkage / bundle.gain, settings, progress)
     export_head(head, out)
     fit = {
         "training_cosine": _cosine(out, latents[~held][:64], targets[~held][:64]),

@@ -1,6 +1,6 @@
-"""Training of the context model of reference packets, on an encoder, gains and key packets that stay as they are.
+"""Training of the context model of inter frames, on an encoder, gains and keyframes that stay as they are.
 
-    picture 0 -> key packet -> decoded -> picture 1 -> decoded -> picture 2 -> ...: bits of all but picture 0
+    picture 0 -> keyframe -> decoded -> picture 1 -> decoded -> picture 2 -> ...: bits of all but picture 0
 
 Each picture refers to what a receiver has of the one before, at a quality of its own, so the model learns to refine,
 to coarsen and to go on. Bits count, and how far what is decoded is from what the encoder saw.
@@ -84,7 +84,7 @@ def train_reference(config: ReferenceConfig, out: Path, *, start: Path | None = 
 
 
 class Pool:
-    """Sequences whose first picture was sent as a key packet: one is made and one forgotten at each `add`."""
+    """Sequences whose first picture was sent as a keyframe: one is made and one forgotten at each `add`."""
 
     def __init__(
         self, codec: CodecNet, sequences: Sequences, config: ReferenceConfig, progress: Callable[[int], None]
@@ -114,7 +114,7 @@ class Pool:
 
 
 def loss_of(net: nn.Module, codec: CodecNet, sample: Sample, usual: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Cost of predicted pictures over the bits that key packets of that quality usually have."""
+    """Cost of predicted pictures over the bits that keyframes of that quality usually have."""
     latents, known, level = sample
     length, count = latents.shape[:2]
     levels = [level]
@@ -155,7 +155,7 @@ def _next_level(level: Tensor) -> Tensor:
 
 @torch.no_grad()
 def usual_bits(codec: CodecNet, latents: Tensor) -> Tensor:
-    """Bits per pixel of key packets at _CURVE_KNOTS levels, spread evenly over 0..255."""
+    """Bits per pixel of keyframes at _CURVE_KNOTS levels, spread evenly over 0..255."""
     pixels = latents.shape[2] * latents.shape[3] * STRIDE**2
     rows = []
     for level in torch.linspace(0, LEVELS, _CURVE_KNOTS).round():

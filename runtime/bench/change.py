@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgesem.codec.codec import Codec
 from edgesem.errors import InputError, require
 from edgesem.files import find_pictures, read_picture
-from edgesem.packet.side_information import Notes
+from edgesem.packet.side_information import SideInformation
 from edgesem.quality.judges import Detection, Detector
 from edgesem.semantics.embedding import SemanticHead, Vector, to_bytes
 from runtime.bench.change_events import events, recall
@@ -78,7 +78,7 @@ def shoot(
         latent = codec.analyze(frame)
         meaning = head.look(latent)
         plain = codec.pack(latent, quality=quality)
-        noted = codec.pack(latent, quality=quality, notes=Notes(embedding=to_bytes(meaning)))
+        noted = codec.pack(latent, quality=quality, side_info=SideInformation(embedding=to_bytes(meaning)))
         decoded = codec.synthesize(codec.unpack(plain))
         seen = (detector.detect(frame, least_score), detector.detect(decoded, least_score))
         shots.append(Shot(time_s, meaning, plain.wire_bytes, noted.wire_bytes, *seen))

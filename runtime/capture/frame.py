@@ -105,7 +105,7 @@ def _sampled(container: Any, stream: Any, count: int) -> Iterator[Any]:
     shown_s = float("-inf")
     for part in range(count):
         wanted_s = start_s + (part + 0.5) * duration_s / count
-        container.seek(int(wanted_s / stream.time_base), stream=stream)  # to the key frame before it
+        container.seek(int(wanted_s / stream.time_base), stream=stream)  # to the keyframe before it
         for picture in container.decode(stream):
             if picture.time is not None and picture.time >= wanted_s - 1e-3:
                 if picture.time > shown_s:  # a short video has fewer frames than parts

@@ -107,7 +107,7 @@ def _render(report: Mapping[str, Any]) -> RenderableType:
     from runtime.demo.report import rate_text, table
 
     link = report["link"]
-    verdict = (
+    decision = (
         f"{report['pictures'] - report['lost']} of {report['pictures']} pictures received, "
         f"{report['layers_acknowledged']} of {report['layers_sent']} layers acknowledged, "
         f"{report['seconds']:.0f} s; link set to {rate_text(link['set_bps'])}, "
@@ -116,6 +116,6 @@ def _render(report: Mapping[str, Any]) -> RenderableType:
     title = f"edgesem demo: {report['broker']['kind']}, MQTT {report['broker']['mqtt']}"
     return Group(
         table(report["rows"], title),
-        Text(verdict, style="green" if report["ok"] else "bold red"),
+        Text(decision, style="green" if report["ok"] else "bold red"),
         Text(f"look at {report['contact_sheet']}; all figures are in {report['report']}"),
     )

@@ -7,7 +7,7 @@ SHARP_Q = 110  # quality step, of 255, below which a sharp stream rather waits
 _STEP = 1.25
 
 
-class Pace:
+class FrameRate:
     """How much longer than asked for the next frame may take, 1 to SLOWEST.
 
     A smooth stream keeps its frame rate and lets quality fall. A sharp one takes its time, and with it the bytes that

@@ -17,17 +17,17 @@ from edgesem.semantics.embedding import Labels, Query
 from runtime.daemon.homeassistant import discovery, jpeg_topic
 from runtime.daemon.receiver_metrics import metrics_of
 from runtime.mqtt.address import Address
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.process.signals import stop_on_signals
 from runtime.process.systemd import notify
 from runtime.protocol.topics import stream_folder
 from runtime.receiver.archive import Archive
 from runtime.receiver.decoder_process import Drawing
 from runtime.receiver.promised_store import PROMISED, frame_name
-from runtime.receiver.semantic_filter import LEAST_SCORE, Only
+from runtime.receiver.semantic_filter import LEAST_SCORE, SemanticFilter
 from runtime.receiver.sinks import VideoSink, encode_picture
 from runtime.receiver.stream import Limits
-from runtime.receiver.stream_receiver import Received, Reception
+from runtime.receiver.stream_receiver import Received, StreamReceiver
 from runtime.web.gallery import Gallery
 from runtime.web.server import Place, Server
 
@@ -73,9 +73,9 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         stop = stack.enter_context(stop_on_signals())
         outlets = stack.enter_context(_Outlets(plan, tell))
         archive = None if plan.archive is None else stack.enter_context(Archive(plan.archive))
-        only = Only(_queries(plan), plan.only_score) if plan.only else None
-        reception = stack.enter_context(
-            Reception(
+        only = SemanticFilter(_queries(plan), plan.only_score) if plan.only else None
+        stream_receiver = stack.enter_context(
+            StreamReceiver(
                 plan.address,
                 plan.streams,
                 on_picture=outlets.take,
@@ -91,15 +91,15 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
                 only=only,
             )
         )
-        outlets.reception = reception
+        outlets.stream_receiver = stream_receiver
         url = None
         if plan.http is not None:
-            metrics = metrics_of(reception, outlets.gallery)
-            url = stack.enter_context(Server(plan.http, reception, outlets.gallery, metrics=metrics)).url
+            metrics = metrics_of(stream_receiver, outlets.gallery)
+            url = stack.enter_context(Server(plan.http, stream_receiver, outlets.gallery, metrics=metrics)).url
             log.info("the live page is at %s", url)
-        tell({"event": "ready", "url": url, "max_steps": reception.max_steps})
+        tell({"event": "ready", "url": url, "max_steps": stream_receiver.max_steps})
         notify("READY=1")
-        while not (stop.is_set() or reception.wait(_LOOK_UP_S)):
+        while not (stop.is_set() or stream_receiver.wait(_LOOK_UP_S)):
             notify("WATCHDOG=1")
             if plan.seconds is not None and time.monotonic() - started_s >= plan.seconds:
                 break
@@ -107,13 +107,13 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         streams = [
             {"stream": one.name, "pictures": one.pictures, "decode_s": round(one.decode_s, 3)}
             | one.inbox.counters.as_dict()
-            for one in reception.streams.all()
+            for one in stream_receiver.streams.all()
         ]
     return {
         "seconds": round(time.monotonic() - started_s, 2),
         "pictures": outlets.pictures,
         "unwritten": outlets.unwritten,
-        "strays": reception.streams.strays,
+        "strays": stream_receiver.streams.strays,
         "streams": streams,
     } | ({} if only is None else {"only": only.figures()})
 
@@ -129,7 +129,7 @@ class _Outlets:
     """Where each picture goes. Called on several threads at once, but for one stream on one at a time."""
 
     def __init__(self, plan: Plan, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.reception: Reception | None = None
+        self.stream_receiver: StreamReceiver | None = None
         self.gallery = Gallery()
         self.pictures = 0
         self.unwritten = 0
@@ -140,7 +140,7 @@ class _Outlets:
         """With which connection Home Assistant was told of each stream: a broker may have lost it since."""
         self._publishing_until_s: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._complaints = Complaints(log)
+        self._limited_log = RateLimitedLog(log)
 
     def __enter__(self) -> _Outlets:
         if self._plan.folder is not None:
@@ -165,7 +165,7 @@ class _Outlets:
                     self._publish(picture, shown.jpeg)
         except EdgesemError as error:
             self.unwritten += 1
-            self._complaints.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, error)
+            self._limited_log.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, error)
         packet = picture.packet
         self._tell(
             {
@@ -187,8 +187,12 @@ class _Outlets:
         )
         with self._lock:
             self.pictures += 1
-            if self._plan.most_pictures is not None and self.pictures >= self._plan.most_pictures and self.reception:
-                self.reception.stop()
+            if (
+                self._plan.most_pictures is not None
+                and self.pictures >= self._plan.most_pictures
+                and self.stream_receiver
+            ):
+                self.stream_receiver.stop()
 
     def forget(self, stream: str) -> None:
         """Let go of all that is held for a stream that is not received any more."""
@@ -219,9 +223,9 @@ class _Outlets:
 
     def _publish(self, picture: Received, jpeg: bytes) -> None:
         """Put the picture on its stream's JPEG topic, unless the broker has not taken the one before yet."""
-        if self.reception is None:
+        if self.stream_receiver is None:
             return
-        connection, stream, now_s = self.reception.connection, picture.stream, time.monotonic()
+        connection, stream, now_s = self.stream_receiver.connection, picture.stream, time.monotonic()
         if now_s < self._publishing_until_s.get(stream, 0.0):
             return
         number = connection.reconnects

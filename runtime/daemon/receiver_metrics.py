@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from runtime.receiver.stream import Stream
-from runtime.receiver.stream_receiver import Reception
+from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
 _PREFIX = "edgesem_receiver_"
@@ -31,14 +31,14 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
 
 
 class _Collector:
-    def __init__(self, reception: Reception, gallery: Gallery) -> None:
-        self._reception, self._gallery = reception, gallery
+    def __init__(self, stream_receiver: StreamReceiver, gallery: Gallery) -> None:
+        self._stream_receiver, self._gallery = stream_receiver, gallery
 
     def collect(self) -> Iterable[Any]:
         """All metrics as they are now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        streams = self._reception.streams.all()
+        streams = self._stream_receiver.streams.all()
         for name, (about, read) in _COUNTERS.items():
             counter = CounterMetricFamily(_PREFIX + name, about, labels=_LABELS)
             for stream in streams:
@@ -57,18 +57,20 @@ class _Collector:
                 steps.add_metric(_labels(stream), shown.steps)
         yield from (age, delay, steps, waiting)
         yield GaugeMetricFamily(_PREFIX + "streams", "streams heard", value=len(streams))
-        yield GaugeMetricFamily(_PREFIX + "connected", "1 with a broker", value=self._reception.connection.connected)
+        yield GaugeMetricFamily(
+            _PREFIX + "connected", "1 with a broker", value=self._stream_receiver.connection.connected
+        )
         yield CounterMetricFamily(
-            _PREFIX + "strays", "messages of no stream, or of one too many", value=self._reception.streams.strays
+            _PREFIX + "strays", "messages of no stream, or of one too many", value=self._stream_receiver.streams.strays
         )
 
 
-def metrics_of(reception: Reception, gallery: Gallery) -> Callable[[], bytes]:
+def metrics_of(stream_receiver: StreamReceiver, gallery: Gallery) -> Callable[[], bytes]:
     """A function that gives the text for Prometheus."""
     import prometheus_client as client
 
     registry = client.CollectorRegistry()
-    registry.register(_Collector(reception, gallery))
+    registry.register(_Collector(stream_receiver, gallery))
     client.ProcessCollector(registry=registry)
 
     return lambda: client.generate_latest(registry)

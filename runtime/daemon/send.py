@@ -22,8 +22,8 @@ from runtime.daemon.sender_metrics import serve_metrics
 from runtime.process.signals import stop_on_signals
 from runtime.process.systemd import notify
 from runtime.protocol.state import State
-from runtime.sender.stream_sender import Transmission
-from runtime.sender.watch import watch_of
+from runtime.sender.semantic_trigger import watch_of
+from runtime.sender.stream_sender import StreamSender
 from runtime.settings import SendSettings
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class _Daemon:
         identity = settings.monitor.identity(settings.seal.identity_file)
         self._source = Source(settings.source, fps=stream.fps, stop=stop)
         codec = edgesem.load(stream.bundle, threads=stream.threads)
-        self._transmission = Transmission(
+        self._stream_sender = StreamSender(
             address,
             self._topics,
             fps=stream.fps,
@@ -85,13 +85,13 @@ class _Daemon:
             ack_timeout_s=settings.broker.ack_timeout_s,
             watch=watch_of(settings.watch, codec.bundle, stream.threads),
         )
-        stack.callback(self._transmission.close)
-        self._sender = self._transmission.sender
+        stack.callback(self._stream_sender.close)
+        self._sender = self._stream_sender.sender
 
     def run(self) -> dict[str, Any]:
         if self._settings.monitor.metrics:
             serve_metrics(self._settings.monitor.metrics, self._sender, self._topics)
-        with self._transmission:
+        with self._stream_sender:
             threading.Thread(target=self._capture, name="sender.capture", daemon=True).start()
             self._tell(event="ready", epoch=self._sender.epoch, stream=self._topics.base)
             notify("READY=1")
@@ -137,7 +137,7 @@ class _Daemon:
                     notify("WATCHDOG=1")
             if now_s - told_s >= self._settings.monitor.state_s or state.paused != paused:
                 told_s, paused = now_s, state.paused
-                self._transmission.tell_state()
+                self._stream_sender.tell_state()
             if not self._sender.alive:
                 self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
                 return

@@ -28,38 +28,38 @@ def send_all(sender: Sender, frames: Iterable[Frame], *, interval_s: float) -> i
     `sender` must be connected and not entered. A frame that is too big for its time is sent as small as it can be, and
     its base layer gets all the time that it needs. Returns how many layers nobody has acknowledged.
     """
-    outbox, changed, stop = sender.outbox, sender.outbox.changed, sender.stop
-    publisher = threading.Thread(target=outbox.run, name="sender.publish", daemon=True)
-    publisher.start()
+    publisher, changed, stop = sender.publisher, sender.publisher.changed, sender.stop
+    thread = threading.Thread(target=publisher.run, name="sender.publish", daemon=True)
+    thread.start()
     for frame in frames:
         slot_s = time.monotonic() + interval_s
         latent = sender.packer.analyze(frame)
         if latent is None:
             continue
         with changed:
-            while (budget_bytes := outbox.budget_bytes(0.0)) is None and not stop.is_set():
-                if outbox.up and outbox.empty:
+            while (budget_bytes := publisher.budget_bytes(0.0)) is None and not stop.is_set():
+                if publisher.up and publisher.empty:
                     break  # there is room for nothing, and nothing is in the way: as small as it can be
                 changed.wait(LOOK_UP_S)
         packet = sender.packer.pack(latent, budget_bytes or 1, frame, smallest=True)
         with changed:
-            while (outbox.base_waits or not outbox.up) and not stop.is_set():
+            while (publisher.base_waits or not publisher.up) and not stop.is_set():
                 changed.wait(LOOK_UP_S)
         if packet is not None:
-            outbox.put(packet)
+            publisher.put(packet)
         if stop.wait(max(0.0, slot_s - time.monotonic())):
             break
     deadline_s = time.monotonic() + _HEARD_S
     with changed:
-        while (outbox.unheard or not outbox.empty) and not stop.is_set() and time.monotonic() < deadline_s:
-            before = len(outbox.unheard)
+        while (publisher.unheard or not publisher.empty) and not stop.is_set() and time.monotonic() < deadline_s:
+            before = len(publisher.unheard)
             changed.wait(LOOK_UP_S)
-            if len(outbox.unheard) != before:
+            if len(publisher.unheard) != before:
                 deadline_s = time.monotonic() + _HEARD_S
-        unheard = len(outbox.unheard)
+        unheard = len(publisher.unheard)
     stop.set()
-    outbox.wake()
-    publisher.join()
+    publisher.wake()
+    thread.join()
     return unheard
 
 

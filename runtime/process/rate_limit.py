@@ -6,7 +6,7 @@ import logging
 import time
 
 
-class Complaints:
+class RateLimitedLog:
     """Log lines about strangers' mistakes, at most one each `every_s`, so that a flood of them fills no disk."""
 
     def __init__(self, log: logging.Logger, every_s: float = 10.0) -> None:

@@ -87,7 +87,7 @@ class Archive:
 
     def add(self, stream: str, packet: Packet, captured_s: float) -> None:
         """Keep a frame; one that came with fewer layers before is replaced. InputError if the disk does not take it."""
-        embedding = packet.notes.embedding
+        embedding = packet.side_info.embedding
         row = (
             *(stream, packet.epoch, packet.frame, packet.time_ms, captured_s, len(packet.chunks), packet.size_bytes),
             *(packet.bundle_id, embedding if len(embedding) == EMBEDDING_BYTES else None, packet.to_bytes()),

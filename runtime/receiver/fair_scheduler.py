@@ -21,7 +21,7 @@ yield_processor: Callable[[], object] = _yielding()
 """Lets another thread go first, if one waits."""
 
 
-class Turns:
+class FairScheduler:
     """Shares the decoders among devices. A device that sends more, or larger frames, than its share waits for itself.
 
     No device has all decoders at once. Call it under the lock of the streams.

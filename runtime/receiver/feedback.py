@@ -8,23 +8,23 @@ from dataclasses import replace
 
 from edgesem.errors import EdgesemError
 from edgesem.packet.seal import Seal
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import Command
 from runtime.protocol.topics import Topics
 
 
-class Replies:
+class Feedback:
     """Writes and signs what is to be said, and publishes it in order; all that only once a frame is on its way.
 
     `publish(topic, payload, qos)` may raise EdgesemError. `receiver` is our number, 0 for none.
     """
 
     def __init__(
-        self, publish: Callable[[str, bytes, int], None], *, receiver: int, sealed: bool, complaints: Complaints
+        self, publish: Callable[[str, bytes, int], None], *, receiver: int, sealed: bool, limited_log: RateLimitedLog
     ) -> None:
         self.receiver = receiver
-        self._publish, self._sealed, self._complaints = publish, sealed, complaints
+        self._publish, self._sealed, self._limited_log = publish, sealed, limited_log
         self._waiting: deque[tuple[str, Seal | None, Ack | Command]] = deque()
 
     def ack(self, topics: Topics, seal: Seal | None, ack: Ack) -> None:
@@ -48,7 +48,7 @@ class Replies:
             try:
                 self._publish(topic, payload, 0 if isinstance(what, Ack) and not what.kept else 1)
             except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
-                self._complaints.warn("nothing could be said on %s: %s", topic, error)
+                self._limited_log.warn("nothing could be said on %s: %s", topic, error)
 
     def _note(self, topic: str, seal: Seal | None, what: Ack | Command) -> None:
         if seal is None and self._sealed:  # nothing was opened yet, so there is nothing to sign with

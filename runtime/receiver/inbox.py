@@ -14,11 +14,11 @@ from edgesem.errors import PacketError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE, Packet
 from edgesem.packet.replay import Replay
 from edgesem.packet.seal import Seal
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.topics import Topics
-from runtime.receiver.reassembly import Assembly
+from runtime.receiver.reassembly import Reassembly
 
 _MOST_PROMISED = 64  # that wait for a decoder; more are on the disk all the same
 FULLER_S = 1.0
@@ -45,7 +45,7 @@ class Counters:
     undecodable: int = 0
     """Frames whose packets were well-formed, but not what is in them."""
     missing_reference: int = 0
-    """Frames that refer to an earlier one that is not here; their sender was asked for a key packet."""
+    """Frames that refer to an earlier one that is not here; their sender was asked for a keyframe."""
     dropped: int = 0
     """Frames given up because a newer one came before a decoder was free."""
     base_alone: int = 0
@@ -80,7 +80,7 @@ class Inbox:
         layers: int = MAX_LAYERS,
         backlog: int = 2,
         max_pixels: int = MAX_SIDE * MAX_SIDE,
-        complaints: Complaints | None = None,
+        limited_log: RateLimitedLog | None = None,
     ) -> None:
         self.counters = Counters()
         self.decode_ms = 0
@@ -93,14 +93,14 @@ class Inbox:
         self._topics, self._bundle_id, self._acknowledge, self._keep = topics, bundle_id, acknowledge, keep
         self._sealed, self._max_pixels, self._backlog = sealed, max_pixels, backlog
         self._layers = layers
-        self._assembly = Assembly(layers)
+        self._reassembly = Reassembly(layers)
         self._replay = Replay()
         self._waiting: deque[Packet] = deque()
         self._promised: deque[Packet] = deque()
         self._promised_next = False
         self._fuller_ms: int | None = None
         """When the latest frame with more than a base layer was captured."""
-        self._complaints = complaints or Complaints(logging.getLogger(__name__))
+        self._limited_log = limited_log or RateLimitedLog(logging.getLogger(__name__))
 
     def take(self, topic: str, payload: bytes) -> bool:
         """Take one message of a `pkt` topic; whether it was good."""
@@ -110,7 +110,7 @@ class Inbox:
             finished = [] if packet.promised else self._add(packet)
         except PacketError as error:
             self.counters.malformed += 1
-            self._complaints.warn("dropped a message on %s: %s", topic, error)
+            self._limited_log.warn("dropped a message on %s: %s", topic, error)
             return False
         self.counters.layers += len(packet.chunks)
         self.counters.size_bytes += len(payload)
@@ -134,7 +134,7 @@ class Inbox:
 
     def flush(self) -> None:
         """No more messages will come: finish the frame under way as far as it is here."""
-        for packet in self._assembly.flush():
+        for packet in self._reassembly.flush():
             self._enqueue(packet)
 
     def look(self, now_s: float, patience_s: float) -> float | None:
@@ -142,9 +142,9 @@ class Inbox:
 
         Returns when to look again, None if nothing is under way.
         """
-        due_s = self._assembly.due_s(patience_s)
+        due_s = self._reassembly.due_s(patience_s)
         if due_s is not None and due_s <= now_s:
-            for packet in self._assembly.early():
+            for packet in self._reassembly.early():
                 self._enqueue(packet)
             return None
         return due_s
@@ -202,8 +202,8 @@ class Inbox:
         raise trouble
 
     def _add(self, packet: Packet) -> list[Packet]:
-        self._assembly.check(packet)  # before it counts as seen: a stray layer must not stand in the real one's way
-        return self._assembly.add(packet) if self._is_new(packet) else []
+        self._reassembly.check(packet)  # before it counts as seen: a stray layer must not stand in the real one's way
+        return self._reassembly.add(packet) if self._is_new(packet) else []
 
     def _is_new(self, packet: Packet) -> bool:
         fresh = self._replay.fresh(packet)

@@ -15,7 +15,7 @@ from pathlib import Path
 from edgesem.errors import EdgesemError, InputError
 from edgesem.files import read_packet, write_whole
 from edgesem.packet.packet import Packet
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.topics import Topics, from_file_name, stream_folder
 
 PROMISED = "promised"
@@ -26,7 +26,7 @@ _NAME = re.compile(r"\d{10}-\d{5}-\d{10}\.es")
 log = logging.getLogger(__name__)
 
 
-class Shelf:
+class PromisedStore:
     """Writes promised frames below `folder`, as `SITE/DEVICE/STREAM/promised/TIME-EPOCH-FRAME.es`.
 
     A thread of its own writes, because a disk may be slow and the network may not wait for it. A frame that is there
@@ -38,10 +38,10 @@ class Shelf:
         self._free_bytes = free_bytes
         self._orders: queue.Queue[tuple[Topics, Packet, Callable[[bool, bool], None]] | None]
         self._orders = queue.Queue(_MOST_WAITING)
-        self._complaints = Complaints(log)
-        self._thread = threading.Thread(target=self._work, name="shelf", daemon=True)
+        self._limited_log = RateLimitedLog(log)
+        self._thread = threading.Thread(target=self._work, name="promised store", daemon=True)
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> PromisedStore:
         self._thread.start()
         return self
 
@@ -54,7 +54,7 @@ class Shelf:
         try:
             self._orders.put_nowait((topics, packet, done))
         except queue.Full:
-            self._complaints.warn(
+            self._limited_log.warn(
                 "promised frame %d of %s has to be sent again: disk is slow", packet.frame, topics.base
             )
 
@@ -80,7 +80,7 @@ class Shelf:
             try:
                 new = self._write(self.path_of(topics, packet), packet)
             except (InputError, OSError) as error:
-                self._complaints.warn("promised frame %d of %s is not kept: %s", packet.frame, topics.base, error)
+                self._limited_log.warn("promised frame %d of %s is not kept: %s", packet.frame, topics.base, error)
                 done(False, False)
             else:
                 done(True, new)

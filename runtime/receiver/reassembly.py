@@ -12,7 +12,7 @@ from runtime.protocol.clock import elapsed_s
 _EPOCHS = 8
 
 
-class Assembly:
+class Reassembly:
     """The layers that have come of the newest frame.
 
     A frame is finished when all its layers are here (or as many as we subscribed to), or when a layer of a later frame

@@ -88,7 +88,7 @@ def complete(archive: Archive, codec: Codec, progress: Callable[[float], None]) 
 def latent_of(archive: Archive, entry: Entry, codec: Codec) -> Latent:
     """The latent of a frame that was kept, by way of the frames that it refers to."""
     chain = [archive.packet(entry)]
-    while (reference := chain[-1].notes.reference) is not None:
+    while (reference := chain[-1].side_info.reference) is not None:
         if reference.frame >= chain[-1].frame:
             raise PacketError(f"frame {chain[-1].frame} of {entry.stream} refers to one that is not before it")
         chain.append(archive.earlier(entry, reference.frame).prefix(reference.layers))

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 LEAST_SCORE = 0.9  # of all pictures at large, one in ten fits so well
 
 
-class Only:
+class SemanticFilter:
     """Judges packets by the embedding that they carry. One without an embedding is wanted: nothing is known of it."""
 
     def __init__(self, queries: Sequence[Query], least_score: float = LEAST_SCORE) -> None:
@@ -25,7 +25,9 @@ class Only:
     def wants(self, packet: Packet) -> bool:
         """Whether this frame is to be drawn."""
         try:
-            score = best(self._queries, from_bytes(packet.notes.embedding))[1] if packet.notes.embedding else None
+            score = (
+                best(self._queries, from_bytes(packet.side_info.embedding))[1] if packet.side_info.embedding else None
+            )
         except PacketError:
             score = None
         wanted = score is None or score >= self._least

@@ -51,7 +51,7 @@ class Stream:
     references: Ring = field(default_factory=Ring)
     """The latents that packets may refer to."""
     asked_key_s: float = float("-inf")
-    """When its sender was asked for a key packet."""
+    """When its sender was asked for a keyframe."""
     asked_apart_s: float = float("-inf")
     """When its sender was asked to send each layer in a message of its own."""
     busy: bool = False

@@ -25,13 +25,13 @@ from edgesem.errors import EdgesemError, UsageError
 from edgesem.packet.packet import MAX_LAYERS, Packet
 from edgesem.provenance import Drawn
 from runtime.mqtt.connection import Address, Connection, Topics
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.command import Command
 from runtime.receiver.archive import Archive
 from runtime.receiver.decoder_process import Decoder, Drawing
-from runtime.receiver.promised_store import Shelf
-from runtime.receiver.semantic_filter import Only
+from runtime.receiver.promised_store import PromisedStore
+from runtime.receiver.semantic_filter import SemanticFilter
 from runtime.receiver.stream import Limits, Stream
 from runtime.receiver.streams import Streams
 
@@ -60,7 +60,7 @@ class Received:
     """What its file says of how it was made."""
 
 
-class Reception:
+class StreamReceiver:
     """Receives streams until it is left.
 
     `streams` are filters `site/device/stream` in which `+` stands for any name. `on_picture` is called on the decoders'
@@ -84,7 +84,7 @@ class Reception:
         folder: Path | None = None,
         key: bytes | None = None,
         archive: Archive | None = None,
-        only: Only | None = None,
+        only: SemanticFilter | None = None,
         on_forgotten: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not 1 <= layers <= MAX_LAYERS:
@@ -98,10 +98,10 @@ class Reception:
         self._queue: queue.Queue[Received] = queue.Queue(1)
         self._on_picture = on_picture or self._offer
         self._stop = threading.Event()
-        self._complaints = Complaints(log)
+        self._limited_log = RateLimitedLog(log)
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Reception:
+    def __enter__(self) -> StreamReceiver:
         with contextlib.ExitStack() as stack:
             decoders = [stack.enter_context(Decoder(self._bundle)) for _ in range(self._workers)]
             self.max_steps = decoders[0].max_steps
@@ -111,7 +111,7 @@ class Reception:
                     "or name a bundle that has one"
                 )
             self._opened = Bundle.open(self._bundle)
-            shelf = None if self._folder is None else stack.enter_context(Shelf(self._folder))
+            promised_store = None if self._folder is None else stack.enter_context(PromisedStore(self._folder))
             self.streams = Streams(
                 bundle_id=decoders[0].bundle_id,
                 publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos),
@@ -119,7 +119,7 @@ class Reception:
                 layers=self._layers,
                 drawing=self._drawing,
                 limits=self._limits,
-                shelf=shelf,
+                promised_store=promised_store,
                 key=self._key,
                 references=decoders[0].has_reference,
                 on_forgotten=self._on_forgotten,
@@ -197,7 +197,7 @@ class Reception:
                         Received(stream.name, stream.topics, packet, image, steps, decode_s, delay_s, drawn)
                     )
             except EdgesemError as error:
-                self._complaints.warn("frame %d of %s: %s", packet.frame, stream.name, error)
+                self._limited_log.warn("frame %d of %s: %s", packet.frame, stream.name, error)
             except Exception:  # a caller's callback, or a defect of ours: the other streams go on
                 log.exception("frame %d of %s", packet.frame, stream.name)
             finally:
@@ -210,7 +210,7 @@ class Reception:
         try:
             self._archive.add(stream.name, packet, captured_s)
         except EdgesemError as error:
-            self._complaints.warn("not archived: %s", error)
+            self._limited_log.warn("not archived: %s", error)
 
     def _offer(self, picture: Received) -> None:
         while not self._stop.is_set():

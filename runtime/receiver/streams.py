@@ -13,7 +13,7 @@ from edgesem.codec.latent import Latent
 from edgesem.errors import MissingReference, PacketError
 from edgesem.packet.packet import MAX_LAYERS, Packet
 from edgesem.packet.seal import Seal
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms
@@ -21,10 +21,10 @@ from runtime.protocol.command import APART_S, Command
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.decoder_process import Drawing
-from runtime.receiver.fair_scheduler import Turns, yield_processor
-from runtime.receiver.feedback import Replies
+from runtime.receiver.fair_scheduler import FairScheduler, yield_processor
+from runtime.receiver.feedback import Feedback
 from runtime.receiver.inbox import Inbox
-from runtime.receiver.promised_store import Shelf
+from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.stream import Limits, Stream
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Streams:
         layers: int = MAX_LAYERS,
         drawing: Drawing | None = None,
         limits: Limits | None = None,
-        shelf: Shelf | None = None,
+        promised_store: PromisedStore | None = None,
         key: bytes | None = None,
         patience_s: float = 0.3,
         references: bool = False,
@@ -64,15 +64,15 @@ class Streams:
         self._changed = threading.Condition(self.lock)
         self._streams: dict[str, Stream] = {}
         self._bundle_id, self._layers = bundle_id, layers
-        self._limits, self._shelf, self._key = limits or Limits(), shelf, key
+        self._limits, self._promised_store, self._key = limits or Limits(), promised_store, key
         self._patience_s, self._on_forgotten = patience_s, on_forgotten
-        self._complaints = Complaints(log)
-        self._turns = Turns(decoders)
-        self._replies = Replies(
+        self._limited_log = RateLimitedLog(log)
+        self._scheduler = FairScheduler(decoders)
+        self._feedback = Feedback(
             publish,
             receiver=1 + secrets.randbelow(2**32 - 1) if references else 0,
             sealed=key is not None,
-            complaints=self._complaints,
+            limited_log=self._limited_log,
         )
 
     def on_message(self, topic: str, payload: bytes) -> None:
@@ -116,7 +116,7 @@ class Streams:
                 self.strays += 1
         if ready:
             yield_processor()  # where there are few cores, the frame shall not wait for its own acknowledgement
-        self._replies.say()
+        self._feedback.say()
 
     def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:
         """The frame to decode next, by the device that has had the least; None if there is none in time."""
@@ -125,7 +125,7 @@ class Streams:
             while True:
                 now_s = time.monotonic()
                 look_s = self._look(now_s)
-                stream = self._turns.next(self._streams.values())
+                stream = self._scheduler.next(self._streams.values())
                 if stream is not None:
                     packet = stream.inbox.pop()
                     assert packet is not None
@@ -137,7 +137,7 @@ class Streams:
     def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
         """A decoder has finished with a frame of `stream`."""
         with self.lock:
-            self._turns.done(stream, decode_s)
+            self._scheduler.done(stream, decode_s)
             stream.inbox.decode_ms = min(int(decode_s * 1000), 0xFFFFFFFF)
             if good:
                 stream.pictures += 1
@@ -146,8 +146,8 @@ class Streams:
             self._changed.notify()
 
     def reference(self, stream: Stream, packet: Packet) -> Latent | None:
-        """What a packet refers to, None for a key packet. MissingReference, and a word to its sender, if it is gone."""
-        named = packet.notes.reference
+        """What a packet refers to, None for a keyframe. MissingReference, and a word to its sender, if it is gone."""
+        named = packet.side_info.reference
         if named is None:
             return None
         with self.lock:
@@ -156,23 +156,23 @@ class Streams:
                 return latent
             stream.inbox.counters.missing_reference += 1
             now_s = time.monotonic()
-            ask = self._replies.receiver and now_s - stream.asked_key_s >= _ASK_EVERY_S
+            ask = self._feedback.receiver and now_s - stream.asked_key_s >= _ASK_EVERY_S
             if ask:
                 stream.asked_key_s = now_s
                 self._ask(stream, Command("key"))
-        self._replies.say()
-        raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a key packet")
+        self._feedback.say()
+        raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a keyframe")
 
     def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
         """A frame was decoded: hold what later packets may refer to, and tell its sender."""
-        if not self._replies.receiver or packet.promised:
+        if not self._feedback.receiver or packet.promised:
             return
         layers = len(packet.chunks)
         with self.lock:
             stream.references.put(packet.epoch, packet.frame, layers, latent)
             ack = Ack(packet.epoch, packet.frame, layers - 1, clock_ms(), stream.inbox.decode_ms, held=layers)
             self._acknowledge(stream.topics, ack)
-        self._replies.say()
+        self._feedback.say()
 
     def flush(self) -> None:
         """No more messages will come: the frames under way are ready as they are."""
@@ -183,9 +183,9 @@ class Streams:
 
     def recover(self) -> None:
         """Take up the promised frames that an earlier run kept and did not draw."""
-        if self._shelf is None:
+        if self._promised_store is None:
             return
-        for topics, packet in self._shelf.without_picture():
+        for topics, packet in self._promised_store.without_picture():
             with self.lock:
                 known = self._streams.get(topics.base)
                 stream = known or self._open(topics)
@@ -220,7 +220,7 @@ class Streams:
         silent = self._in_the_way(topics)
         if silent is not None and (silent.busy or time.monotonic() - silent.heard_s < _FORGET_S):
             return None
-        shelf, inbox = self._shelf, None
+        promised_store, inbox = self._promised_store, None
 
         def acknowledge(ack: Ack) -> None:
             self._acknowledge(topics, ack)
@@ -230,21 +230,21 @@ class Streams:
                 with self.lock:
                     settle(safe, new)
                     self._changed.notify()
-                self._replies.say()
+                self._feedback.say()
 
-            assert shelf is not None
-            shelf.put(topics, packet, settled)
+            assert promised_store is not None
+            promised_store.put(topics, packet, settled)
 
         inbox = Inbox(
             topics=topics,
             bundle_id=self._bundle_id,
             acknowledge=acknowledge,
-            keep=None if shelf is None else keep,
+            keep=None if promised_store is None else keep,
             sealed=self._key is not None,
             layers=self._layers,
             backlog=self._limits.backlog,
             max_pixels=self._limits.max_pixels,
-            complaints=self._complaints,
+            limited_log=self._limited_log,
         )
         return Stream(topics, inbox, self.drawing)
 
@@ -261,7 +261,7 @@ class Streams:
         silent = self._in_the_way(stream.topics)
         if silent is not None:
             del self._streams[silent.topics.base]
-            self._turns.forget(self._streams.values())
+            self._scheduler.forget(self._streams.values())
             self._on_forgotten(silent.name)
         self._streams[stream.topics.base] = stream
 
@@ -275,7 +275,7 @@ class Streams:
                 self._greet(stream, Birth.from_bytes(payload, base=stream.topics.base))
         except PacketError as error:
             stream.inbox.counters.malformed += 1
-            self._complaints.warn("dropped the %s of %s: %s", kind, stream.name, error)
+            self._limited_log.warn("dropped the %s of %s: %s", kind, stream.name, error)
             return False
         return True
 
@@ -284,7 +284,7 @@ class Streams:
         before = stream.birth
         if before is not None:
             if birth.public_key != before.public_key:
-                self._complaints.warn(
+                self._limited_log.warn(
                     "%s has another key than before: another device, or somebody who plays its part", stream.name
                 )
             elif birth.time_ms < before.time_ms:
@@ -297,7 +297,7 @@ class Streams:
             stream.inbox.offer(Seal(self._key, stream=stream.topics.base, salt=birth.salt))
         stream.birth = birth
         if birth.bundle_id != self._bundle_id:
-            self._complaints.warn(
+            self._limited_log.warn(
                 "%s sends with bundle %04x, this receiver has %04x: name its bundle with --bundle",
                 stream.name,
                 birth.bundle_id,
@@ -307,11 +307,11 @@ class Streams:
     def _acknowledge(self, topics: Topics, ack: Ack) -> None:
         """Have this said by `_replies.say`. Under the lock."""
         stream = self._streams.get(topics.base)
-        self._replies.ack(topics, None if stream is None else stream.inbox.seal, ack)
+        self._feedback.ack(topics, None if stream is None else stream.inbox.seal, ack)
 
     def _ask(self, stream: Stream, command: Command) -> None:
         """Have this said by `_replies.say`. Under the lock."""
-        self._replies.command(stream.topics, stream.inbox.seal, command)
+        self._feedback.command(stream.topics, stream.inbox.seal, command)
 
     def _look(self, now_s: float) -> float:
         """Let frames wait that had their time to become complete; when to look again."""
@@ -323,4 +323,4 @@ class Streams:
 
     def _stray(self, message: str, *details: object) -> None:
         self.strays += 1
-        self._complaints.warn(message, *details)
+        self._limited_log.warn(message, *details)

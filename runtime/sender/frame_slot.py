@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from runtime.capture.frame import Frame
 from runtime.congestion.interface import LinkControl
-from runtime.sender.publisher import IDLE_S, ROOM_S, Outbox
+from runtime.sender.publisher import IDLE_S, ROOM_S, Publisher
 
 PROMISED_BYTES = 8000
 """What a promised frame may have, where nobody says otherwise."""
@@ -24,17 +24,17 @@ class Taken(NamedTuple):
     max_bytes: int
 
 
-class Mailbox:
+class FrameSlot:
     """One slot for the newest frame, and when it may be taken: once its time has come and there is room for it.
 
-    Guarded by the outbox's lock; what was asked of the sender (a pause, a snapshot) is asked here. `skip` is called,
+    Guarded by the publisher's lock; what was asked of the sender (a pause, a snapshot) is asked here. `skip` is called,
     under the lock, for each frame that its time has passed over.
     """
 
     def __init__(
         self,
         *,
-        outbox: Outbox,
+        publisher: Publisher,
         control: LinkControl,
         ready_in_s: Callable[[], float],
         skip: Callable[[], None],
@@ -45,9 +45,9 @@ class Mailbox:
         """When somebody last wanted a frame."""
         self.promise_every = promise_every
         """Every so many frames one is to be promised; 0: none but those that are asked for."""
-        self._outbox, self._control, self._stop = outbox, control, stop
+        self._publisher, self._control, self._stop = publisher, control, stop
         self._ready_in_s, self._skip = ready_in_s, skip
-        self._come = threading.Condition(outbox.lock)
+        self._come = threading.Condition(publisher.lock)
         """Notified when there is something new."""
         self._offered: Frame | None = None
         self._latest: Frame | None = None
@@ -125,7 +125,7 @@ class Mailbox:
                 elif now_s < self._slot_s:
                     self._come.wait(min(self._slot_s - now_s, IDLE_S))
                 elif (max_bytes := self._next_promise_bytes()) or (
-                    self._outbox.budget_bytes(self._ready_in_s()) is not None
+                    self._publisher.budget_bytes(self._ready_in_s()) is not None
                 ):
                     frame, self._offered = self._offered, None
                     self._busy = True
@@ -140,7 +140,7 @@ class Mailbox:
                     elif now_s >= self._due_s + interval_s:  # its time has gone, and the next one's has come
                         self._due_s += interval_s
                         self._skip()
-                    self._outbox.changed.wait(ROOM_S)
+                    self._publisher.changed.wait(ROOM_S)
         return None
 
     def _next_promise_bytes(self) -> int:

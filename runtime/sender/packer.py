@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from edgesem.codec.region import DROP, region_of
 from edgesem.errors import BudgetError, EdgesemError
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes
+from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
-from runtime.sender.publisher import Outbox
+from runtime.sender.publisher import Publisher
 from runtime.sender.references import References
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Packer:
         *,
         codec: Encoder,
         control: LinkControl,
-        outbox: Outbox,
+        publisher: Publisher,
         epoch: int,
         min_quality: float,
         tell: Callable[..., None],
@@ -66,13 +66,13 @@ class Packer:
         """What the latest frame was given."""
         self._codec = codec
         self._control = control
-        self._outbox = outbox
+        self._publisher = publisher
         self._epoch = epoch
         self._least_bytes = control.min_bytes
         self._min_q = round(min_quality * 255)
         self._tell = tell
         self._references = references
-        self._like: dict[bool, Packet] = {}
+        self._previous: dict[bool, Packet] = {}
         """The last packets with and without a reference: where to begin with the next of its kind."""
 
     def analyze(self, frame: Frame) -> Any:
@@ -95,11 +95,11 @@ class Packer:
         """
         started_s = time.monotonic()
         budget_bytes = max(budget_bytes, 1)
-        around_bytes = self._outbox.around_frame_bytes
+        around_bytes = self._publisher.around_frame_bytes
         about: dict[str, Any] = {"epoch": self._epoch, "frame": self.frame, "time_ms": frame.time_ms}
         region = None if self.region == WHOLE else region_of(self.region, latent.width, latent.height, self.drop)
         if embedding or region is not None:
-            about["notes"] = Notes(embedding=embedding, region=region)
+            about["side_info"] = SideInformation(embedding=embedding, region=region)
         known: tuple[Any, Any] | None = None
         try:
             packet, known = self._code(latent, max(1, budget_bytes - around_bytes), about, refer=not smallest)
@@ -118,10 +118,10 @@ class Packer:
         self.budget_bytes = budget_bytes
         self.frame += 1
         if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
-            with self._outbox.lock:
+            with self._publisher.lock:
                 self._references.made(packet, *known, time.monotonic())
-        self._outbox.counters.frames += 1
-        self._outbox.counters.encode_s += self.analyze_s + self.pack_s
+        self._publisher.counters.frames += 1
+        self._publisher.counters.encode_s += self.analyze_s + self.pack_s
         capacity_bps = self._control.state().get("capacity_bps")
         self._tell(
             event="packed",
@@ -132,7 +132,7 @@ class Packer:
             layers_packed=len(packet.chunks),
             size_bytes=packet.size_bytes,
             q=packet.q,
-            refers_to=None if packet.notes.reference is None else packet.notes.reference.frame,
+            refers_to=None if packet.side_info.reference is None else packet.side_info.reference.frame,
             analyze_s=round(self.analyze_s, 4),
             pack_s=round(self.pack_s, 4),
         )
@@ -145,20 +145,25 @@ class Packer:
         if self._references is None:
             return self._codec.pack(latent, budget_bytes=budget_bytes, **about), None
         codec: Any = self._codec
-        key = self._like.get(False)
-        with self._outbox.lock:
+        key = self._previous.get(False)
+        with self._publisher.lock:
             known = self._references.choose(time.monotonic()) if refer else None
         reference: Any = None if known is None else known.latent()
         if known is not None and reference.values.shape == latent.values.shape:
-            notes = replace(about.get("notes", Notes()), reference=known.name)
-            more = {**about, "notes": notes, "reference": reference, "like": self._like.get(True, key)}
+            side_info = replace(about.get("side_info", SideInformation()), reference=known.name)
+            more = {
+                **about,
+                "side_info": side_info,
+                "reference": reference,
+                "previous": self._previous.get(True, key),
+            }
             packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, **more)
             if not codec.is_cut(latent, packet, key):
-                self._like[True] = packet
+                self._previous[True] = packet
                 return packet, (decoded, reference)
             self._tell(event="cut", frame=packet.frame)
-        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=key, **about)
-        self._like[False] = packet
+        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, previous=key, **about)
+        self._previous[False] = packet
         return packet, (decoded, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import NOTHING
+from edgesem.packet.side_information import NO_SIDE_INFO
 
 _MOMENT_S = 0.01
 """Layers that the link takes in less are not worth a message each: nothing could be pre-empted in that time."""
@@ -35,7 +35,11 @@ def next_part(rest: Packet, *, rate_bps: float, around_bytes: int, apart: bool) 
 def after(packet: Packet, count: int) -> Packet | None:
     """A packet without its first `count` layers; None if none is left."""
     chunks = packet.chunks[count:]
-    return replace(packet, first_layer=packet.first_layer + count, chunks=chunks, notes=NOTHING) if chunks else None
+    return (
+        replace(packet, first_layer=packet.first_layer + count, chunks=chunks, side_info=NO_SIDE_INFO)
+        if chunks
+        else None
+    )
 
 
 def _first(packet: Packet, count: int) -> Packet:

@@ -23,7 +23,7 @@ from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.topics import Topics
 from runtime.sender.counters import Counters
 from runtime.sender.packetizer import after, next_part
-from runtime.sender.redelivery import Promises
+from runtime.sender.redelivery import Redelivery
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Message(NamedTuple):
     """Of a promised frame, its place in the spool."""
 
 
-class Outbox:
+class Publisher:
     """Publishes and keeps account: at once what there is room for, the rest in a thread of its own (`run`).
 
     `lock` guards all of it; `changed` is notified when something was confirmed or acknowledged.
@@ -76,7 +76,7 @@ class Outbox:
         control: LinkControl,
         publish: Publish,
         tell: Callable[..., None],
-        promises: Promises | None,
+        promises: Redelivery | None,
         seal: Seal | None,
         ack_timeout_s: float,
         stuck: Callable[[str], None],

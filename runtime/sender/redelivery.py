@@ -29,7 +29,7 @@ class Due(NamedTuple):
     packet: Packet
 
 
-class Promises:
+class Redelivery:
     """The frames of a spool on their way. Call it under the sender's lock, all but `keep` and `settle`.
 
     While nobody has said `kept` on this connection, only a few are sent, and again after longer and longer times: there

@@ -3,7 +3,7 @@
     made -> (a receiver decodes it) -> held -> may be referred to
 
 A receiver says of each frame from how many layers it decoded and holds it; without such words nothing is ever assumed,
-so what goes wrong on the way costs a key packet and never a wrong picture.
+so what goes wrong on the way costs a keyframe and never a wrong picture.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Made:
 
 
 class References:
-    """The frames made last, who holds them, and when it is time for a key packet. Not thread-safe.
+    """The frames made last, who holds them, and when it is time for a keyframe. Not thread-safe.
 
     `decode(packet, reference)` gives the latent of a packet of which not all layers came; times are of one clock.
     """
@@ -74,7 +74,7 @@ class References:
 
     def made(self, packet: Packet, latent: Any, reference: Any, now_s: float) -> None:
         """A packet is on its way; `latent` is what is decoded from it, `reference` what it was predicted from."""
-        if packet.notes.reference is None:
+        if packet.side_info.reference is None:
             self._key_s, self._asked = now_s, False
         self._made[packet.frame] = _Made(packet, latent, reference)
         while len(self._made) > REMEMBERED and self._forget():
@@ -95,11 +95,11 @@ class References:
             made.holders[receiver] = layers
 
     def ask_for_key(self) -> None:
-        """Somebody wants the next packet to be a key packet."""
+        """Somebody wants the next packet to be a keyframe."""
         self._asked = True
 
     def choose(self, now_s: float) -> Known | None:
-        """The newest frame that every live receiver holds from equally many layers; None for a key packet."""
+        """The newest frame that every live receiver holds from equally many layers; None for a keyframe."""
         self._heard_s = {who: at_s for who, at_s in self._heard_s.items() if now_s - at_s < self._silence_s}
         live = self._heard_s.keys()
         if self._asked or now_s - self._key_s >= self._key_interval_s or not 1 <= len(live) <= self._most_receivers:

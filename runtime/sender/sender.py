@@ -1,6 +1,6 @@
 """Frames in, packets out, no more of them than the link takes: `Frame -> Latent -> Packet -> Link`.
 
-offer -> (newest frame) -> analyze once -> budget -> pack -> outbox (one frame) -> one message a layer
+offer -> (newest frame) -> analyze once -> budget -> pack -> publisher (one frame) -> one message a layer
 promise -> analyze -> pack -> spool on disk -> one message, again and again until a receiver has kept it
 """
 
@@ -17,20 +17,20 @@ from typing import Any
 from edgesem.errors import PacketError, UsageError
 from edgesem.packet.seal import Seal
 from runtime.capture.frame import Frame
-from runtime.congestion.frame_rate import Pace
+from runtime.congestion.frame_rate import FrameRate
 from runtime.congestion.interface import LinkControl
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import APART_S, Command, Once
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
-from runtime.sender.frame_slot import PROMISED_BYTES, Mailbox
+from runtime.sender.frame_slot import PROMISED_BYTES, FrameSlot
 from runtime.sender.packer import Encoder, Packer
-from runtime.sender.publisher import ROOM_S, Outbox, Publish
-from runtime.sender.redelivery import Promises
+from runtime.sender.publisher import ROOM_S, Publish, Publisher
+from runtime.sender.redelivery import Redelivery
 from runtime.sender.references import References
+from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.spool import Spool
-from runtime.sender.watch import Verdict, Watch
 from runtime.settings import KEYFRAME_INTERVAL_S, MAX_RECEIVERS
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Sender:
         ack_timeout_s: float = 10.0,
         stuck: Callable[[str], None] = lambda _: None,
         stop: threading.Event | None = None,
-        watch: Watch | None = None,
+        watch: SemanticTrigger | None = None,
         key_interval_s: float = KEYFRAME_INTERVAL_S,
         most_receivers: int = MAX_RECEIVERS,
         sharp: bool = False,
@@ -77,8 +77,8 @@ class Sender:
         self._tell = tell
         self._spool = spool
         self._seal = seal
-        self._promises = None if spool is None else Promises(spool)
-        self.outbox = Outbox(
+        self._promises = None if spool is None else Redelivery(spool)
+        self.publisher = Publisher(
             epoch=self.epoch,
             topics=topics,
             control=control,
@@ -90,7 +90,7 @@ class Sender:
             stuck=stuck,
             stop=self.stop,
         )
-        self._pace = Pace(sharp=sharp)
+        self._frame_rate = FrameRate(sharp=sharp)
         self._asked_interval_s = control.interval_s
         self._references = None
         if getattr(codec, "has_reference", False) and most_receivers:
@@ -103,15 +103,15 @@ class Sender:
         self.packer = Packer(
             codec=codec,
             control=control,
-            outbox=self.outbox,
+            publisher=self.publisher,
             epoch=self.epoch,
             min_quality=min_quality,
             tell=tell,
             references=self._references,
         )
-        self.counters = self.outbox.counters
-        self._mailbox = Mailbox(
-            outbox=self.outbox,
+        self.counters = self.publisher.counters
+        self._frame_slot = FrameSlot(
+            publisher=self.publisher,
             control=control,
             ready_in_s=lambda: self.packer.analyze_s + self.packer.pack_s,
             skip=self._skip,
@@ -119,11 +119,11 @@ class Sender:
             promise_every=0 if spool is None else promise_every,
         )
         self._once = Once()
-        self._complaints = Complaints(log)
+        self._limited_log = RateLimitedLog(log)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Sender:
-        for name, work in (("encode", self._encode), ("publish", self.outbox.run)):
+        for name, work in (("encode", self._encode), ("publish", self.publisher.run)):
             thread = threading.Thread(target=work, name=f"sender.{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -131,10 +131,10 @@ class Sender:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self._mailbox.wake()
-        with self.outbox.changed:
-            self.outbox.changed.notify_all()
-        self.outbox.wake()
+        self._frame_slot.wake()
+        with self.publisher.changed:
+            self.publisher.changed.notify_all()
+        self.publisher.wake()
         for thread in self._threads:
             thread.join()
 
@@ -146,22 +146,22 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether all that came in has gone out and was acknowledged by a receiver."""
-        with self.outbox.lock:
-            return self._mailbox.idle and self.outbox.empty and not self.outbox.unheard
+        with self.publisher.lock:
+            return self._frame_slot.idle and self.publisher.empty and not self.publisher.unheard
 
     @property
     def paused(self) -> bool:
         """Whether somebody has asked for a pause."""
-        return self._mailbox.paused
+        return self._frame_slot.paused
 
     @property
     def beat_s(self) -> float:
         """When the encoding thread was last seen at work."""
-        return self._mailbox.beat_s
+        return self._frame_slot.beat_s
 
     def offer(self, frame: Frame) -> None:
         """Show the sender the newest frame; returns at once. What was offered before and not taken is forgotten."""
-        self._mailbox.offer(frame)
+        self._frame_slot.offer(frame)
 
     def promise(self, frame: Frame, max_bytes: int = PROMISED_BYTES) -> None:
         """Have this frame delivered, however long it takes; waits only while others wait to be encoded.
@@ -170,15 +170,15 @@ class Sender:
         """
         if self._promises is None:
             raise UsageError("this sender has no spool, so it can promise nothing: give it one")
-        self._mailbox.promise(frame, max_bytes)
+        self._frame_slot.promise(frame, max_bytes)
 
     def connected(self, rtt_s: float | None = None) -> None:
         """There is a new connection (`Connection(on_up=...)`)."""
-        self.outbox.connected(rtt_s)
+        self.publisher.connected(rtt_s)
 
     def disconnected(self) -> None:
         """The connection is gone (`Connection(on_down=...)`)."""
-        self.outbox.disconnected()
+        self.publisher.disconnected()
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one acknowledgement or command; runs on the network thread. A bad one costs one log line."""
@@ -190,25 +190,25 @@ class Sender:
             elif topic == self._topics.cmd:
                 self._obey(Command.from_bytes(payload))
         except (PacketError, UsageError) as error:
-            self._complaints.warn("dropped a message on %s: %s", topic, error)
+            self._limited_log.warn("dropped a message on %s: %s", topic, error)
 
     def _heard(self, ack: Ack) -> None:
         """A receiver has a layer, or holds a frame that it has decoded; of that one's layers it has told before."""
         if self._references is not None:
-            with self.outbox.lock:
+            with self.publisher.lock:
                 self._references.heard(ack, time.monotonic())
         if not ack.held:
-            self.outbox.heard(ack)
+            self.publisher.heard(ack)
         if self._watch is not None and (ack.layer == 0 or ack.held) and ack.epoch == self.epoch:
             self._watch.delivered(ack.frame)
 
     def state(self) -> State:
         """How the sender fares now."""
-        with self.outbox.lock:
+        with self.publisher.lock:
             control, counters = self._control.state(), self.counters
             capacity_bps = control.get("capacity_bps")
             return State(
-                up=self.outbox.up,
+                up=self.publisher.up,
                 epoch=self.epoch,
                 time_ms=time.time_ns() // 1_000_000,
                 capacity_bps=None if capacity_bps is None else round(capacity_bps),
@@ -219,7 +219,7 @@ class Sender:
                 frames=counters.frames,
                 skipped=counters.skipped,
                 dropped_layers=counters.dropped_layers,
-                age_s=self.outbox.age_s,
+                age_s=self.publisher.age_s,
                 promised_waiting=0 if self._spool is None else self._spool.waiting,
                 promised_refused=counters.promised_refused,
                 reconnects=max(0, counters.connections - 1),
@@ -228,7 +228,7 @@ class Sender:
 
     def _encode(self) -> None:
         """Take the newest frame whenever its time has come and there is room for it; until the stop."""
-        while (taken := self._mailbox.take()) is not None:
+        while (taken := self._frame_slot.take()) is not None:
             if taken.max_bytes:
                 self._keep(taken.frame, taken.max_bytes)
             else:
@@ -238,86 +238,86 @@ class Sender:
         latent = self.packer.analyze(frame)
         if latent is None:
             return None
-        verdict = self._look(latent)
-        if verdict is not None and not verdict.send:
-            return self._leave(frame, verdict)
-        if verdict is not None and verdict.promise and self._promises is not None:
-            return self._keep(frame, PROMISED_BYTES, latent, verdict)
-        with self.outbox.changed:
-            while (budget_bytes := self.outbox.budget_bytes(self.packer.pack_s)) is None:
-                if self._mailbox.overtaken or self.stop.is_set():
+        decision = self._look(latent)
+        if decision is not None and not decision.send:
+            return self._leave(frame, decision)
+        if decision is not None and decision.promise and self._promises is not None:
+            return self._keep(frame, PROMISED_BYTES, latent, decision)
+        with self.publisher.changed:
+            while (budget_bytes := self.publisher.budget_bytes(self.packer.pack_s)) is None:
+                if self._frame_slot.overtaken or self.stop.is_set():
                     return self._skip()
-                self.outbox.changed.wait(ROOM_S)
-        if verdict is not None:
-            budget_bytes = max(self._control.min_bytes, round(verdict.share * budget_bytes))
-        packet = self.packer.pack(latent, budget_bytes, frame, embedding=verdict.embedding if verdict else b"")
+                self.publisher.changed.wait(ROOM_S)
+        if decision is not None:
+            budget_bytes = max(self._control.min_bytes, round(decision.share * budget_bytes))
+        packet = self.packer.pack(latent, budget_bytes, frame, embedding=decision.embedding if decision else b"")
         if packet is None:
-            with self.outbox.lock:
+            with self.publisher.lock:
                 return self._skip()
-        self._pace.sent(packet.q)
-        self._control.interval_s = self._asked_interval_s * self._pace.factor
-        self.outbox.put(packet)
-        self._note(packet.frame, verdict)
+        self._frame_rate.sent(packet.q)
+        self._control.interval_s = self._asked_interval_s * self._frame_rate.factor
+        self.publisher.put(packet)
+        self._note(packet.frame, decision)
         return None
 
-    def _look(self, latent: Any) -> Verdict | None:
+    def _look(self, latent: Any) -> TriggerDecision | None:
         return None if self._watch is None else self._watch.look(latent, time.monotonic())
 
-    def _leave(self, frame: Frame, verdict: Verdict) -> None:
+    def _leave(self, frame: Frame, decision: TriggerDecision) -> None:
         """The receiver knows all that this frame says."""
         self.unchanged += 1
-        self._tell(event="unchanged", name=frame.name, novelty=round(verdict.novelty, 3))
+        self._tell(event="unchanged", name=frame.name, novelty=round(decision.novelty, 3))
 
-    def _note(self, frame: int, verdict: Verdict | None) -> None:
+    def _note(self, frame: int, decision: TriggerDecision | None) -> None:
         """A frame is on its way: what follows is compared with it."""
-        if self._watch is None or verdict is None:
+        if self._watch is None or decision is None:
             return
-        self._watch.sent(frame, verdict, time.monotonic())
-        found = {"query": verdict.query, "score": round(verdict.score, 3)} if verdict.query else {}
-        self._tell(event="news", frame=frame, novelty=round(verdict.novelty, 3), **found)
+        self._watch.sent(frame, decision, time.monotonic())
+        found = {"query": decision.query, "score": round(decision.score, 3)} if decision.query else {}
+        self._tell(event="news", frame=frame, novelty=round(decision.novelty, 3), **found)
 
     def _skip(self) -> None:
         self.counters.skipped += 1
         self._tell(event="skipped", frame=self.packer.frame)
 
-    def _keep(self, frame: Frame, max_bytes: int, latent: Any = None, verdict: Verdict | None = None) -> None:
+    def _keep(self, frame: Frame, max_bytes: int, latent: Any = None, decision: TriggerDecision | None = None) -> None:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""
         if latent is None:
             latent = self.packer.analyze(frame)
             if latent is None:
                 return
-            verdict = self._look(latent)
-        embedding = verdict.embedding if verdict else b""
+            decision = self._look(latent)
+        embedding = decision.embedding if decision else b""
         packet = self.packer.pack(latent, max_bytes, frame, smallest=True, embedding=embedding)
         if packet is None or self._promises is None:
             return
         about = {"epoch": packet.epoch, "frame": packet.frame, "name": frame.name}
         if self._promises.keep(replace(packet, promised=True)):
             self._tell(event="promised", **about)
-            self.outbox.wake()
+            self.publisher.wake()
         else:
             self.counters.promised_refused += 1
             self._tell(event="refused", **about)
-            self.outbox.put(packet)
-        self._note(packet.frame, verdict)
+            self.publisher.put(packet)
+        self._note(packet.frame, decision)
 
     def _obey(self, command: Command) -> None:
         if not self._once.first_time(command):
             return
         log.info("asked for: %s", command)
-        with self.outbox.lock:
+        with self.publisher.lock:
             if command.kind == "pause":
-                self._mailbox.pause(command.pause_s or float("inf"))
+                self._frame_slot.pause(command.pause_s or float("inf"))
             elif command.kind == "resume":
-                self._mailbox.pause(0.0)
+                self._frame_slot.pause(0.0)
             elif command.kind == "snapshot":
                 if self._promises is None:
                     raise UsageError("this sender has no spool, so it can promise no snapshot")
-                self._mailbox.snapshot(command.size_bytes)
+                self._frame_slot.snapshot(command.size_bytes)
             elif command.kind == "key" and self._references is not None:
                 self._references.ask_for_key()
             elif command.kind == "apart":
-                self.outbox.apart_until_s = time.monotonic() + APART_S
+                self.publisher.apart_until_s = time.monotonic() + APART_S
             elif command.kind == "roi":
                 self.packer.roi = command.roi
             elif command.kind == "region":

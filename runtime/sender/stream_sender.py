@@ -39,7 +39,7 @@ _GOODBYE_S = 1.0
 _SPOOL_BYTES = 256 * 1024 * 1024
 
 
-class Transmission:
+class StreamSender:
     """Sends what is offered until it is left, at the rate that the link bears; a lost link is taken up again.
 
     `stream` is `site/device/stream`. In `folder` are promised frames, the device's own key and the number of its
@@ -105,7 +105,7 @@ class Transmission:
             patient=True,
         )
 
-    def __enter__(self) -> Transmission:
+    def __enter__(self) -> StreamSender:
         # Loads the networks: the first frame shall not wait for that.
         self.codec.pack(self.codec.analyze(np.zeros((MIN_SIDE, MIN_SIDE, 3), np.uint8)), quality=0)
         with contextlib.ExitStack() as begun:  # what began ends again, if the rest cannot begin

@@ -6,17 +6,17 @@ import time
 from typing import Any
 
 from runtime.receiver.stream import Stream
-from runtime.receiver.stream_receiver import Reception
+from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
 
-def overview(reception: Reception, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
+def overview(stream_receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
     """Every stream with its latest picture, link, counters, and the samples after `since_ms`."""
     return {
         "time_ms": time.time_ns() // 1_000_000,
-        "connected": reception.connection.connected,
-        "max_steps": reception.max_steps,
-        "streams": [_told(stream, gallery, since_ms) for stream in reception.streams.all()],
+        "connected": stream_receiver.connection.connected,
+        "max_steps": stream_receiver.max_steps,
+        "streams": [_told(stream, gallery, since_ms) for stream in stream_receiver.streams.all()],
     }
 
 

@@ -30,7 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from edgesem.errors import EdgesemError, EnvironmentMissing, UsageError
 from runtime.protocol.command import Command
 from runtime.receiver.stream import Stream
-from runtime.receiver.stream_receiver import Reception
+from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 from runtime.web.overview import overview
 
@@ -82,8 +82,10 @@ class Place:
 class Server:
     """Serves a reception while inside the `with`; `url` says where."""
 
-    def __init__(self, place: Place, reception: Reception, gallery: Gallery, *, metrics: Callable[[], bytes]) -> None:
-        handler = type("Handler", (_Handler,), {"site": _Site(reception, gallery, metrics, place.is_loopback)})
+    def __init__(
+        self, place: Place, stream_receiver: StreamReceiver, gallery: Gallery, *, metrics: Callable[[], bytes]
+    ) -> None:
+        handler = type("Handler", (_Handler,), {"site": _Site(stream_receiver, gallery, metrics, place.is_loopback)})
         try:
             self._server = _Bounded((place.host, place.port), handler)
         except OSError as error:
@@ -149,7 +151,7 @@ class _Bounded(ThreadingHTTPServer):
 class _Site:
     """What the handlers serve."""
 
-    reception: Reception
+    stream_receiver: StreamReceiver
     gallery: Gallery
     metrics: Callable[[], bytes]
     loopback: bool
@@ -174,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path == "/streams.json":
             since = parse_qs(url.query).get("since", ["0"])[0]
             at_ms = int(since) if since.isascii() and since.isdigit() and len(since) < 16 else 0
-            self._json(200, overview(self.site.reception, self.site.gallery, at_ms))
+            self._json(200, overview(self.site.stream_receiver, self.site.gallery, at_ms))
         elif url.path == "/metrics":
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
         else:
@@ -194,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(415, {"error": "a request is application/json"})
         try:
             asked = json.loads(body)
-            stream = self.site.reception.streams.find(asked["stream"])
+            stream = self.site.stream_receiver.streams.find(asked["stream"])
             if stream is None:
                 return self._json(404, {"error": "no such stream"})
             if self.path == "/settings":
@@ -203,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                 size_bytes = asked.get("size_bytes", 8000)
                 if type(size_bytes) is not int or not 256 <= size_bytes <= 65535:
                     raise UsageError("size_bytes must be a whole number from 256 to 65535")
-                self.site.reception.command(stream, Command("snapshot", size_bytes=size_bytes))
+                self.site.stream_receiver.command(stream, Command("snapshot", size_bytes=size_bytes))
                 self._json(202, {"asked": "snapshot"})
             else:
                 self._json(404, {"error": "nothing here"})
@@ -218,11 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _set(self, stream: Stream, asked: dict[str, Any]) -> dict[str, Any]:
         steps, realism = asked.get("steps"), asked.get("realism")
-        if steps is not None and (type(steps) is not int or not 0 <= steps <= self.site.reception.max_steps):
-            raise UsageError(f"steps must be 0 to {self.site.reception.max_steps}: more this bundle cannot do")
+        if steps is not None and (type(steps) is not int or not 0 <= steps <= self.site.stream_receiver.max_steps):
+            raise UsageError(f"steps must be 0 to {self.site.stream_receiver.max_steps}: more this bundle cannot do")
         if realism is not None and (type(realism) not in (int, float) or not math.isfinite(realism)):
             raise UsageError("realism must be a number from 0 to 1")
-        self.site.reception.streams.draw(stream, steps=steps, realism=realism)
+        self.site.stream_receiver.streams.draw(stream, steps=steps, realism=realism)
         return {"steps": stream.drawing.steps, "realism": stream.drawing.realism}
 
     def _is_welcome(self) -> bool:

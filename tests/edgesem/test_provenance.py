@@ -14,7 +14,7 @@ from edgesem.cli.main import main
 from edgesem.codec.region import parse_box, region_of
 from edgesem.codec.uncertainty import blocks, show, spearman, spread
 from edgesem.errors import InputError, UsageError
-from edgesem.packet.side_information import Notes, Region
+from edgesem.packet.side_information import Region, SideInformation
 from edgesem.provenance import Drawn, encode_drawn, read_drawn
 
 DRAWN = Drawn(
@@ -101,8 +101,8 @@ def test_bytes_go_where_one_points():
     latent = codec.analyze(frame)
     region = region_of(parse_box("64,64,64,64", 192, 192), 192, 192)
     errors = {}
-    for name, notes in (("plain", Notes()), ("region", Notes(region=region))):
-        packet = codec.pack(latent, budget_bytes=1500, notes=notes)
+    for name, side_info in (("plain", SideInformation()), ("region", SideInformation(region=region))):
+        packet = codec.pack(latent, budget_bytes=1500, side_info=side_info)
         assert packet.size_bytes <= 1500
         wrong = (codec.synthesize(codec.unpack(packet)).astype(float) - frame) ** 2
         errors[name] = wrong[64:128, 64:128].mean(), np.delete(wrong, np.s_[64:128], 0).mean()

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 
 import edgesem  # noqa: E402
 from edgesem.packet.packet import Packet  # noqa: E402
-from edgesem.packet.side_information import Notes, Reference  # noqa: E402
+from edgesem.packet.side_information import Reference, SideInformation  # noqa: E402
 
 
 def digest_of(latent):
@@ -42,7 +42,7 @@ def read(codec, packets):
     """What packets mean, in their order; one that refers to another, by that one's place, comes after it."""
     known, digests = [], []
     for packet in packets:
-        named, reference = packet.notes.reference, None
+        named, reference = packet.side_info.reference, None
         if named is not None:
             earlier, its_own = known[named.frame]
             reference = codec.unpack(earlier.prefix(named.layers), its_own)
@@ -71,12 +71,12 @@ def make(codec, count, seed, each=1, largest=190, refer=0):
         for turn in range(index * refer, (index + 1) * refer if codec.has_reference else 0):
             layers = 1 + turn % len(packet.chunks)
             reference = codec.unpack(packet.prefix(layers), reference)
-            notes = Notes(reference=Reference(len(entries) - 1, layers))
+            side_info = SideInformation(reference=Reference(len(entries) - 1, layers))
             values = latent.values.copy()  # something has come into the picture
             values[:, : 1 + turn % 3] = np.roll(values, 2, 2)[:, : 1 + turn % 3]
             about = {"quality": (turn * 53 % 101) / 100, "layers": 1 + turn * 3 % 4, "frame": len(entries)}
             other = replace(latent, values=values)
-            packet, decoded = codec.pack_decoded(other, notes=notes, reference=reference, **about)
+            packet, decoded = codec.pack_decoded(other, side_info=side_info, reference=reference, **about)
             entries.append({"packet": packet.to_bytes().hex(), "sha256": digest_of(decoded)})
     return entries
 

@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["edgesem", "runtime", "cbor2"]):
     from edgesem.packet.packet import Packet
     from edgesem.packet.seal import Seal
     from runtime.mqtt.connection import Topics
-    from runtime.process.rate_limit import Complaints
+    from runtime.process.rate_limit import RateLimitedLog
     from runtime.protocol.ack import Ack
     from runtime.protocol.birth import Birth
     from runtime.protocol.command import Command
@@ -73,7 +73,7 @@ def messages(data: bytes) -> None:
 def receiver(data: bytes) -> None:
     """A receiver's whole way from a message to a frame that waits; nothing may come out of it but counters."""
     streams = Streams(bundle_id=0, publish=lambda _topic, _payload, _qos: None)
-    streams._complaints = _SILENT
+    streams._limited_log = _SILENT
     provider = atheris.FuzzedDataProvider(data)
     for _ in range(provider.ConsumeIntInRange(1, 4)):
         rest = provider.PickValueInList(["pkt/0", "pkt/1", "pkt/2", "pkt/3", "birth", "state", "ack", "pkt/"])
@@ -103,7 +103,7 @@ class _Silent:
         pass
 
 
-_SILENT = Complaints(_Silent())  # type: ignore[arg-type]
+_SILENT = RateLimitedLog(_Silent())  # type: ignore[arg-type]
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "packet": packet,
     "sealed": sealed,

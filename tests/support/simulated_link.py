@@ -43,7 +43,7 @@ def simulate(control: Any, bytes_per_ms: np.ndarray, *, fps: float = 10, delay_s
     step_ms = round(1000 / fps)
     queue: deque[list[Any]] = deque()
     events: list[tuple[float, int, str, dict[str, Any]]] = []
-    mailbox: deque[dict[str, Any]] = deque()
+    frame_slot: deque[dict[str, Any]] = deque()
     waiting: tuple[int, float] | None = None
     count, credit, queued = 0, 0.0, 0
     control.connected(0.0, 2 * delay_s)
@@ -84,13 +84,13 @@ def simulate(control: Any, bytes_per_ms: np.ndarray, *, fps: float = 10, delay_s
                 result.skipped += 1
             else:
                 result.packed_bytes.append(budget_bytes)
-                result.dropped_layers += len(mailbox)
-                mailbox = deque(
+                result.dropped_layers += len(frame_slot)
+                frame_slot = deque(
                     {"frame": number, "layer": layer, "size": int(budget_bytes * share), "captured_s": captured_s}
                     for layer, share in enumerate(_SHARES)
                 )
-        while mailbox and control.room(now_s, size_bytes=mailbox[0]["size"], base=mailbox[0]["layer"] == 0):
-            message = mailbox.popleft()
+        while frame_slot and control.room(now_s, size_bytes=frame_slot[0]["size"], base=frame_slot[0]["layer"] == 0):
+            message = frame_slot.popleft()
             message["sent_s"] = now_s
             control.sent(now_s, size_bytes=message["size"], base=message["layer"] == 0)
             left = message["size"]

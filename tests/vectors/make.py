@@ -17,22 +17,22 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from edgesem.keys import Identity
-from edgesem.latent import Latent, by_position, levels_of
-from edgesem.notes import NOTHING, Notes, Reference, Region
-from edgesem.seal import Seal
-from runtime.ack import Ack
-from runtime.birth import Birth
-from runtime.command import Command
-from runtime.state import State
 
 import edgesem
-from edgesem import rans
+from edgesem.codec.latent import Latent, by_position, levels_of
+from edgesem.entropy import rans
 from edgesem.files import read_picture
-from edgesem.packet import Packet
-from edgesem.semantics import SemanticHead
-from edgesem.semantics import to_bytes as embedding_bytes
-from runtime.capture import PHOTOS
+from edgesem.packet.keys import Identity
+from edgesem.packet.packet import Packet
+from edgesem.packet.seal import Seal
+from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
+from edgesem.semantics.embedding import SemanticHead
+from edgesem.semantics.embedding import to_bytes as embedding_bytes
+from runtime.capture.frame import PHOTOS
+from runtime.protocol.ack import Ack
+from runtime.protocol.birth import Birth
+from runtime.protocol.command import Command
+from runtime.protocol.state import State
 
 FOLDER = Path(__file__).parent
 BASE = "edgesem/v1/home/gate/main"
@@ -96,7 +96,7 @@ class Vectors:
 
     def decoded(self, name: str, packet: Packet) -> dict[str, Any]:
         """What a packet decodes to; a reference must have been decoded before."""
-        named, reference, where = packet.notes.reference, None, {}
+        named, reference, where = packet.side_info.reference, None, {}
         if named is not None:
             vector = next(e["name"] for e in self.entries if e.get("header", {}).get("frame") == named.frame)
             reference = self.latents[vector, named.layers]
@@ -105,7 +105,7 @@ class Vectors:
             latent = self.codec.unpack(packet, reference)
         self.latents[name, len(packet.chunks)] = latent
         values = np.ascontiguousarray(latent.values, "<f4")
-        levels = levels_of(*values.shape[1:], packet.q, packet.notes.region)
+        levels = levels_of(*values.shape[1:], packet.q, packet.side_info.region)
         grid = np.rint(8 * values * by_position(self.codec.bundle.gain, levels)).astype("<i2")
         return {
             "layers": len(packet.chunks),
@@ -123,17 +123,17 @@ class Vectors:
 def described(packet: Packet) -> dict[str, Any]:
     """What stands in a packet beside its symbols."""
     shape = int.from_bytes(packet.chunks[0][:2], "little") if packet.first_layer == 0 else None
-    notes: Notes = packet.notes
+    side_info: SideInformation = packet.side_info
     side = {
-        "reference": None if notes.reference is None else asdict(notes.reference),
-        "embedding": notes.embedding.hex() or None,
-        "region": None if notes.region is None else asdict(notes.region),
-        "size_bytes": notes.size_bytes,
+        "reference": None if side_info.reference is None else asdict(side_info.reference),
+        "embedding": side_info.embedding.hex() or None,
+        "region": None if side_info.region is None else asdict(side_info.region),
+        "size_bytes": side_info.size_bytes,
     }
     header = {
         "sealed": False,
         "promised": packet.promised,
-        "side_information": notes != NOTHING,
+        "side_information": side_info != NO_SIDE_INFO,
         "bundle_id": packet.bundle_id,
         "epoch": packet.epoch,
         "frame": packet.frame,
@@ -190,26 +190,26 @@ def packets(vectors: Vectors) -> None:
     vectors.packet("key_finest", "The finest quality, q 255.", vectors.pack(small, 5, 1.0))
 
     crowd = vectors.picture("11_football.jpg", 100, 120, 160, 112)
-    region = Notes(region=Region(2, 1, 6, 4, 90))
+    region = SideInformation(region=Region(2, 1, 6, 4, 90))
     about = "Side information: a region of interest. Finer in columns 2 to 6 and rows 1 to 4."
-    vectors.packet("key_region", about, vectors.pack(crowd, 6, 0.6, notes=region))
-    outside = Notes(region=Region(0, 3, 255, 255, 255))
+    vectors.packet("key_region", about, vectors.pack(crowd, 6, 0.6, side_info=region))
+    outside = SideInformation(region=Region(0, 3, 255, 255, 255))
     about = "A region that goes beyond the picture, and a drop below quality 0."
-    vectors.packet("key_region_clipped", about, vectors.pack(street, 7, 0.5, notes=outside))
-    meaning = Notes(embedding=embedding_bytes(SemanticHead(vectors.codec.bundle).look(street)))
-    vectors.packet("key_embedding", "Side information: an embedding.", vectors.pack(street, 8, 0.4, notes=meaning))
+    vectors.packet("key_region_clipped", about, vectors.pack(street, 7, 0.5, side_info=outside))
+    meaning = SideInformation(embedding=embedding_bytes(SemanticHead(vectors.codec.bundle).look(street)))
+    vectors.packet("key_embedding", "Side information: an embedding.", vectors.pack(street, 8, 0.4, side_info=meaning))
 
     before, after = (vectors.picture(name, 300, 150, 160, 96) for name in ("13_parking_1.jpg", "14_parking_2.jpg"))
     first = vectors.pack(before, 20, 0.5)
     vectors.packet("inter_key", "A keyframe that the next vectors refer to.", first)
-    refer = Notes(reference=Reference(20, 4))
-    second = vectors.pack(after, 21, 0.5, notes=refer, reference=vectors.latents["inter_key", 4])
+    refer = SideInformation(reference=Reference(20, 4))
+    second = vectors.pack(after, 21, 0.5, side_info=refer, reference=vectors.latents["inter_key", 4])
     vectors.packet("inter_1", "An inter frame that refers to all layers of inter_key.", second)
-    everything = Notes(Reference(21, 2), meaning.embedding, Region(1, 1, 4, 3, 60))
-    third = vectors.pack(after, 22, 0.7, notes=everything, reference=vectors.latents["inter_1", 2])
+    everything = SideInformation(Reference(21, 2), meaning.embedding, Region(1, 1, 4, 3, 60))
+    third = vectors.pack(after, 22, 0.7, side_info=everything, reference=vectors.latents["inter_1", 2])
     vectors.packet("inter_2", "An inter frame that refers to two layers of inter_1; all side information.", third)
-    still = Notes(reference=Reference(22, 4))
-    fourth = vectors.pack(after, 23, 0.7, notes=still, reference=vectors.latents["inter_2", 4])
+    still = SideInformation(reference=Reference(22, 4))
+    fourth = vectors.pack(after, 23, 0.7, side_info=still, reference=vectors.latents["inter_2", 4])
     vectors.packet("inter_3", "The same picture once more; its reference has a region.", fourth)
 
     busy, dark = (read_picture(PHOTOS / name) for name in ("08_crossing.jpg", "05_street_night.jpg"))
@@ -218,7 +218,7 @@ def packets(vectors: Vectors) -> None:
         packet = vectors.pack(large, frame, quality)
         vectors.packet(name, "768x512 pixels, coded with many lanes.", packet, [1, 2, 4])
     trial = vectors.codec.trial(crowd, 200)
-    with patch.object(rans.Taper, "choose", return_value=rans.Taper(6, 2, 2)):
+    with patch.object(rans.LaneTermination, "choose", return_value=rans.LaneTermination(6, 2, 2)):
         chunks = rans.encode(trial.entries, trial.tables, 16)
     packet = replace(vectors.pack(crowd, 32, 200 / 255), chunks=tuple(chunks))
     about = "Lanes that no encoder of today chooses: 16, ending from pass 6 on, at last 4."

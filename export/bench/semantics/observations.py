@@ -20,7 +20,7 @@ from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import Subject
 
 ORIGINAL = "original"
-NOTHING = "nothing"
+NO_SIDE_INFO = "nothing"
 _MEASURES = 1  # raise it when judging changes: what was measured before is then measured again
 _LEAST_SHARE = 1e-3  # smaller probabilities are not kept
 
@@ -70,7 +70,7 @@ class Eye:
         if self._detector is None:
             return None
         found = self._detector.detect(frame)
-        return found[0].label if found else NOTHING
+        return found[0].label if found else NO_SIDE_INFO
 
 
 class Sights:

@@ -19,7 +19,7 @@ from edgesem.files import find_pictures, read_picture
 from edgesem.semantics.embedding import Labels, SemanticHead, from_bytes, to_bytes
 from export.semantics.teacher import Teacher
 
-Truth = npt.NDArray[np.bool_]
+OracleDecoder = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]
 _MOST_LINES = 10_000
 
@@ -30,7 +30,7 @@ class Labelled:
 
     paths: Sequence[Path]
     names: Sequence[str]
-    truth: Truth
+    truth: OracleDecoder
 
 
 def read_labelled(data: Path, labels: Path, names: Sequence[str]) -> Labelled:
@@ -93,7 +93,7 @@ def watch_bench(
     return {"pictures": len(found.paths), "mean": means, "chance": chance, "share": share, "queries": rows}
 
 
-def average_precision(score: npt.NDArray[np.floating], truth: Truth) -> float:
+def average_precision(score: npt.NDArray[np.floating], truth: OracleDecoder) -> float:
     """Mean of the precision at each true picture, best first; equal scores in the order given."""
     hits = truth[np.argsort(-score, kind="stable")]
     if not hits.any():

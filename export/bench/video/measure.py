@@ -17,7 +17,7 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.errors import require
 from edgesem.packet.packet import HEADER_BYTES, Packet
-from edgesem.packet.side_information import Notes, Reference
+from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import bd_rate, ms_ssim, ms_ssim_db, psnr
 from export.data.clips import Frame
 
@@ -129,9 +129,11 @@ def _referring(codec: Codec, q: int, key_every: int, steps: int, frames: Sequenc
     for index, frame in enumerate(frames):
         clock = _Clock()
         reference = None if index % key_every == 0 else known
-        notes = Notes() if reference is None else Notes(reference=Reference(index - 1, 4))
+        side_info = SideInformation() if reference is None else SideInformation(reference=Reference(index - 1, 4))
         latent = codec.analyze(frame)
-        packet, mine = codec.pack_decoded(latent, quality=q / LEVELS, notes=notes, reference=reference, frame=index)
+        packet, mine = codec.pack_decoded(
+            latent, quality=q / LEVELS, side_info=side_info, reference=reference, frame=index
+        )
         yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, reference, steps))
         known = mine
 
@@ -196,7 +198,7 @@ class _Clock:
         return Coded(size_bytes, decode(), wall_s, cpu_s)
 
 
-def _grown(picture: Frame, like: Frame) -> Frame:
+def _grown(picture: Frame, previous: Frame) -> Frame:
     """A picture with even sides as large as the one that it was cut from."""
-    rows, columns = like.shape[0] - picture.shape[0], like.shape[1] - picture.shape[1]
+    rows, columns = previous.shape[0] - picture.shape[0], previous.shape[1] - picture.shape[1]
     return picture if not rows and not columns else np.pad(picture, ((0, rows), (0, columns), (0, 0)), "edge")

@@ -1,4 +1,4 @@
-"""What packets that refer cost and win on a clip, looked at closely: time, unchanged positions, flicker, refinement."""
+"""What inter frames cost and win on a clip, looked at closely: time, unchanged positions, flicker, refinement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.reference import in_steps
 from edgesem.entropy.schedule import STRIDE
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes, Reference
+from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import ms_ssim
 from export.bench.video.measure import flicker
 from export.data.clips import Frame
@@ -35,45 +35,51 @@ def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[s
 
 
 def again(codec: Codec, frame: Frame) -> float:
-    """Bytes of a frame that is the same as the one it refers to, over those of a key packet; the mean of three more."""
+    """Bytes of a frame that is the same as the one it refers to, over those of a keyframe; the mean of three more."""
     latent = codec.analyze(frame)
     key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
     sizes = []
     for number in range(3):
-        about: dict[str, Any] = {"notes": Notes(reference=Reference(number, 4)), "reference": known}
+        about: dict[str, Any] = {
+            "side_info": SideInformation(reference=Reference(number, 4)),
+            "reference": known,
+        }
         packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, **about)
         sizes.append(packet.size_bytes)
     return float(np.mean(sizes)) / key.size_bytes
 
 
 def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str, Any]:
-    """What a sender does with each frame, as a key packet and then as one that refers, of the same budget each.
+    """What a sender does with each frame, as a keyframe and then as one that refers, of the same budget each.
 
     time_ratio_p50: CPU time of analyze, pack and the look for a cut, over that of analyze and pack; ms_ssim by frame.
     """
     known: Latent | None = None
-    like: dict[bool, Packet] = {}
+    previous: dict[bool, Packet] = {}
     ratios, key_s, reference_s, levels, quality = [], [], [], [], []
     for number, frame in enumerate(frames):
         clock_s = time.thread_time()
         latent = codec.analyze(frame)
-        key, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, like=like.get(False))
+        key, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, previous=previous.get(False))
         between_s = time.thread_time()
         packet, mine = key, decoded
         if known is not None:
             latent = codec.analyze(frame)
-            about: dict[str, Any] = {"notes": Notes(reference=Reference(number - 1, 4)), "reference": known}
-            about["like"] = like.get(True, like[False])
+            about: dict[str, Any] = {
+                "side_info": SideInformation(reference=Reference(number - 1, 4)),
+                "reference": known,
+            }
+            about["previous"] = previous.get(True, previous[False])
             packet, mine = codec.pack_decoded(latent, budget_bytes=budget_bytes, **about)
-            if codec.is_cut(latent, packet, like[False]):
+            if codec.is_cut(latent, packet, previous[False]):
                 packet, mine = key, decoded
             else:
-                like[True] = packet
+                previous[True] = packet
             end_s = time.thread_time()
             key_s.append(between_s - clock_s)
             reference_s.append(end_s - between_s)
             ratios.append(reference_s[-1] / key_s[-1])
-        like[False], known = key, mine
+        previous[False], known = key, mine
         levels.append([key.q, packet.q])
         quality.append([ms_ssim(frame, codec.synthesize(one)) for one in (decoded, mine)])
     return {
@@ -87,7 +93,7 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
 
 
 def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
-    """What a mask of unchanged positions could save at most: bits spent on them, of all bits of packets that refer.
+    """What a mask of unchanged positions could save at most: bits spent on them, of all bits of inter frames.
 
     same: positions that decode to what the reference has in all channels; still: whose pixels have hardly changed
     since the frame before. The mask's own bits are not counted.
@@ -117,7 +123,7 @@ def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
 
 
 def flickers(codec: Codec, frames: Sequence[Frame], steps: int) -> list[tuple[str, float]]:
-    """How much unchanged parts move, of key packets, of packets that refer, and of the clip itself."""
+    """How much unchanged parts move, of keyframes, of inter frames, and of the clip itself."""
     pictures: dict[str, list[Frame]] = {"intra": [], "reference": []}
     known: Latent | None = None
     for frame in frames:
@@ -132,7 +138,7 @@ def flickers(codec: Codec, frames: Sequence[Frame], steps: int) -> list[tuple[st
 def _bits(
     codec: Codec, latent: Latent, level: int, reference: Latent
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], Latent]:
-    """Bits of each position of a packet that refers, where it is as its reference, and what is decoded from it."""
+    """Bits of each position of an inter frame, where it is as its reference, and what is decoded from it."""
     height, width = latent.values.shape[1:]
     ledger = np.zeros(height * width)
     decoded = codec.trial(latent, level, reference=reference, ledger=ledger).decoded

@@ -54,7 +54,7 @@ class Fixed:
 
 
 class FixedNewest(Fixed):
-    """The same, but no frame is begun while more than one is under way: the newest waits in the one-slot mailbox."""
+    """The same, but no frame is begun while more than one is under way: the newest waits in the one-slot frame slot."""
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
         """The same size, or not now."""

@@ -99,11 +99,11 @@ class _Model:
             unacked_bytes=lambda: self._unacked_bytes,
         )
         around_bytes = MAX_LAYERS * _AROUND_BYTES + (MAX_LAYERS - 1) * HEADER_BYTES
-        outbox: Any = SimpleNamespace(lock=threading.RLock(), counters=Counters(), around_frame_bytes=around_bytes)
+        publisher: Any = SimpleNamespace(lock=threading.RLock(), counters=Counters(), around_frame_bytes=around_bytes)
         self._packer = Packer(
             codec=ClipCodec(clip),
             control=self._control,
-            outbox=outbox,
+            publisher=publisher,
             epoch=0,
             min_quality=0.0,
             tell=lambda **fields: self.told.append(fields),

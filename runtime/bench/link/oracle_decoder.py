@@ -24,7 +24,7 @@ class Recorder(Codec):
         return packet, decoded
 
 
-class Truth:
+class OracleDecoder:
     """Decodes any of the packets, from any number of layers, by way of those that it refers to."""
 
     def __init__(self, codec: Any, packets: dict[tuple[int, int], Packet]) -> None:
@@ -38,7 +38,7 @@ class Truth:
             if (known := self._latents.get((epoch, frame, layers))) is not None:
                 break
             chain.append(self._packets[epoch, frame].prefix(layers))
-            if (named := chain[-1].notes.reference) is None:
+            if (named := chain[-1].side_info.reference) is None:
                 break
             frame, layers = named.frame, named.layers
         for packet in reversed(chain):

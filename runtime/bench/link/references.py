@@ -16,11 +16,11 @@ import numpy as np
 
 from edgesem.codec.codec import Codec
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes
+from edgesem.packet.side_information import SideInformation
 from edgesem.trace import Trace
 from runtime.bench.link.bench import Options, Outcome, run_ends
 from runtime.bench.link.clip import Image
-from runtime.bench.link.oracle_decoder import Truth
+from runtime.bench.link.oracle_decoder import OracleDecoder
 from runtime.bench.link.referring import digest, there_and_back
 
 SENDERS = {"edgesem-intra": False, "edgesem-reference": True}
@@ -75,17 +75,17 @@ def figures(run: Run, images: list[Image], codec: Codec) -> dict[str, Any]:
     near, far = run.near, run.far
     packets = [Packet.from_bytes(bytes.fromhex(one)) for one in near["packets"]]
     by_number = {(packet.epoch, packet.frame): packet for packet in packets}
-    truth = Truth(codec, by_number)
+    oracle = OracleDecoder(codec, by_number)
     tick = {one["frame"]: int(one["name"]) for one in near["told"] if one["event"] == "packed"}
     first_s: dict[int, float] = {}
     last: dict[int, tuple[int, int, int]] = {}
     wrong = 0
     for at_s, epoch, frame, layers, found in far["shown"]:
-        wrong += digest(truth.latent(epoch, frame, layers)) != found
+        wrong += digest(oracle.latent(epoch, frame, layers)) != found
         first_s.setdefault(frame, at_s)
         last[frame] = (epoch, frame, layers)
     delays = np.array([at_s - near["captured_s"][tick[frame]] for frame, at_s in first_s.items()])
-    referring = [packet for packet in packets if packet.notes.reference is not None]
+    referring = [packet for packet in packets if packet.side_info.reference is not None]
     seen = {number: there_and_back(tick[packet.frame], len(images)) for number, packet in by_number.items()}
     judged = sorted(last)[:: max(1, len(last) // _JUDGED)]
     return {
@@ -105,7 +105,7 @@ def figures(run: Run, images: list[Image], codec: Codec) -> dict[str, Any]:
         "cuts": sum(one["event"] == "cut" for one in near["told"]),
         "acks": far["acks"],
         "lost_acks": far["lost_acks"],
-        "ms_ssim": _quality([last[frame] for frame in judged], truth, seen, images, codec),
+        "ms_ssim": _quality([last[frame] for frame in judged], oracle, seen, images, codec),
         "delay_p50_s": _percentile(delays, 50),
         "delay_p95_s": _percentile(delays, 95),
         "age_p95_s": _percentile(_ages(run, first_s, tick), 95),
@@ -113,7 +113,7 @@ def figures(run: Run, images: list[Image], codec: Codec) -> dict[str, Any]:
 
 
 def _sizes(images: list[Image], codec: Codec) -> Callable[[int, int, int], float]:
-    """How large the key packet of a picture is at a level and of so many layers, each worked out once."""
+    """How large the keyframe of a picture is at a level and of so many layers, each worked out once."""
     latents: dict[int, Any] = {}
     sizes: dict[tuple[int, int, int], float] = {}
 
@@ -130,13 +130,13 @@ def _sizes(images: list[Image], codec: Codec) -> Callable[[int, int, int], float
 def _saved(
     packets: list[Packet], seen: dict[tuple[int, int], int], key_size: Callable[[int, int, int], float]
 ) -> float | None:
-    """The share of bytes that references saved, of what key packets of the same pictures and qualities would be."""
+    """The share of bytes that references saved, of what keyframes of the same pictures and qualities would be."""
     if not packets:
         return None
     sent = sum(packet.size_bytes for packet in packets)
     whole = 0.0
     for packet in packets:
-        if packet.notes == Notes():
+        if packet.side_info == SideInformation():
             whole += packet.size_bytes
         else:
             whole += key_size(seen[packet.epoch, packet.frame], packet.q, packet.total_layers)
@@ -145,7 +145,7 @@ def _saved(
 
 def _quality(
     shown: list[tuple[int, int, int]],
-    truth: Truth,
+    oracle: OracleDecoder,
     seen: dict[tuple[int, int], int],
     images: list[Image],
     codec: Codec,
@@ -154,7 +154,7 @@ def _quality(
     from edgesem.quality.metrics import ms_ssim
 
     found = [
-        ms_ssim(images[seen[epoch, frame]], codec.synthesize(truth.latent(epoch, frame, layers)))
+        ms_ssim(images[seen[epoch, frame]], codec.synthesize(oracle.latent(epoch, frame, layers)))
         for epoch, frame, layers in shown
     ]
     return float(np.mean(found)) if found else None

@@ -1,7 +1,7 @@
 """The two ends of a bench run with the real codec: a camera that may refer to earlier frames, a receiver that decodes.
 
 `python -m runtime.bench.link.referring JOB.json`. Acknowledgements of all kinds are lost where the receiver would send
-them; requests for key packets are not.
+them; requests for keyframes are not.
 """
 
 from __future__ import annotations
@@ -142,12 +142,12 @@ def digest(latent: Latent) -> str:
 
 def _load(codec: Codec, image: np.ndarray[Any, Any]) -> None:
     """Have all graphs loaded: the first frames shall not wait for that."""
-    from edgesem.packet.side_information import Notes, Reference
+    from edgesem.packet.side_information import Reference, SideInformation
 
     latent = codec.analyze(image)
     _, known = codec.pack_decoded(latent, quality=0.0)
     if codec.has_reference:
-        codec.pack(latent, quality=0.0, notes=Notes(reference=Reference(0, 4)), reference=known)
+        codec.pack(latent, quality=0.0, side_info=SideInformation(reference=Reference(0, 4)), reference=known)
 
 
 def _settle(job: Job) -> None:

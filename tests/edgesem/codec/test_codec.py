@@ -16,7 +16,7 @@ from edgesem.codec.coder import Coder
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes, Region
+from edgesem.packet.side_information import Region, SideInformation
 from edgesem.quality.metrics import psnr
 
 PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
@@ -96,9 +96,9 @@ def test_a_packet_of_the_frame_before_saves_trials(codec, monkeypatch):
         before, now = (codec.analyze(np.ascontiguousarray(picture[i : i + 240, i : i + 320])) for i in (0, 3))
         last = codec.pack(before, budget_bytes=2000)
         for budget in (1000, 1900, 4000):
-            for like in (None, last):
+            for previous in (None, last):
                 trials.clear()
-                packet = codec.pack(now, budget_bytes=budget, like=like)
+                packet = codec.pack(now, budget_bytes=budget, previous=previous)
                 assert 0.95 * budget <= packet.size_bytes <= budget or packet.q == 255
                 counts.append(len(trials))
     assert sum(counts[1::2]) < 0.85 * sum(counts[::2])
@@ -226,15 +226,15 @@ def test_a_region_is_coded_finer_than_the_rest(codec, frame):
     latent = codec.analyze(frame)
     height, width = latent.values.shape[1:]
     region = Region(1, 1, width // 2, height // 2, drop=120)
-    notes = Notes(region=region)
+    side_info = SideInformation(region=region)
     plain = codec.pack(latent, quality=0.6)
-    packet = Packet.from_bytes(codec.pack(latent, quality=0.6, notes=notes).to_bytes())
+    packet = Packet.from_bytes(codec.pack(latent, quality=0.6, side_info=side_info).to_bytes())
     assert packet.size_bytes < plain.size_bytes
     error = np.abs(codec.unpack(packet).values - latent.values).mean(0)
     inside = np.zeros((height, width), bool)
     inside[region.top : region.bottom + 1, region.left : region.right + 1] = True
     assert error[inside].mean() < 0.7 * error[~inside].mean()
-    within = codec.pack(latent, budget_bytes=plain.size_bytes, notes=notes)
+    within = codec.pack(latent, budget_bytes=plain.size_bytes, side_info=side_info)
     assert 0.9 * plain.size_bytes <= within.size_bytes <= plain.size_bytes
     assert within.q >= plain.q
 
@@ -243,7 +243,7 @@ def test_outside_of_a_region_the_decoders_know_that_it_is_coarser(codec, frame):
     latent = codec.analyze(frame)
     height, width = latent.values.shape[1:]
     region = Region(0, 0, width // 2 - 1, height - 1, drop=120)
-    decoded = codec.unpack(codec.pack(latent, quality=0.6, notes=Notes(region=region)))
+    decoded = codec.unpack(codec.pack(latent, quality=0.6, side_info=SideInformation(region=region)))
     picture = codec.synthesize(decoded).astype(int)
     for level, columns in ((decoded.level, np.s_[: width * 8 - 16]), (decoded.outer_level, np.s_[width * 8 + 16 :])):
         alone = codec.synthesize(replace(decoded, level=level, region=None)).astype(int)

@@ -6,7 +6,7 @@ import pytest
 
 from edgesem.errors import ChecksumError, PacketError
 from edgesem.packet.packet import HEADER_BYTES, MAX_PACKET_BYTES, Packet
-from edgesem.packet.side_information import Notes, Reference, Region
+from edgesem.packet.side_information import Reference, Region, SideInformation
 
 PACKET = Packet(
     bundle_id=0xBEEF,
@@ -32,8 +32,8 @@ GOLDEN = {
         replace(PACKET, first_layer=1, chunks=(b"first",)),
         "e510efbe070040e2010098badcfe000300028f31331d2bb36669727374",
     ),
-    "notes": (
-        replace(PACKET, notes=Notes(Reference(7, 2), b"meaning", Region(1, 2, 3, 4, 99))),
+    "side_info": (
+        replace(PACKET, side_info=SideInformation(Reference(7, 2), b"meaning", Region(1, 2, 3, 4, 99))),
         "e514efbe070040e2010098badcfe000300028f3cd5e49ef8170105070000000202076d65616e696e67030501020304630a0062617365206c617965720500666972737400006c617374206f6e65",
     ),
     "smallest": (

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from edgesem.errors import PacketError
 from edgesem.packet.packet import MAX_PACKET_BYTES, Packet
-from edgesem.packet.side_information import Notes, Reference, Region
+from edgesem.packet.side_information import Reference, Region, SideInformation
 
 
 @st.composite
-def notes(draw: st.DrawFn) -> Notes:
+def side_info(draw: st.DrawFn) -> SideInformation:
     references = st.builds(Reference, st.integers(0, 0xFFFFFFFF), st.integers(1, 4))
     left, top = draw(st.integers(0, 255)), draw(st.integers(0, 255))
     right, bottom = draw(st.integers(left, 255)), draw(st.integers(top, 255))
     regions = st.builds(lambda drop: Region(left, top, right, bottom, drop), st.integers(1, 255))
-    return Notes(draw(st.none() | references), draw(st.binary(max_size=64)), draw(st.none() | regions))
+    return SideInformation(draw(st.none() | references), draw(st.binary(max_size=64)), draw(st.none() | regions))
 
 
 @st.composite
@@ -41,7 +41,7 @@ def packets(draw: st.DrawFn) -> Packet:
         total_layers=total,
         first_layer=first,
         chunks=tuple(draw(st.binary(max_size=300)) for _ in range(count)),
-        notes=Notes() if first else draw(notes()),
+        side_info=SideInformation() if first else draw(side_info()),
     )
 
 
@@ -145,5 +145,5 @@ def test_hostile_messages_cost_less_than_64_mb():
 
 @given(packets(), st.binary(max_size=200))
 def test_notes_of_any_bytes_are_read_or_refused(packet, junk):
-    data = replace(packet, notes=Notes()).to_bytes()
+    data = replace(packet, side_info=SideInformation()).to_bytes()
     read(resealed(data[:1] + bytes([data[1] | 4]) + data[2:24] + junk + data[24:]))

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from edgesem.errors import BundleError, InputError, PacketError, UsageError
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Notes
+from edgesem.packet.side_information import SideInformation
 from edgesem.semantics.embedding import (
     DIMENSIONS,
     EMBEDDING_BYTES,
@@ -24,7 +24,7 @@ from edgesem.semantics.embedding import (
 from runtime.bench.change_events import events, recall
 from runtime.receiver.archive import FILE, Archive
 from runtime.receiver.search import parse_time, search
-from runtime.receiver.semantic_filter import Only
+from runtime.receiver.semantic_filter import SemanticFilter
 from runtime.sender.novelty import Novelty
 
 
@@ -43,7 +43,7 @@ def labels(names=("tench, Tinca tinca", "sports car, sport car", "car", "pickup,
 def packet(frame=1, embedding=b"", time_ms=5, layers=1):
     return Packet(
         bundle_id=1, epoch=3, frame=frame, time_ms=time_ms, width=64, height=64, q=9, total_layers=4, first_layer=0,
-        chunks=(b"abc",) * layers, notes=Notes(embedding=embedding),
+        chunks=(b"abc",) * layers, side_info=SideInformation(embedding=embedding),
     )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def test_an_archive_finds_by_meaning_and_time_and_gives_packets_back(tmp_path):
         hits, among = search(archive, query, most=2)
         assert [(hit.entry.stream, hit.entry.frame) for hit in hits] == [("home/gate/main", 3), ("home/yard/main", 3)]
         assert among == 21
-        assert archive.packet(hits[0].entry).notes.embedding == to_bytes(vector(3))
+        assert archive.packet(hits[0].entry).side_info.embedding == to_bytes(vector(3))
         assert len(search(archive, query, most=5, apart_s=60)[0]) == 2  # one a stream
         assert search(archive, query, since_s=1010)[0][0].entry.captured_s >= 1010
         assert search(archive, query, stream="home/yard/main")[1] == 1
@@ -248,7 +248,7 @@ def test_a_time_by_date_and_what_is_none():
 
 
 def test_only_what_fits_is_wanted_and_what_says_nothing():
-    only = Only([labels().query_of("x", vector(7))])
+    only = SemanticFilter([labels().query_of("x", vector(7))])
     assert only.wants(packet(embedding=to_bytes(vector(7))))
     assert not only.wants(packet(embedding=to_bytes(-vector(7))))
     assert only.wants(packet())

@@ -155,16 +155,16 @@ def test_two_encoders_leave_different_marks():
 
 
 def test_average_precision():
-    truth = np.array([True, False, True, False])
-    assert average_precision(np.array([4.0, 3, 2, 1]), truth) == pytest.approx((1 + 2 / 3) / 2)
-    assert average_precision(np.array([4.0, 1, 3, 2]), truth) == 1
+    oracle = np.array([True, False, True, False])
+    assert average_precision(np.array([4.0, 3, 2, 1]), oracle) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.array([4.0, 1, 3, 2]), oracle) == 1
     assert average_precision(np.zeros(4), np.zeros(4, bool)) == 0
 
 
 def test_label_files_are_read_or_refused(photos, tmp_path):
     (tmp_path / "0.txt").write_text("1 .5 .5 .1 .1\n0 .2 .2 .1 .1\n")
     found = read_labelled(photos, tmp_path, ("a", "b"))
-    assert found.truth.sum() == 2
+    assert found.oracle.sum() == 2
     (tmp_path / "1.txt").write_text("7 .5 .5 .1 .1\n")
     with pytest.raises(InputError, match="class"):
         read_labelled(photos, tmp_path, ("a", "b"))

@@ -1,4 +1,4 @@
-"""Packets that refer to an earlier picture: coded, decoded, and refused when that picture is not there."""
+"""Inter frames to an earlier picture: coded, decoded, and refused when that picture is not there."""
 
 import json
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph  # noq
 from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
 from edgesem.packet.packet import Packet  # noqa: E402
-from edgesem.packet.side_information import Notes, Reference  # noqa: E402
+from edgesem.packet.side_information import Reference, SideInformation  # noqa: E402
 from export.bundle.tables import starting_tables  # noqa: E402
 from export.data.sequences import LENGTH, Sequences  # noqa: E402
 from export.graphs.context import both_ways, export_reference  # noqa: E402
@@ -30,7 +30,7 @@ from export.training.codec import CodecNet, TrainConfig  # noqa: E402
 from export.training.reference import ReferenceConfig, open_reference, train_reference  # noqa: E402
 
 PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
-NAME = Notes(reference=Reference(7, 4))
+NAME = SideInformation(reference=Reference(7, 4))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def latents(codec):
 def test_a_packet_with_a_reference_decodes_to_what_the_sender_had(codec, latents):
     known_packet, known = codec.pack_decoded(latents[0], quality=0.4)
     assert np.array_equal(codec.unpack(known_packet).values, known.values)
-    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, notes=NAME, reference=known)
+    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, side_info=NAME, reference=known)
     again = codec.unpack(Packet.from_bytes(packet.to_bytes()), known)
     assert again.values.tobytes() == decoded.values.tobytes()
 
@@ -88,7 +88,7 @@ def test_what_a_packet_refers_to_is_what_was_decoded_and_not_what_is_drawn_of_it
     assert np.array_equal(steps, np.rint(known.values * gain * 8))
     off = np.abs(steps / 8 - latents[0].values * gain)[:, :10, :14]
     assert np.quantile(off, 0.99) <= 0.5 + 3 / 8  # the rest stands where no symbol was expected, and none is coded
-    assert codec.bundle.trust.mean() < 0.9  # it does shrink
+    assert codec.bundle.shrinkage.mean() < 0.9  # it does shrink
 
 
 def test_a_scene_that_stands_still_costs_little(latents):
@@ -96,7 +96,7 @@ def test_a_scene_that_stands_still_costs_little(latents):
     key, known = codec.pack_decoded(latents[0], quality=0.5)
     for frame in range(3):
         packet, known = codec.pack_decoded(
-            latents[0], quality=0.5, notes=Notes(reference=Reference(frame, 4)), reference=known
+            latents[0], quality=0.5, side_info=SideInformation(reference=Reference(frame, 4)), reference=known
         )
         assert packet.size_bytes < 0.35 * key.size_bytes
 
@@ -104,15 +104,15 @@ def test_a_scene_that_stands_still_costs_little(latents):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_reference_may_itself_be_decoded_from_fewer_layers(codec, latents, layers):
     known = codec.unpack(codec.pack(latents[0], quality=0.5).prefix(layers))
-    notes = Notes(reference=Reference(7, layers))
-    packet, decoded = codec.pack_decoded(latents[1], quality=0.3, notes=notes, reference=known)
+    side_info = SideInformation(reference=Reference(7, layers))
+    packet, decoded = codec.pack_decoded(latents[1], quality=0.3, side_info=side_info, reference=known)
     assert np.array_equal(codec.unpack(packet, known).values, decoded.values)
 
 
 def test_without_its_reference_a_packet_is_refused_and_never_drawn_wrong(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
-    packet = codec.pack(latents[1], quality=0.4, notes=NAME, reference=known)
-    with pytest.raises(MissingReference, match="key packet"):
+    packet = codec.pack(latents[1], quality=0.4, side_info=NAME, reference=known)
+    with pytest.raises(MissingReference, match="keyframe"):
         codec.unpack(packet)
     with pytest.raises(PacketError, match="no reference for a picture of this size"):
         codec.unpack(packet, replace(known, values=known.values[:, :2]))
@@ -120,7 +120,11 @@ def test_without_its_reference_a_packet_is_refused_and_never_drawn_wrong(codec, 
 
 def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
-    for wrong in ({"reference": known}, {"notes": NAME}, {"notes": NAME, "reference": latents[0]}):
+    for wrong in (
+        {"reference": known},
+        {"side_info": NAME},
+        {"side_info": NAME, "reference": latents[0]},
+    ):
         with pytest.raises(UsageError):
             codec.pack(latents[1], quality=0.4, **wrong)
 
@@ -128,7 +132,7 @@ def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(
 def test_a_budget_is_met_with_a_reference_too(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
     for budget in (900, 2500):
-        packet = codec.pack(latents[1], budget_bytes=budget, notes=NAME, reference=known)
+        packet = codec.pack(latents[1], budget_bytes=budget, side_info=NAME, reference=known)
         assert packet.size_bytes <= budget
         codec.unpack(packet, known)
 

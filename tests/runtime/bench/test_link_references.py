@@ -6,7 +6,7 @@ import pytest
 from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.cli.main import main
 from edgesem.entropy.schedule import reference_graph
-from edgesem.packet.side_information import Notes, Reference
+from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.trace import load_trace
 from runtime.bench.link.bench import Options
 from runtime.bench.link.clip import load_images
@@ -52,9 +52,9 @@ def run_of(codec, images, tampered):
     """A run of two frames on paper, the second refers to the first; what the receiver decoded may be tampered with."""
     codec.made.clear()
     first, known = codec.pack_decoded(codec.analyze(images[0]), quality=0.4, epoch=1, frame=0)
-    named = Notes(reference=Reference(0, 4))
+    named = SideInformation(reference=Reference(0, 4))
     _, second = codec.pack_decoded(
-        codec.analyze(images[1]), quality=0.4, notes=named, reference=known, epoch=1, frame=1
+        codec.analyze(images[1]), quality=0.4, side_info=named, reference=known, epoch=1, frame=1
     )
     shown = [[10.3, 1, 0, 4, digest(known)], [10.6, 1, 1, 4, "other" if tampered else digest(second)]]
     told = [{"event": "packed", "frame": number, "name": str(number)} for number in range(2)]

@@ -29,7 +29,7 @@ from runtime.mqtt.loopback_broker import Broker, find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
-from runtime.receiver.stream_receiver import Reception
+from runtime.receiver.stream_receiver import StreamReceiver
 from tests.support import dashboard
 from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
 
@@ -221,14 +221,17 @@ def test_strangers_bytes_and_wrong_keys_cost_counters_and_nothing_else(broker):
     key, who = bytes(range(32)), identity()
     born = birth(sealed=True, bundle_id=codec().bundle.id)
     pictures = []
-    with Reception(broker.address, "test/storm/+", workers=1, key=key) as reception, Camera(broker, "storm") as camera:
+    with (
+        StreamReceiver(broker.address, "test/storm/+", workers=1, key=key) as stream_receiver,
+        Camera(broker, "storm") as camera,
+    ):
         base = camera.topics.base
         seal = Seal(key, stream=base, salt=born.salt)
         strangers = Seal(bytes(32), stream=base, salt=born.salt)
         camera.connection.publish(camera.topics.birth, born.to_bytes(who, base=base), retain=True)
-        wait_for(lambda: reception.streams.find("test/storm/main"))
-        counters = reception.streams.find("test/storm/main").inbox.counters
-        shown = reception.pictures()
+        wait_for(lambda: stream_receiver.streams.find("test/storm/main"))
+        counters = stream_receiver.streams.find("test/storm/main").inbox.counters
+        shown = stream_receiver.pictures()
         for number in range(10):
             real = frame(number)
             good = real.split()[0].to_bytes()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from edgesem.packet.seal import Seal
 from runtime.mqtt.connection import Topics
-from runtime.process.rate_limit import Complaints
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.receiver.inbox import Inbox
-from runtime.receiver.reassembly import Assembly
+from runtime.receiver.reassembly import Reassembly
 from tests.support.publishing import plain
 
 TOPICS = Topics()
@@ -180,7 +180,7 @@ def test_a_strangers_birth_does_not_take_the_seal_away():
 @given(st.sampled_from([TOPICS.layer(0), TOPICS.layer(3), "x"]), st.binary(max_size=200), st.booleans())
 def test_no_bytes_make_an_inbox_raise(topic, payload, sealed):
     acks = []
-    box = inbox(acks, sealed=sealed, complaints=SILENT)
+    box = inbox(acks, sealed=sealed, limited_log=SILENT)
     box.offer(Seal(KEY, stream=TOPICS.base, salt=SALT))
     assert box.take(topic, payload) == (box.counters.malformed == 0)
     assert bool(acks) == (box.counters.layers > 0)
@@ -212,10 +212,10 @@ def test_a_frame_that_waits_is_replaced_by_more_of_it():
 
 
 def test_parts_that_contradict_each_other_are_found_out_without_the_base_layer():
-    assembly, parts = Assembly(), plain(1).split()
-    assembly.add(parts[2])
+    reassembly, parts = Reassembly(), plain(1).split()
+    reassembly.add(parts[2])
     with pytest.raises(ValueError, match="does not fit"):
-        assembly.add(replace(parts[1], q=3))
+        reassembly.add(replace(parts[1], q=3))
 
 
 class _Log:
@@ -226,14 +226,14 @@ class _Log:
         self.lines.append(message % details)
 
 
-SILENT = Complaints(_Log())  # type: ignore[arg-type]
+SILENT = RateLimitedLog(_Log())  # type: ignore[arg-type]
 
 
 def test_complaints_do_not_flood_the_log():
     log = _Log()
-    complaints = Complaints(log, every_s=1000)  # type: ignore[arg-type]
+    limited_log = RateLimitedLog(log, every_s=1000)  # type: ignore[arg-type]
     for number in range(10_000):
-        complaints.warn("bad message %d", number)
+        limited_log.warn("bad message %d", number)
     assert log.lines == ["bad message 0"]
 
 

@@ -8,58 +8,58 @@ from hypothesis import strategies as st
 
 from edgesem.files import read_packet
 from runtime.protocol.topics import Topics, from_file_name, to_file_name
-from runtime.receiver.promised_store import Shelf
+from runtime.receiver.promised_store import PromisedStore
 from tests.support.publishing import plain
 
 TOPICS = Topics("home", "cam", "main")
 
 
-def put(shelf, packet, topics=TOPICS):
+def put(promised_store, packet, topics=TOPICS):
     """What became of it: safe, new."""
     answers, answered = [], threading.Event()
-    shelf.put(topics, packet, lambda *answer: (answers.append(answer), answered.set()))
+    promised_store.put(topics, packet, lambda *answer: (answers.append(answer), answered.set()))
     assert answered.wait(20)
     return answers[0]
 
 
 def test_a_frame_is_kept_once_also_after_a_restart(tmp_path):
     packet = plain(5, promised=True)
-    with Shelf(tmp_path) as shelf:
-        assert put(shelf, packet) == (True, True)
-        assert put(shelf, packet) == (True, False)
-    with Shelf(tmp_path) as shelf:
-        assert put(shelf, packet) == (True, False)
-        path = shelf.path_of(TOPICS, packet)
+    with PromisedStore(tmp_path) as promised_store:
+        assert put(promised_store, packet) == (True, True)
+        assert put(promised_store, packet) == (True, False)
+    with PromisedStore(tmp_path) as promised_store:
+        assert put(promised_store, packet) == (True, False)
+        path = promised_store.path_of(TOPICS, packet)
     assert read_packet(path) == packet
 
 
 def test_frames_of_two_starts_with_one_epoch_are_both_kept(tmp_path):
-    with Shelf(tmp_path) as shelf:
-        assert put(shelf, plain(5, promised=True, time_ms=1)) == (True, True)
-        assert put(shelf, plain(5, promised=True, time_ms=2)) == (True, True)
+    with PromisedStore(tmp_path) as promised_store:
+        assert put(promised_store, plain(5, promised=True, time_ms=1)) == (True, True)
+        assert put(promised_store, plain(5, promised=True, time_ms=2)) == (True, True)
 
 
 def test_a_disk_that_is_nearly_full_refuses(tmp_path):
-    with Shelf(tmp_path, free_bytes=2**62) as shelf:
-        assert put(shelf, plain(promised=True)) == (False, False)
+    with PromisedStore(tmp_path, free_bytes=2**62) as promised_store:
+        assert put(promised_store, plain(promised=True)) == (False, False)
     assert list(tmp_path.rglob("*.es")) == []
 
 
 def test_a_folder_that_cannot_be_written_refuses(tmp_path):
     (tmp_path / "home").write_text("in the way")
-    with Shelf(tmp_path) as shelf:
-        assert put(shelf, plain(promised=True)) == (False, False)
-        assert put(shelf, plain(promised=True), Topics("office", "cam", "main")) == (True, True)
+    with PromisedStore(tmp_path) as promised_store:
+        assert put(promised_store, plain(promised=True)) == (False, False)
+        assert put(promised_store, plain(promised=True), Topics("office", "cam", "main")) == (True, True)
 
 
 def test_what_has_a_picture_is_not_drawn_again(tmp_path):
-    with Shelf(tmp_path) as shelf:
+    with PromisedStore(tmp_path) as promised_store:
         for number in (1, 2):
-            put(shelf, plain(number, promised=True))
+            put(promised_store, plain(number, promised=True))
         first = sorted(tmp_path.rglob("*.es"))[0]
         first.with_suffix(".png").write_bytes(b"")
         (first.parent / "stray.es").write_bytes(b"")
-        found = list(shelf.without_picture())
+        found = list(promised_store.without_picture())
     assert [(topics, packet.frame) for topics, packet in found] == [(TOPICS, 2)]
 
 

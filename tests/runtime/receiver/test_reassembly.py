@@ -11,7 +11,7 @@ from edgesem.errors import PacketError
 from edgesem.packet.packet import Packet
 from runtime.demo.receiver import Receiver
 from runtime.mqtt.connection import Topics
-from runtime.receiver.reassembly import Assembly
+from runtime.receiver.reassembly import Reassembly
 
 TOPICS = Topics()
 
@@ -116,38 +116,38 @@ def test_a_repeated_layer_is_acknowledged_again_but_counts_once(receiver, acks):
 
 
 def test_late_layers_of_an_older_frame_change_nothing():
-    assembly = Assembly()
+    reassembly = Reassembly()
     old, new = packet(1).split(), packet(2).split()
-    assembly.add(old[0])
-    assert assembly.add(new[0]) == [packet(1).prefix(1)]
-    assert assembly.add(old[1]) == []
-    assert assembly.flush() == [packet(2).prefix(1)]
+    reassembly.add(old[0])
+    assert reassembly.add(new[0]) == [packet(1).prefix(1)]
+    assert reassembly.add(old[1]) == []
+    assert reassembly.flush() == [packet(2).prefix(1)]
 
 
 def test_a_sender_that_starts_anew_is_followed():
-    assembly = Assembly()
+    reassembly = Reassembly()
     for part in packet(1000).split():
-        assembly.add(part)
-    finished = [frame for part in packet(0, epoch=2).split() for frame in assembly.add(part)]
+        reassembly.add(part)
+    finished = [frame for part in packet(0, epoch=2).split() for frame in reassembly.add(part)]
     assert finished == [packet(0, epoch=2)]
 
 
 def test_a_frame_without_its_base_layer_comes_to_nothing():
-    assembly = Assembly()
-    assembly.add(packet(1).split()[1])
-    assert assembly.flush() == []
+    reassembly = Reassembly()
+    reassembly.add(packet(1).split()[1])
+    assert reassembly.flush() == []
 
 
 def test_layers_in_another_order_make_the_same_frame():
-    assembly = Assembly()
-    finished = [frame for part in reversed(packet(9).split()) for frame in assembly.add(part)]
+    reassembly = Reassembly()
+    finished = [frame for part in reversed(packet(9).split()) for frame in reassembly.add(part)]
     assert finished == [packet(9)]
 
 
 def test_parts_of_a_frame_that_disagree_are_refused():
-    assembly = Assembly()
+    reassembly = Reassembly()
     base, second = packet(1).split()[:2]
-    assembly.add(base)
+    reassembly.add(base)
     with pytest.raises(PacketError):
-        assembly.add(replace(second, q=3))
-    assert assembly.flush() == [packet(1).prefix(1)]
+        reassembly.add(replace(second, q=3))
+    assert reassembly.flush() == [packet(1).prefix(1)]

@@ -1,4 +1,4 @@
-"""Packets that refer to others over a real broker, with the bundle that ships: late joins, lost words, new starts."""
+"""Inter frames to others over a real broker, with the bundle that ships: late joins, lost words, new starts."""
 
 import json
 import threading
@@ -10,9 +10,9 @@ from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.cli.main import main
 from edgesem.entropy.schedule import reference_graph
 from edgesem.files import read_picture
-from edgesem.packet.side_information import Notes, Reference
+from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.semantics.embedding import LABELS, Labels, to_bytes
-from runtime.bench.link.oracle_decoder import Recorder, Truth
+from runtime.bench.link.oracle_decoder import OracleDecoder, Recorder
 from runtime.capture.frame import PHOTOS, Frame
 from runtime.congestion.control import Control
 from runtime.mqtt.connection import Connection
@@ -22,7 +22,7 @@ from runtime.protocol.clock import clock_ms
 from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
 from runtime.receiver.search import complete
-from runtime.receiver.stream_receiver import Reception
+from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.sender.sender import Sender
 from tests.support.publishing import DEADLINE_S, wait_for
 
@@ -102,7 +102,7 @@ class Camera:
             return packed()["frame"], packed()["refers_to"]
 
 
-class Viewer(Reception):
+class Viewer(StreamReceiver):
     """A receiver that keeps what it shows."""
 
     def __init__(self, address):
@@ -153,7 +153,7 @@ def test_a_late_joiner_lost_acknowledgements_and_a_new_start_never_give_a_wrong_
             wait_for(lambda: first.connection.version)
             kinds = film(camera, [first], 5)
             assert not kinds[0]
-            assert sum(kinds) >= 3  # on a machine so slow that a receiver counts as silent, one more is a key packet
+            assert sum(kinds) >= 3  # on a machine so slow that a receiver counts as silent, one more is a keyframe
             with Viewer(broker.address) as late:
                 wait_for(lambda: late.connection.version)
                 film_until_shown(camera, late)
@@ -175,11 +175,11 @@ def test_a_late_joiner_lost_acknowledgements_and_a_new_start_never_give_a_wrong_
             film_until_shown(camera, again)
             film(camera, [again], 3)
         codec = camera.codec
-        truth, shown = Truth(codec, codec.made), first.shown + second.shown + again.shown
+        oracle, shown = OracleDecoder(codec, codec.made), first.shown + second.shown + again.shown
         assert refused == 0
-        assert sum(one.packet.notes.reference is not None for one in shown) >= 7
+        assert sum(one.packet.side_info.reference is not None for one in shown) >= 7
         for one in shown:
-            latent = truth.latent(one.packet.epoch, one.packet.frame, len(one.packet.chunks))
+            latent = oracle.latent(one.packet.epoch, one.packet.frame, len(one.packet.chunks))
             assert np.array_equal(one.image, codec.synthesize(latent))
 
 
@@ -190,14 +190,16 @@ def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsy
     name = labels.names[0].split(",")[0]
     likeness = to_bytes(labels.query(name).vector)
     _, known = codec.pack_decoded(codec.analyze(scene(0)), quality=0.4, frame=1)
-    refers = Notes(reference=Reference(1, 4), embedding=likeness)
-    second = codec.pack(codec.analyze(scene(1)), quality=0.4, notes=refers, reference=known, frame=2, time_ms=2)
-    alone = codec.pack(codec.analyze(scene(2)), quality=0.4, notes=Notes(embedding=likeness), frame=3, time_ms=3)
-    silent = Notes(reference=Reference(1, 4))  # says nothing of what it means, so it would have to be decoded
-    third = codec.pack(codec.analyze(scene(3)), quality=0.4, notes=silent, reference=known, frame=4, time_ms=4)
+    refers = SideInformation(reference=Reference(1, 4), embedding=likeness)
+    second = codec.pack(codec.analyze(scene(1)), quality=0.4, side_info=refers, reference=known, frame=2, time_ms=2)
+    alone = codec.pack(
+        codec.analyze(scene(2)), quality=0.4, side_info=SideInformation(embedding=likeness), frame=3, time_ms=3
+    )
+    silent = SideInformation(reference=Reference(1, 4))  # says nothing of what it means, so it would have to be decoded
+    third = codec.pack(codec.analyze(scene(3)), quality=0.4, side_info=silent, reference=known, frame=4, time_ms=4)
     mute = codec.pack(codec.analyze(scene(4)), quality=0.4, frame=5, time_ms=5)
     with Archive(tmp_path) as archive:
-        for packet in (second, alone, third, mute):  # and not the key packet
+        for packet in (second, alone, third, mute):  # and not the keyframe
             archive.add("home/gate/main", packet, 1000.0 + packet.frame)
         assert complete(archive, codec, lambda _: None) == 1
         found, vectors = archive.find()

@@ -12,7 +12,7 @@ from runtime.mqtt.connection import Topics
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
-from runtime.receiver.promised_store import Shelf
+from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.stream import Limits
 from runtime.receiver.stream_receiver import topic_filters
 from runtime.receiver.streams import Streams
@@ -168,10 +168,10 @@ def test_an_old_birth_and_one_that_is_not_sealed_are_refused():
 
 def test_promised_frames_of_an_earlier_run_are_drawn(tmp_path):
     published = []
-    with Shelf(tmp_path) as shelf:
-        deliver(streams_of(published, shelf=shelf), plain(5, promised=True))
+    with PromisedStore(tmp_path) as promised_store:
+        deliver(streams_of(published, promised_store=promised_store), plain(5, promised=True))
     assert [Ack.from_bytes(payload).kept for _, payload in published] == [1]
-    again = streams_of(shelf=Shelf(tmp_path))
+    again = streams_of(promised_store=PromisedStore(tmp_path))
     again.recover()
     stream, packet = again.next_frame(0)
     assert (stream.name, packet.frame) == ("home/cam/main", 5)

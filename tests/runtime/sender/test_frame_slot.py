@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from runtime.capture.frame import Frame
-from runtime.sender import frame_slot as mailbox_module
-from runtime.sender.frame_slot import Mailbox
+from runtime.sender import frame_slot as frame_slot_module
+from runtime.sender.frame_slot import FrameSlot
 
 INTERVAL_S = 0.1
 
@@ -37,10 +37,10 @@ class World:
         self.frames, self.skipped, self.busy = 0, 0, busy
         self.lock = threading.RLock()
         self.changed = Passing(self.wait)
-        monkeypatch.setattr(mailbox_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
-        monkeypatch.setattr(mailbox_module, "threading", SimpleNamespace(Condition=lambda _lock: Passing(self.wait)))
-        self.mailbox = Mailbox(
-            outbox=self,
+        monkeypatch.setattr(frame_slot_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(frame_slot_module, "threading", SimpleNamespace(Condition=lambda _lock: Passing(self.wait)))
+        self.frame_slot = FrameSlot(
+            publisher=self,
             control=SimpleNamespace(interval_s=INTERVAL_S),
             ready_in_s=lambda: 0.0,
             skip=self.skip,
@@ -52,7 +52,7 @@ class World:
         """Time passes, and the camera does its work."""
         self.now_s += min(timeout_s, 0.005)
         if self.now_s >= 100.0 + self.frames * INTERVAL_S:
-            self.mailbox.offer(Frame(np.zeros((1, 1, 3), np.uint8), str(self.frames), 0))
+            self.frame_slot.offer(Frame(np.zeros((1, 1, 3), np.uint8), str(self.frames), 0))
             self.frames += 1
 
     def skip(self):
@@ -66,7 +66,7 @@ class World:
         """The next frames: number, and seconds from when the camera took it."""
         taken = []
         for _ in range(count):
-            number = int(self.mailbox.take().frame.name)
+            number = int(self.frame_slot.take().frame.name)
             taken.append((number, self.now_s - 100.0 - number * INTERVAL_S))
         return taken
 
@@ -91,6 +91,6 @@ def test_after_a_time_without_room_frames_are_taken_when_they_come_again(monkeyp
 
 def test_a_camera_that_is_faster_than_asked_for_is_slowed_down(monkeypatch):
     world = World(monkeypatch)
-    world.mailbox._control.interval_s = 3 * INTERVAL_S
+    world.frame_slot._control.interval_s = 3 * INTERVAL_S
     numbers = [number for number, _ in world.take(10)]
     assert 22 <= numbers[-1] <= 28  # each third one

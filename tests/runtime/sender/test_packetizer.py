@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import NOTHING, Notes
+from edgesem.packet.side_information import NO_SIDE_INFO, SideInformation
 from runtime.sender.packetizer import after, next_part
 from tests.support.publishing import plain
 
@@ -45,10 +45,10 @@ def test_each_layer_goes_alone_where_that_is_asked_for():
 
 @given(st.floats(0, 1e7), st.booleans(), st.lists(st.binary(max_size=3000), min_size=1, max_size=4))
 def test_messages_are_the_frame_in_order_and_notes_go_with_the_base(rate_bps, apart, chunks):
-    notes = Notes(embedding=bytes(64))
-    frame = plain(layers=len(chunks), chunks=tuple(chunks), notes=notes)
+    side_info = SideInformation(embedding=bytes(64))
+    frame = plain(layers=len(chunks), chunks=tuple(chunks), side_info=side_info)
     parts = messages(frame, rate_bps=rate_bps, apart=apart)
     assert [chunk for part in parts for chunk in part.chunks] == chunks
-    assert [part.notes for part in parts] == [notes] + [NOTHING] * (len(parts) - 1)
+    assert [part.side_info for part in parts] == [side_info] + [NO_SIDE_INFO] * (len(parts) - 1)
     assert [part.first_layer for part in parts] == [sum(len(p.chunks) for p in parts[:n]) for n in range(len(parts))]
     assert [Packet.from_bytes(part.to_bytes()) for part in parts] == parts

@@ -17,12 +17,12 @@ from edgesem.codec.reference import Ring
 from edgesem.entropy.schedule import reference_graph
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import NOTHING, Notes, Reference, Region
+from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
 from edgesem.quality.metrics import ms_ssim
-from runtime.bench.link.oracle_decoder import Truth
+from runtime.bench.link.oracle_decoder import OracleDecoder
 from runtime.capture.frame import PHOTOS, Frame
 from runtime.congestion.control import Control
-from runtime.congestion.frame_rate import SLOWEST, Pace
+from runtime.congestion.frame_rate import SLOWEST, FrameRate
 from runtime.protocol.ack import Ack
 from runtime.protocol.topics import Topics
 from runtime.sender.references import References
@@ -38,7 +38,7 @@ class Model:
     has_reference = True
 
     def unpack(self, packet, reference=None):
-        assert (packet.notes.reference is None) == (reference is None)
+        assert (packet.side_info.reference is None) == (reference is None)
         return hash((packet.chunks, reference))
 
     def make(self, dice, epoch, frame, layers, name, reference):
@@ -51,19 +51,30 @@ class Model:
     def analyze(self, image):
         return SimpleNamespace(values=np.zeros((96, 4, 4)), width=64, height=64)
 
-    def pack_decoded(self, latent, *, budget_bytes, epoch, frame, time_ms, notes=NOTHING, reference=None, like=None):
-        return packet(epoch, frame, 4, notes.reference), latent
+    def pack_decoded(
+        self,
+        latent,
+        *,
+        budget_bytes,
+        epoch,
+        frame,
+        time_ms,
+        side_info=NO_SIDE_INFO,
+        reference=None,
+        previous=None,
+    ):
+        return packet(epoch, frame, 4, side_info.reference), latent
 
     def pack(self, latent, **about):
         return self.pack_decoded(latent, **about)[0]
 
-    def is_cut(self, latent, packet, like):
+    def is_cut(self, latent, packet, previous):
         return False
 
 
 def packet(epoch, frame, layers, reference=None):
     chunks = tuple(f"{epoch} {frame} {layer}".encode() for layer in range(layers))
-    return Packet(1, epoch, frame, 0, 64, 64, 9, layers, 0, chunks, notes=Notes(reference=reference))
+    return Packet(1, epoch, frame, 0, 64, 64, 9, layers, 0, chunks, side_info=SideInformation(reference=reference))
 
 
 class Receiver:
@@ -74,7 +85,7 @@ class Receiver:
 
     def take(self, whole, layers, model):
         part = whole.prefix(min(layers, len(whole.chunks)))
-        named, reference = part.notes.reference, None
+        named, reference = part.side_info.reference, None
         if named is not None:
             reference = self.ring.get(part.epoch, named.frame, named.layers)
             if reference is None:
@@ -104,7 +115,11 @@ class Film:
         scene = (frame // 300) % 2  # a cut at each 300th frame
         latent = self._latents[10 * scene + (0 if frame % 20 < 5 else frame % 10)]
         region = Region(0, 0, 1, 1, drop=60) if dice.random() < 0.1 else None
-        about = {"notes": Notes(reference=name, region=region), "reference": reference, "layers": layers}
+        about = {
+            "side_info": SideInformation(reference=name, region=region),
+            "reference": reference,
+            "layers": layers,
+        }
         return self.codec.pack_decoded(latent, quality=0.9 * dice.random(), epoch=epoch, frame=frame, **about)
 
     def same(self, latent, other):
@@ -131,14 +146,14 @@ def run(frames, seed, *, receivers=2, loss=0.3, model=None):
     epoch, now_s, on_the_way = 7, 0.0, []
     book = References(model.unpack, epoch=epoch, key_interval_s=20)
     packets, asked = {}, False
-    truth = Truth(model, packets)
+    oracle = OracleDecoder(model, packets)
     for frame in range(frames):
         now_s += dice.choice((0.2, 0.2, 0.5, 3.0))
         if dice.random() < 0.01:  # the sender starts anew, and counts on from 0 in another epoch
             epoch = (epoch + 1) % 65536
             book = References(model.unpack, epoch=epoch, key_interval_s=20)
             packets = {}
-            truth = Truth(model, packets)
+            oracle = OracleDecoder(model, packets)
         if dice.random() < 0.02:  # a receiver starts anew
             there[dice.randrange(len(there))] = Receiver(next(numbers))
             tally.restarts += 1
@@ -173,7 +188,7 @@ def run(frames, seed, *, receivers=2, loss=0.3, model=None):
             tally.refused += receiver.refused - before
             for key, shown in receiver.shown.items():
                 tally.shown += 1
-                tally.wrong += not model.same(truth.latent(*key), shown)
+                tally.wrong += not model.same(oracle.latent(*key), shown)
             receiver.shown.clear()
     return tally
 
@@ -307,20 +322,25 @@ def test_a_forged_ack_claims_no_more_layers_than_were_sent():
 
 @needs_references
 def test_a_scene_that_stands_still_becomes_sharper_at_the_same_bytes():
-    codec, like = load(), None
+    codec, previous = load(), None
     picture = np.ascontiguousarray(read_picture(sorted(PHOTOS.glob("*.jpg"))[0])[100:276, 100:276])
     latent = codec.analyze(picture)
     key, known = codec.pack_decoded(latent, quality=0.3)
     seen = [ms_ssim(picture, codec.synthesize(known))]
     for frame in range(1, 5):
-        named = Notes(reference=Reference(frame - 1, 4))
-        like, known = codec.pack_decoded(
-            latent, budget_bytes=key.size_bytes, notes=named, reference=known, like=like or key, frame=frame
+        named = SideInformation(reference=Reference(frame - 1, 4))
+        previous, known = codec.pack_decoded(
+            latent,
+            budget_bytes=key.size_bytes,
+            side_info=named,
+            reference=known,
+            previous=previous or key,
+            frame=frame,
         )
-        assert like.size_bytes <= key.size_bytes
-        assert not codec.is_cut(latent, like, key)
+        assert previous.size_bytes <= key.size_bytes
+        assert not codec.is_cut(latent, previous, key)
         seen.append(ms_ssim(picture, codec.synthesize(known)))
-    assert like.q > key.q + 20
+    assert previous.q > key.q + 20
     assert seen[-1] > seen[0]
 
 
@@ -329,16 +349,16 @@ def test_another_scene_is_a_cut_and_the_same_one_is_not():
     film = Film(side=96)
     still, moved, other = (film._latents[place] for place in (0, 1, 10))
     key, known = film.codec.pack_decoded(still, quality=0.5)
-    named = Notes(reference=Reference(0, 4))
-    packet = film.codec.pack(moved, quality=0.5, notes=named, reference=known)
+    named = SideInformation(reference=Reference(0, 4))
+    packet = film.codec.pack(moved, quality=0.5, side_info=named, reference=known)
     assert not film.codec.is_cut(moved, packet, key)
-    packet = film.codec.pack(other, quality=0.5, notes=named, reference=known)
+    packet = film.codec.pack(other, quality=0.5, side_info=named, reference=known)
     cut = film.codec.pack(other, quality=0.5).size_bytes <= packet.size_bytes
     assert film.codec.is_cut(other, packet, key) == film.codec.is_cut(other, packet) == cut
 
 
 def test_a_smooth_stream_keeps_its_rate_and_a_sharp_one_takes_its_time():
-    smooth, sharp = Pace(), Pace(sharp=True)
+    smooth, sharp = FrameRate(), FrameRate(sharp=True)
     for _ in range(20):
         smooth.sent(0)
         sharp.sent(0)

@@ -17,9 +17,9 @@ from runtime.congestion.control import Control
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import MAX_COMMAND_BYTES, Command
 from runtime.protocol.topics import Topics
+from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.sender import Sender
 from runtime.sender.spool import Spool
-from runtime.sender.watch import Verdict, Watch
 
 TOPICS = Topics("home", "gate", "main")
 needs_head = pytest.mark.skipif(not (DEFAULT / LABELS).is_file(), reason="the default bundle has no semantic head")
@@ -36,14 +36,14 @@ class Codec:
     """Packs anything; keeps what it was asked to note."""
 
     def __init__(self):
-        self.notes = []
+        self.side_info = []
 
     def analyze(self, image):
         return Latent(int(image[0, 0, 0]))
 
-    def pack(self, latent, *, budget_bytes, epoch, frame, time_ms, notes=None):
-        self.notes.append(notes)
-        more = {} if notes is None else {"notes": notes}
+    def pack(self, latent, *, budget_bytes, epoch, frame, time_ms, side_info=None):
+        self.side_info.append(side_info)
+        more = {} if side_info is None else {"side_info": side_info}
         return Packet(
             bundle_id=1, epoch=epoch, frame=frame, time_ms=time_ms, width=64, height=64, q=100, total_layers=1,
             first_layer=0, chunks=(bytes([latent.level]),), **more,
@@ -60,9 +60,9 @@ class Eyes:
     def look(self, latent, now_s):
         new, looked_for = latent.level != self.known, latent.level >= 200
         meaning = np.eye(1, DIMENSIONS, dtype=np.float32)[0]
-        return Verdict(new, looked_for and new, 0.5, float(new), "a light", 0.5, meaning, to_bytes(meaning))
+        return TriggerDecision(new, looked_for and new, 0.5, float(new), "a light", 0.5, meaning, to_bytes(meaning))
 
-    def sent(self, frame, verdict, now_s):
+    def sent(self, frame, decision, now_s):
         self.under_way = frame
 
     def delivered(self, frame):
@@ -117,7 +117,7 @@ def test_what_is_known_is_not_sent_and_what_is_new_says_what_it_means(stand):
     assert stand.sender.unchanged == 1
     assert "news" in stand.show(20)
     assert len(stand.sent) == 2
-    assert all(len(packet.notes.embedding) == EMBEDDING_BYTES for packet in stand.sent)
+    assert all(len(packet.side_info.embedding) == EMBEDDING_BYTES for packet in stand.sent)
 
 
 def test_what_is_looked_for_is_promised(stand):
@@ -159,7 +159,7 @@ class Head:
 def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
     there = np.zeros(DIMENSIONS, np.float32)
     there[7] = 1
-    watch = Watch(Bundle.open(DEFAULT), send_on="change", queries=["dog"], vectors=[to_bytes(there)])
+    watch = SemanticTrigger(Bundle.open(DEFAULT), send_on="change", queries=["dog"], vectors=[to_bytes(there)])
     watch._head = Head()
     away = watch.look(-there, 0.0)
     watch.sent(0, away, 0.0)
@@ -181,7 +181,7 @@ def test_queries_and_a_region_are_asked_for(stand):
     assert stand.sender._watch.asked == [(("a truck", "red car"), (b"", b"v" * 64))]
     stand.sender.on_message(TOPICS.cmd, Command("region", roi=(0.5, 0.5, 0.5, 0.5), drop=40).to_bytes())
     stand.show(10)
-    region = stand.sent[-1].notes.region
+    region = stand.sent[-1].side_info.region
     assert (region.left, region.top, region.right, region.bottom, region.drop) == (2, 2, 3, 3, 40)
 
 

@@ -30,7 +30,7 @@ _PROMISE_EVERY_S = 10.0  # at most one promised frame in this time: the spool is
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TriggerDecision:
     """What to do with a frame."""
 
     send: bool
@@ -48,7 +48,7 @@ class Verdict:
     """For the packet's notes."""
 
 
-class Watch:
+class SemanticTrigger:
     """Looks at each frame's latent for a sender.
 
     send_on: "all", or "change": then frames that say what the receiver knows already are not sent. queries: texts that
@@ -91,7 +91,7 @@ class Watch:
             made.append(labels.query_of(text, from_bytes(vector)) if vector else labels.label_query(text))
         self.queries = tuple(made)
 
-    def look(self, latent: Latent, now_s: float) -> Verdict:
+    def look(self, latent: Latent, now_s: float) -> TriggerDecision:
         """What to do with a frame at `now_s`."""
         meaning = self._head.look(latent)
         with self._lock:
@@ -102,7 +102,7 @@ class Watch:
         self._owed = self._there and (self._owed or appeared)
         promise = self._owed and now_s - self._promised_s >= _PROMISE_EVERY_S
         worth = max(min(1.0, news.novelty / _MUCH), 1.0 if self._there else 0.0)
-        return Verdict(
+        return TriggerDecision(
             send=news.due or self._owed or self._send_on == "all",
             promise=promise,
             share=_LEAST_SHARE + (1 - _LEAST_SHARE) * worth,
@@ -113,13 +113,13 @@ class Watch:
             embedding=to_bytes(meaning),
         )
 
-    def sent(self, frame: int, verdict: Verdict, now_s: float) -> None:
+    def sent(self, frame: int, decision: TriggerDecision, now_s: float) -> None:
         """A frame is on its way."""
         self._owed = False
-        if verdict.promise:
+        if decision.promise:
             self._promised_s = now_s
         with self._lock:
-            self.novelty.sent(frame, verdict.meaning, now_s)
+            self.novelty.sent(frame, decision.meaning, now_s)
 
     def delivered(self, frame: int) -> None:
         """A receiver has the frame's base layer."""
@@ -127,7 +127,7 @@ class Watch:
             self.novelty.delivered(frame)
 
 
-def watch_of(settings: WatchSettings, bundle: Bundle, threads: int = 1) -> Watch | None:
+def watch_of(settings: WatchSettings, bundle: Bundle, threads: int = 1) -> SemanticTrigger | None:
     """The watch that the settings ask for; None if they ask for none.
 
     What is looked for is encoded here, once, where a text encoder is installed; a board goes by the bundle's labels.
@@ -136,7 +136,7 @@ def watch_of(settings: WatchSettings, bundle: Bundle, threads: int = 1) -> Watch
         return None
     labels = Labels.of(bundle)
     vectors = [to_bytes(labels.query(text).vector) for text in settings.queries]
-    return Watch(
+    return SemanticTrigger(
         bundle,
         send_on=settings.send_on,
         queries=settings.queries,
