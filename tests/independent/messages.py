@@ -1,0 +1,203 @@
+"""Reads acknowledgements, states, commands and births (protocol.md, section 9).
+
+Each function gives the fields by the long names of section 15. Bytes are in hex.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from tests.independent import cbor
+from tests.independent.packet import RefusedError, printable
+
+MOST_ACK, MOST_STATE, MOST_COMMAND, MOST_BIRTH, MOST_BODY = 64, 512, 2048, 512, 384
+BIG = 1 << 53
+EMBEDDING_BYTES = 64
+
+Check = Callable[[Any], bool]
+
+
+def integer(low: int, high: int) -> Check:
+    """A CBOR integer in a range; no boolean, no float."""
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def number(low: float, high: float) -> Check:
+    """An integer or a finite float in a range."""
+    return lambda value: type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+
+
+def optional(check: Check) -> Check:
+    """Null, or what `check` takes."""
+    return lambda value: value is None or check(value)
+
+
+def boolean(value: Any) -> bool:
+    return type(value) is bool
+
+
+def text(most: int) -> Check:
+    """A text of so many characters at most."""
+    return lambda value: type(value) is str and len(value) <= most
+
+
+def binary(least: int, most: int) -> Check:
+    """A byte string with a size in a range."""
+    return lambda value: type(value) is bytes and least <= len(value) <= most
+
+
+COUNT = integer(0, BIG)
+
+ACK = (
+    ("epoch", integer(0, 0xFFFF)),
+    ("frame", integer(0, 0xFFFFFFFF)),
+    ("layer", integer(0, 3)),
+    ("received_ms", integer(0, 0xFFFFFFFF)),
+    ("decode_ms", integer(0, 0xFFFFFFFF)),
+    ("kept", integer(0, 1)),
+    ("receiver", integer(0, 0xFFFFFFFF)),
+    ("held", integer(0, 4)),
+)
+
+STATE: dict[str, tuple[str, Check]] = {
+    "u": ("up", boolean),
+    "e": ("epoch", integer(0, 0xFFFF)),
+    "t": ("time_ms", COUNT),
+    "c": ("capacity_bps", optional(COUNT)),
+    "r": ("rtt_s", optional(COUNT)),
+    "w": ("window_bytes", COUNT),
+    "b": ("budget_bytes", COUNT),
+    "y": ("sent_bytes", COUNT),
+    "f": ("frames", COUNT),
+    "s": ("skipped", COUNT),
+    "d": ("dropped_layers", COUNT),
+    "a": ("age_s", optional(COUNT)),
+    "p": ("promised_waiting", COUNT),
+    "l": ("promised_refused", COUNT),
+    "n": ("reconnects", COUNT),
+    "q": ("paused", boolean),
+}
+
+PART = number(0, 1)
+BOX: dict[str, Check] = {"x": PART, "y": PART, "w": number(1 / 64, 1), "h": number(1 / 64, 1)}
+COMMANDS: dict[str, dict[str, Check]] = {
+    "snapshot": {"b": integer(256, 65535)},
+    "key": {},
+    "pause": {"s": number(0, 86400)},
+    "resume": {},
+    "roi": BOX,
+    "region": {**BOX, "d": integer(0, 255)},
+    "watch": {"q": text(808), "v": binary(0, 8 * EMBEDDING_BYTES)},
+    "apart": {},
+}
+
+BIRTH: dict[str, Check] = {"b": binary(0, MOST_BODY), "k": binary(32, 32), "s": binary(64, 64)}
+BODY: dict[str, tuple[str, Check]] = {
+    "v": ("", integer(1, 1)),
+    "i": ("bundle_id", integer(0, 0xFFFF)),
+    "d": ("bundle_digest", text(64)),
+    "w": ("width", integer(0, 4096)),
+    "h": ("height", integer(0, 4096)),
+    "f": ("fps", number(0, 1000)),
+    "e": ("epoch", integer(0, 0xFFFF)),
+    "z": ("salt", binary(16, 16)),
+    "t": ("time_ms", COUNT),
+    "p": ("sealed", boolean),
+    "n": ("program", text(32)),
+}
+
+
+def read_map(data: bytes, most: int, checks: dict[str, Check]) -> dict[str, Any]:
+    """A map with exactly these keys, each of which passes its check."""
+    if len(data) > most:
+        raise RefusedError("long", f"{len(data)} bytes")
+    found = cbor.loads(data)
+    check_map(found, checks)
+    return dict(found)
+
+
+def check_map(found: Any, checks: dict[str, Check]) -> None:
+    """Refuse what is no map, has other keys, or a value that fails."""
+    if type(found) is not dict or found.keys() != checks.keys():
+        raise RefusedError("keys")
+    for key, check in checks.items():
+        if not check(found[key]):
+            raise RefusedError("value", key)
+
+
+def read_ack(data: bytes) -> dict[str, int]:
+    """An acknowledgement, without its tag."""
+    if len(data) > MOST_ACK:
+        raise RefusedError("long", f"{len(data)} bytes")
+    found = cbor.loads(data)
+    if type(found) is not list or len(found) != len(ACK):
+        raise RefusedError("length")
+    for value, (name, check) in zip(found, ACK, strict=True):
+        if not check(value):
+            raise RefusedError("value", name)
+    return {name: value for value, (name, _) in zip(found, ACK, strict=True)}
+
+
+def read_state(data: bytes) -> dict[str, Any]:
+    """A state. Times that are named in seconds are given in seconds."""
+    found = read_map(data, MOST_STATE, {key: check for key, (_, check) in STATE.items()})
+    fields = {name: found[key] for key, (name, _) in STATE.items()}
+    for name in ("rtt_s", "age_s"):
+        if fields[name] is not None:
+            fields[name] /= 1000
+    return fields
+
+
+def read_command(data: bytes) -> dict[str, Any]:
+    """A command, without its tag."""
+    if len(data) > MOST_COMMAND:
+        raise RefusedError("long", f"{len(data)} bytes")
+    found = cbor.loads(data)
+    kind = found.get("c") if type(found) is dict else None
+    if type(kind) is not str or kind not in COMMANDS:
+        raise RefusedError("kind")
+    check_map(found, {"c": text(8), "i": integer(0, (1 << 64) - 1), **COMMANDS[kind]})
+    fields: dict[str, Any] = {"kind": kind, "id": found["i"]}
+    if kind == "snapshot":
+        fields["size_bytes"] = found["b"]
+    elif kind == "pause":
+        fields["pause_s"] = found["s"]
+    elif kind in ("roi", "region"):
+        fields["roi"] = [found[key] for key in "xywh"]
+        if found["x"] + found["w"] > 1.000001 or found["y"] + found["h"] > 1.000001:
+            raise RefusedError("value", "beyond the picture")
+        if kind == "region":
+            fields["drop"] = found["d"]
+    elif kind == "watch":
+        fields["queries"], fields["vectors"] = read_watch(found["q"], found["v"])
+    return fields
+
+
+def read_watch(joined: str, vectors: bytes) -> tuple[list[str], list[str]]:
+    """The queries and their vectors; an empty text for a query that is the name of a label."""
+    queries = joined.split(";") if joined else []
+    if len(queries) > 8 or not all(1 <= len(query) <= 100 and printable(query) for query in queries):
+        raise RefusedError("value", "queries")
+    if vectors and len(vectors) != EMBEDDING_BYTES * len(queries):
+        raise RefusedError("value", "vectors")
+    each = [vectors[place : place + EMBEDDING_BYTES] for place in range(0, len(vectors), EMBEDDING_BYTES)]
+    return queries, [vector.hex() if any(vector) else "" for vector in each]
+
+
+def read_birth(data: bytes, base: str) -> dict[str, Any]:
+    """A birth of the stream `base`. Refused unless its signature holds."""
+    outer = read_map(data, MOST_BIRTH, BIRTH)
+    signed = b"edgesem birth\0" + base.encode() + b"\0" + outer["b"]
+    try:
+        VerifyKey(outer["k"]).verify(signed, outer["s"])
+    except BadSignatureError as error:
+        raise RefusedError("signature") from error
+    body = read_map(outer["b"], MOST_BODY, {key: check for key, (_, check) in BODY.items()})
+    fields = {name: body[key] for key, (name, _) in BODY.items() if name}
+    fields["salt"] = fields["salt"].hex()
+    return {**fields, "public_key": outer["k"].hex()}

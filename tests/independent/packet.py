@@ -1,0 +1,235 @@
+"""Reads a plain packet: header, side information and chunks (protocol.md, sections 2 and 4 to 6)."""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+import zlib
+from dataclasses import dataclass
+
+MAGIC = 0xE5
+VERSION = 1
+SEALED, PROMISED, SIDE, RESERVED_FLAG = 1, 2, 4, 8
+HEADER_BYTES = 24
+MOST_BYTES = 262_144
+MOST_CHUNK_BYTES = 65_535
+MOST_SIDE = 4096
+DEFAULT_PIXELS = 1920 * 1088
+TOPIC_ROOT = "edgesem/v1/"
+FIELDS = struct.Struct("<BBHHIIHHBBI")
+
+REFERENCE, EMBEDDING, REGION = 1, 2, 3
+
+
+class RefusedError(ValueError):
+    """A message that a receiver must drop. `reason` is one short word or two."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Header:
+    """The 24 bytes at the start of a packet."""
+
+    flags: int
+    bundle_id: int
+    epoch: int
+    frame: int
+    time_ms: int
+    width: int
+    height: int
+    q: int
+    first_layer: int
+    carried_layers: int
+    total_layers: int
+    crc32: int
+
+    @property
+    def sealed(self) -> bool:
+        return bool(self.flags & SEALED)
+
+    @property
+    def promised(self) -> bool:
+        return bool(self.flags & PROMISED)
+
+    @property
+    def side_information(self) -> bool:
+        return bool(self.flags & SIDE)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The frame that an inter frame refers to, and from how many of its layers."""
+
+    frame: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of interest in positions of the latent, ends included."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    drop: int
+
+
+@dataclass(frozen=True)
+class SideInformation:
+    """What a packet says beside its layers. `size_bytes` counts the length byte too, 0 if there is none."""
+
+    reference: Reference | None = None
+    embedding: bytes | None = None
+    region: Region | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A plain packet, taken apart."""
+
+    header: Header
+    side: SideInformation
+    chunks: tuple[bytes, ...]
+
+
+def checksum(data: bytes) -> int:
+    """CRC-32 of everything but the checksum itself."""
+    return zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[:20]))
+
+
+def read_header(data: bytes) -> Header:
+    """Read and check what the first 24 bytes can tell alone. The checksum is not compared here."""
+    if len(data) < HEADER_BYTES:
+        raise RefusedError("short", f"{len(data)} bytes")
+    magic, second, bundle, epoch, frame, time, width, height, q, layers, crc = FIELDS.unpack_from(data)
+    if magic != MAGIC:
+        raise RefusedError("magic", f"{magic:#04x}")
+    if second >> 4 != VERSION:
+        raise RefusedError("version", str(second >> 4))
+    if second & RESERVED_FLAG or layers & 0xC0:
+        raise RefusedError("reserved bits")
+    if not 1 <= width <= MOST_SIDE or not 1 <= height <= MOST_SIDE:
+        raise RefusedError("size", f"{width}x{height}")
+    first, carried, total = layers & 3, (layers >> 2 & 3) + 1, (layers >> 4 & 3) + 1
+    if first + carried > total:
+        raise RefusedError("layers", f"{first} + {carried} of {total}")
+    flags = second & 0x0F
+    if flags & PROMISED and first > 0:
+        raise RefusedError("promised", f"first layer {first}")
+    return Header(flags, bundle, epoch, frame, time, width, height, q, first, carried, total, crc)
+
+
+def read_items(block: bytes) -> dict[int, bytes]:
+    """Split the block after its length byte into items by kind."""
+    items: dict[int, bytes] = {}
+    place, last = 0, 0
+    while place < len(block):
+        if place + 2 > len(block):
+            raise RefusedError("side information", "half an item")
+        kind, size = block[place], block[place + 1]
+        if not last < kind <= REGION:
+            raise RefusedError("side information", f"kind {kind} after {last}")
+        if size == 0 or place + 2 + size > len(block):
+            raise RefusedError("side information", f"size {size} of kind {kind}")
+        items[kind] = block[place + 2 : place + 2 + size]
+        place, last = place + 2 + size, kind
+    return items
+
+
+def read_side_information(body: bytes) -> SideInformation:
+    """Read the block at the start of the body."""
+    if not body or body[0] == 0 or 1 + body[0] > len(body):
+        raise RefusedError("side information", "no block")
+    items = read_items(body[1 : 1 + body[0]])
+    reference, region = None, None
+    if (data := items.get(REFERENCE)) is not None:
+        if len(data) != 5 or not 1 <= data[4] <= 4:
+            raise RefusedError("side information", "reference")
+        reference = Reference(int.from_bytes(data[:4], "little"), data[4])
+    embedding = items.get(EMBEDDING)
+    if embedding is not None and len(embedding) > 64:
+        raise RefusedError("side information", "embedding")
+    if (data := items.get(REGION)) is not None:
+        if len(data) != 5:
+            raise RefusedError("side information", "region")
+        region = Region(*data)
+        if region.left > region.right or region.top > region.bottom or region.drop == 0:
+            raise RefusedError("side information", "region")
+    return SideInformation(reference, embedding, region, 1 + body[0])
+
+
+def read_chunks(body: bytes, count: int) -> tuple[bytes, ...]:
+    """Split what follows the side information. Every chunk but the last has its length before it."""
+    chunks, place = [], 0
+    for _ in range(count - 1):
+        if place + 2 > len(body):
+            raise RefusedError("chunks", "no length")
+        size = int.from_bytes(body[place : place + 2], "little")
+        if place + 2 + size > len(body):
+            raise RefusedError("chunks", f"{size} bytes are not there")
+        chunks.append(body[place + 2 : place + 2 + size])
+        place += 2 + size
+    if len(body) - place > MOST_CHUNK_BYTES:
+        raise RefusedError("chunks", "the last one is too long")
+    chunks.append(body[place:])
+    return tuple(chunks)
+
+
+def read_packet(data: bytes, bundle_id: int | None = None, most_pixels: int = DEFAULT_PIXELS) -> Packet:
+    """Read a plain packet. With `bundle_id`, ordinary packets of other bundles are refused."""
+    if len(data) > MOST_BYTES:
+        raise RefusedError("long", f"{len(data)} bytes")
+    header = read_header(data)
+    if header.sealed:
+        raise RefusedError("sealed", "no key")
+    if checksum(data) != header.crc32:
+        raise RefusedError("checksum")
+    if header.width * header.height > most_pixels:
+        raise RefusedError("pixels")
+    if bundle_id is not None and header.bundle_id != bundle_id and not header.promised:
+        raise RefusedError("bundle", str(header.bundle_id))
+    body, side = data[HEADER_BYTES:], SideInformation()
+    if header.side_information:
+        if header.first_layer > 0:
+            raise RefusedError("side information", "without the base layer")
+        side = read_side_information(body)
+        body = body[side.size_bytes :]
+    return Packet(header, side, read_chunks(body, header.carried_layers))
+
+
+def embedding_numbers(data: bytes) -> list[int] | None:
+    """The 128 numbers of an embedding, or None if it cannot be used."""
+    if len(data) != 64:
+        return None
+    halves = [half for byte in data for half in (byte & 15, byte >> 4)]
+    numbers = [half - 16 if half > 7 else half for half in halves]
+    return None if -8 in numbers or not any(numbers) else numbers
+
+
+def printable(text: str) -> bool:
+    """No control and no unassigned characters; of all separators only the space."""
+    return all(c == " " or unicodedata.category(c) not in ("Cc", "Cn", "Cs", "Zs", "Zl", "Zp") for c in text)
+
+
+def split_topic(topic: str) -> tuple[str, str]:
+    """The base of the stream, and what stands behind it."""
+    parts = topic.removeprefix(TOPIC_ROOT).split("/")
+    if not topic.startswith(TOPIC_ROOT) or len(parts) < 4:
+        raise RefusedError("topic", topic)
+    for name in parts[:3]:
+        if not 1 <= len(name) <= 64 or not printable(name) or any(sign in name for sign in "+#"):
+            raise RefusedError("topic", topic)
+    return TOPIC_ROOT + "/".join(parts[:3]), "/".join(parts[3:])
+
+
+def check_topic(topic: str, header: Header) -> str:
+    """Refuse a packet on a topic that does not end with its first layer. Returns the base."""
+    base, rest = split_topic(topic)
+    if rest != f"pkt/{header.first_layer}":
+        raise RefusedError("topic", topic)
+    return base
