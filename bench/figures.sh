@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes all figures, tables and pictures of README and docs anew, with the bundle that ships or the one in $BUNDLE.
+# Makes all figures, tables and pictures of the documentation anew, with the bundle that ships or the one in $BUNDLE.
 #
 #     KODAK=kodak OBJECTS=coco/images NETS=nets CACHE=cache bench/figures.sh
 #
@@ -19,11 +19,11 @@ fi
 
 edgesem bench rd --data "$KODAK" --out "$CACHE/rd" --lpips "$NETS/lpips_alex_fp16.npz" --bundle "$bundle" \
     --codecs "$ours${control:-},avif-s6,webp-m4,jpeg,jxl" --range 0.04-0.2 --at "$rates" --resamples 300 \
-    --jobs "${JOBS:-1}" --readme README.md
-cp "$CACHE/rd/rd.md" docs/rd_kodak.md
-cp "$CACHE/rd/rd.png" docs/rd_kodak.png
+    --jobs "${JOBS:-1}" --readme docs/results/kodak.md
+cp "$CACHE/rd/rd.md" docs/results/rd_kodak.md
+cp "$CACHE/rd/rd.png" docs/images/rd_kodak.png
 
-# A second opinion on what is drawn: the DISTS-like figures that README names
+# A second opinion on what is drawn: the DISTS-like figures of docs/results/kodak.md
 if [ -e "$NETS/lpips_vgg16_relu33_fp16.npz" ]; then
     edgesem bench rd --data "$KODAK" --out "$CACHE/rd" --lpips "$NETS/lpips_alex_fp16.npz" \
         --vgg "$NETS/lpips_vgg16_relu33_fp16.npz" --bundle "$bundle" --codecs "$ours,avif-s6" --sizes full,half \
@@ -33,8 +33,8 @@ fi
 edgesem bench task --data "$OBJECTS" --out "$CACHE/task" --bundle "$bundle" --codecs "$ours,avif-s6,webp-m4,jpeg" \
     --detector "$NETS/FastestDet.onnx" --names "$NETS/coco.names" \
     --classifier "$NETS/mobilenet_v2_1.0_224_quant.tflite" --bytes "${BYTES:-1000,2000,4000}"
-cp "$CACHE/task/task.md" docs/task_fidelity.md
-cp "$CACHE/task/task.png" docs/task_fidelity.png
+cp "$CACHE/task/task.md" docs/results/task_fidelity.md
+cp "$CACHE/task/task.png" docs/images/task_fidelity.png
 
 edgesem demo --out "$CACHE/demo"
-python3 -c "from PIL import Image; Image.open('$CACHE/demo/contact_sheet.png').convert('RGB').save('docs/contact_sheet.jpg', quality=85)"
+python3 -c "from PIL import Image; Image.open('$CACHE/demo/contact_sheet.png').convert('RGB').save('docs/images/contact_sheet.jpg', quality=85)"

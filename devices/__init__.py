@@ -1,1 +1,1 @@
-"""The boards: what each one is, and how it is set up and deployed to."""
+"""Boards: what each kind is, how it is set up, and how releases are deployed to it."""

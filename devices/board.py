@@ -1,4 +1,4 @@
-"""What is known of a board: one TOML file each in `boards/`; adding a board is adding a file."""
+"""Kinds of boards: one TOML file each in `boards/`. To add a board, add a file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _MODEL = "proc/device-tree/model"
 
 @dataclass(frozen=True)
 class Cpu:
+    """Processor."""
+
     name: str = ""
     cores: int = setting(1, low=1, high=1024)
     l4t_oldest: str = ""
@@ -35,6 +37,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Camera:
+    """Camera connector, and what the sender's unit needs to open it."""
+
     source: str = "/dev/video0"
     """`source.uri` of the sender's configuration for the board's own camera connector."""
     groups: tuple[str, ...] = ("video",)
@@ -62,6 +66,8 @@ class Power:
 
 @dataclass(frozen=True)
 class Throttle:
+    """Source of the flags that say whether the board throttles."""
+
     command: str = ""
     """Prints the flags."""
     path: str = ""
@@ -71,6 +77,8 @@ class Throttle:
 
 @dataclass(frozen=True)
 class Provision:
+    """Way in which a system gets onto the board."""
+
     method: str = setting("ssh", one_of=("card", "jetson", "ssh"))
     jetson_name: str = ""
     """What NVIDIA's flash scripts call the board."""

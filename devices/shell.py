@@ -1,4 +1,4 @@
-"""The one way to other programs: a command is run, recorded, and on a dry run only recorded."""
+"""Shell: the one way to other programs. A command is run and recorded, and on a dry run only recorded."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _WHERE_FROM: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a command ended."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: bytes = b""
@@ -42,19 +42,20 @@ class Done:
 
     @property
     def text(self) -> str:
+        """Its stdout as text."""
         return self.out.decode(errors="replace")
 
     @property
-    def complaint(self) -> str:
-        """The last lines that it said on stderr, or on stdout if it said nothing there."""
+    def reason(self) -> str:
+        """The last lines of stderr, or of stdout if there are none: why it failed."""
         lines = (self.err.strip() or self.out.strip()).decode(errors="replace").splitlines()
         return " / ".join(line.strip() for line in lines[-3:]) or f"exit code {self.code}"
 
 
-Execute = Callable[[Sequence[str], "IO[bytes] | bytes | None", "float | None"], Done]
+Execute = Callable[[Sequence[str], "IO[bytes] | bytes | None", "float | None"], CommandResult]
 
 
-def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: float | None) -> Done:
+def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: float | None) -> CommandResult:
     """Run a program to its end, without a shell between."""
     # Users of Debian have no sbin on their path, and sfdisk and debugfs, which need no root, are there.
     found = shutil.which(argv[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
@@ -64,15 +65,15 @@ def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: flo
     else:
         source = subprocess.DEVNULL if stdin is None else stdin
         run = subprocess.run(list(argv), stdin=source, capture_output=True, timeout=timeout_s, check=False)
-    return Done(run.returncode, run.stdout, run.stderr)
+    return CommandResult(run.returncode, run.stdout, run.stderr)
 
 
 @dataclass
 class Shell:
     """Runs commands; `record` lists every one that changes something, as it was or would have been run.
 
-    With `dry_run`, a command that changes something is not run and counts as successful; one that only looks
-    (`look=True`) runs all the same, so that a plan speaks of what is really there. Tests give their own `execute`.
+    With `dry_run`, a command that changes something is not run and counts as successful; one that changes nothing
+    (`read_only=True`) runs all the same, so that a plan speaks of what is really there. Tests give their own `execute`.
     """
 
     dry_run: bool = False
@@ -83,16 +84,16 @@ class Shell:
         self,
         *argv: str,
         stdin: IO[bytes] | bytes | None = None,
-        look: bool = False,
+        read_only: bool = False,
         check: bool = True,
         timeout_s: float | None = None,
         error: type[EdgesemError] = EnvironmentMissing,
-    ) -> Done:
-        """How `argv` ended. With `check`, a failure is raised as `error`, with what the command complained of."""
-        if not look:
+    ) -> CommandResult:
+        """Result of `argv`. With `check`, a failure is raised as `error`, with the last lines of its output."""
+        if not read_only:
             self.record.append(argv)
             if self.dry_run:
-                return Done(0)
+                return CommandResult(0)
         try:
             done = self.execute(argv, stdin, timeout_s)
         except FileNotFoundError as missing:
@@ -101,7 +102,7 @@ class Shell:
         except subprocess.TimeoutExpired as late:
             raise error(f"{argv[0]} did not end within {timeout_s:g} s: {spelled(argv)}") from late
         if check and done.code:
-            raise error(f"{argv[0]} failed ({done.code}): {done.complaint}; the command was: {spelled(argv)}")
+            raise error(f"{argv[0]} failed ({done.code}): {done.reason}; the command was: {spelled(argv)}")
         return done
 
     def talk(
@@ -111,16 +112,16 @@ class Shell:
         hear: Callable[[bytes, IO[bytes]], None],
         quiet_s: float,
         keep_open: bool = False,
-    ) -> Done:
-        """How a conversation with a program ended: `say` writes to it, `hear` gets each line of its answer.
+    ) -> CommandResult:
+        """Result of a program that is written to while it runs: `say` writes, `hear` gets each line of its output.
 
-        With `keep_open`, `hear` may write too. A program that goes away while it is written to is no error here: its
-        exit code and its last words tell more. One that says nothing for `quiet_s`, counted
-        from its last word or the end of what it is told, is killed.
+        With `keep_open`, `hear` may write too. A program that ends while it is written to is no error here: its exit
+        code and its stderr tell more. One that writes no line for `quiet_s`, counted from its last line or the end of
+        `say`, is killed.
         """
         self.record.append(argv)
         if self.dry_run:
-            return Done(0)
+            return CommandResult(0)
         try:
             child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         except FileNotFoundError as missing:
@@ -128,56 +129,56 @@ class Shell:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
-        last_words: list[bytes] = []
-        listener = threading.Thread(target=lambda pipe=child.stderr: last_words.append(pipe.read()), daemon=True)
-        listener.start()
-        watch = _Watch(child, quiet_s)
+        errors: list[bytes] = []
+        reader = threading.Thread(target=lambda pipe=child.stderr: errors.append(pipe.read()), daemon=True)
+        reader.start()
+        timer = _SilenceTimer(child, quiet_s)
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 say(child.stdin)
                 child.stdin.flush()
                 if not keep_open:
                     child.stdin.close()
-            watch.heard()
+            timer.restart()
             while line := child.stdout.readline(_MAX_LINE_BYTES):
-                watch.heard()
+                timer.restart()
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     hear(line, child.stdin)
             child.wait()
         finally:
-            watch.end()
+            timer.end()
             if child.poll() is None:
                 child.kill()
                 child.wait()
-            listener.join()
+            reader.join()
             for pipe in (child.stdin, child.stdout, child.stderr):
                 with contextlib.suppress(OSError):
                     pipe.close()
-        if watch.bitten:
-            last_words.append(f"{argv[0]} was stopped: nothing was heard for {quiet_s:g} s\n".encode())
-        return Done(child.returncode, b"", b"".join(last_words))
+        if timer.expired:
+            errors.append(f"{argv[0]} was stopped: nothing was heard for {quiet_s:g} s\n".encode())
+        return CommandResult(child.returncode, b"", b"".join(errors))
 
 
-class _Watch:
-    """Kills a child of which nothing was heard for too long."""
+class _SilenceTimer:
+    """Timer that kills a child process when no line has come from it for too long."""
 
     def __init__(self, child: subprocess.Popen[bytes], quiet_s: float) -> None:
-        self._child, self._quiet_s, self.bitten = child, quiet_s, False
-        self._timer = threading.Timer(quiet_s, self._bite)
+        self._child, self._quiet_s, self.expired = child, quiet_s, False
+        self._timer = threading.Timer(quiet_s, self._expire)
         self._timer.start()
 
-    def heard(self) -> None:
-        """Begin to wait anew."""
+    def restart(self) -> None:
+        """A line has come: wait anew."""
         self._timer.cancel()
-        self._timer = threading.Timer(self._quiet_s, self._bite)
+        self._timer = threading.Timer(self._quiet_s, self._expire)
         self._timer.start()
 
     def end(self) -> None:
         """Wait no longer."""
         self._timer.cancel()
 
-    def _bite(self) -> None:
-        self.bitten = True
+    def _expire(self) -> None:
+        self.expired = True
         self._child.kill()
 
 

@@ -1,4 +1,4 @@
-"""The systemd units of a board, and how well they are shut in."""
+"""Systemd units of a board, and their exposure as `systemd-analyze security` rates it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from devices.shell import Shell
 from edgesem.errors import EnvironmentMissing
 
 UNITS = Path(__file__).parent / "units"
-WORST_EXPOSURE = 2.0
-"""The highest score of `systemd-analyze security` that a unit may have; 10 is no protection at all."""
 
 
 def unit_files(board: Board) -> dict[str, bytes]:
@@ -29,7 +27,7 @@ def unit_files(board: Board) -> dict[str, bytes]:
 
 
 def _drop_in(board: Board) -> bytes:
-    """Leave to open the board's camera and GPU."""
+    """Drop-in that lets a unit open the board's camera and GPU."""
     lines = [f"# {board.title}", "[Service]", f"SupplementaryGroups={' '.join(board.camera.groups)}"]
     lines += [f"DeviceAllow={device}" for device in board.camera.devices]
     return _lines(lines)
@@ -50,7 +48,7 @@ def exposure(shell: Shell, board: Board) -> dict[str, float]:
             (folder / name).write_bytes(data)
         for name in sorted(path.name for path in folder.glob("*.service")):
             argv = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", "--no-pager", name)
-            text = shell.run(*argv, look=True, check=False).text
+            text = shell.run(*argv, read_only=True, check=False).text
             found = re.findall(r"exposure level for \S+: ([\d.]+)", text)
             if not found:
                 raise EnvironmentMissing(f"systemd-analyze gave no score for {name}: systemd 250 or later is needed")

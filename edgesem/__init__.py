@@ -1,11 +1,13 @@
 """edgesem: pictures as semantic packets that fit a thin link.
 
     import edgesem
-    codec = edgesem.load()
-    data = codec.encode(frame, budget_bytes=2500)   # frame: uint8 [H, W, 3], RGB
-    picture = codec.decode(data)
 
-Importing this is cheap: each name loads its module when it is first used.
+    with edgesem.load() as codec:
+        data = codec.encode(frame, budget_bytes=2500)  # frame: uint8 [H, W, 3], RGB
+        picture = codec.decode(data)
+
+The names in `__all__` are the public interface. Importing this is cheap: each name loads its module when it is first
+used.
 """
 
 from __future__ import annotations
@@ -19,9 +21,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from edgesem.bundle.bundle import Bundle as Bundle
+    from edgesem.bundle.graph_runner import GraphRunner as GraphRunner
+    from edgesem.bundle.runner import Precision as Precision
+    from edgesem.bundle.runner import Runtime as Runtime
     from edgesem.codec.codec import Codec as Codec
     from edgesem.codec.codec import load as load
     from edgesem.codec.latent import Latent as Latent
+    from edgesem.codec.options import PackOptions as PackOptions
     from edgesem.errors import BudgetError as BudgetError
     from edgesem.errors import BundleError as BundleError
     from edgesem.errors import ChecksumError as ChecksumError
@@ -33,21 +40,48 @@ if TYPE_CHECKING:
     from edgesem.errors import InputError as InputError
     from edgesem.errors import LinkError as LinkError
     from edgesem.errors import MissingDependency as MissingDependency
+    from edgesem.errors import MissingReference as MissingReference
     from edgesem.errors import PacketError as PacketError
     from edgesem.errors import UsageError as UsageError
     from edgesem.packet.packet import Packet as Packet
+    from edgesem.packet.side_information import Reference as Reference
+    from edgesem.packet.side_information import Region as Region
+    from edgesem.packet.side_information import SideInformation as SideInformation
 
     __version__: str
 
 _HOMES = {
+    "BudgetError": "edgesem.errors",
+    "Bundle": "edgesem.bundle.bundle",
+    "BundleError": "edgesem.errors",
+    "ChecksumError": "edgesem.errors",
     "Codec": "edgesem.codec.codec",
+    "EdgesemError": "edgesem.errors",
+    "EnvironmentMissing": "edgesem.errors",
+    "EstimateError": "edgesem.errors",
+    "ExportError": "edgesem.errors",
+    "FrameError": "edgesem.errors",
+    "GraphRunner": "edgesem.bundle.graph_runner",
+    "InputError": "edgesem.errors",
     "Latent": "edgesem.codec.latent",
-    "load": "edgesem.codec.codec",
+    "LinkError": "edgesem.errors",
+    "MissingDependency": "edgesem.errors",
+    "MissingReference": "edgesem.errors",
+    "PackOptions": "edgesem.codec.options",
     "Packet": "edgesem.packet.packet",
+    "PacketError": "edgesem.errors",
+    "Precision": "edgesem.bundle.runner",
+    "Reference": "edgesem.packet.side_information",
+    "Region": "edgesem.packet.side_information",
+    "Runtime": "edgesem.bundle.runner",
+    "SideInformation": "edgesem.packet.side_information",
+    "UsageError": "edgesem.errors",
+    "load": "edgesem.codec.codec",
 }
 
 __all__ = [
     "BudgetError",
+    "Bundle",
     "BundleError",
     "ChecksumError",
     "Codec",
@@ -56,12 +90,20 @@ __all__ = [
     "EstimateError",
     "ExportError",
     "FrameError",
+    "GraphRunner",
     "InputError",
     "Latent",
     "LinkError",
     "MissingDependency",
+    "MissingReference",
+    "PackOptions",
     "Packet",
     "PacketError",
+    "Precision",
+    "Reference",
+    "Region",
+    "Runtime",
+    "SideInformation",
     "UsageError",
     "load",
 ]
@@ -72,9 +114,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("edgesem")
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'edgesem' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "edgesem.errors")), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value  # the next time costs nothing
     return value
 

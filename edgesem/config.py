@@ -1,8 +1,8 @@
-"""Settings from a TOML file and from flags, as the frozen dataclass that the caller names.
+"""Settings from a TOML file and from command-line options, as a frozen dataclass that the caller names.
 
-A section of the file is a field whose type is another frozen dataclass. What a field does not say by its type, it says
-by `setting(...)`: the bounds of a number, the values that a text may have. An unknown key is an error that names the
-nearest one, because a misspelt limit that is silently ignored is found out months later.
+A section of the file is a field whose type is another frozen dataclass. The bounds of a number, or the values that a
+text may have, are given by `setting(...)`. An unknown key is an error that names the nearest known one: a misspelt
+limit that was silently ignored would be found out months later.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from edgesem.codec.flow import WINDOW
 from edgesem.entropy.schedule import PERIOD, STRIDE
 from edgesem.errors import ExportError, UsageError, require
 from edgesem.files import write_whole
+from edgesem.packet.packet import MAX_SIDE
 
 PARTS = ("encoder", "decoder", "flow")
 _SMALLEST, _LARGEST = (64, 64), (1920, 1088)
@@ -45,8 +46,8 @@ class Sizes:
             width, height = (int(part) for part in usual.lower().split("x"))
         except ValueError as error:
             raise UsageError(f"a size is written as 640x480, got {usual!r}") from error
-        if not (64 <= width <= 4096 and 64 <= height <= 4096):
-            raise UsageError(f"sides must be 64 to 4096 pixels, got {usual}")
+        if not all(_SMALLEST[0] <= side <= MAX_SIDE for side in (width, height)):
+            raise UsageError(f"sides must be {_SMALLEST[0]} to {MAX_SIDE} pixels, got {usual}")
         largest = (max(width, _LARGEST[0]), max(height, _LARGEST[1]))
         return cls(usual=(width, height), largest=largest)
 
@@ -144,7 +145,7 @@ def _shape(name: str, shape: tuple[int, ...], size: tuple[int, int], graph: Path
     """The shape of an input for pictures of a size: pictures have 3 channels, latents a sixteenth of the sides."""
     multiple = next((sides for part, sides in _MULTIPLES.items() if graph.name.startswith(part)), STRIDE)
     width, height = (-(-side // multiple) * multiple for side in size)
-    scale = 1 if shape[1] == 3 else 16
+    scale = 1 if shape[1] == 3 else STRIDE
     if len(shape) != 4 or shape[1] == -1:
         raise ExportError(f"{graph.name}: input {name} has shape {list(shape)}, only height and width may be free")
     return (1, shape[1], height // scale, width // scale)

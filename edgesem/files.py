@@ -1,8 +1,9 @@
-"""Pictures and packets on disk: read with limits, written whole or not at all."""
+"""Pictures and packets on disk: read with limits, and written whole or not at all."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import secrets
 import stat
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgesem.errors import InputError, PacketError, UsageError
 from edgesem.packet.packet import MAX_PACKET_BYTES, MAX_SIDE, Packet
+from edgesem.picture import as_shown, has_heic, load_whole, open_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,43 +21,88 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-PICTURE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PICTURE_SUFFIXES = (
+    ".avif", ".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"
+)  # fmt: skip
+HEIC_SUFFIXES = (".heic", ".heif")
+"""Of pictures that can be read where the optional package pillow-heif is installed."""
+
+_MAX_PICTURE_BYTES = 1 << 29
+
+log = logging.getLogger(__name__)
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and below, sorted. Raises InputError if there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    """The picture files in a folder and below, sorted. Raises InputError if there are none.
+
+    HEIC counts where its plugin is installed; elsewhere a warning says that it is left out.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*PICTURE_SUFFIXES, *HEIC_SUFFIXES))
+    found = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    hint = ""
+    if len(found) < len(files):
+        if has_heic():
+            return files
+        hint = f"; {len(files) - len(found)} HEIC pictures there need a plugin: pip install pillow-heif"
+        log.warning("%s%s", folder, hint)
     if not found:
-        raise InputError(f"no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}: name a folder that holds some")
+        raise InputError(
+            f"no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}: name a folder that holds some{hint}"
+        )
     return found
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture in a file, upright as its EXIF says: uint8 [H, W, 3], RGB; what is transparent becomes white.
+def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The picture in a file as a browser shows it: uint8 [H, W, 3], sRGB. All commands read pictures with this.
 
-    Raises InputError if it is not a picture, is damaged, or has more than 4096 pixels on a side: that is seen in the
-    file's header, before a pixel is decoded.
+    EXIF orientation and colour profile are applied, what is transparent becomes white, 16 bits become 8: see
+    `edgesem.picture.as_shown`. fit: width and height to shrink it to, its aspect kept; it is never enlarged, and no
+    side becomes less than 1.
+
+    Raises InputError if it is not a picture, is damaged, or has more than 4096 pixels on a side and `fit` is not given:
+    that is seen in the file's header, before a pixel is decoded.
     """
-    from PIL import Image, ImageOps
+    import numpy as np
+    from PIL import Image
 
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+            raise InputError("it is no file")
+        if about.st_size > _MAX_PICTURE_BYTES:
+            raise InputError(f"it has more than {_MAX_PICTURE_BYTES >> 20} MB")
+        data = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if max(image.size) > MAX_SIDE:
+            with open_picture(data) as image:
+                if fit is None and max(image.size) > MAX_SIDE:
                     width, height = image.size
                     raise InputError(
                         f"{path} is {width}x{height} pixels, at most {MAX_SIDE} a side can be coded: shrink it"
                     )
-                return _rgb(ImageOps.exif_transpose(image))
-    except InputError:
-        raise
+                if fit is not None:
+                    image.draft(None, (2 * max(fit), 2 * max(fit)))  # a large JPEG need not be decoded whole
+                return np.array(_fitted(as_shown(load_whole(image, data)), fit))
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"cannot read {path} as a picture: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} has too many pixels, at most {MAX_SIDE} a side can be coded: shrink it") from error
     except Exception as error:  # Pillow's readers let out whatever a damaged file makes them stumble on
         raise InputError(f"cannot read {path} as a picture: {error}") from error
+
+
+def _fitted(image: Image, fit: tuple[int, int] | None) -> Image:
+    from PIL.Image import Resampling
+
+    scale = min(1.0, fit[0] / image.width, fit[1] / image.height) if fit else 1.0
+    if scale == 1:
+        return image
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def write_picture(frame: NDArray[np.uint8], path: Path) -> None:
@@ -93,8 +140,11 @@ def read_packet(path: Path) -> Packet:
         raise type(error)(f"{path}: {error}") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` in a file so that nobody ever sees half of it, not even after a power cut."""
+def write_whole(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Put `data` in a file so that nobody ever sees half of it, not even after a power cut.
+
+    `mode` is of the file, less the umask.
+    """
     path = Path(os.path.realpath(path))  # a link stays a link
     part = path.parent / f".edgesem-{secrets.token_hex(8)}.part"
     try:
@@ -102,7 +152,7 @@ def write_whole(path: Path, data: bytes) -> None:
             path.write_bytes(data)  # /dev/stdout, a pipe: must not be replaced; a folder: is an error
             return
         try:
-            with part.open("xb") as file:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,16 +161,3 @@ def write_whole(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _rgb(image: Image) -> NDArray[np.uint8]:
-    import numpy as np
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion would clip them at 255
-        grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))

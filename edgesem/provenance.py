@@ -1,6 +1,6 @@
-"""What a picture that was decoded says of itself: that it was generated, from how many bytes, by what, and how.
+"""Provenance record in a decoded picture: that it was generated, from how many bytes, by which bundle, and how.
 
-PNG carries it as a text chunk, JPEG, WebP and TIFF in EXIF; `edgesem info PICTURE` reads it back.
+PNG carries it as a text chunk, JPEG, WebP, AVIF and TIFF in EXIF; `edgesem info PICTURE` reads it back.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ASCII = b"ASCII\0\0\0"
 _EXIF_FORMATS = ("JPEG", "WEBP", "TIFF", "AVIF")
 _MAX_BYTES = 4096
 
-# The digital source type that C2PA and IPTC name for what is part seen, part made by a trained model.
+# The digital source type that C2PA and IPTC name for pictures that are partly made by a trained model.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """How a picture came to be. generated: it is no photograph; with steps, details in it were never sent."""
+class Provenance:
+    """How a picture was made. generated: always true; with steps, details in it were never sent."""
 
     bytes: int
     layers: int
@@ -51,8 +51,8 @@ class Drawn:
     source_type: str = SOURCE_TYPE
 
     @classmethod
-    def of(cls, packet: Packet, bundle: Bundle, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Drawn:
-        """What there is to say of a packet's picture."""
+    def of(cls, packet: Packet, bundle: Bundle, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Provenance:
+        """The record of a packet's picture, as it is drawn with these options."""
         return cls(
             bytes=packet.size_bytes,
             layers=len(packet.chunks),
@@ -69,11 +69,11 @@ class Drawn:
         )
 
     def to_text(self) -> str:
-        """As it stands in a picture."""
+        """The record as JSON, as it stands in a picture."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
-    def from_text(cls, text: str) -> Drawn:
+    def from_text(cls, text: str) -> Provenance:
         """What `to_text` wrote. InputError for anything else, whatever it is."""
         try:
             if len(text) > _MAX_BYTES:
@@ -85,14 +85,16 @@ class Drawn:
                 raise ValueError(f"{', '.join(wrong) or 'an unknown entry'} is not what it should be")
             return cls(**said)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"what the picture says of its making cannot be read: {error}") from error
+            raise InputError(f"the provenance record in the picture cannot be read: {error}") from error
 
 
-_EXAMPLE = Drawn(0, 0, 0, 0, 0, 0, 1.0, "", "")
+_EXAMPLE = Provenance(0, 0, 0, 0, 0, 0, 1.0, "", "")
 
 
-def encode_drawn(frame: npt.NDArray[np.uint8], picture_format: str, drawn: Drawn, *, quality: int = 95) -> bytes:
-    """The file of a picture, uint8 [H, W, 3] RGB, in a format of Pillow's, with what it says of itself."""
+def encode_with_provenance(
+    frame: npt.NDArray[np.uint8], picture_format: str, provenance: Provenance, *, quality: int = 95
+) -> bytes:
+    """The bytes of a picture file, uint8 [H, W, 3] RGB, in a format that Pillow names, with the record in it."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -100,14 +102,14 @@ def encode_drawn(frame: npt.NDArray[np.uint8], picture_format: str, drawn: Drawn
     more: dict[str, Any] = {}
     if name == "PNG":
         more["pnginfo"] = PngInfo()
-        more["pnginfo"].add_text(KEY, drawn.to_text())
+        more["pnginfo"].add_text(KEY, provenance.to_text())
         more["pnginfo"].add_text("Software", "edgesem")
         more["compress_level"] = 3  # twice as fast as the default level of 6, a tenth larger
     elif name in _EXIF_FORMATS:
         exif = Image.Exif()
         exif[_SOFTWARE] = "edgesem"
         exif[_DESCRIPTION] = "generated from a semantic packet, not a photograph"
-        exif.get_ifd(_EXIF)[_USER_COMMENT] = _ASCII + drawn.to_text().encode()
+        exif.get_ifd(_EXIF)[_USER_COMMENT] = _ASCII + provenance.to_text().encode()
         more["exif"] = exif.tobytes()
     if name in ("JPEG", "WEBP", "AVIF"):
         more["quality"] = quality
@@ -115,8 +117,8 @@ def encode_drawn(frame: npt.NDArray[np.uint8], picture_format: str, drawn: Drawn
     return buffer.getvalue()
 
 
-def read_drawn(path: Path) -> Drawn | None:
-    """What a picture says of its making; None if it does not say that edgesem drew it. InputError for no picture."""
+def read_provenance(path: Path) -> Provenance | None:
+    """The record in a picture file; None if it has none of edgesem's. InputError if it is no picture."""
     from PIL import Image
 
     try:
@@ -129,4 +131,4 @@ def read_drawn(path: Path) -> Drawn | None:
                     text = raw.removeprefix(_ASCII).decode("ascii", "replace")
     except Exception as error:  # Pillow's readers let out whatever a damaged file makes them stumble on
         raise InputError(f"cannot read {path} as a picture: {error}") from error
-    return None if text is None else Drawn.from_text(text)
+    return None if text is None else Provenance.from_text(text)

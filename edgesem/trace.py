@@ -1,4 +1,4 @@
-"""What a link bears over time: Mahimahi traces, `time_s Mbit/s` traces (norway), or a constant rate."""
+"""Link traces: capacity over time, from Mahimahi files, `time_s Mbit/s` files (norway), or a constant rate."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit(?:/s)?|bps)", re.IGNORECAS
 
 @dataclass(frozen=True)
 class Trace:
-    """Capacity in IP bytes for each millisecond; it starts anew when it is over."""
+    """Capacity of a link in IP bytes for each millisecond; it repeats when it is over."""
 
     name: str
     bytes_per_ms: NDArray[np.float64]
     opportunities: bool = False
-    """Whether what is not used in its millisecond is lost with the rest of its 1500-byte opportunity (Mahimahi)."""
+    """Mahimahi's rule: what is not used of a 1500-byte opportunity in its millisecond is lost."""
 
     def __post_init__(self) -> None:
         if not len(self.bytes_per_ms) or not self.bytes_per_ms.sum() > 0:
@@ -131,7 +131,7 @@ def _throughput(name: str, times_ms: NDArray[np.float64], mbps: NDArray[np.float
     if mbps.max() * 1e6 > _MAX_RATE_BPS:
         raise InputError(f"trace {name}: {mbps.max():.0f} Mbit/s, at most {_MAX_RATE_BPS / 1e6:.0f} are taken")
     starts_ms = np.round(times_ms - times_ms[0]).astype(np.int64)
-    # The last line says nothing about how long it holds: as long as the others do.
+    # The last line has no end: it is taken to hold as long as the others do on average.
     last_ms = max(1, round(float(starts_ms[-1]) / max(1, len(starts_ms) - 1)))
     lengths = np.diff(np.append(starts_ms, starts_ms[-1] + last_ms))
     return Trace(name, np.repeat(mbps * 125, lengths))

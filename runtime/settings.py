@@ -1,23 +1,35 @@
-"""What a daemon can be told, in TOML or by flags: how it is read is in `edgesem.config`, an example in docs/send.md."""
+"""Settings of the daemons, from TOML or flags; `edgesem.config` reads them, docs/guides/send.md has an example."""
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgesem.config import setting
 from edgesem.errors import UsageError
 from edgesem.packet.keys import Identity, read_key, read_secret
 from edgesem.packet.packet import MAX_SIDE
-from runtime.mqtt.address import Address
+from runtime.mqtt.address import Address, HostText
 from runtime.protocol.topics import Topics
 
+MQTT_PORT, MQTTS_PORT = 1883, 8883
+"""Without TLS, and with it."""
 KEYFRAME_INTERVAL_S = 60.0
 """A keyframe at least so often."""
 MAX_RECEIVERS = 8
 """With more receivers than this, every frame is a keyframe."""
+MAX_FRAME_BYTES = 30_000
+"""The largest frame, where nobody asks for another limit."""
+SPOOL_BYTES = 256 * 1024 * 1024
+"""Disk space of promised frames."""
+ACK_TIMEOUT_S = 10.0
+"""If the broker confirms nothing for so long, the connection is made anew."""
+STATE_INTERVAL_S = 10.0
+"""How often a sender publishes its state."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class SourceSettings:
     width: int = setting(640, low=0, high=MAX_SIDE)
     """Asked of a camera; larger frames are shrunk to fit. 0: as they come, 1024 at most."""
     height: int = setting(480, low=0, high=MAX_SIDE)
+    """As `width`."""
     rotate: int = setting(0, low=0, high=270)
     """Clockwise, in degrees."""
     watch: bool = False
@@ -46,14 +59,16 @@ class StreamSettings:
     """Which stream, how often, how good."""
 
     site: str = "home"
+    """First part of the stream's name."""
     device: str = ""
-    """The host's name if empty."""
+    """Second part of the stream's name; the host's name if empty."""
     stream: str = "main"
+    """Third part of the stream's name."""
     fps: float = setting(1.0, low=0.001, high=60)
     """At most so many frames a second."""
     min_quality: float = setting(0.0, low=0, high=1)
     """A frame that would be worse is skipped."""
-    max_bytes: int = setting(30_000, low=256, high=200_000)
+    max_bytes: int = setting(MAX_FRAME_BYTES, low=256, high=200_000)
     """The largest frame."""
     key_interval_s: float = setting(KEYFRAME_INTERVAL_S, low=0.1, high=86400)
     """At least so often a frame that refers to no earlier one."""
@@ -62,6 +77,7 @@ class StreamSettings:
     prefer: str = setting("smooth", one_of=("smooth", "sharp"))
     """What a thin link gets: all frames, coarser ones, or fewer and finer ones."""
     bundle: Path | None = None
+    """Folder of the bundle; the one that ships if not set."""
     threads: int = setting(1, low=1, high=64)
     """Of ONNX Runtime."""
 
@@ -75,24 +91,40 @@ class BrokerSettings:
     """Where the broker is and how to come in. The same for sender and receiver."""
 
     host: str = "127.0.0.1"
-    port: int = setting(1883, low=1, high=65535)
+    """Name or IP address of the broker; `HOST:PORT`, `[::1]`, `mqtt://HOST` and `mqtts://HOST` (TLS) too."""
+    port: int = setting(MQTT_PORT, low=1, high=65535)
+    """TCP port of the broker, where `host` names none."""
     user: str = ""
+    """User name at the broker; none if empty."""
     password_file: Path | None = None
     """One line, closed to other users; $EDGESEM_PASSWORD without it."""
     version: str = setting("", one_of=("", "5", "3.1.1"))
     """Of MQTT; empty: both are tried."""
     tls: bool = False
+    """Connect by TLS."""
     ca_file: Path | None = None
+    """Certificate authority that must have signed the broker's certificate; the system's if not set."""
     cert_file: Path | None = None
+    """Own certificate, where the broker asks for one."""
     key_file: Path | None = None
+    """Private key of `cert_file`."""
     congestion: str = ""
     """TCP congestion control of our socket, such as cubic; the system's if empty."""
-    ack_timeout_s: float = setting(10.0, low=1, high=600)
+    ack_timeout_s: float = setting(ACK_TIMEOUT_S, low=1, high=600)
     """If the broker confirms nothing for so long, the connection is made anew."""
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
             raise UsageError("broker.cert_file and broker.key_file belong together: name both")
+        written = HostText.parse(self.host)
+        if written.port is not None and self.port not in (MQTT_PORT, written.port):
+            raise UsageError(f"broker.host says port {written.port} and broker.port {self.port}: name one of them")
+        if written.tls is False and self.tls:
+            raise UsageError("broker.host says mqtt://, which is without TLS: write mqtts://, or leave broker.tls out")
+        object.__setattr__(self, "host", written.host)
+        by_tls = MQTTS_PORT if written.tls and self.port == MQTT_PORT else self.port
+        object.__setattr__(self, "port", written.port or by_tls)
+        object.__setattr__(self, "tls", self.tls or bool(written.tls))
         if not self.tls and (self.ca_file or self.cert_file):
             raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls = true")
 
@@ -117,7 +149,7 @@ class BrokerSettings:
 
 @dataclass(frozen=True)
 class SealSettings:
-    """Who can read and make the stream's packets."""
+    """Keys of a stream: the seal, and the device's signature."""
 
     key_file: Path | None = None
     """As `edgesem key` makes it; $EDGESEM_SEAL_KEY without it; not sealed without both."""
@@ -131,23 +163,23 @@ class SealSettings:
 
 @dataclass(frozen=True)
 class PromiseSettings:
-    """Frames that are kept on disk until a receiver has them."""
+    """Guaranteed delivery: frames that are kept on disk until a receiver keeps them."""
 
     every: int = setting(0, low=0, high=1_000_000)
     """Every so many frames one is promised; 0: none, 1: all."""
-    max_bytes: int = setting(256 * 1024 * 1024, low=65536, high=2**40)
-    """Of the spool."""
+    max_bytes: int = setting(SPOOL_BYTES, low=65536, high=2**40)
+    """Disk space of the spool."""
     linger_s: float = setting(0.0, low=0, high=7 * 86400)
     """After the last frame of a file or folder: stay at most so long for receivers to take what was promised; 0: as
     long as they take some of it each minute. What they have not taken by then stays on disk for the next start."""
 
 
 @dataclass(frozen=True)
-class WatchSettings:
-    """What a sender attends to. Needs a bundle with a semantic head."""
+class TriggerSettings:
+    """Semantic trigger of a sender: which frames it sends. Needs a bundle with a semantic head."""
 
     send_on: str = setting("all", one_of=("all", "change"))
-    """change: only frames that say something that the receiver does not know."""
+    """change: only frames that show something that the receiver does not know."""
     queries: tuple[str, ...] = ()
     """Things to look for: they get the whole link, and their first frame is promised."""
     sensitivity: float = setting(1.0, low=0.05, high=20)
@@ -157,18 +189,18 @@ class WatchSettings:
 
     @property
     def active(self) -> bool:
-        """Whether frames are looked at at all."""
+        """Whether a trigger is asked for at all."""
         return self.send_on != "all" or bool(self.queries)
 
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """What the daemon keeps, and what it says of itself."""
+    """State folder, state messages and metrics of a daemon."""
 
     state_dir: Path | None = None
     """Spool and identity; $STATE_DIRECTORY (systemd), else ~/.local/state/edgesem."""
-    state_s: float = setting(10.0, low=0.5, high=3600)
-    """How often the state topic is told."""
+    state_s: float = setting(STATE_INTERVAL_S, low=0.5, high=3600)
+    """How often the state message is published, in seconds."""
     metrics: str = ""
     """HOST:PORT of a Prometheus endpoint; none if empty."""
 
@@ -186,21 +218,23 @@ class MonitorSettings:
 
 
 @dataclass(frozen=True)
-class SendSettings:
-    """All that `edgesem send` can be told."""
+class ListenAddress:
+    """Where a server listens: host and port; port 0 is any free one."""
 
-    source: SourceSettings = field(default_factory=SourceSettings)
-    stream: StreamSettings = field(default_factory=StreamSettings)
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
-    seal: SealSettings = field(default_factory=SealSettings)
-    promise: PromiseSettings = field(default_factory=PromiseSettings)
-    watch: WatchSettings = field(default_factory=WatchSettings)
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    host: str = "127.0.0.1"
+    port: int = 0
 
+    @classmethod
+    def parse(cls, text: str) -> ListenAddress:
+        """`PORT` (loopback), `HOST:PORT` or `[V6]:PORT`. Raises UsageError for anything else."""
+        host, _, port = text.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise UsageError(f"{text!r} is no address to listen on: write PORT, or HOST:PORT to be reached from afar")
+        return cls(host.removeprefix("[").removesuffix("]") or cls.host, int(port))
 
-def parse_host_port(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, or `PORT` alone for loopback. UsageError for anything else."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise UsageError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:9464")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost"

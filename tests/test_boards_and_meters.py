@@ -7,8 +7,7 @@ import pytest
 from devices.board import Board, detect, names, sensors_found
 from runtime.profile.published import BOARDS as PUBLISHED
 from runtime.profile.sensors import candidates
-from runtime.profile.sysfs import Board as Sysfs
-from runtime.profile.thermal import throttle_bits
+from runtime.profile.sysfs import Sysfs, throttle_bits
 from tests.support.profile_trees import LAYOUTS, unpack
 
 TREES = {

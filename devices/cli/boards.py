@@ -1,4 +1,4 @@
-"""The commands `edgesem device list, show, detect, card, jetson`: boards known, and made ready to send."""
+"""Commands `edgesem device list, show, detect, card, jetson`: known boards, and boards made ready to send."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devices.cli.options import BundleOption, CacheOption, JsonOption, WheelsOption
 from edgesem.cli.console import emit, log
 from edgesem.errors import UsageError
 
@@ -17,15 +18,11 @@ if TYPE_CHECKING:
     from devices.deployment.release import Release
     from devices.shell import Shell
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 _BoardName = Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")]
-Bundle = Annotated[Path | None, typer.Option(help="Bundle to bring.", show_default="the one that ships")]
-Wheels = Annotated[list[Path] | None, typer.Option(help="A wheel to bring as it is, edgesem's own too; repeatable.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder for wheels.", show_default="~/.cache/edgesem/wheels")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only the plan is printed.")]
 
 
-def list_boards(json_: Json = False) -> None:
+def list_boards(json_: JsonOption = False) -> None:
     """Show all boards that edgesem knows.
 
     Example: edgesem device list
@@ -39,7 +36,7 @@ def list_boards(json_: Json = False) -> None:
     emit(found, json_, lambda _: display.rows(found, columns))
 
 
-def show(board: Annotated[str, typer.Argument(metavar="BOARD")], json_: Json = False) -> None:
+def show(board: Annotated[str, typer.Argument(metavar="BOARD")], json_: JsonOption = False) -> None:
     """Show all that is known of one board, and how well its systemd units are shut in.
 
     Example: edgesem device show raspberry-pi-5
@@ -61,7 +58,7 @@ def show(board: Annotated[str, typer.Argument(metavar="BOARD")], json_: Json = F
     emit({**shown, "units": units}, json_, lambda _: display.pairs(shown))
 
 
-def detect(json_: Json = False) -> None:
+def detect(json_: JsonOption = False) -> None:
     """Say which board this machine is, and which of its power sensors are there.
 
     Example: edgesem device detect
@@ -86,11 +83,11 @@ def card(
         str, typer.Option(help="Python in the image: Debian 12 has 3.11, 13 has 3.13.", show_default="what it has")
     ] = "",
     glibc: Annotated[str, typer.Option(help="C library in the image.", show_default="from --python")] = "",
-    bundle: Bundle = None,
-    wheel: Wheels = None,
-    cache: Cache = None,
+    bundle: BundleOption = None,
+    wheel: WheelsOption = None,
+    cache: CacheOption = None,
     yes: _Yes = False,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Make a card that boots into a sending board: no screen, no network, no hand needed.
 
@@ -103,6 +100,7 @@ def card(
 
     from devices.board import Board
     from devices.cli import display
+    from devices.deployment.wheels import GLIBC_OF
     from devices.provision import card as cards
     from devices.provision.seed import Setup
     from devices.shell import Shell
@@ -150,7 +148,9 @@ def card(
         python = python or has
         if not python:
             raise UsageError(f"{image.name} does not tell its Python: say --python (Debian 12 has 3.11, 13 has 3.13)")
-        release = release_for(shell, known, python, glibc or _GLIBC.get(python, "2.36"), bundle, wheel, cache)
+        release = release_for(
+            shell, known, python, glibc or GLIBC_OF.get(python, GLIBC_OF["3.11"]), bundle, wheel, cache
+        )
         with log.status("laying seed and release on it"):
             boot = cards.BootPartition.find(shell, work)
             kind = init or cards.init_kind(boot)
@@ -176,11 +176,11 @@ def jetson(
         bool, typer.Option("--flash", help="Flash the board too, which must be in recovery mode.")
     ] = False,
     any_host: Annotated[bool, typer.Option("--any-host", help="Run on a host that NVIDIA does not name.")] = False,
-    bundle: Bundle = None,
-    wheel: Wheels = None,
-    cache: Cache = None,
+    bundle: BundleOption = None,
+    wheel: WheelsOption = None,
+    cache: CacheOption = None,
     yes: _Yes = False,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Lay edgesem into the root file system of a Jetson, and print or run the command that flashes it.
 
@@ -232,16 +232,6 @@ def jetson(
         typer.echo("\nnothing was run; say --yes to do it")
 
 
-# Making releases
-
-_GLIBC = {
-    "3.10": "2.35",
-    "3.11": "2.36",
-    "3.12": "2.39",
-    "3.13": "2.41",
-}  # Ubuntu 22.04, Debian 12, Ubuntu 24.04, Debian 13
-
-
 def release_for(
     shell: Shell,
     board: Board,
@@ -260,9 +250,6 @@ def release_for(
     with log.status(f"wheels for Python {python} on {arch or board.arch}"):
         found = wheelhouse(shell, cache, python=python, arch=arch or board.arch, glibc=glibc, extra=wheels or [])
     return Release.make(found, bundle, board)
-
-
-# What is printed
 
 
 def _summary(board: Board) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands `edgesem device deploy, rollback, status, logs`: boards that are reached over SSH."""
+"""Commands `edgesem device deploy, rollback, status, logs`: boards that are reached over SSH."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devices.cli.boards import Bundle, Cache, Json, Wheels, release_for
+from devices.cli.boards import release_for
+from devices.cli.options import BundleOption, CacheOption, JsonOption, WheelsOption
 from edgesem.cli.console import emit, log
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ _Health = Annotated[float, typer.Option(min=1, max=3600, help="Seconds in which 
 
 def deploy(
     hosts: _Hosts,
-    bundle: Bundle = None,
+    bundle: BundleOption = None,
     board: Annotated[str, typer.Option(help="Name of the board.", show_default="what the board says it is")] = "",
     config: Annotated[Path | None, typer.Option(help="Sender's TOML, to lie at /etc/edgesem/send.toml.")] = None,
-    wheel: Wheels = None,
-    cache: Cache = None,
+    wheel: WheelsOption = None,
+    cache: CacheOption = None,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="So many boards at the same time.")] = 8,
     health_s: _Health = 90,
     port: _Port = None,
@@ -43,7 +44,7 @@ def deploy(
     python: _Python = "python3",
     root: _Root = "/",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only ask the boards what they are and have.")] = False,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Bring boards to this version of edgesem, and back again by themselves unless their frames arrive.
 
@@ -92,7 +93,7 @@ def rollback(
     ssh_config: _SshConfig = None,
     python: _Python = "python3",
     root: _Root = "/",
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Go back to the release that boards ran before.
 
@@ -113,7 +114,7 @@ def status(
     ssh_config: _SshConfig = None,
     python: _Python = "python3",
     root: _Root = "/",
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show what boards run, what they could go back to, and how their senders are.
 
@@ -138,7 +139,7 @@ def logs(
     identity: _Identity = None,
     ssh_config: _SshConfig = None,
     root: _Root = "/",
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show the last lines that the daemons of boards logged.
 

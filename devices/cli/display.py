@@ -1,4 +1,4 @@
-"""How boards, plans and deployments look in a terminal."""
+"""Tables of boards, plans and deployments for a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from devices.deployment.deploy import Progress
+from edgesem.cli import console
 from edgesem.cli.console import log
 
 _WHOLE = ("name", "host", "running", "previous", "release")
 """Columns whose words must stay whole, to be copied into another command."""
+_EMPTY: tuple[Any, ...] = (None, "", (), [], {})
 
 
 def rows(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """A table of those columns that say anything."""
-    shown = [name for name in columns if any(entry.get(name) not in (None, "", {}, []) for entry in entries)]
+    """A table of those columns that are not empty. Long cells are folded, not cut."""
+    shown = [name for name in columns if any(entry.get(name) not in _EMPTY for entry in entries)]
     table = Table(show_edge=False)
     for name in shown:
         table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
@@ -30,16 +32,18 @@ def rows(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
 
 
 def pairs(result: Mapping[str, Any]) -> Table:
-    """A name and a value a line, without those that are empty."""
-    table = Table(show_header=False, show_edge=False)
-    for key, value in result.items():
-        if value not in (None, "", (), [], {}):
-            table.add_row(key, Text(_cell(value)))
-    return table
+    """Names and values, one pair a line, without those that are empty."""
+    return console.pairs(_filled(result))
+
+
+def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without what is empty, and lists as text."""
+    filled = {name: _filled(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: _cell(v) if isinstance(v, (list, tuple)) else v for name, v in filled.items() if v not in _EMPTY}
 
 
 def plan(result: Mapping[str, Any], last: str) -> RenderableType:
-    """What will be, or was, done, and what comes next."""
+    """A plan, or what was done of it, and below it the next step."""
     return Group(pairs(result), Text(last))
 
 
@@ -53,22 +57,20 @@ def _cell(value: Any) -> str:
 
 def hosts(ended: Sequence[Progress]) -> RenderableType:
     """A line for each board that is deployed to, and below the table why those that failed did."""
-    table = Table("host", "step", "sent", "s", show_edge=False)
-    for name in ("before", "runs"):
-        table.add_column(name, no_wrap=True)
+    shown = console.table(("host", "step", "sent", "s", "before", "runs"), (), left=2)
     for one in ended:
         sent = f"{min(1.0, one.sent_bytes / one.to_send_bytes):.0%}" if one.to_send_bytes else "-"
         words = (one.host, one.step, sent, f"{one.seconds:.0f}", one.before or "-", one.running or "-")
-        table.add_row(*map(Text, words), style={True: "green", False: "red", None: ""}[one.ok])
-    return Group(table, *(Text(f"{one.host}: {one.message}", style="red") for one in ended if one.message))
+        shown.add_row(*map(Text, words), style={True: "green", False: "red", None: ""}[one.ok])
+    return Group(shown, *(Text(f"{one.host}: {one.message}", style="red") for one in ended if one.message))
 
 
 class LiveTable:
-    """The table of boards on stderr, brought up to date as they come along; lines where there is no terminal."""
+    """Live table of the boards of a deployment on stderr; a line for each step where there is no terminal."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Progress] = {}
-        self._said: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._lock = Lock()
         self._live = Live(console=log, transient=True) if log.is_terminal else None
 
@@ -87,7 +89,7 @@ class LiveTable:
             self._rows[progress.host] = progress
             if self._live is not None:
                 self._live.update(hosts(list(self._rows.values())))
-            elif self._said.get(progress.host) != progress.step:
-                self._said[progress.host] = progress.step
+            elif self._printed.get(progress.host) != progress.step:
+                self._printed[progress.host] = progress.step
                 words = [progress.host, progress.step, *([progress.message] if progress.message else [])]
                 log.print(": ".join(words), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Releases onto boards over SSH: sent, installed, switched to, and only kept if the board proves itself.
+"""Deployment of releases to boards over SSH: sent, installed, switched to, and kept only if the board proves healthy.
 
     facts -> wheels for that Python -> missing files sent -> installed aside -> switched, on probation -> confirmed
 
@@ -126,7 +126,7 @@ class Board:
         if "error" in answer:
             raise LinkError(f"{self.host}: {step}: {answer['error']}")
         if done.code or not answer or "step" in answer:
-            why = done.complaint if done.err.strip() else "the connection was cut"
+            why = done.reason if done.err.strip() else "the connection was cut"
             raise LinkError(f"{self.host}: {step}: {why} (ssh ended with {done.code})")
         return answer
 
@@ -236,7 +236,7 @@ def logs(board: Board, lines: int) -> str:
     else:
         words = ("sudo", "-n", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
     argv = board.access.argv(board.host, *words)
-    return board.shell.run(*argv, look=True, error=LinkError).text
+    return board.shell.run(*argv, read_only=True, error=LinkError).text
 
 
 def each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> list[Any]:

@@ -1,4 +1,4 @@
-"""A release: all files that a board needs to run one version of edgesem, without a network."""
+"""Release: all files that a board needs to run one version of edgesem, without a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from devices.board import Board
 from devices.units import unit_files
 from edgesem.errors import BundleError, UsageError
 
-_MODULES = ("place", "intake", "services", "probation", "main")
+_MODULES = ("layout", "intake", "services", "probation", "main")
 _ONBOARD = tuple(Path(__file__).parents[1] / "onboard" / f"{name}.py" for name in _MODULES)
 
 
@@ -38,10 +38,11 @@ def agent_source() -> bytes:
 
 @dataclass(frozen=True)
 class Release:
-    """What goes to the board: a path below the release's folder -> the file here or its bytes."""
+    """The files of one version for one kind of board."""
 
     version: str
     files: dict[str, Path | bytes]
+    """Path below the release's folder on the board -> the file here, or its bytes."""
     system_packages: bool = False
     """Let the environment see the system's packages: TensorRT on a Jetson is one of them."""
     _manifest: dict[str, tuple[str, int]] = field(default_factory=dict, repr=False)
@@ -75,6 +76,7 @@ class Release:
 
     @property
     def size_bytes(self) -> int:
+        """Size of all files."""
         return sum(size for _, size in self._manifest.values())
 
     def blobs(self, only: Iterable[str] | None = None) -> dict[str, Path | bytes]:

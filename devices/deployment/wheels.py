@@ -1,4 +1,4 @@
-"""The wheels that a board needs, collected here for an installation there without a network."""
+"""Wheelhouse: the wheels that a board needs, collected here for an installation there without a network."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from devices.shell import Shell
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+GLIBC_OF = {"3.10": "2.35", "3.11": "2.36", "3.12": "2.39", "3.13": "2.41"}
+"""Python -> C library of the system that has it: Ubuntu 22.04, Debian 12, Ubuntu 24.04, Debian 13."""
 _ARCHES = ("aarch64", "x86_64")
 _ROUNDS = 8
 _MAX_METADATA_BYTES = 1 << 20
@@ -67,7 +69,7 @@ def wheelhouse(
         argv += [f"--platform={tag}" for tag in platform_tags(arch, glibc)]
         wanted = [f"{place / wheel.name}[video]", "pip"]  # a board has a camera
         for _ in range(_ROUNDS):
-            shell.run(*argv, *wanted, look=True, timeout_s=1800)
+            shell.run(*argv, *wanted, read_only=True, timeout_s=1800)
             if not (lacking := overlooked(target.glob("*.whl"), python, arch)):
                 break
             wanted += lacking
@@ -132,7 +134,7 @@ def own_wheel(shell: Shell, folder: Path) -> Path:
         flag = "--wheel-dir" if what[0] == "wheel" else "--dest"
         # A fixed date in the archive: the same code gives the same wheel, and so the same release.
         argv = ["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
-        shell.run(*argv, flag, str(folder), *what[1:], look=True)
+        shell.run(*argv, flag, str(folder), *what[1:], read_only=True)
     found = sorted(folder.glob("edgesem-*.whl"))
     if not found:
         raise EnvironmentMissing("pip made no wheel of edgesem: give one with --wheel")

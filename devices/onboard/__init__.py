@@ -1,4 +1,4 @@
-"""What runs on the board: takes in a release, switches to it, and switches back unless it proves itself.
+"""Agent on the board: takes in a release, switches to it, and switches back unless it proves itself.
 
 These modules travel as one file, `agent.py`, which `devices.deployment.release` puts together from them. It is all that
 a board needs besides its own Python (3.10 or later), so nothing here imports anything but the standard library. Under

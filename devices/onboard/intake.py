@@ -1,4 +1,4 @@
-"""A release as it comes in: asked for, received, installed aside, and cleared away again."""
+"""Intake of a release on the board: files received, installed in a folder of their own, and removed again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import tarfile
 from collections.abc import Callable
 from typing import IO, Any
 
-from devices.onboard.place import DIGEST, MAX_BLOB_BYTES, Place, Refused, Say, load, run_program, write_whole
+from devices.onboard.layout import DIGEST, MAX_BLOB_BYTES, Layout, Refused, Report, load, run_program, write_whole
 
 KEEP = 3  # releases that stay on the board
 SLACK_BYTES = 32 << 20
 
 
-def facts(place: Place) -> dict[str, Any]:
-    """What a deployer must know to build the right release."""
-    free = shutil.disk_usage(_existing(place.base)).free
+def facts(layout: Layout) -> dict[str, Any]:
+    """Facts of the board that a deployer must know to build the right release."""
+    free = shutil.disk_usage(_existing(layout.base)).free
     model = ""
-    with contextlib.suppress(OSError), open(os.path.join(place.root, "proc/device-tree/model"), "rb") as file:
+    with contextlib.suppress(OSError), open(os.path.join(layout.root, "proc/device-tree/model"), "rb") as file:
         model = file.read(256).rstrip(b"\0").decode("utf-8", "replace")
     return {
         "arch": platform.machine(),
@@ -32,8 +32,8 @@ def facts(place: Place) -> dict[str, Any]:
         "libc": "".join(platform.libc_ver()),
         "model": model,
         "free_bytes": free,
-        "running": place.running(),
-        "releases": place.complete(),
+        "running": layout.running(),
+        "releases": layout.complete(),
     }
 
 
@@ -43,24 +43,24 @@ def _existing(path: str) -> str:
     return path
 
 
-def missing(place: Place, manifest: dict[str, Any]) -> list[str]:
-    """Digests of the manifest's files that the board does not have, after a look whether they will fit."""
+def missing(layout: Layout, manifest: dict[str, Any]) -> list[str]:
+    """Digests of the manifest's files that the board does not have. Refused if they would not fit on its disk."""
     sizes = dict(manifest["files"].values())
-    lacking = {d: s for d, s in sizes.items() if not os.path.exists(os.path.join(place.blobs, d))}
+    lacking = {d: s for d, s in sizes.items() if not os.path.exists(os.path.join(layout.blobs, d))}
     # A wheel unpacks to about three times its size. What a full disk still does later, it does to a folder that does
     # not count.
     need = sum(lacking.values()) + SLACK_BYTES
-    if manifest["version"] not in place.complete():
+    if manifest["version"] not in layout.complete():
         need += 3 * sum(size for path, (_, size) in manifest["files"].items() if path.endswith(".whl"))
-    free = shutil.disk_usage(_existing(place.base)).free
+    free = shutil.disk_usage(_existing(layout.base)).free
     if need > free:
-        raise Refused(f"{need >> 20} MB are needed below {place.base}, {free >> 20} MB are free: delete something")
+        raise Refused(f"{need >> 20} MB are needed below {layout.base}, {free >> 20} MB are free: delete something")
     return sorted(lacking)
 
 
-def receive(place: Place, stream: IO[bytes]) -> int:
+def receive(layout: Layout, stream: IO[bytes]) -> int:
     """Put the files of a tar stream, each named by its SHA-256, among the blobs. Returns how many."""
-    os.makedirs(place.blobs, exist_ok=True)
+    os.makedirs(layout.blobs, exist_ok=True)
     count = 0
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -69,16 +69,16 @@ def receive(place: Place, stream: IO[bytes]) -> int:
                     raise Refused("a file in the transfer has no proper name: build the release again")
                 content = tar.extractfile(member)
                 assert content is not None  # a regular file has content
-                keep_blob(place, member.name, content)
+                keep_blob(layout, member.name, content)
                 count += 1
     except (tarfile.TarError, EOFError) as error:
         raise Refused(f"the transfer was cut after {count} files ({error}): deploy again, it goes on there") from None
     return count
 
 
-def keep_blob(place: Place, digest: str, stream: IO[bytes]) -> None:
+def keep_blob(layout: Layout, digest: str, stream: IO[bytes]) -> None:
     """Put what `stream` holds among the blobs, if it is what `digest` says."""
-    final = os.path.join(place.blobs, digest)
+    final = os.path.join(layout.blobs, digest)
     part = final + ".part"
     seen = hashlib.sha256()
     try:
@@ -96,31 +96,31 @@ def keep_blob(place: Place, digest: str, stream: IO[bytes]) -> None:
             os.unlink(part)
 
 
-def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
+def install(layout: Layout, manifest: dict[str, Any], report: Report) -> None:
     """Make releases/<version> out of the blobs; nothing counts until all of it is there and has been tried."""
     version = manifest["version"]
-    folder = place.release(version)
-    if version in place.complete():
+    folder = layout.release(version)
+    if version in layout.complete():
         return
-    sweep(place)
+    remove_old_releases(layout)
     os.makedirs(folder)
     try:
         for path, (digest, _) in manifest["files"].items():
-            source, target = os.path.join(place.blobs, digest), os.path.join(folder, path)
+            source, target = os.path.join(layout.blobs, digest), os.path.join(folder, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             try:
                 _same(source, digest)
                 os.link(source, target)
             except FileNotFoundError:
                 raise Refused(f"{path} has not arrived: deploy again") from None
-        say("venv")
+        report("venv")
         python, wheels = os.path.join(folder, "venv/bin/python"), os.path.join(folder, "wheels")
         system = ["--system-site-packages"] if manifest.get("system_packages") else []
         run_program([sys.executable, "-m", "venv", "--without-pip", *system, os.path.join(folder, "venv")])
         pip = glob.glob(os.path.join(glob.escape(wheels), "pip-*.whl"))
         if not pip:
             raise Refused("the release has no wheel of pip: build it again")
-        say("one wheel" if _same_packages(place, manifest, folder) else "wheels")
+        report("one wheel" if _same_packages(layout, manifest, folder) else "wheels")
         # /tmp is often a small file system in memory; a full disk must show in the folder that does not count yet.
         scratch = os.path.join(folder, "tmp")
         os.makedirs(scratch)
@@ -130,7 +130,7 @@ def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
         run_program([python, os.path.join(pip[0], "pip"), "install", *quiet, what], {**os.environ, **settings})
         shutil.rmtree(scratch)
         shutil.rmtree(wheels)
-        say("bundle")
+        report("bundle")
         bundle = os.path.join(folder, "bundle")
         if not os.path.isdir(bundle):  # the one that ships in the wheel
             packages = _packages(folder)
@@ -146,7 +146,7 @@ def install(place: Place, manifest: dict[str, Any], say: Say) -> None:
         raise
 
 
-def _same_packages(place: Place, manifest: dict[str, Any], folder: str) -> bool:
+def _same_packages(layout: Layout, manifest: dict[str, Any], folder: str) -> bool:
     """Whether the packages could be taken over from an installed release that has the same wheels but for our own.
 
     They are linked, not copied: hundreds of megabytes less on a small card. pip never writes into a file
@@ -158,9 +158,9 @@ def _same_packages(place: Place, manifest: dict[str, Any], folder: str) -> bool:
         return {(path, digest) for path, digest in wheels if not path.startswith("wheels/edgesem-")}
 
     target = _packages(folder)
-    for version in reversed(place.complete()):
-        source = _packages(place.release(version))
-        before = load(os.path.join(place.release(version), "release.json"))
+    for version in reversed(layout.complete()):
+        source = _packages(layout.release(version))
+        before = load(os.path.join(layout.release(version), "release.json"))
         alike = before.get("system_packages") == manifest.get("system_packages")
         alike = alike and os.path.basename(os.path.dirname(source)) == os.path.basename(os.path.dirname(target))
         if alike and others(before.get("files", {})) == others(manifest["files"]):
@@ -192,23 +192,23 @@ def _same(path: str, digest: str) -> None:
         raise Refused(f"file {digest[:12]}... has gone bad on this disk: deploy again")
 
 
-def sweep(place: Place) -> None:
-    """Delete what does not count: releases that were never finished, old ones, files that no release names."""
-    complete = place.complete()
-    held = {place.running(), load(place.state).get("previous"), load(place.pending).get("back")}
+def remove_old_releases(layout: Layout) -> None:
+    """Delete releases that were never finished, and all but the newest KEEP and those that may be gone back to."""
+    complete = layout.complete()
+    held = {layout.running(), load(layout.state).get("previous"), load(layout.pending).get("back")}
     kept = set(complete) & (set(complete[-KEEP:]) | held)
-    for folder in glob.glob(os.path.join(glob.escape(place.releases), "*")):
+    for folder in glob.glob(os.path.join(glob.escape(layout.releases), "*")):
         if os.path.basename(folder) not in kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_blobs(place: Place) -> None:
+def remove_unused_blobs(layout: Layout) -> None:
     """Delete files that no installed release names."""
-    sweep(place)
+    remove_old_releases(layout)
     named = set()
-    for version in place.complete():
-        files = load(os.path.join(place.release(version), "release.json")).get("files", {})
+    for version in layout.complete():
+        files = load(os.path.join(layout.release(version), "release.json")).get("files", {})
         named |= {digest for digest, _ in files.values()}
-    for path in glob.glob(os.path.join(glob.escape(place.blobs), "*")):
+    for path in glob.glob(os.path.join(glob.escape(layout.blobs), "*")):
         if os.path.basename(path) not in named:
             os.unlink(path)

@@ -1,4 +1,4 @@
-"""The steps that a deployer, or the first boot, asks of the board."""
+"""Program on the board: one step of a deployment, or of the first boot, a call."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from devices.onboard.intake import facts, forget_blobs, install, keep_blob, missing, receive
-from devices.onboard.place import MAX_MANIFEST_BYTES, Busy, Place, Refused, Say, checked, load
-from devices.onboard.probation import configure, lay_agent, settle, switch
+from devices.onboard.intake import facts, install, keep_blob, missing, receive, remove_unused_blobs
+from devices.onboard.layout import MAX_MANIFEST_BYTES, Busy, Layout, Refused, Report, checked, load
+from devices.onboard.probation import configure, install_agent, settle, switch
 from devices.onboard.services import Services, prepare_system
 
 _STEPS = ("facts", "missing", "receive", "install", "configure", "switch", "take", "rollback", "settle", "status")
 
 
-def status(place: Place, services: Services) -> dict[str, Any]:
-    """What runs, what could, and how it is."""
+def status(layout: Layout, services: Services) -> dict[str, Any]:
+    """State of the board: releases, units, and the sender's status file."""
     return {
-        **facts(place),
-        "previous": load(place.state).get("previous"),
-        "on_probation": load(place.pending).get("to"),
+        **facts(layout),
+        "previous": load(layout.state).get("previous"),
+        "on_probation": load(layout.pending).get("to"),
         "units": {unit: services.state(unit) for unit in services.wanted()},
         "sender": load(services.status_file("edgesem-sender.service")),
     }
 
 
-def take(place: Place, folder: str, say: Say) -> str:
+def take(layout: Layout, folder: str, report: Report) -> str:
     """Install what lies in a folder of the card or of the root file system, and return its version.
 
     That is the first boot: there is no network yet, nothing to go back to, and nobody to confirm.
     """
     manifest = checked(load(os.path.join(folder, "manifest.json")))
-    missing(place, manifest)
-    os.makedirs(place.blobs, exist_ok=True)
+    missing(layout, manifest)
+    os.makedirs(layout.blobs, exist_ok=True)
     for digest, _ in manifest["files"].values():
-        if not os.path.exists(os.path.join(place.blobs, digest)):
+        if not os.path.exists(os.path.join(layout.blobs, digest)):
             with open(os.path.join(folder, "blobs", digest), "rb") as file:
-                keep_blob(place, digest, file)
-    prepare_system(place)
-    install(place, manifest, say)
-    lay_agent(place, manifest["version"], replace=True)
+                keep_blob(layout, digest, file)
+    prepare_system(layout)
+    install(layout, manifest, report)
+    install_agent(layout, manifest["version"], replace=True)
     return str(manifest["version"])
 
 
-def confirmed_by(seconds: float, say: Say) -> Callable[[], bool]:
+def confirmed_by(seconds: float, report: Report) -> Callable[[], bool]:
     """A function that waits for the word `confirm` on stdin; False at its end, and after `seconds`."""
 
     def wait() -> bool:
-        say("healthy")
+        report("healthy")
         ready, _, _ = select.select([0], [], [], seconds)
         return bool(ready) and os.read(0, 64).strip() == b"confirm"
 
@@ -75,11 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("SIGHUP", "SIGPIPE"):  # a cut connection must not kill what has to switch back
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.umask(0o022)
-    place = Place(options.root)
-    services = Services(place)
+    layout = Layout(options.root)
+    services = Services(layout)
     health_s = options.health_s
 
-    def say(word: str) -> None:
+    def report(word: str) -> None:
         with contextlib.suppress(OSError):
             print(json.dumps({"step": word}), flush=True)
 
@@ -92,36 +92,36 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> dict[str, Any]:
         if options.step == "facts":
-            return facts(place)
+            return facts(layout)
         if options.step == "status":
-            return status(place, services)
+            return status(layout, services)
         if options.step == "missing":
-            return {"missing": missing(place, manifest())}
-        with place.lock():
-            left = settle(place, services, start=not options.no_start)
+            return {"missing": missing(layout, manifest())}
+        with layout.lock():
+            left = settle(layout, services, start=not options.no_start)
             if options.step == "settle":
                 return {"left": left}
             if options.step == "receive":
-                return {"received": receive(place, sys.stdin.buffer)}
+                return {"received": receive(layout, sys.stdin.buffer)}
             if options.step == "install":
-                install(place, manifest(), say)
+                install(layout, manifest(), report)
                 return {"installed": True}
             if options.step == "configure":
-                return {"configured": configure(place, sys.stdin.buffer.read(MAX_MANIFEST_BYTES))}
+                return {"configured": configure(layout, sys.stdin.buffer.read(MAX_MANIFEST_BYTES))}
             if options.step == "take":
-                version = take(place, options.argument, say)
+                version = take(layout, options.argument, report)
                 services.apply(version, start=not options.no_start)
             elif options.step == "rollback":
-                version = options.argument or load(place.state).get("previous") or ""
+                version = options.argument or load(layout.state).get("previous") or ""
                 if not version:
                     raise Refused("there is no release to go back to")
-                switch(place, services, version, say, health_s=health_s, staged={}, confirm=lambda: True)
+                switch(layout, services, version, report, health_s=health_s, staged={}, confirm=lambda: True)
             else:
                 version = options.argument
-                staged = load(place.staged) if options.configured else {}
-                confirm = confirmed_by(options.confirm_s, say)
-                switch(place, services, version, say, health_s=health_s, staged=staged, confirm=confirm)
-            forget_blobs(place)
+                staged = load(layout.staged) if options.configured else {}
+                confirm = confirmed_by(options.confirm_s, report)
+                switch(layout, services, version, report, health_s=health_s, staged=staged, confirm=confirm)
+            remove_unused_blobs(layout)
             return {"running": version}
 
     try:
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     except Refused as error:
         answer, code = {"error": str(error)}, 1
     except OSError as error:
-        answer, code = {"error": f"{error.filename or place.base}: {error.strerror or error}"}, 1
+        answer, code = {"error": f"{error.filename or layout.base}: {error.strerror or error}"}, 1
     with contextlib.suppress(OSError):
         print(json.dumps(answer), flush=True)
     return code

@@ -1,4 +1,4 @@
-"""A switch to another release, which is undone unless it was found well and confirmed."""
+"""Probation: a switch to another release, which is undone unless it proves healthy and is confirmed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from devices.onboard.place import FILE_NAME, Place, Refused, Say, load, sync_folder, write_whole
+from devices.onboard.layout import FILE_NAME, Layout, Refused, Report, load, sync_folder, write_whole
 from devices.onboard.services import Services, prepare_system
 
 ENOUGH_ACKNOWLEDGED = 3  # layers: less than one whole frame, so that a slow stream proves itself too
 
 
 def switch(
-    place: Place,
+    layout: Layout,
     services: Services,
     version: str,
-    say: Say,
+    report: Report,
     *,
     health_s: float,
     staged: dict[str, Any],
@@ -29,70 +29,70 @@ def switch(
     """Run `version` with the files `staged` in /etc/edgesem, and stay with both only if all is healthy and `confirm()`
     says so; Refused after going back.
     """
-    if version not in place.complete():
-        raise Refused(f"release {version} is not on the board: there are {', '.join(place.complete()) or 'none'}")
-    back = place.running()
-    prepare_system(place)
+    if version not in layout.complete():
+        raise Refused(f"release {version} is not on the board: there are {', '.join(layout.complete()) or 'none'}")
+    back = layout.running()
+    prepare_system(layout)
     changes = back != version or bool(staged)
     if changes:
-        lay_agent(place, version, replace=False)
+        install_agent(layout, version, replace=False)
         pending: dict[str, Any] = {"to": version, "back": back, "etc": {}}
         for name in staged:
-            with contextlib.suppress(FileNotFoundError), open(os.path.join(place.etc, name), "rb") as file:
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(layout.etc, name), "rb") as file:
                 pending["etc"][name] = base64.b64encode(file.read()).decode()
             pending["etc"].setdefault(name)
-        write_whole(place.pending, json.dumps(pending).encode(), 0o600)
+        write_whole(layout.pending, json.dumps(pending).encode(), 0o600)
     try:
-        lay_configuration(place, staged)
+        write_configuration(layout, staged)
         services.apply(version)
-        say("switched")
+        report("switched")
         if services.wanted():
-            services.healthy(health_s, ENOUGH_ACKNOWLEDGED, say)
+            services.wait_until_healthy(health_s, ENOUGH_ACKNOWLEDGED, report)
         elif services.there:
-            raise Refused(f"no configuration in {place.etc}, so nothing would run: put send.toml there")
+            raise Refused(f"no configuration in {layout.etc}, so nothing would run: put send.toml there")
         if not confirm():
             raise Refused("the connection was lost before the switch was confirmed")
     except BaseException as error:
         if changes:
-            settle(place, services)
+            settle(layout, services)
             raise Refused(f"{error}; back to {back or 'nothing'}") from error
         raise
     if changes:
         if back != version:
-            write_whole(place.state, json.dumps({"previous": back, "since_s": int(time.time())}).encode())
-        _forget(place)
-        lay_agent(place, version, replace=True)
+            write_whole(layout.state, json.dumps({"previous": back, "since_s": int(time.time())}).encode())
+        _end_probation(layout)
+        install_agent(layout, version, replace=True)
 
 
-def settle(place: Place, services: Services, start: bool = True) -> str | None:
-    """End a probation that nobody watches any more: back to the release before. Returns the one left, or None."""
-    pending = load(place.pending)
+def settle(layout: Layout, services: Services, start: bool = True) -> str | None:
+    """End an abandoned probation: back to the release before. Returns the version that was on probation, or None."""
+    pending = load(layout.pending)
     if not pending:
         return None
-    back = pending["back"] if pending.get("back") in place.complete() else None
-    lay_configuration(place, pending.get("etc", {}))
+    back = pending["back"] if pending.get("back") in layout.complete() else None
+    write_configuration(layout, pending.get("etc", {}))
     services.apply(back, start)
-    _forget(place)
+    _end_probation(layout)
     return str(pending.get("to"))
 
 
-def _forget(place: Place) -> None:
-    """The probation is over."""
-    for path in (place.staged, place.pending):
+def _end_probation(layout: Layout) -> None:
+    """Remove what a probation has left."""
+    for path in (layout.staged, layout.pending):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    sync_folder(place.base)
+    sync_folder(layout.base)
 
 
-def lay_agent(place: Place, version: str, replace: bool) -> None:
+def install_agent(layout: Layout, version: str, replace: bool) -> None:
     """Put this program where the units find it at boot, outside of any release that might have to go."""
-    target = os.path.join(place.base, "agent.py")
+    target = os.path.join(layout.base, "agent.py")
     if replace or not os.path.exists(target):
-        with open(os.path.join(place.release(version), "agent.py"), "rb") as file:
+        with open(os.path.join(layout.release(version), "agent.py"), "rb") as file:
             write_whole(target, file.read())
 
 
-def configure(place: Place, data: bytes) -> list[str]:
+def configure(layout: Layout, data: bytes) -> list[str]:
     """Keep files for /etc/edgesem until the next switch, which brings them in, and takes them out if it goes back."""
     try:
         files = json.loads(data)
@@ -101,17 +101,17 @@ def configure(place: Place, data: bytes) -> list[str]:
         raise Refused("the configuration was cut on its way: deploy again") from None
     if not good:
         raise Refused("a configuration file has no proper name")
-    write_whole(place.staged, data, 0o600)
+    write_whole(layout.staged, data, 0o600)
     return sorted(files)
 
 
-def lay_configuration(place: Place, files: dict[str, str | None]) -> None:
+def write_configuration(layout: Layout, files: dict[str, str | None]) -> None:
     """Write files, given in base64, to /etc/edgesem; None deletes one."""
-    os.makedirs(place.etc, mode=0o750, exist_ok=True)
+    os.makedirs(layout.etc, mode=0o750, exist_ok=True)
     for name, text in files.items():
-        path = os.path.join(place.etc, name)
+        path = os.path.join(layout.etc, name)
         if text is not None:
             write_whole(path, base64.b64decode(text), 0o600)
         elif os.path.exists(path):
             os.unlink(path)
-    prepare_system(place)
+    prepare_system(layout)

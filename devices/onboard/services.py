@@ -1,4 +1,4 @@
-"""The daemons of the release that runs: started, stopped, and asked how they are."""
+"""Systemd services of the release that runs: started, stopped, and checked for health."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import Any
 
-from devices.onboard.place import Place, Refused, Say, holds, load, run_program, sync_folder, write_whole
+from devices.onboard.layout import Layout, Refused, Report, holds, load, run_program, sync_folder, write_whole
 
 ENGINE = "edgesem-engine.service"  # there only on boards with TensorRT
 UNITS = {"send.toml": "edgesem-sender.service", "receive.toml": "edgesem-receiver.service"}
@@ -20,38 +20,38 @@ UNITS = {"send.toml": "edgesem-sender.service", "receive.toml": "edgesem-receive
 class Services:
     """The board's systemd; below a prefix, the systemctl that lies there, or none."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
         self.systemctl = "systemctl"
-        if place.root != "/":
-            self.systemctl = os.path.join(place.root, "usr/bin/systemctl")
+        if layout.root != "/":
+            self.systemctl = os.path.join(layout.root, "usr/bin/systemctl")
         self.there = bool(shutil.which(self.systemctl))
         self._before: dict[str, Any] = {}
 
     def wanted(self) -> list[str]:
         """The units whose configuration lies in /etc/edgesem."""
-        return [unit for name, unit in UNITS.items() if os.path.exists(os.path.join(self.place.etc, name))]
+        return [unit for name, unit in UNITS.items() if os.path.exists(os.path.join(self.layout.etc, name))]
 
     def apply(self, version: str | None, start: bool = True) -> None:
         """Make `version` (None: nothing) what runs now and after the next boot."""
-        place = self.place
+        layout = self.layout
         if version is None:
             if self.there:
                 self._call("stop", *UNITS.values())
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(place.current)
+                os.unlink(layout.current)
             return
-        self._lay_units(os.path.join(place.release(version), "units"))
-        fresh = place.current + ".new"
+        self._install_units(os.path.join(layout.release(version), "units"))
+        fresh = layout.current + ".new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
         os.symlink(os.path.join("releases", version), fresh)
-        os.replace(fresh, place.current)
-        sync_folder(place.base)
+        os.replace(fresh, layout.current)
+        sync_folder(layout.base)
         if not self.there:
             return
         self._call("daemon-reload")
-        engine = [ENGINE] if os.path.exists(os.path.join(place.release(version), "units", ENGINE)) else []
+        engine = [ENGINE] if os.path.exists(os.path.join(layout.release(version), "units", ENGINE)) else []
         if self.wanted():
             self._call("enable", "edgesem-settle.service", "edgesem-settle.timer", *engine, *self.wanted())
         if start:
@@ -61,8 +61,8 @@ class Services:
                 # Without waiting: a unit that never gets ready is what the health check is for.
                 self._call("restart", "--no-block", "edgesem-settle.timer", *self.wanted(), *engine)
 
-    def _lay_units(self, units: str) -> None:
-        target = os.path.join(self.place.root, "etc/systemd/system")
+    def _install_units(self, units: str) -> None:
+        target = os.path.join(self.layout.root, "etc/systemd/system")
         for folder, _, names in os.walk(units):
             into = os.path.normpath(os.path.join(target, os.path.relpath(folder, units)))
             os.makedirs(into, exist_ok=True)
@@ -84,9 +84,10 @@ class Services:
         return out.decode("utf-8", "replace").strip() or "unknown"
 
     def status_file(self, unit: str) -> str:
-        return os.path.join(self.place.run, "send.json" if "sender" in unit else "receive.json")
+        """Path of the status that a daemon writes while it runs."""
+        return os.path.join(self.layout.run, "send.json" if "sender" in unit else "receive.json")
 
-    def healthy(self, seconds: float, acknowledged: int, say: Say) -> None:
+    def wait_until_healthy(self, seconds: float, acknowledged: int, report: Report) -> None:
         """Wait until each unit runs and the sender's frames are acknowledged; Refused when it is not so in time."""
         end = time.monotonic() + seconds
         for unit in self.wanted():
@@ -108,13 +109,13 @@ class Services:
                 if time.monotonic() > end:
                     raise Refused(f"{unit} is {state} after {seconds:.0f} s and {verdict}")
                 time.sleep(0.2)
-            say(f"{unit} is well")
+            report(f"{unit} is well")
 
 
-def prepare_system(place: Place) -> None:
+def prepare_system(layout: Layout) -> None:
     """The user that the services run as, and a folder for secrets that only it and root can read."""
-    os.makedirs(place.etc, mode=0o750, exist_ok=True)
-    if place.root != "/" or os.geteuid():
+    os.makedirs(layout.etc, mode=0o750, exist_ok=True)
+    if layout.root != "/" or os.geteuid():
         return
     try:
         pwd.getpwnam("edgesem")
@@ -123,7 +124,7 @@ def prepare_system(place: Place) -> None:
             ["useradd", "--system", "--home-dir", "/var/lib/edgesem", "--shell", "/usr/sbin/nologin", "edgesem"]
         )
     group = grp.getgrnam("edgesem").gr_gid
-    for folder, _, names in os.walk(place.etc):
+    for folder, _, names in os.walk(layout.etc):
         os.chown(folder, 0, group)
         for name in names:
             os.chown(os.path.join(folder, name), 0, group)

@@ -1,4 +1,4 @@
-"""A card that boots into a sending board: an image of the system, with seed and release laid on its boot partition.
+"""Card that boots into a sending board: an image of the system, with seed and release on its boot partition.
 
 image file -> copy -> seed and release onto its FAT partition (mtools, no root) -> card (bmaptool, rpi-imager)
 """
@@ -45,11 +45,11 @@ class Disk:
 def target_disk(shell: Shell, path: str) -> Disk:
     """The disk at `path`; UsageError if anything of it is in use, or if it does not look like a card."""
     argv = ("lsblk", "--json", "--bytes", "--paths", "--output", "PATH,SIZE,TYPE,RM,RO,TRAN,MODEL,MOUNTPOINTS", path)
-    done = shell.run(*argv, look=True, check=False)
+    done = shell.run(*argv, read_only=True, check=False)
     try:
         (entry,) = json.loads(done.out)["blockdevices"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no block device: {done.complaint}; lsblk lists those that are there") from error
+        raise InputError(f"{path} is no block device: {done.reason}; lsblk lists those that are there") from error
     if entry.get("type") != "disk":
         raise UsageError(f"{path} is a {entry.get('type')}, not a whole disk: name the disk, such as /dev/sda")
     used = [place for part in _tree(entry) for place in (part.get("mountpoints") or []) if place]
@@ -109,13 +109,13 @@ def _opened(image: Path) -> IO[bytes]:
 
 def partitions(shell: Shell, image: Path, types: tuple[str, ...]) -> list[int]:
     """Where the partitions of some types begin in an image, in bytes."""
-    done = shell.run("sfdisk", "--json", str(image), look=True, check=False)
+    done = shell.run("sfdisk", "--json", str(image), read_only=True, check=False)
     try:
         table = json.loads(done.out)["partitiontable"]
         sector = int(table.get("sectorsize", 512))
         return sorted(int(p["start"]) * sector for p in table["partitions"] if p["type"].lower() in types)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{image} has no partition table: it is no image of a disk ({done.complaint})") from error
+        raise InputError(f"{image} has no partition table: it is no image of a disk ({done.reason})") from error
 
 
 def system_python(shell: Shell, image: Path) -> str:
@@ -123,7 +123,7 @@ def system_python(shell: Shell, image: Path) -> str:
     for start in partitions(shell, image, _LINUX_TYPES):
         argv = ("debugfs", "-R", "cat /usr/lib/os-release", f"{image}?offset={start}")
         try:
-            text = shell.run(*argv, look=True, check=False).text
+            text = shell.run(*argv, read_only=True, check=False).text
         except EnvironmentMissing:
             return ""
         facts = dict(re.findall(r'^(ID|VERSION_ID)="?([\w.]+)', text, re.MULTILINE))
@@ -153,14 +153,16 @@ class BootPartition:
         return "-i", f"{self.image}@@{self.offset_bytes}"
 
     def free_bytes(self) -> int:
-        text = self.shell.run("mdir", *self._drive, "::/", look=True, error=InputError).text
+        """Free space on the partition."""
+        text = self.shell.run("mdir", *self._drive, "::/", read_only=True, error=InputError).text
         found = re.search(r"([\d ]+) bytes free", text)
         if not found:
             raise InputError(f"{self.image}: the boot partition does not say how much is free")
         return int(found[1].replace(" ", ""))
 
     def read(self, name: str) -> bytes | None:
-        done = self.shell.run("mtype", *self._drive, f"::/{name}", look=True, check=False)
+        """A file's content; None if there is no such file."""
+        done = self.shell.run("mtype", *self._drive, f"::/{name}", read_only=True, check=False)
         return None if done.code else done.out
 
     def put(self, *paths: Path) -> None:

@@ -1,4 +1,4 @@
-"""NVIDIA's root file system for a Jetson, with edgesem laid into it, and the command that flashes it.
+"""Jetson: NVIDIA's root file system with edgesem in it, and the command that flashes it.
 
     check host, BSP, board -> NVIDIA's own scripts -> overlay into rootfs/ -> the exact flash command of that release
 
@@ -15,14 +15,15 @@ from pathlib import Path
 
 from devices.board import Board
 from devices.deployment.release import Release
+from devices.deployment.wheels import GLIBC_OF
 from devices.provision.seed import ETC, Setup, first_boot_unit
 from devices.shell import Shell
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
 
 SEED = "/opt/edgesem/seed"
 _HOSTS = ("22.04", "24.04")
-_PYTHONS = {36: ("3.10", "2.35"), 38: ("3.12", "2.39"), 39: ("3.12", "2.39")}
-"""Major release of Jetson Linux -> Python and C library of its Ubuntu (22.04 and 24.04)."""
+_PYTHONS = {36: "3.10", 38: "3.12", 39: "3.12"}
+"""Major release of Jetson Linux -> Python of its Ubuntu (22.04 and 24.04)."""
 _SCRIPTS = ("tools/l4t_flash_prerequisites.sh", "apply_binaries.sh", "tools/l4t_create_default_user.sh")
 
 
@@ -56,11 +57,12 @@ class Bsp:
 
     @property
     def l4t(self) -> str:
+        """Release of Jetson Linux, such as 36.4.3."""
         return f"{self.major}.{self.minor}"
 
     def python(self) -> tuple[str, str]:
         """Python and C library of its Ubuntu."""
-        return _PYTHONS[self.major]
+        return _PYTHONS[self.major], GLIBC_OF[_PYTHONS[self.major]]
 
 
 def _release_of(folder: Path) -> re.Match[str] | None:
@@ -107,7 +109,7 @@ def password_in(path: Path) -> str:
 
 def in_recovery(shell: Shell, board: Board) -> bool:
     """Whether a board in recovery mode hangs on USB."""
-    found = re.findall(r"ID (0955:[0-9a-f]{4})", shell.run("lsusb", look=True).text)
+    found = re.findall(r"ID (0955:[0-9a-f]{4})", shell.run("lsusb", read_only=True).text)
     return any(not board.provision.usb_ids or usb in board.provision.usb_ids for usb in found)
 
 

@@ -1,4 +1,4 @@
-"""What a fresh system does at its first boot: cloud-init's seed, or the script for images from before cloud-init.
+"""Seed of a fresh system's first boot: cloud-init's files, or the script for images from before cloud-init.
 
 Everything is written as JSON, which YAML contains: a password with a colon or a quote in it stays what it is.
 """
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from devices.board import Board
-from devices.toml_text import toml_text
 from edgesem.config import load_config, read_toml
-from edgesem.errors import InputError, UsageError
+from edgesem.errors import InputError, UsageError, require
 
 ETC = "/etc/edgesem/"
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -32,6 +31,8 @@ _MAX_FILE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class User:
+    """First user of the system."""
+
     name: str = "edge"
     ssh_keys: tuple[str, ...] = ()
     """Public keys, or files that hold one each."""
@@ -41,6 +42,8 @@ class User:
 
 @dataclass(frozen=True)
 class Wifi:
+    """Wi-Fi network to join; an empty `ssid` means none."""
+
     ssid: str = ""
     password: str = ""
     password_file: str = ""
@@ -51,7 +54,7 @@ class Wifi:
 
 @dataclass(frozen=True)
 class Setup:
-    """What one card is told: [user], [wifi], [send] or [receive] as the daemon's own file has it, [files]."""
+    """Setup of one card: [user], [wifi], [send] or [receive] as the daemon's own file has it, [files]."""
 
     hostname: str = ""
     timezone: str = "UTC"
@@ -88,7 +91,7 @@ def _etc(sections: Mapping[str, Any], folder: Path, board: Board) -> dict[str, b
         send = {**send, "source": source, "stream": stream}
     for name, tables in (("send", send), ("receive", sections["receive"])):
         if tables is not None:
-            files[f"{name}.toml"] = toml_text(tables).encode()
+            files[f"{name}.toml"] = require("tomli_w", "devices").dumps(tables).encode()
     if not files:
         raise UsageError("neither [send] nor [receive] is there, so the board would do nothing: add one")
     for name, source_name in (sections["files"] or {}).items():

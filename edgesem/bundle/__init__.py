@@ -1,1 +1,1 @@
-"""The bundle: a folder with everything a codec needs, and the runners of its graphs."""
+"""Bundle: a folder with everything that a codec needs, and the runners of its graphs."""

@@ -1,4 +1,4 @@
-"""A bundle: the folder with everything a codec needs, and the manifest that vouches for it."""
+"""Bundle: the folder with everything that a codec needs, and its manifest with the digest of each file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgesem.errors import BundleError
 
 FORMAT = 3  # of the graphs and tables; raised when older ones can no longer be read
 MANIFEST = "manifest.json"
-GOLDEN = "golden.json"  # packets and what they mean, for `edgesem verify`
+GOLDEN = "golden.json"  # packets and digests of what they decode to, for `edgesem verify`
 DEFAULT = Path(__file__).parents[1] / "default_bundle"
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
 REFERENCE = tuple(map(reference_graph, range(len(PASSES))))  # a bundle has all of them or none
@@ -30,7 +30,7 @@ _MAX_MANIFEST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle whose files are what the manifest says. Use `Bundle.open`."""
+    """An opened bundle, whose files have the digests in its manifest. Make it with `Bundle.open`. Thread-safe."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -58,9 +58,7 @@ class Bundle:
                 "again from its run"
             )
         if wrong:
-            raise BundleError(
-                f"{folder}: {', '.join(sorted(wrong))} is not what the manifest vouches for: copy it again"
-            )
+            raise BundleError(f"{folder}: {', '.join(sorted(wrong))} is not what the manifest says: copy it again")
         return cls(folder, manifest)
 
     @property
@@ -70,22 +68,23 @@ class Bundle:
 
     @cached_property
     def id(self) -> int:
-        """16 bits that stand in each packet: both ends must share context model and tables, to the bit."""
+        """16 bits that stand in each packet, from the digests of what both ends share: context model and tables."""
         joined = "".join(self.files[name] for name in (*CODING, *(REFERENCE if self.has_reference else ())))
         return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:2], "little")
 
     @property
     def has_reference(self) -> bool:
-        """Whether packets may refer to earlier pictures."""
+        """Whether it can code inter frames, which refer to earlier pictures."""
         return all(name in self.files for name in REFERENCE)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all files: what distinguishes two bundles that read the same packets."""
+        """SHA-256 over the digests of all files, in hex. Bundles of one `id` may differ in it, by their decoders."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of all files."""
         return sum((self.folder / name).stat().st_size for name in (*self.files, MANIFEST))
 
     @cached_property
@@ -107,6 +106,7 @@ class Bundle:
 
     @cached_property
     def tables(self) -> Tables:
+        """The tables of keyframes."""
         return Tables.of(self._arrays["radius"], self._arrays["frequency"])
 
     @cached_property
@@ -123,7 +123,7 @@ class Bundle:
 
     @property
     def shrinkage(self) -> npt.NDArray[np.float32]:
-        """float32 [256, 96]: the share of each channel of a decoded latent that is drawn; less where it was rough."""
+        """float32 [256, 96]: factor on each channel of a decoded latent before it is drawn; smaller at low quality."""
         return np.asarray(self._arrays["gain"] * self._arrays["inverse_gain"], np.float32)
 
     @property

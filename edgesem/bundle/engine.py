@@ -1,7 +1,7 @@
-"""TensorRT engines built on this machine: where they are kept, when one may be used, and running it.
+"""TensorRT engines built on this machine: where they are kept, when one may be used, and its runner.
 
-An engine is a program for one GPU, one TensorRT and one graph, so its name is the digest of all that it depends on:
-whatever has changed since, the engine is simply not found, and a stale one is never loaded. `edgesem engine` builds.
+An engine is a program for one GPU, one TensorRT and one graph. Its file name is the digest of all that it depends on:
+if anything of that has changed, no engine is found, and a stale one is never loaded. `edgesem engine` builds them.
 
 Nothing here has run on a GPU yet; the calls are those that the bindings of TensorRT 10.3 to 11.4 document.
 """
@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ _DRIVER = "libcuda.so.1"
 
 @dataclass(frozen=True)
 class Gpu:
-    """What of a machine decides whether an engine fits it."""
+    """The properties of a GPU that decide whether an engine fits it."""
 
     name: str
     compute_capability: str
@@ -53,6 +54,7 @@ class EngineKey:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of all fields, in hex: the name of the engine's file."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
@@ -63,7 +65,7 @@ class Found:
     path: Path | None
     reason: str
     worth_saying: bool = True
-    """False on a machine that has nothing to do with TensorRT."""
+    """Whether a user wants to hear the reason; False where nobody has tried TensorRT."""
 
 
 def cache_folder() -> Path:
@@ -135,7 +137,7 @@ def _records(folder: Path, graphs: Mapping[str, str]) -> list[tuple[EngineKey, P
 class TensorRtRunner:
     """A TensorRT engine with the interface of every runner. Buffers live on the GPU and grow with the largest feed.
 
-    Raises BundleError when TensorRT refuses the engine. Not for use by several threads at once.
+    Raises BundleError when TensorRT refuses the engine. Several threads may call `run`; it serves one at a time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,8 +155,14 @@ class TensorRtRunner:
         self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in self._inputs]
         self._buffers: dict[str, tuple[int, int]] = {}  # address and size in bytes
+        self._lock = Lock()
 
     def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        """See GraphRunner. BundleError for sizes that the engine was not built for, EnvironmentMissing from CUDA."""
+        with self._lock:
+            return self._run(feed)
+
+    def _run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         kinds = self._cuda.cudaMemcpyKind
         for name in self._inputs:
             array = np.ascontiguousarray(feed[name], self._dtype(name))

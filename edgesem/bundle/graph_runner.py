@@ -12,6 +12,8 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 class GraphRunner(Protocol):
-    """Takes named arrays and gives named arrays."""
+    """What runs one graph. `run` may be called from several threads at once."""
 
-    def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays: ...
+    def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        """The outputs of the graph by name, float32, for inputs by name."""
+        ...

@@ -1,4 +1,4 @@
-"""Running an ONNX graph: one interface, whatever runs it, and the choice of what does."""
+"""Runners of a bundle's graphs: ONNX Runtime, and the choice of graph and runtime for this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.graph_runner import Arrays, GraphRunner
+from edgesem.bundle.graph_runner import Arrays
 from edgesem.errors import BundleError, EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
     from edgesem.bundle.bundle import Bundle
+    from edgesem.bundle.engine import TensorRtRunner
 
 Precision = Literal["auto", "fp32", "int8"]
 Runtime = Literal["auto", "cpu", "cuda", "ort-tensorrt", "tensorrt"]
@@ -62,7 +63,12 @@ class OrtRunner:
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        """See GraphRunner."""
         return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))
+
+    def close(self) -> None:
+        """Free the graph; `run` must not be called any more."""
+        del self._session
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def choose(bundle: Bundle, part: str, precision: Precision = "auto", runtime: Ru
 
 def open_runner(
     bundle: Bundle, part: str, threads: int = 1, precision: Precision = "auto", runtime: Runtime = "auto"
-) -> GraphRunner:
+) -> OrtRunner | TensorRtRunner:
     """The runner that `choose` names, ready to run."""
     choice = choose(bundle, part, precision, runtime)
     if choice.runtime == "tensorrt":

@@ -1,1 +1,1 @@
-"""The command line: the front door, and the commands that both ends share."""
+"""Command line: the front door, the commands that both ends share, and the console helpers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, progress, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,6 @@ def bench_uncertainty(
     Example: edgesem bench uncertainty --data kodak --bytes 3000
     """
     import numpy as np
-    from rich.progress import track
 
     from edgesem.codec.codec import load
     from edgesem.codec.uncertainty import blocks, busy, error, spearman, spread
@@ -41,32 +40,32 @@ def bench_uncertainty(
     paths = find_pictures(data)
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
     rows: list[dict[str, Any]] = []
-    for path in track(paths, "drawing", console=log, transient=True):
-        frame = read_picture(path)
-        latent = codec.unpack(codec.pack(codec.analyze(frame), budget_bytes=bytes_))
-        found = spread(codec, latent, steps=steps, samples=samples)
-        wrong = error(frame, codec.synthesize(latent, steps=steps))
-        gradient = busy(codec.synthesize(latent))
-        rows.append(
-            {
-                "picture": path.name,
-                "spearman_blocks": round(spearman(blocks(found), blocks(wrong)), 4),
-                "spearman_pixels": round(spearman(found, wrong), 4),
-                "gradient_blocks": round(spearman(blocks(gradient), blocks(wrong)), 4),
-            }
-        )
+    with progress("drawing", len(paths)) as bar:
+        for path in paths:
+            frame = read_picture(path)
+            latent = codec.unpack(codec.pack(codec.analyze(frame), budget_bytes=bytes_))
+            found = spread(codec, latent, steps=steps, samples=samples)
+            wrong = error(frame, codec.synthesize(latent, steps=steps))
+            gradient = busy(codec.synthesize(latent))
+            rows.append(
+                {
+                    "picture": path.name,
+                    "spearman_blocks": round(spearman(blocks(found), blocks(wrong)), 4),
+                    "spearman_pixels": round(spearman(found, wrong), 4),
+                    "gradient_blocks": round(spearman(blocks(gradient), blocks(wrong)), 4),
+                }
+            )
+            bar.advance()
     names = ("spearman_blocks", "spearman_pixels", "gradient_blocks")
     mean = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in names}
     emit({"bytes": bytes_, "steps": steps, "samples": samples, "mean": mean, "pictures": rows}, json_, _render)
 
 
 def _render(result: Mapping[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=f"Map against error, {result['samples']} samples", title_justify="left")
-    table.add_column("picture")
-    for name in result["mean"]:
-        table.add_column(name.replace("_", ", "), justify="right")
-    for row in [*result["pictures"], {"picture": "mean", **result["mean"]}]:
-        table.add_row(row["picture"], *(f"{row[name]:.3f}" for name in result["mean"]))
-    return table
+    names = list(result["mean"])
+    rows = [
+        (row["picture"], *(f"{row[name]:.3f}" for name in names))
+        for row in [*result["pictures"], {"picture": "mean", **result["mean"]}]
+    ]
+    columns = ["picture", *(name.replace("_", ", ") for name in names)]
+    return table(columns, rows, f"Map against error, {result['samples']} samples")

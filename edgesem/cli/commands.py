@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit
+from edgesem.cli.console import emit, pairs
 from edgesem.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from edgesem.bundle.bundle import Bundle
     from edgesem.codec.codec import Codec
     from edgesem.codec.latent import Latent
@@ -54,6 +52,7 @@ def encode(
 
     Example: edgesem encode photo.jpg photo.es --bytes 2500
     """
+    from edgesem.codec.options import PackOptions
     from edgesem.codec.region import DROP, parse_box, region_of
     from edgesem.files import read_picture, write_whole
     from edgesem.packet.side_information import SideInformation
@@ -76,11 +75,12 @@ def encode(
         latent = codec.analyze(frame)
     with clock("pack"):
         side_info = SideInformation(embedding=_embedding(codec, latent) if meaning else b"", region=region)
-        packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, layers=layers, side_info=side_info)
+        options = PackOptions(layers=layers, side_info=side_info)
+        packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, options=options)
         data = packet.to_bytes()
     write_whole(target, data)
     result = {"file": target, **_describe(packet, data), "encode_s": clock.seconds}
-    emit(result, json_, lambda r: _table(r, f"{target}: {len(data)} bytes"))
+    emit(result, json_, lambda r: pairs(r, f"{target}: {len(data)} bytes"))
 
 
 def decode(
@@ -108,7 +108,7 @@ def decode(
     """
     from edgesem.codec import uncertainty as maps
     from edgesem.files import picture_format_of, read_packet, write_picture, write_whole
-    from edgesem.provenance import Drawn, encode_drawn
+    from edgesem.provenance import Provenance, encode_with_provenance
 
     picture_format = picture_format_of(target)
     _refuse_same(source, target)
@@ -130,8 +130,8 @@ def decode(
             found = maps.spread(codec, latent, steps=max(steps, 1), samples=samples, seed=seed)
             write_picture(maps.show(found), uncertainty)
     with clock("write"):
-        drawn = Drawn.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism)
-        write_whole(target, encode_drawn(frame, picture_format, drawn))
+        provenance = Provenance.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism)
+        write_whole(target, encode_with_provenance(frame, picture_format, provenance))
     height, width = frame.shape[:2]
     result: dict[str, Any] = {
         "file": target,
@@ -146,7 +146,7 @@ def decode(
     }
     if uncertainty is not None:
         result["uncertainty"] = {"file": uncertainty, "samples": samples, "mean": round(float(found.mean()), 3)}
-    emit(result, json_, lambda r: _table(r, f"{target}: {width}x{height}"))
+    emit(result, json_, lambda r: pairs(r, f"{target}: {width}x{height}"))
 
 
 def info(
@@ -175,7 +175,7 @@ def info(
     else:
         packet = read_packet(path)
         result = {"file": path, **_describe(packet, packet.to_bytes()), "bundle": _bundle_of(packet)}
-    emit(result, json_, lambda r: _table(r, what))
+    emit(result, json_, lambda r: pairs(r, what))
 
 
 class _Clock:
@@ -219,11 +219,11 @@ def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
         "frame": packet.frame,
         "time_ms": packet.time_ms,
         "sha256": hashlib.sha256(data).hexdigest(),
-    } | ({"side_info": _describe_notes(packet.side_info)} if packet.side_info.size_bytes else {})
+    } | ({"side_info": _describe_side_info(packet.side_info)} if packet.side_info.size_bytes else {})
 
 
-def _describe_notes(side_info: SideInformation) -> dict[str, Any]:
-    """What stands beside the layers, as far as it is there."""
+def _describe_side_info(side_info: SideInformation) -> dict[str, Any]:
+    """The items of side information that a packet has."""
     said: dict[str, Any] = {"size_bytes": side_info.size_bytes}
     if side_info.reference is not None:
         said["reference"] = asdict(side_info.reference)
@@ -235,19 +235,19 @@ def _describe_notes(side_info: SideInformation) -> dict[str, Any]:
 
 
 def _describe_picture(path: Path) -> dict[str, Any]:
-    """What a picture says of its making."""
-    from edgesem.provenance import read_drawn
+    """The provenance record of a picture."""
+    from edgesem.provenance import read_provenance
 
-    drawn = read_drawn(path)
-    if drawn is None:
+    provenance = read_provenance(path)
+    if provenance is None:
         return {"file": path, "generated": None, "says": "nothing of how it was made"}
-    return {"file": path, **asdict(drawn)}
+    return {"file": path, **asdict(provenance)}
 
 
 def _embedding(codec: Codec, latent: Latent) -> bytes:
     from edgesem.semantics.embedding import SemanticHead, to_bytes
 
-    return to_bytes(SemanticHead(codec.bundle).look(latent))
+    return to_bytes(SemanticHead(codec.bundle).embed(latent))
 
 
 def _bundle_of(packet: Packet) -> dict[str, Any] | None:
@@ -272,28 +272,3 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
     here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
     sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
     return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, **parts, **rest}
-
-
-def _table(result: Mapping[str, Any], title: str) -> Table:
-    """A result as two columns, nested names joined by dots."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a digest is of use only when whole
-    for name, value in _flat(result):
-        table.add_row(name, value)
-    return table
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for index, item in enumerate(value):
-            yield from _flat(item, f"{name}.{index}")
-    elif isinstance(value, list):
-        yield name, " ".join(map(str, value))
-    else:
-        yield name, "none" if value is None else str(value)

@@ -1,18 +1,23 @@
-"""What a command says: its result on stdout, everything else on stderr."""
+"""Output of commands: the result on stdout, as JSON or for a human; progress, warnings and errors on stderr."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from edgesem.errors import EdgesemError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
 
 log = Console(stderr=True)
 """For progress, warnings and errors: stderr, so that stdout holds the result alone."""
@@ -37,6 +42,92 @@ def fail(error: Exception, exit_code: int, as_json: bool) -> int:
         body = {"type": type(error).__name__, "message": message, "exit_code": exit_code, **details}
         sys.stdout.write(json.dumps(_plain({"error": body}), indent=2, allow_nan=False) + "\n")
     return exit_code
+
+
+class Bar:
+    """Handle on the bar that `progress` shows."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: float = 1) -> None:
+        """Add `count` to what is done."""
+        self._progress.advance(self._task, count)
+
+    def update(self, done: float, total: float | None = None, what: str | None = None) -> None:
+        """Set what is done in all; `total` and `what`, if given, replace the whole and the words before the bar."""
+        self._progress.update(self._task, completed=done, total=total, description=what)
+
+
+@contextmanager
+def progress(what: str, total: float | None = 1.0) -> Iterator[Bar]:
+    """A progress bar on stderr while the block runs: `what`, the bar, how far, time passed, time left.
+
+    total: a whole number of things (int, shown as 3/8), a share (1.0, shown in percent), or None for not known yet. The
+    bar disappears at the end, and nothing is drawn where stderr is no terminal. One at a time.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    share = MofNCompleteColumn() if isinstance(total, int) else TaskProgressColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=log, transient=True) as shown:
+        yield Bar(shown, shown.add_task(what, total=total))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None, left: int = 1) -> Table:
+    """A table for a human: the first `left` columns hold words, the others figures, which stand to the right.
+
+    A cell is text, rich Text, or anything that `str` makes text of; None is an empty cell. Text is shown as it is, with
+    no markup. More rows can be added to what is returned.
+    """
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, name in enumerate(columns):
+        shown.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left, overflow="fold")
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    return shown
+
+
+def pairs(values: Mapping[str, Any], title: str | None = None) -> Table:
+    """Names and values, one pair a line; what is nested stands as `outer.inner`."""
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")  # a digest is of use only when whole
+    for name, value in _flat(values):
+        shown.add_row(Text(name), _cell(value))
+    return shown
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        for place, item in enumerate(value):
+            yield from _flat(item, f"{name}.{place}")
+    else:
+        yield name, "none" if value is None else value
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, (list, tuple)):
+        return Text(" ".join(map(str, value)))
+    return Text("" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
 def _plain(value: Any) -> Any:

@@ -31,9 +31,14 @@ MARKERS = {
     "measure": ("matplotlib", "ai_edge_litert"),
     "text": ("tokenizers",),
     "bench": ("av", "matplotlib", "ssimulacra2"),
+    "devices": ("tomli_w",),
     "video": ("av",),
 }
-_GROUP_HELP = {"ask": "Ask a running sender for something.", "bench": "Measure edgesem beside other codecs."}
+_GROUP_HELP = {
+    "account": "Accounts of `edgesem broker`: who may log in, and which topics each may use.",
+    "ask": "Ask a running sender for something.",
+    "bench": "Measure edgesem beside other codecs.",
+}
 
 # Typer has its own copy of click's exceptions in newer versions; this is the one its parser raises.
 _ParseError: type[Exception] = typer.BadParameter.__mro__[1]

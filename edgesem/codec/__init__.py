@@ -1,1 +1,1 @@
-"""The codec: frame to latent to packet, and back."""
+"""Codec: frame to latent to packet, and back."""

@@ -1,55 +1,48 @@
-"""The finest quality whose packet fits a number of bytes, in a handful of trials and without the encoder network.
+"""Rate control: the finest quality whose packet fits a number of bytes, found in a handful of trials.
 
-Sizes at all levels are forecast from the latent, or from a packet of the frame before; each trial tells how far off
-that was at one level, so one or two find the place. Only the last is coded: a trial knows its size from the tables.
-Inter frames are on a curve twice as steep, and need not be as full: what they leave is not lost on a scene that
-stands still.
+Sizes at all quality levels are forecast from the latent, or from a packet of the frame before. A trial rounds the
+latent at one level and tells how far off the forecast was there, so one or two trials find the place. No trial runs the
+encoder network, and only the last is coded: a trial knows its size from the tables.
+
+Inter frames lie on a steeper curve than keyframes, and their budget need not be filled as closely: on a scene that
+stands still, what they leave unused is not lost.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.latent import LEVELS, Latent
+from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import CHANNELS, GROUPS
 from edgesem.errors import BudgetError
 from edgesem.packet.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
-from edgesem.packet.side_information import SideInformation
 
 MAX_TRIALS = 6
-CLOSE_ENOUGH = 0.956  # a trial that fills so much of a budget ends the search
-AIM = 0.979  # and this much is what a trial aims at
-CLOSE_REFERRING, AIM_REFERRING = 0.8, 0.9  # the same of inter frames
-STEEPER = 1.75  # their curve, in logarithms; this and the next two as found on clips of two fixed cameras
-SAVING = 2.4  # how much smaller they are than keyframes, before anything is known of their like
-SETTLING = 1.2  # and than the packet before, which referred as well: what that one sent need not be sent again
-KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # the levels that sizes are forecast at
-_LARGE, _NEW = 0.35, 1.0  # steps: of a value itself, and of what it differs by from its neighbours
+CLOSE_ENOUGH = 0.956  # a trial that fills so much of the budget ends the search
+AIM = 0.979  # the share of the budget that a trial aims at
+CLOSE_INTER, AIM_INTER = 0.8, 0.9  # the same for inter frames
+STEEPER = 1.75  # slope of inter frames' curve over keyframes', in logarithms; measured, as SAVING and SETTLING are, on
+# clips of two fixed cameras
+SAVING = 2.4  # size of a keyframe over that of an inter frame after it
+SETTLING = 1.2  # size of an inter frame over that of the next one: what the first has sent need not be sent again
+KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # levels at which sizes are forecast
+_LARGE, _NEW = 0.35, 1.0  # in quantizer steps: when a value counts as large, and its distance from its neighbours
 _LEAST_BYTES = 0.02  # a position
-_BENT = 0.6  # as far as the slope of a picture's curve is believed to differ from that of the forecast
-CUT_SHARE = 0.8  # of what a keyframe is expected to have: smaller ones surely do well to refer
-CUT_SHARE_PREVIOUS = 0.9  # the same where that is known from a keyframe of late
+_BENT = 0.6  # the most that the slope of a picture's curve is taken to differ from the forecast's
+CUT_SHARE = 0.8  # an inter frame below this share of the keyframe's expected size is no scene cut, without a trial
+CUT_SHARE_PREVIOUS = 0.9  # the same where a recent keyframe's size is known
 
 Curve = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is to be packed: a latent, what goes with it, what it refers to, and a packet of a similar picture."""
-
-    latent: Latent
-    side_info: SideInformation
-    reference: Latent | None = None
-    previous: Packet | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """A packet's quality (0..255), the bytes of its layers, and the trial that they came from."""
 
     level: int
@@ -57,13 +50,13 @@ class Fit:
     trial: Trial
 
 
-def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
+def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -> Fit:
     """The finest trial whose real size fits, with fewer layers if the coarsest quality does not otherwise.
 
     Raises BudgetError, which says the smallest size.
     """
-    curve = _forecast(coder, task)
-    close, aim = (CLOSE_ENOUGH, AIM) if task.reference is None else (CLOSE_REFERRING, AIM_REFERRING)
+    curve, layers, side_bytes = _forecast(coder, latent, options), options.layers, options.side_info.size_bytes
+    close, aim = (CLOSE_ENOUGH, AIM) if options.reference is None else (CLOSE_INTER, AIM_INTER)
     fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
     best: Trial | None = None
     moved: dict[int, float] = {}
@@ -73,12 +66,12 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
         level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
         if best is None and left < 2:
             level = 0  # else no trial would be left for fewer layers
-        trial = coder.try_level(task.latent, level, layers, task.side_info.region, task.reference)
-        fill = _fill(trial, task, budget_bytes)
+        trial = coder.try_level(latent, level, layers, options.side_info.region, options.reference)
+        fill = _fill(trial, side_bytes, budget_bytes)
         enough = fill >= close or level + 1 == too_big or not left
         if level == 0 or (enough and fill <= 1):
             chunks = trial.code()
-            fill = _real_fill(chunks, task, budget_bytes)
+            fill = _real_fill(chunks, side_bytes, budget_bytes)
             if enough and fill <= 1:
                 return Fit(level, chunks, trial)
         if fill <= 1:
@@ -88,7 +81,7 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
         if best is not None and too_big - fits == 1:
             break
         if too_big == 0:
-            layers, fill = _fewer_layers(task, trial, budget_bytes)
+            layers, fill = _fewer_layers(trial, side_bytes, budget_bytes)
             too_big, moved = LEVELS + 1, {}
         moved[level] = math.log(fill) - float(curve[level])
         offset = _offsets(moved, curve)
@@ -96,15 +89,16 @@ def fit(coder: Coder, task: Task, budget_bytes: int, layers: int) -> Fit:
     return Fit(fits, best.code(), best)
 
 
-def _fewer_layers(task: Task, coarsest: Trial, budget_bytes: int) -> tuple[int, float]:
+def _fewer_layers(coarsest: Trial, side_bytes: int, budget_bytes: int) -> tuple[int, float]:
     """The most layers of the coarsest trial, which does not fit, that do, and how far they fill the budget."""
     for layers in range(len(coarsest.entries) - 1, 0, -1):
-        fill = _real_fill(coarsest.code_layers(layers), task, budget_bytes)
+        fill = _real_fill(coarsest.code_layers(layers), side_bytes, budget_bytes)
         if fill <= 1:
             return layers, fill
-    smallest_bytes = size(coarsest.code_layers(1)) + task.side_info.size_bytes
+    smallest_bytes = size(coarsest.code_layers(1)) + side_bytes
     raise BudgetError(
-        f"{budget_bytes} bytes do not hold a picture of {task.latent.width}x{task.latent.height}, {smallest_bytes} "
+        f"{budget_bytes} bytes do not hold a picture of {coarsest.decoded.width}x{coarsest.decoded.height}, "
+        f"{smallest_bytes} "
         "would: raise the budget or send a smaller picture",
         smallest_bytes=smallest_bytes,
     )
@@ -123,8 +117,8 @@ def _offsets(moved: dict[int, float], curve: Curve) -> Curve:
 
 
 def is_cut(coder: Coder, latent: Latent, packet: Packet, previous: Packet | None) -> bool:
-    """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, which refers."""
-    expected = math.exp(_forecast(coder, Task(latent, packet.side_info, previous=previous))[packet.q])
+    """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, an inter frame."""
+    expected = math.exp(_forecast(coder, latent, PackOptions(previous=previous))[packet.q])
     if packet.size_bytes < (CUT_SHARE if previous is None else CUT_SHARE_PREVIOUS) * expected:
         return False
     trial = coder.try_level(latent, packet.q, packet.total_layers, packet.side_info.region)
@@ -132,10 +126,11 @@ def is_cut(coder: Coder, latent: Latent, packet: Packet, previous: Packet | None
 
 
 def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
-    """What foretells the size of a packet, at each of KNOTS: float64 [9, 9], for weights that stand in the bundle.
+    """Features of a latent that predict its packet's size at each of KNOTS: float64 [9, 9].
 
-    How many values a position are large, in each group of channels; how many their neighbours do not foretell; and 1.
-    One position in four is looked at.
+    The bundle holds their weights (`Bundle.rate_guess`). Per position and group of channels: how many values are large
+    (4 features), how many differ much from the mean of their four neighbours (4 features), and the constant 1. One
+    position in four is counted.
     """
     values = np.pad(latent.values, ((0, 0), (1, 1), (1, 1)), "edge")
     own = values[:, 1:-1:2, 1:-1:2]
@@ -149,36 +144,36 @@ def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
 
 
 def size(chunks: list[bytes]) -> int:
-    """Bytes of a packet of these layers, without notes."""
+    """Bytes of a packet of these layers, without side information."""
     return HEADER_BYTES + 2 * (len(chunks) - 1) + sum(map(len, chunks))
 
 
 def share_of_format(chunks: list[bytes]) -> float:
-    """How much of the largest packet there can be these chunks fill; above 1 they fit none."""
+    """Share of the format's largest packet that these chunks fill; above 1 no packet can hold them."""
     return max(size(chunks) / MAX_PACKET_BYTES, *(len(chunk) / MAX_CHUNK_BYTES for chunk in chunks))
 
 
-def _fill(trial: Trial, task: Task, budget_bytes: int) -> float:
-    """How much of a budget, or of what the format can hold, a trial fills if it is coded."""
-    whole = trial.size_bytes + task.side_info.size_bytes
+def _fill(trial: Trial, side_bytes: int, budget_bytes: int) -> float:
+    """Share of a budget, or of what the format can hold, that a trial will fill once it is coded."""
+    whole = trial.size_bytes + side_bytes
     return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
 
 
-def _real_fill(chunks: list[bytes], task: Task, budget_bytes: int) -> float:
-    """The same of what was coded, to the byte."""
-    return max((size(chunks) + task.side_info.size_bytes) / budget_bytes, share_of_format(chunks))
+def _real_fill(chunks: list[bytes], side_bytes: int, budget_bytes: int) -> float:
+    """The same for coded chunks, exact."""
+    return max((size(chunks) + side_bytes) / budget_bytes, share_of_format(chunks))
 
 
-def _forecast(coder: Coder, task: Task) -> Curve:
+def _forecast(coder: Coder, latent: Latent, options: PackOptions) -> Curve:
     """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
-    previous, latent, refers = task.previous, task.latent, task.reference is not None
+    previous, inter = options.previous, options.reference is not None
     per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
     knots = np.log(np.maximum(per_position, _LEAST_BYTES) * latent.values[0].size)
     curve = np.interp(np.arange(LEVELS + 1), KNOTS, knots)
-    if refers:
+    if inter:
         middle = curve[LEVELS // 2]
         curve = middle - math.log(SAVING) + STEEPER * (curve - middle)
     if previous is not None and (previous.width, previous.height) == (latent.width, latent.height):
-        saving = 1.0 if not refers else SAVING if previous.side_info.reference is None else SETTLING
+        saving = 1.0 if not inter else SAVING if previous.side_info.reference is None else SETTLING
         curve += math.log(previous.size_bytes / saving) - curve[previous.q]
     return np.asarray(np.maximum.accumulate(curve))

@@ -1,26 +1,34 @@
 """The codec: a frame is analysed once, packed to any size afterwards, and drawn again on the other side.
 
-Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Picture
+Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synthesize -> Frame
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.bundle import Bundle
-from edgesem.bundle.graph_runner import GraphRunner
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.flow import by_tiles, redraw
 from edgesem.codec.latent import LEVELS, Latent, share_inside
+from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
 from edgesem.entropy.schedule import GROUPS, STRIDE
 from edgesem.errors import BundleError, FrameError, PacketError, UsageError
 from edgesem.packet.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
-from edgesem.packet.side_information import NO_SIDE_INFO, Region, SideInformation
+from edgesem.packet.side_information import Region
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from edgesem.bundle.graph_runner import GraphRunner
 
 MIN_SIDE = 16
 MAX_STEPS = 4
@@ -30,7 +38,14 @@ Frame = npt.NDArray[np.uint8]
 
 
 class Codec:
-    """Encoder and decoder of one bundle. Stateless between frames; graphs are loaded when they are first needed."""
+    """Encoder and decoder of one bundle.
+
+    It keeps nothing between frames but the networks, which are loaded when they are first needed and stay until
+    `close`, or the end of a `with` block. All methods may be called from several threads at once, except `use` and
+    `close`: what is loaded lazily is loaded once, under a lock.
+
+    threads: how many threads ONNX Runtime may use for each network.
+    """
 
     def __init__(
         self, bundle: Bundle, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
@@ -38,21 +53,48 @@ class Codec:
         self.bundle, self._threads = bundle, threads
         self._precision, self._runtime = precision, runtime
         self._runners: dict[str, GraphRunner] = {}
+        self._lock = RLock()
+        self._opened = ExitStack()
+        self._closed = False
         self._coder = Coder(bundle, lambda name: self._runner(name))
-        self._trust = bundle.shrinkage
+        self._shrinkage = bundle.shrinkage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the networks, on a GPU too. Closing twice is fine; using the codec afterwards raises UsageError."""
+        with self._lock:
+            self._closed = True
+            self._runners.clear()
+            self._opened.close()
 
     def use(self, part: str, runner: GraphRunner) -> None:
-        """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it."""
+        """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it.
+
+        It stays the caller's: `close` does not close it.
+        """
         self._runners[f"{part}.onnx"] = runner
 
     def _runner(self, name: str) -> GraphRunner:
-        if name not in self._runners:
-            part = name.removesuffix(".onnx")
-            self._runners[name] = open_runner(self.bundle, part, self._threads, self._precision, self._runtime)
-        return self._runners[name]
+        with self._lock:
+            if self._closed:
+                raise UsageError("this codec is closed: load another one")
+            if name not in self._runners:
+                part = name.removesuffix(".onnx")
+                runner = open_runner(self.bundle, part, self._threads, self._precision, self._runtime)
+                self._opened.callback(runner.close)
+                self._runners[name] = runner
+            return self._runners[name]
 
     def analyze(self, frame: Frame) -> Latent:
-        """The latent of a frame: uint8 [H, W, 3], RGB, sides 16..4096. Raises FrameError for anything else."""
+        """The latent of a frame, uint8 [H, W, 3], RGB, sides of 16 to 4096 pixels: one run of the encoder network.
+
+        Raises FrameError for any other type, shape or size.
+        """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise FrameError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
         height, width = frame.shape[:2]
@@ -70,37 +112,19 @@ class Codec:
         *,
         budget_bytes: int | None = None,
         quality: float | None = None,
-        layers: int = len(GROUPS),
-        previous: Packet | None = None,
-        side_info: SideInformation = NO_SIDE_INFO,
-        reference: Latent | None = None,
-        epoch: int = 0,
-        frame: int = 0,
-        time_ms: int = 0,
+        options: PackOptions = DEFAULT_OPTIONS,
     ) -> Packet:
-        """The packet of a latent, at a quality of 0..1 or of the most quality that `budget_bytes` holds.
+        """The packet of a latent: at a quality of 0..1, or of the most quality that `budget_bytes` holds.
 
-        The budget counts the packet as one piece (`Packet.size_bytes`); it is met within 5 % (20 % with a reference)
-        and never exceeded, with fewer layers than `layers` if the coarsest quality does not fit otherwise. The encoder
-        network does not run again. `like`, a packet of a similar picture such as the frame before, tells where to start
-        looking and saves about every second trial. `notes` travel with it, within the budget; a region in them is coded
-        finer than the rest. With `reference`, the decoded latent of the frame that `notes.reference` names, only what
-        is different is coded, and a receiver needs that latent too. Raises BudgetError, which says the smallest size,
-        and UsageError unless exactly one of budget and quality is given, or for a quality that makes more than a packet
-        can hold.
+        The budget counts the packet as one piece (`Packet.size_bytes`), side information included. It is met within
+        5 % (20 % with a reference) and never exceeded; where the coarsest quality does not fit, the packet gets fewer
+        layers. The encoder network does not run again.
+
+        Raises BudgetError, which says the smallest size, and UsageError unless exactly one of budget and quality is
+        given, for a quality that makes more than a packet can hold, or for a reference without its name in
+        `options.side_info` or the other way round.
         """
-        return self.pack_decoded(
-            latent,
-            budget_bytes=budget_bytes,
-            quality=quality,
-            layers=layers,
-            previous=previous,
-            side_info=side_info,
-            reference=reference,
-            epoch=epoch,
-            frame=frame,
-            time_ms=time_ms,
-        )[0]
+        return self.pack_decoded(latent, budget_bytes=budget_bytes, quality=quality, options=options)[0]
 
     def pack_decoded(
         self,
@@ -108,31 +132,22 @@ class Codec:
         *,
         budget_bytes: int | None = None,
         quality: float | None = None,
-        layers: int = len(GROUPS),
-        previous: Packet | None = None,
-        side_info: SideInformation = NO_SIDE_INFO,
-        reference: Latent | None = None,
-        epoch: int = 0,
-        frame: int = 0,
-        time_ms: int = 0,
+        options: PackOptions = DEFAULT_OPTIONS,
     ) -> tuple[Packet, Latent]:
         """As `pack`, and the latent that a receiver decodes from it: what a later packet may refer to."""
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
         if budget_bytes is not None and budget_bytes < 1:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
-        if not 1 <= layers <= len(GROUPS):
-            raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {layers}")
-        self._coder.check_reference(latent, side_info, reference)
+        self._coder.check_reference(latent, options.side_info, options.reference)
         if budget_bytes is not None:
-            found = budget.fit(self._coder, budget.Task(latent, side_info, reference, previous), budget_bytes, layers)
-            level, chunks, trial = found.level, found.chunks, found.trial
+            level, chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             level = round(quality * LEVELS)
-            trial = self.trial(latent, level, layers, side_info.region, reference)
+            trial = self.trial(latent, level, options.layers, options.side_info.region, options.reference)
             chunks = trial.code()
             if budget.share_of_format(chunks) > 1:
                 raise UsageError(
@@ -142,16 +157,16 @@ class Codec:
                 )
         packet = Packet(
             bundle_id=self.bundle.id,
-            epoch=epoch,
-            frame=frame,
-            time_ms=time_ms,
+            epoch=options.epoch,
+            frame=options.frame,
+            time_ms=options.time_ms,
             width=latent.width,
             height=latent.height,
             q=level,
             total_layers=len(chunks),
             first_layer=0,
             chunks=tuple(chunks),
-            side_info=side_info,
+            side_info=options.side_info,
         )
         return packet, trial.decoded
 
@@ -172,22 +187,22 @@ class Codec:
 
     @property
     def has_reference(self) -> bool:
-        """Whether packets may refer to earlier pictures: not every bundle can."""
+        """Whether the bundle can code inter frames, which refer to earlier pictures."""
         return self.bundle.has_reference
 
     def is_cut(self, latent: Latent, packet: Packet, previous: Packet | None = None) -> bool:
-        """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, which refers.
+        """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, an inter frame.
 
-        `like`, the keyframe before, mostly saves the trial that tells.
+        `previous`, the keyframe before, mostly saves the trial that tells.
         """
         return budget.is_cut(self._coder, latent, packet, previous)
 
     def unpack(self, packet: Packet, reference: Latent | None = None) -> Latent:
         """The latent that a packet describes, from as many layers as it carries from the base on.
 
-        `reference` is the decoded latent that `packet.notes.reference` names, from exactly as many layers as it says.
-        Raises BundleError if the packet was made with another bundle, MissingReference if it needs a reference and gets
-        none, and PacketError if its symbols do not hold together.
+        reference: the decoded latent that `packet.side_info.reference` names, from exactly as many layers as it says;
+        a keyframe needs none. Raises BundleError if the packet was made with another bundle, MissingReference if it
+        needs a reference and gets none, and PacketError if its symbols do not hold together.
         """
         if packet.bundle_id != self.bundle.id:
             raise BundleError(
@@ -204,10 +219,11 @@ class Codec:
         return FLOW in self.bundle.files
 
     def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
-        """The picture of a latent, uint8 [H, W, 3], RGB. Step 0 is the base decoder; more let the flow decoder draw.
+        """The picture of a latent, uint8 [H, W, 3], RGB.
 
-        The same latent, steps and seed give the same picture. `realism` in 0..1 lies between the base picture and all
-        that was drawn. Raises UsageError for what is out of range, or steps that the bundle has no decoder for.
+        steps: 0 is the base decoder alone; with 1 to 4, the flow decoder adds detail that was not sent, in so many
+        steps. seed: of its noise; the same latent, steps and seed give the same picture. realism: 0 gives the base
+        picture, 1 all of the added detail. Raises UsageError for values out of range, or steps without a flow decoder.
         """
         if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
             raise UsageError(
@@ -226,7 +242,7 @@ class Codec:
     def _draw(self, latent: Latent, level: int, steps: int, seed: int, realism: float) -> npt.NDArray[np.float32]:
         """All of a latent as one of this quality, float32 [3, 16h, 16w], about 0..1."""
         quality = level / LEVELS
-        values = latent.values * self._trust[level][:, None, None]
+        values = latent.values * self._shrinkage[level][:, None, None]
         planes = self._base(values, quality)
         if not steps:
             return planes
@@ -253,26 +269,42 @@ class Codec:
         return by_tiles(values.shape[1] * STRIDE, values.shape[2] * STRIDE, draw)
 
     def encode(
-        self, frame: Frame, *, budget_bytes: int | None = None, quality: float | None = None, layers: int = len(GROUPS)
+        self,
+        frame: Frame,
+        *,
+        budget_bytes: int | None = None,
+        quality: float | None = None,
+        options: PackOptions = DEFAULT_OPTIONS,
     ) -> bytes:
-        """A frame as the bytes of its packet: analyze and pack in one."""
-        return self.pack(self.analyze(frame), budget_bytes=budget_bytes, quality=quality, layers=layers).to_bytes()
+        """A frame as the bytes of its packet: `analyze` and `pack` in one."""
+        return self.pack(self.analyze(frame), budget_bytes=budget_bytes, quality=quality, options=options).to_bytes()
 
     def decode(
-        self, data: bytes, *, layers: int | None = None, steps: int = 0, seed: int = 0, realism: float = 1.0
+        self,
+        data: bytes,
+        reference: Latent | None = None,
+        *,
+        layers: int | None = None,
+        steps: int = 0,
+        seed: int = 0,
+        realism: float = 1.0,
     ) -> Frame:
-        """The picture in a packet's bytes, from all its layers or the first few: unpack and synthesize in one."""
+        """The picture in a packet's bytes: `Packet.from_bytes`, `unpack` and `synthesize` in one.
+
+        layers: how many of the packet's layers are used, all if it is None. Raises PacketError or ChecksumError for
+        bytes that are no packet.
+        """
         packet = Packet.from_bytes(data)
-        latent = self.unpack(packet if layers is None else packet.prefix(layers))
+        latent = self.unpack(packet if layers is None else packet.prefix(layers), reference)
         return self.synthesize(latent, steps=steps, seed=seed, realism=realism)
 
 
 def load(
     path: str | Path | None = None, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
 ) -> Codec:
-    """The codec of the bundle in `path`, or of the default bundle. Raises BundleError when there is none.
+    """The codec of the bundle in the folder `path`, or of the default bundle. Raises BundleError when there is none.
 
-    precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or "tensorrt"
-    (edgesem.bundle.runner).
+    threads: as of `Codec`. precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or
+    "tensorrt": see `edgesem.bundle.runner.choose`.
     """
     return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)

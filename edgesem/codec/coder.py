@@ -1,4 +1,4 @@
-"""Between a latent and the bytes of its layers: rounding, the context model, tables, entropy coding.
+"""Coder: between a latent and the bytes of its layers, by rounding, context model and entropy coder.
 
 Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
 """
@@ -39,10 +39,10 @@ from edgesem.packet.side_information import Region, SideInformation
 
 @dataclass(frozen=True)
 class Trial:
-    """A latent rounded at one quality: what would be coded, and what it would cost.
+    """A latent rounded at one quality, with its cost, before it is coded.
 
-    entries: table entries by layer and pass; layer_bits: their ideal code length by layer; decoded: the latent that a
-    receiver gets.
+    entries: int32 table entries (see `Tables.entry`) by layer and pass; layer_bits: their ideal code length, by layer;
+    decoded: the latent that a receiver decodes.
     """
 
     entries: list[list[Symbols]]
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def size_bytes(self) -> float:
-        """The size that a packet of it will have without notes, within a few bytes."""
+        """The size of its packet without side information, within a few bytes."""
         framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
         return framing + (1.0035 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
 
@@ -71,9 +71,9 @@ class Trial:
 
 
 class Coder:
-    """The exact part of a bundle: both ends compute the same integers from it, whatever their machines.
+    """The part of a bundle that both ends must compute alike: the same integers on every machine.
 
-    `open_graph(name)` gives the runner of a graph of the bundle.
+    `open_graph(name)` gives the runner of a graph of the bundle. It may be called from several threads at once.
     """
 
     def __init__(self, bundle: Bundle, open_graph: Callable[[str], GraphRunner]) -> None:
@@ -97,13 +97,13 @@ class Coder:
         tables = self._tables(reference)
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
-        first, refers = tables.first, reference is not None
+        first, inter = tables.first, reference is not None
         target = whole(latent.values * by_position(self._gain, levels))
         entries: list[list[Symbols]] = [[] for _ in range(layers)]
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
             sweep = PASSES[index]
-            coded, scales = _coded(scale, first, sweep, refers)
+            coded, scales = _coded(scale, first, sweep, inter)
             wanted = sweep.read(target)[:, within(index, height, width)].take(coded)
             expected = mean.take(coded)
             symbols = tables.clipped(np.rint(wanted - expected / MEAN_GRID).astype(np.int32), scales)
@@ -126,11 +126,11 @@ class Coder:
         height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
         reference = self._needed(packet, reference, (CHANNELS, height, width))
         tables = self._tables(reference)
-        first, refers = tables.first, reference is not None
+        first, inter = tables.first, reference is not None
         decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
-            coded, scales = _coded(scale, first, PASSES[index], refers)
+            coded, scales = _coded(scale, first, PASSES[index], inter)
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
@@ -142,9 +142,9 @@ class Coder:
         return Latent(decoded, packet.width, packet.height, packet.q, packet.side_info.region)
 
     def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
-        """Raise UsageError unless a packet with these notes can refer to `reference`, or to nothing if that is None."""
+        """Raise UsageError unless a packet with this side information can refer to `reference`; None: to nothing."""
         if (side_info.reference is None) != (reference is None):
-            raise UsageError("a reference goes with notes that name its frame, and such notes with a reference")
+            raise UsageError("a reference goes with side information that names its frame: give both or neither")
         if reference is None:
             return
         if not self.bundle.has_reference:
@@ -185,13 +185,14 @@ class Coder:
         return values / np.float32(MEAN_GRID) / by_position(self._gain, levels)
 
 
-def _coded(scale: Planes, first: int, sweep: Pass, refers: bool) -> tuple[Indices, Indices]:
-    """Which symbols of a pass are coded, and their scale indices: those whose tables, from `first` on, code anything.
+def _coded(scale: Planes, first: int, sweep: Pass, inter: bool) -> tuple[Indices, Indices]:
+    """Indices of the symbols of a pass that are coded, and their scale indices.
 
-    In the base layer of a inter frame all are, with that table at least. Where nothing was expected to
-    change, something still may, and must be said somewhere: once the base layer tells, the others follow.
+    Coded are those whose table is `first` or a later one: earlier tables hold the symbol 0 alone. In the base layer of
+    an inter frame all symbols are coded, with table `first` at least: where no change was expected one may still come,
+    and the context model of the other layers learns of it from the base layer.
     """
-    if refers and sweep.group == 0:
+    if inter and sweep.group == 0:
         scale = np.maximum(scale, first)
     coded = np.flatnonzero(scale >= first)
     return coded, scale.take(coded).astype(np.int64)

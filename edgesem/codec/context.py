@@ -60,7 +60,7 @@ class ContextModel:
 
 
 class _Known:
-    """What both ends know at a moment of a walk, as the networks take it."""
+    """All values decoded so far in a walk, in the forms that the networks take."""
 
     def __init__(self, levels: npt.NDArray[np.int32], reference: Planes | None, reference_level: int) -> None:
         level = whole(np.stack([levels, LEVELS - levels]))
@@ -89,7 +89,7 @@ class _Known:
         return feed
 
     def add(self, sweep: Pass, decided: Planes) -> None:
-        """Know the values of a pass, [n, positions]."""
+        """Take the values of a pass, [n, positions], as known from now on."""
         sweep.write(self._fine[2:], decided)
         sweep.write(self._coarse[2:], coarse(decided))
         if self._reference is not None:

@@ -1,4 +1,8 @@
-"""Drawing what was not sent: steps of the flow decoder from the base picture, by tiles, the same for the same seed."""
+"""Sampler of the flow decoder: Euler steps from the base picture plus noise, tile by tile.
+
+The network predicts the end of a straight path from noise to picture (rectified flow: Liu et al., arXiv:2209.03003).
+Details that were not sent are generated; the same latent, steps and seed give the same picture.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from edgesem.entropy.schedule import STRIDE
 NOISE = 0.08  # standard deviation of the noise that the base picture starts with
 TILE = 1024  # pixels on a side that a network sees at once, which bounds its memory
 OVERLAP = 128  # pixels that neighbouring tiles share, faded from one to the other
-WINDOW = 128  # pixels on a side of the flow network's attention windows: it takes multiples of them
+WINDOW = 128  # side of the flow network's attention windows, in pixels; its inputs must be multiples of that
 
 Planes = npt.NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""What an encoder sees in a frame, or what a packet said of it."""
+"""Latent: what the encoder network makes of a frame, or what a packet decodes to."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgesem.packet.side_information import Region
+from edgesem.packet.side_information import MAX_LEVEL, Region
 
-LEVELS = 255  # quality as it stands in a packet
+LEVELS = MAX_LEVEL
 
 Levels = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Latent:
-    """A picture as its encoder describes it.
+    """A picture as the encoder network describes it.
 
-    values: float32 [96, ceil(height/16), ceil(width/16)], KLT order, in the encoder's units, decoded or not. level: the
-    quality that a packet had, 0..255; None for a latent straight from the encoder, which has no rounding in it yet.
+    values: float32 [96, ceil(height/16), ceil(width/16)], in the order of the Karhunen-Loeve transform (the channels
+    with most energy first) and in the encoder's units. width, height: of the picture, in pixels. level: the quality of
+    the packet that it was decoded from, 0..255; None for a latent straight from the encoder, which is not rounded.
     """
 
     values: npt.NDArray[np.float32]

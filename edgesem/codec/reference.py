@@ -1,8 +1,8 @@
-"""A latent that both ends know, to the bit, so that the next packet need only say what is different.
+"""Reference latents: what both ends have decoded, to the bit, so that the next packet codes only what differs.
 
-Only what was decoded can be a reference, not what an encoder saw: both ends compute the same float32 numbers from a
-packet, because each is one quotient of an integer and a number of the bundle. It is kept in the encoder's units: what
-the decoders make of it (`Bundle.trust`) is smaller, most channels by far, and predicts nothing.
+Only a decoded latent can be a reference, never the encoder's own: both ends compute the same float32 numbers from a
+packet, because each is one quotient of an integer and a number of the bundle. It is kept in the encoder's units. What
+the decoders take, after `Bundle.shrinkage`, is smaller in most channels by far and predicts nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ def in_steps(reference: Latent, gain: Planes) -> Planes:
     return np.ascontiguousarray(np.clip(steps, -VALUE_LIMIT, VALUE_LIMIT), np.float32)
 
 
-class Ring:
-    """The latents decoded last, by epoch, frame and how many layers they were decoded from."""
+class ReferenceBuffer:
+    """Decoded latents that later packets may refer to, by epoch, frame and number of layers; the `size` used last.
+
+    Not thread-safe.
+    """
 
     def __init__(self, size: int = 12) -> None:
         self._size = size
@@ -44,7 +47,7 @@ class Ring:
         return len(self._latents)
 
     def put(self, epoch: int, frame: int, layers: int, latent: Latent) -> None:
-        """Remember one, and forget the oldest if they become too many. One of another epoch ends all others."""
+        """Keep a latent. The one used longest ago goes if they become too many, and all of another epoch go at once."""
         key = (epoch, frame, layers)
         if any(old[0] != epoch for old in self._latents):
             self._latents.clear()
@@ -59,6 +62,16 @@ class Ring:
         if latent is not None:
             self._latents.move_to_end((epoch, frame, layers))
         return latent
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all latents."""
+        return sum(latent.values.nbytes for latent in self._latents.values())
+
+    def drop_oldest(self) -> None:
+        """Forget the latent that was used longest ago, if there is one."""
+        if self._latents:
+            self._latents.popitem(last=False)
 
     def clear(self) -> None:
         """Forget all."""

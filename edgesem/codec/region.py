@@ -1,4 +1,4 @@
-"""A region of interest as a user names it, as the rectangle of latent positions that a packet carries."""
+"""Region of interest: a box as a user names it, and the rectangle of latent positions that a packet carries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgesem.entropy.schedule import STRIDE
 from edgesem.errors import UsageError
 from edgesem.packet.side_information import Region
 
-DROP = 90  # quality levels: what is outside costs about a third
+DROP = 90  # quality levels by which the outside is coarser: it then costs about a third
 
 Box = tuple[float, float, float, float]
 

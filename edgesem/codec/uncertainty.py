@@ -1,11 +1,14 @@
-"""What in a picture was drawn rather than seen: how far several samples of the flow decoder lie apart."""
+"""Uncertainty map: how far several samples of the flow decoder lie apart, pixel by pixel.
+
+Where it is high, the packet left the choice to the decoder.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec.codec import Codec
+from edgesem.codec.codec import Codec, Frame
 from edgesem.codec.latent import Latent
 from edgesem.errors import UsageError
 
@@ -13,11 +16,10 @@ SAMPLES = 6
 BLOCK = 8  # pixels on a side over which a map, and an error that it is compared with, are averaged
 
 Map = npt.NDArray[np.float32]
-Frame = npt.NDArray[np.uint8]
 
 
 def spread(codec: Codec, latent: Latent, *, steps: int = 1, samples: int = SAMPLES, seed: int = 0) -> Map:
-    """Standard deviation of a pixel over samples with seeds from `seed` on, mean of its colours: float32 [H, W].
+    """Standard deviation of each pixel over samples with seeds from `seed` on, mean of the colours: float32 [H, W].
 
     UsageError if the bundle has no flow decoder, for then every sample is the same.
     """
@@ -58,7 +60,7 @@ def error(original: Frame, decoded: Frame) -> Map:
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
-    """Rank correlation, ties at their mean rank; 0 if one of the two never changes."""
+    """Spearman's rank correlation, -1 to 1, ties at their mean rank; 0 if one of the two is constant."""
     ranks = [_ranks(values.ravel()) for values in (a, b)]
     x, y = (rank - rank.mean() for rank in ranks)
     scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
@@ -73,7 +75,7 @@ def _ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def busy(picture: Frame) -> Map:
-    """How much a picture changes from pixel to pixel: the map that needs no samples, to compare with."""
+    """Absolute gradient of a picture's grey levels, float32 [H, W]: the map that needs no samples, to compare with."""
     grey = picture.astype(np.float32).mean(axis=2)
     across, down = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])), np.abs(np.diff(grey, axis=0, append=grey[-1:]))
     return np.asarray(across + down, np.float32)

@@ -1,1 +1,1 @@
-"""The entropy coder: symbols to bytes and back in integer arithmetic, in the order of the pass schedule."""
+"""Entropy coder: symbols to bytes and back in integer arithmetic, in the order of the pass schedule."""

@@ -1,7 +1,9 @@
-"""Where the lanes of a message get fewer, and how its first bytes say so.
+"""Lane termination: how the lanes of a message begin and end, and how its first bytes say so.
 
-Both ends of a lane's life must be cheap (edgesem.entropy.rans): each final state takes just the bits that it has, and
-last symbols to be decoded are left to fewer and fewer lanes.
+Interleaved rANS (edgesem.entropy.rans) keeps a state of 16 to 31 bits a lane, which a short message cannot afford. Two
+things make both ends of a lane cheap. Each final state is written with just the bits that it has. And the last symbols
+to be decoded are coded by fewer and fewer lanes, so that a lane can start, when coding, from words that the lanes
+before it wrote. Own scheme; it is specified in docs/bitstream.md.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from edgesem.entropy.tables import Integers, Tables
 from edgesem.errors import PacketError
 
 MAX_LANES = 256
-_TAPER_STEPS = 7  # log2 of the most rows that each smaller number of lanes codes
-_QUICK_ROWS = 1000  # after the lane termination, so many rows are still no loss of time
+_MAX_LOG_ROWS = 7  # of the rows that each smaller number of lanes codes
+_QUICK_ROWS = 1000  # so many rows with few lanes after it cost no noticeable time
 
 
 class LaneTermination(NamedTuple):
-    """Where the lanes get fewer: pass `at` halves them every 2^log_rows rows of its end, down to 2^log_width for the
-    rest.
+    """Where the lanes get fewer, in decoding order.
 
-    What is decoded last was coded first, and by then few words exist for further lanes to start from.
+    Toward its end, pass `at` halves their number every 2^log_rows rows, down to 2^log_width lanes; all passes after it
+    have that many. What is decoded last was coded first, when few words existed yet for further lanes to start from.
     """
 
     at: int
@@ -52,7 +54,11 @@ class LaneTermination(NamedTuple):
 
     @classmethod
     def choose(cls, passes: Sequence[Integers], tables: Tables, lanes: int) -> LaneTermination:
-        """In the last pass with bits enough to start all lanes, and as slowly as its bits a symbol ask for."""
+        """The termination of a message: in the last pass with bits enough to start all lanes, 20 a lane.
+
+        passes: the table entries of each pass. The fewer bits a symbol of that pass has, the more rows each halving
+        gets.
+        """
         bits = [float(tables.bits[entries].sum()) for entries in passes]
         enough = [index for index, b in enumerate(bits) if b >= 20 * lanes]
         at = enough[-1] if enough else int(np.argmax(bits))
@@ -60,7 +66,7 @@ class LaneTermination(NamedTuple):
         after = sum(entries.size for entries in passes[at + 1 :])
         return cls(
             at,
-            min(_TAPER_STEPS, max(0, math.ceil(math.log2(18 / max(each, 0.01))))),
+            min(_MAX_LOG_ROWS, max(0, math.ceil(math.log2(18 / max(each, 0.01))))),
             min(lanes.bit_length() - 1, max(0, math.ceil(math.log2(max(after / _QUICK_ROWS, 1))))),
         )
 
@@ -79,13 +85,16 @@ def pack_head(state: npt.NDArray[np.uint64], termination: LaneTermination) -> by
 
 
 def unpack_head(chunk: bytes) -> tuple[npt.NDArray[np.uint64], LaneTermination, bytes]:
-    """The states that a first chunk begins with, the lane termination, and what follows them."""
+    """What `pack_head` wrote at the start of a first chunk: states, lane termination, and the bytes that follow.
+
+    Raises PacketError for bytes that it cannot have written.
+    """
     shape = int.from_bytes(chunk[:2], "little")
     log_lanes, termination = shape & 15, LaneTermination(shape >> 4 & 15, shape >> 8 & 15, shape >> 12)
     if (
         len(chunk) < 2
         or 1 << log_lanes > MAX_LANES
-        or termination.log_rows > _TAPER_STEPS
+        or termination.log_rows > _MAX_LOG_ROWS
         or termination.log_width > log_lanes
     ):
         raise PacketError("packet: the base layer does not begin with its lanes")

@@ -1,14 +1,14 @@
-"""Entropy coding: one interleaved rANS stream over all layers of a packet, in plain integer numpy.
+"""Interleaved rANS coder: one stream of words over all layers of a packet, in plain integer numpy.
 
-rANS (Duda 2013) keeps the message in an integer state; here several states (lanes) take turns, so that each step of the
-loop codes as many symbols as there are lanes (Giesen 2014). Coding runs backwards, decoding forwards:
+rANS (J. Duda, "Asymmetric numeral systems", arXiv:1311.2540, 2013) keeps the message in an integer state. Here several
+states, the lanes, take turns (F. Giesen, "Interleaved entropy coders", arXiv:1402.3392, 2014), so that each step of the
+loop codes as many symbols as there are lanes. Coding runs backwards, decoding forwards:
 
-    symbols -> Encoder, last to first -> chunk of each layer -> Decoder, first to last -> symbols
+    symbols -> encode, last to first -> chunk of each layer -> Decoder, first to last -> symbols
 
-States live in [2^16, 2^32), words are 16 bits, frequencies sum to 2^16. Short packets make lanes expensive, so both
-ends of a lane's life are cheap: the first chunk holds each final state in just the bits that it has, and the lanes do
-not start from nothing but from words that the lanes before them wrote (`LaneTermination`), as if they had been split
-off.
+States lie in [2^16, 2^32), words have 16 bits, frequencies sum to 2^16. A symbol of frequency f and start s turns state
+x into (x // f) * 2^16 + x % f + s; before that, x spills its low word if x >= f * 2^16. How lanes begin and end is in
+edgesem.entropy.lane_termination.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgesem.entropy.lane_termination import MAX_LANES, LaneTermination, pack_he
 from edgesem.entropy.tables import PRECISION, Indices, Tables
 from edgesem.errors import PacketError
 
-LANE_BITS = 4.6  # what a lane's two ends add to a message, on average
+LANE_BITS = 4.6  # mean cost of a lane's two ends in a message
 _WIDE = 128  # with fewer lanes numpy is no faster than plain Python with one
 _WORTH_BITS = 800  # a message of so many bits a lane loses half a percent to them, and no longer counts every byte
 _LOW = 1 << 16  # smallest state
@@ -84,6 +84,7 @@ class _Writer:
         self._tables, self._active = tables, 0
 
     def start_lanes(self, width: int) -> None:
+        """Bring the number of lanes up to `width`: each new one starts from a word that was written last."""
         count = width - self._active
         if count > 0:
             self.state[self._active : width] = self.words[self.top : self.top + count].astype(np.uint64) + np.uint64(
@@ -148,24 +149,23 @@ class Decoder:
 
     def __init__(self, chunks: Sequence[bytes], tables: Tables) -> None:
         self._tables = tables
-        self._state, self._taper, rest = unpack_head(chunks[0])
+        self._state, self._termination, rest = unpack_head(chunks[0])
         self._lanes = self._active = self._state.size
         if any(len(chunk) % 2 for chunk in (rest, *chunks[1:])):
             raise PacketError("packet: a layer ends inside a word")
         words = np.frombuffer(b"".join((rest, *chunks[1:])), "<u2")
-        margin = np.zeros(
-            2 * self._lanes, np.uint16
-        )  # room for words that come back, and zero words that were not sent
+        # Room for words that come back, and for zero words that were not sent
+        margin = np.zeros(2 * self._lanes, np.uint16)
         self._words, self._next = np.concatenate([margin, words, margin]), margin.size
-        self._index, self._kept = 0, 1 << self._taper.log_width
+        self._index, self._kept = 0, 1 << self._termination.log_width
 
     def read(self, scale: Indices) -> Symbols:
         """The table entries of the next pass, given the scale index of each symbol, [n]."""
-        stretches = self._taper.stretches(self._index, scale.size, self._lanes)
-        tapering = self._index == self._taper.at
+        stretches = self._termination.stretches(self._index, scale.size, self._lanes)
+        terminating = self._index == self._termination.at
         found, place = [np.empty(0, np.int32)], 0
         for number, (width, count) in enumerate(stretches):
-            if tapering:
+            if terminating:
                 self._retire(max(width for width, _ in stretches[number:]))
             part = scale[place : place + count]
             if width == 1:
@@ -173,7 +173,7 @@ class Decoder:
             else:
                 found.append(self._get_few(part, width) if width <= _FEW_LANES else self._get(part, width))
             place += count
-        if tapering:
+        if terminating:
             self._retire(0)
         self._index += 1
         return np.concatenate(found)

@@ -1,8 +1,8 @@
-"""The pass schedule: in which order the symbols of a latent are coded, and its geometry.
+"""Pass schedule: in which order the symbols of a latent are coded, and the latent's geometry.
 
-A latent has 96 channels in four groups (the layers of a packet). A group is coded in passes over the positions:
-the first group climbs a quincunx pyramid in five passes, so that only one position in sixteen is coded blind;
-the others take two checkerboard passes, because they already know the groups before them.
+A latent has 96 channels in four groups, the layers of a packet. A group is coded in passes over the positions. The
+first group climbs a quincunx pyramid in five passes, so that only one position in sixteen is coded without neighbours.
+The others take two checkerboard passes (He et al., arXiv:2103.15306), because the groups before them are known.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy.typing as npt
 CHANNELS = 96
 GROUPS = (6, 18, 24, 48)
 STRIDE = 16
-MEAN_GRID = 8  # means and decoded values live on a grid of 1/8 step
-VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the integer bound of the context model rests on it
+MEAN_GRID = 8  # means and decoded values are multiples of 1/8 of a quantizer step
+VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the proof that sums stay below 2^24 rests on it
 COARSE_LIMIT = 511  # |value| in 1/4 steps, the same for most passes
 PERIOD = 4  # rows and columns after which the schedule repeats
-GATE_STEPS = 64  # from "not like the reference at all" to "the reference itself"
+GATE_STEPS = 64  # resolution of the weight that a reference gets: 0 unused, 64 in full
 
 Planes = npt.NDArray[np.float32]
 
@@ -86,7 +86,7 @@ def context_graph(index: int) -> str:
 
 
 def reference_graph(index: int) -> str:
-    """Name of the file that predicts pass `index` of a inter frame; a bundle may lack them all."""
+    """Name of the file that predicts pass `index` of an inter frame; a bundle may lack them all."""
     return f"context_ref_{index:02d}.onnx"
 
 

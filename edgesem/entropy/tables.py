@@ -1,7 +1,8 @@
-"""The 64 integer distributions that symbols are coded with.
+"""Frequency tables: the 64 integer distributions that symbols are coded with.
 
-Table k gives symbols -r..r (r its radius) frequencies that sum to 2^16. All tables stand one behind the other, so
-that a symbol under its table is a single number, its `entry`; this is what the entropy coder works with.
+Table k gives symbols -r..r (r its radius) frequencies that sum to 2^16. The tables stand one behind the other, so that
+a symbol under its table is a single number, its `entry`: that is what the entropy coder works with. A scale index from
+the context model selects the table; index k stands for a logistic law of width SMALLEST_WIDTH * WIDTH_RATIO^k.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ SMALLEST_WIDTH = 0.055  # width of the logistic law that scale index 0 was train
 WIDTH_RATIO = (64 / SMALLEST_WIDTH) ** (1 / (SCALES - 1))  # index 63 has a width of 64 steps
 
 CENTRES = (8, 16, 26)
-"""Scale indices below which a symbol that is not 0 stands for 1/8 of a step less each: where a law is narrow, most of
-what is rounded to 1 lies just above .5. (Means of what was coded of photographs: .66, .75, .88 and .95.)"""
+"""Reconstruction points: for each of these that a scale index lies below, a symbol other than 0 stands for 1/8 of a
+step less. Where a law is narrow, most of what is rounded to 1 lies just above 0.5. (Measured means of what was coded as
+1, in photographs: 0.66, 0.75, 0.88 and 0.95.)"""
 
 Integers = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
@@ -33,8 +35,8 @@ class Tables:
     """Frequencies of all entries, ready for coding. Build with `Tables.of`.
 
     radius: int32 [64]; frequency, start: uint64 [entries]; lookup: uint16 [64 * 65536], entry of each slot;
-    bits: float32 [entries], the ideal code length; ends: int64 [64], where each
-    table ends among the entries.
+    bits: float32 [entries], the ideal code length; centre: int32 [64], the entry of symbol 0 of each table; ends:
+    int64 [64], where each table ends among the entries.
     """
 
     radius: Integers
@@ -97,7 +99,7 @@ class Tables:
 
     @cached_property
     def decoding(self) -> list[tuple[int, int]]:
-        """Frequency and start of each entry, for plain Python."""
+        """Frequency and start of each entry, as Python integers."""
         return list(zip(self.frequency.tolist(), self.start.tolist(), strict=True))
 
     @cached_property

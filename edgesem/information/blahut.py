@@ -133,7 +133,7 @@ def rate_distortion(
 
 
 @dataclass(frozen=True)
-class Point:
+class _Point:
     """One point of a rate-distortion curve, where its slope is -`slope`. Rates here are in nats."""
 
     nats: float
@@ -149,22 +149,9 @@ class Point:
         return self.nats - self.gap_nats + self.slope * (self.distortion - distortion)
 
 
-def at_slope(
-    source: ArrayLike,
-    distortion: ArrayLike,
-    slope: float,
-    *,
-    tolerance_bits: float = 1e-9,
-    most_iterations: int = 20_000,
-) -> Point:
-    """The point of the classical R(D) where dR/dD = -slope (nats), which one iteration finds without a search."""
-    d = _distortion(source, distortion)
-    return _iterate(probabilities(source, 1), d, np.arange(d.shape[1]), slope, None, tolerance_bits, most_iterations)
-
-
 def _search(
     p: Array, d: Array, columns: Sets, wanted: float, tolerance_bits: float, most_iterations: int
-) -> tuple[Point, float, float, bool]:
+) -> tuple[_Point, float, float, bool]:
     """The point, the rate in nats, its gap and whether that is small enough, at a distortion the curve must pay for.
 
     Bisects the slope between a coarser and a finer point. Between the two, time can be shared, so their chord is
@@ -193,7 +180,7 @@ def _search(
             coarse = middle
         else:
             finer = middle
-    nearer = Point(upper, wanted, finer.slope, gap, finer.sets, iterations)
+    nearer = _Point(upper, wanted, finer.slope, gap, finer.sets, iterations)
     return nearer, upper, gap, gap <= tolerance_bits * math.log(2)
 
 
@@ -201,7 +188,7 @@ def _same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-14 * max(abs(a), abs(b))
 
 
-def _chord(coarse: Point, finer: Point, wanted: float) -> float:
+def _chord(coarse: _Point, finer: _Point, wanted: float) -> float:
     width = coarse.distortion - finer.distortion
     share = (coarse.distortion - wanted) / width if width > 0 else 1.0
     return coarse.nats + min(max(share, 0.0), 1.0) * (finer.nats - coarse.nats)
@@ -215,7 +202,7 @@ def _iterate(
     start: Array | None,
     tolerance_bits: float,
     most_iterations: int,
-) -> Point:
+) -> _Point:
     """Blahut's iteration at one slope, over sets of outputs.
 
     The gap is ln max_j c(j): with c <= 1 everywhere, lambda = 1 / Z would be a feasible point of the dual problem.
@@ -237,16 +224,16 @@ def _iterate(
         sets = sets * c
     mean = float(p @ ((moments @ sets) / np.maximum(total, _TINY)))
     value = -float(p @ (np.log(np.maximum(total, _TINY)) - slope * floor))
-    return Point(value - slope * mean, mean, slope, gap, sets, used)
+    return _Point(value - slope * mean, mean, slope, gap, sets, used)
 
 
-def _free_of_charge(p: Array, d: Array, columns: Sets) -> Point:
+def _free_of_charge(p: Array, d: Array, columns: Sets) -> _Point:
     """The best point at slope 0: say always the largest set, and of those the one that fits best."""
     sizes = np.bincount(columns)
     costs = np.bincount(columns, p @ d) / sizes
     costs[sizes < sizes.max()] = math.inf
     best = int(costs.argmin())
-    return Point(-math.log(sizes[best]), float(costs[best]), 0.0, 0.0, np.eye(sizes.size)[best], 0)
+    return _Point(-math.log(sizes[best]), float(costs[best]), 0.0, 0.0, np.eye(sizes.size)[best], 0)
 
 
 def _channel(values: ArrayLike) -> Array:

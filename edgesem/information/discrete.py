@@ -21,7 +21,7 @@ Labels = Sequence[object] | NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Entropy:
-    """How much a source says: its meanings, and its symbols."""
+    """Entropy of a source over its sets of synonyms, and over its symbols."""
 
     semantic_bits: float
     classical_bits: float
@@ -29,18 +29,13 @@ class Entropy:
 
 @dataclass(frozen=True)
 class MutualInformation:
-    """How much two variables say of each other. lower <= classical <= upper."""
+    """Mutual information of two variables, between its semantic bounds: lower <= classical <= upper."""
 
     upper_bits: float
     """H(X) + H(Y) - H_s(X~, Y~): what a channel can carry when only meaning must arrive."""
     lower_bits: float
     """H_s(X~) + H_s(Y~) - H(X, Y): what must be spent to keep the meaning. May be negative."""
     classical_bits: float
-
-    @property
-    def rate_bits(self) -> float:
-        """The lower bound as a rate, which is never negative."""
-        return max(self.lower_bits, 0.0)
 
 
 def entropy(distribution: ArrayLike) -> float:

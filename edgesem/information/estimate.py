@@ -56,10 +56,10 @@ class Bound:
 
 
 def entropy(labels: Labels, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Estimate:
-    """H of the source of these labels. Refused if a tenth of what the source says has not been seen yet.
+    """H of the source of these labels. Refused if more than a tenth of it has not been seen yet.
 
-    How much that is, the labels seen once tell (Good and Turing). Corrected by (cells - 1) / 2N nats (Miller 1955),
-    but never above the log2 of the labels that were seen.
+    The unseen share is estimated from the labels seen once (Good and Turing). Corrected by (cells - 1) / 2N nats
+    (Miller 1955), but never above the log2 of the labels that were seen.
     """
     codes, cells = encode(labels)
     count = codes.size
@@ -67,7 +67,7 @@ def entropy(labels: Labels, *, resamples: int = 1000, confidence: float = 0.95, 
     unseen = float((np.bincount(codes) == 1).sum()) / count
     if unseen > MOST_UNSEEN:
         raise EstimateError(
-            f"{count} samples of {cells} labels: {unseen:.0%} of what the source says is still unseen (labels seen "
+            f"{count} samples of {cells} labels: {unseen:.0%} of the source is still unseen (labels seen "
             f"once), {MOST_UNSEEN:.0%} is the most: give more samples, or join labels into sets"
         )
     return _with_interval(

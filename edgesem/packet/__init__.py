@@ -1,1 +1,1 @@
-"""The packet: one coded picture as bytes, its side information, and its seal."""
+"""Packet: one coded picture as bytes, its side information, its seal, and keys."""

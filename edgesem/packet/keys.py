@@ -1,4 +1,4 @@
-"""Secrets from files and the environment, never from a command line; and the device's own signing key.
+"""Keys: secrets read from files and the environment, never from a command line, and a device's signing key.
 
 A file that holds a secret must be closed to other users: the reader refuses it otherwise and says how to close it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import os
 import secrets
 from pathlib import Path
@@ -30,12 +31,21 @@ def read_secret(path: Path | None, variable: str) -> str | None:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        text = data.decode("utf-8").strip()
+        text = decode_text(data).strip()
     except UnicodeDecodeError:
         text = ""
     if not text or len(data) > _MAX_SECRET_BYTES or len(text.splitlines()) != 1:
         raise UsageError(f"{path} must hold one line of text, the secret")
     return text
+
+
+def decode_text(data: bytes) -> str:
+    """Text of a file that a person may have written: UTF-8, with or without the mark that Windows puts before it, or
+    UTF-16 with its mark, as PowerShell writes. UnicodeDecodeError for anything else.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
 
 
 def read_key(path: Path | None, variable: str = "EDGESEM_SEAL_KEY") -> bytes | None:
@@ -69,7 +79,7 @@ def new_key(path: Path) -> None:
 
 
 class Identity:
-    """A device's Ed25519 key: it signs what the device says of itself, so that nobody else can say it."""
+    """Ed25519 key of a device (RFC 8032), which signs its birth messages, or of whoever makes bundles."""
 
     def __init__(self, seed: bytes) -> None:
         from nacl.signing import SigningKey
@@ -87,7 +97,7 @@ class Identity:
 
     @property
     def public_key(self) -> bytes:
-        """32 bytes by which others know us."""
+        """The public half, 32 bytes, for `check_signature`."""
         return bytes(self._key.verify_key)
 
     def sign(self, message: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""One coded picture, or some layers of it, as bytes: in a file and in an MQTT message alike.
+"""Packet: one coded picture, or some of its layers, as bytes; in a file and in an MQTT message alike.
 
 A packet is a 24-byte little-endian header and a body:
 
@@ -6,10 +6,10 @@ A packet is a 24-byte little-endian header and a body:
     u16 width | u16 height | u8 q | u8 layers | u32 crc32 of everything else
 
 Flags: bit 0 SEALED, the body is ciphertext (see `edgesem.packet.seal`); bit 1 PROMISED, the sender keeps the picture
-until a receiver says that it has it; bit 2 NOTES, the body starts with notes (see `edgesem.packet.side_information`);
-bit 3 is zero. `layers` holds the first layer carried in bits 0-1, the count carried less one in bits 2-3, the total
-less one in bits 4-5, and zeros. The body is the chunk of each carried layer; each but the last is preceded by its u16
-length, and the last takes the rest, so a message with one layer spends nothing on lengths.
+until a receiver has acknowledged it; bit 2 SIDE_INFO, the body starts with side information (see
+`edgesem.packet.side_information`); bit 3 is zero. `layers` holds the first layer carried in bits 0-1, the count carried
+less one in bits 2-3, the total less one in bits 4-5, and zeros. The body is the chunk of each carried layer; each but
+the last is preceded by its u16 length, and the last takes the rest, so a message with one layer has no length in it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgesem.errors import ChecksumError, PacketError
-from edgesem.packet.side_information import NO_SIDE_INFO, SideInformation
+from edgesem.packet.side_information import MAX_LAYERS as MAX_LAYERS
+from edgesem.packet.side_information import MAX_LEVEL, NO_SIDE_INFO, SideInformation
 
 MAGIC = 0xE5
 VERSION = 1
 HEADER_BYTES = 24
-MAX_LAYERS = 4
 MAX_CHUNK_BYTES = 65535
 MAX_PACKET_BYTES = 256 * 1024
 MAX_SIDE = 4096
@@ -41,9 +41,9 @@ _U32 = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Packet:
-    """A picture's layers `first_layer` to `first_layer + len(chunks) - 1`, of `total_layers`, and how to read them.
+    """Layers `first_layer` to `first_layer + len(chunks) - 1` of a picture that has `total_layers`, with its header.
 
-    Raises PacketError if a field does not fit the format, so whatever exists can be written.
+    Raises PacketError if a field does not fit the format, so every Packet can be written.
     """
 
     bundle_id: int
@@ -71,7 +71,7 @@ class Packet:
             ("time_ms", self.time_ms, 0, 0xFFFFFFFF),
             ("width", self.width, 1, MAX_SIDE),
             ("height", self.height, 1, MAX_SIDE),
-            ("q", self.q, 0, 255),
+            ("q", self.q, 0, MAX_LEVEL),
             ("total_layers", self.total_layers, 1, MAX_LAYERS),
             ("first_layer", self.first_layer, 0, self.total_layers - 1),
             ("the number of chunks", len(self.chunks), 1, self.total_layers - self.first_layer),
@@ -79,7 +79,7 @@ class Packet:
             if not low <= value <= high:
                 raise PacketError(f"packet: {name} is {value}, must be {low} to {high}")
         if self.first_layer and self.side_info != NO_SIDE_INFO:
-            raise PacketError(f"packet: notes go with the base layer, this starts at layer {self.first_layer}")
+            raise PacketError(f"packet: side information needs the base layer, this starts at layer {self.first_layer}")
         for layer, chunk in enumerate(self.chunks, self.first_layer):
             if len(chunk) > MAX_CHUNK_BYTES:
                 raise PacketError(f"packet: layer {layer} has {len(chunk)} bytes, at most {MAX_CHUNK_BYTES} fit")

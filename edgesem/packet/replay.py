@@ -1,4 +1,7 @@
-"""Which packets of a stream came already: a repeat is acknowledged again, but never shown again."""
+"""Replay window: which packets of a stream came already, so that a repeat is acknowledged again but not shown again.
+
+A window of bits behind the newest number, as IPsec has it (RFC 4303, section 3.4.3).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ _PROMISED = 8192
 
 
 class Replay:
-    """Remembers the packets of one stream; about 1 MB when full.
+    """Replay window of one stream; about 1 MB when full. Not thread-safe.
 
-    Of ordinary frames, the last 1024 numbers of each epoch are known one by one, and what is older counts as a repeat:
-    nobody wants it any more. Promised frames come late and in any order, so the last 8192 are known one by one.
+    Of ordinary frames, the last 1024 numbers of each of 8 epochs are known one by one, and older numbers count as
+    repeats. Promised frames come late and in any order, so the last 8192 of them are known one by one.
     """
 
     def __init__(self) -> None:

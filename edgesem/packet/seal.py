@@ -1,11 +1,12 @@
-"""A sealed packet: only who has the stream's key can read it, or make one that the receiver takes.
+"""Seal: authenticated encryption of a stream's packets, and tags on the messages that go with them.
 
     header (flag SEALED set) | ciphertext of the body | 16-byte tag
 
-The header stays readable and is authenticated with the rest. The nonce is salt, epoch, frame, flags and layers: the
-salt is drawn anew at each start of the sender and told in its birth, and within one start no frame number comes twice,
-so no nonce does, and none travels. The keys in use are derived from the stream's key, the stream's name and the salt,
-so a packet recorded from another stream or an earlier start is as good as forged.
+Cipher: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha). The header stays readable and is authenticated with the rest. The
+nonce is salt, epoch, frame, flags and layers. The salt is drawn anew at each start of the sender and told in its birth
+message; within one start no frame number is used twice, so no nonce is, and none has to travel. The keys in use are
+derived by keyed BLAKE2b (RFC 7693) from the stream's key, the stream's name and the salt, so a packet recorded from
+another stream or an earlier start does not open.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def new_salt() -> bytes:
 
 
 class Seal:
-    """Seals and opens the packets of one stream during one start of its sender, and signs what goes beside them.
+    """Seals and opens the packets of one stream during one start of its sender, and signs its other messages.
 
-    `stream` is the topic that all the stream's topics start with.
+    key: 32 bytes; salt: 16 bytes; stream: the topic that all the stream's topics start with. Thread-safe. Raises
+    UsageError for a key or salt of another length.
     """
 
     def __init__(self, key: bytes, *, stream: str, salt: bytes) -> None:
@@ -76,7 +78,7 @@ class Seal:
         return bytes(head) + _U32.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
     def sign(self, payload: bytes, topic: str) -> bytes:
-        """`payload` and a tag by which the other side knows that it is ours and meant for `topic`."""
+        """`payload` followed by a 16-byte tag, which proves the key's owner and the topic that it is meant for."""
         return payload + self._tag(payload, topic)
 
     def verify(self, message: bytes, topic: str) -> bytes:
@@ -92,5 +94,5 @@ class Seal:
         return blake2b(about, key=self._sign_key, digest_size=TAG_BYTES).digest()
 
     def _nonce(self, head: bytearray) -> bytes:
-        """Salt (16 bytes), epoch (2), frame (4), flags (1), layers (1): what tells two packets of one start apart."""
+        """24 bytes: salt (16), epoch (2), frame (4), flags (1), layers (1); different for each packet of one start."""
         return self._salt + bytes(head[4:10]) + bytes([head[1] & FLAGS, head[19]])

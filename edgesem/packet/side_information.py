@@ -1,8 +1,10 @@
-"""What a packet says beside its layers: the frame it refers to, what the picture means, where it is finer.
+"""Side information: what a packet carries beside its layers, as type-length-value items.
 
-    u8 length of the rest | for each note: u8 kind, u8 size, the note
+    u8 length of the rest | for each item, kinds rising: u8 kind, u8 size, value
 
-Notes stand before the chunks of the base layer, and with that layer only: without it the others are of no use.
+It stands before the chunk of the base layer and travels with that layer only: without it the other layers are of no
+use. Items: 1 reference (the frame that an inter frame refers to), 2 embedding (what the picture shows), 3 region (where
+it is coded finer).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from edgesem.errors import PacketError
 
 MAX_EMBEDDING_BYTES = 64
+MAX_LAYERS = 4  # of a picture
+MAX_LEVEL = 255  # of quality
 MAX_POSITION = 255  # of a latent: 4096 pixels at stride 16
 
 _REFERENCE, _EMBEDDING, _REGION = 1, 2, 3
@@ -22,16 +26,17 @@ _REGION_FORM = struct.Struct("<BBBBB")
 
 @dataclass(frozen=True)
 class Reference:
-    """The frame whose decoded latent the context model saw, and from how many of its layers that was decoded.
+    """Name of the picture that an inter frame refers to: a frame of the same stream and epoch, and from how many of its
+    layers it was decoded.
 
-    Same stream, same epoch.
+    Raises PacketError for numbers that do not fit the format, as Region and SideInformation do.
     """
 
     frame: int
     layers: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.frame <= 0xFFFFFFFF or not 1 <= self.layers <= 4:
+        if not 0 <= self.frame <= 0xFFFFFFFF or not 1 <= self.layers <= MAX_LAYERS:
             raise PacketError(f"packet: a reference to {self.layers} layers of frame {self.frame} cannot be")
 
 
@@ -50,7 +55,7 @@ class Region:
 
     def __post_init__(self) -> None:
         inside = 0 <= self.left <= self.right <= MAX_POSITION and 0 <= self.top <= self.bottom <= MAX_POSITION
-        if not inside or not 1 <= self.drop <= 255:
+        if not inside or not 1 <= self.drop <= MAX_LEVEL:
             raise PacketError(
                 f"packet: region {self.left},{self.top} to {self.right},{self.bottom} with drop {self.drop} cannot be"
             )
@@ -58,8 +63,10 @@ class Region:
 
 @dataclass(frozen=True)
 class SideInformation:
-    """All notes of a packet; each is optional. `embedding` is as edgesem.semantics.embedding writes it, at most 64
-    bytes."""
+    """The side information of a packet; each item is optional.
+
+    embedding: as `edgesem.semantics.embedding.to_bytes` writes it, at most 64 bytes; empty for none.
+    """
 
     reference: Reference | None = None
     embedding: bytes = b""
@@ -67,7 +74,9 @@ class SideInformation:
 
     def __post_init__(self) -> None:
         if len(self.embedding) > MAX_EMBEDDING_BYTES:
-            raise PacketError(f"packet: an embedding has {len(self.embedding)} bytes, at most 64 fit")
+            raise PacketError(
+                f"packet: an embedding has {len(self.embedding)} bytes, at most {MAX_EMBEDDING_BYTES} fit"
+            )
 
     @property
     def size_bytes(self) -> int:
@@ -79,7 +88,7 @@ class SideInformation:
         return both and 1 + both
 
     def to_bytes(self) -> bytes:
-        """The notes as they stand in a packet: nothing at all if there are none."""
+        """The bytes that stand in a packet: none at all if there are no items."""
         parts = []
         if (reference := self.reference) is not None:
             parts.append((_REFERENCE, _REFERENCE_FORM.pack(reference.frame, reference.layers)))
@@ -88,29 +97,29 @@ class SideInformation:
         if (region := self.region) is not None:
             ends = (region.left, region.top, region.right, region.bottom)
             parts.append((_REGION, _REGION_FORM.pack(*ends, region.drop)))
-        block = b"".join(bytes([kind, len(note)]) + note for kind, note in parts)
+        block = b"".join(bytes([kind, len(value)]) + value for kind, value in parts)
         return block and bytes([len(block)]) + block
 
     @classmethod
     def from_bytes(cls, body: bytes | memoryview) -> tuple[SideInformation, int]:
-        """The notes at the start of a packet's body, and how many bytes they took.
+        """The side information at the start of a packet's body, and how many bytes it took.
 
         Raises PacketError for anything that `to_bytes` does not write, whatever the bytes are.
         """
         if not body or body[0] == 0 or len(body) < 1 + body[0]:
-            raise PacketError("packet: ends inside its notes")
+            raise PacketError("packet: ends inside its side information")
         end = 1 + body[0]
         found: dict[int, bytes] = {}
         place = 1
         while place < end:
             kind, size = body[place], body[place + 1] if place + 1 < end else end
-            note = bytes(body[place + 2 : place + 2 + size])
+            value = bytes(body[place + 2 : place + 2 + size])
             place += 2 + size
             if place > end or size == 0:
-                raise PacketError("packet: a note is longer than the notes")
+                raise PacketError("packet: an item of side information is longer than all of it")
             if kind <= max(found, default=0) or kind > _REGION:
-                raise PacketError(f"packet: a note of kind {kind} is not known here, or in the wrong place")
-            found[kind] = note
+                raise PacketError(f"packet: side information of kind {kind} is not known here, or in the wrong place")
+            found[kind] = value
         return cls(
             reference=Reference(*_read(_REFERENCE_FORM, found[_REFERENCE])) if _REFERENCE in found else None,
             embedding=found.get(_EMBEDDING, b""),
@@ -121,7 +130,7 @@ class SideInformation:
 NO_SIDE_INFO = SideInformation()
 
 
-def _read(form: struct.Struct, note: bytes) -> tuple[int, ...]:
-    if len(note) != form.size:
-        raise PacketError(f"packet: a note has {len(note)} bytes, not {form.size}")
-    return form.unpack(note)
+def _read(form: struct.Struct, value: bytes) -> tuple[int, ...]:
+    if len(value) != form.size:
+        raise PacketError(f"packet: an item of side information has {len(value)} bytes, not {form.size}")
+    return form.unpack(value)

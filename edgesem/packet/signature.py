@@ -1,4 +1,4 @@
-"""Who made a bundle: an Ed25519 signature over its manifest, which in turn vouches for every file."""
+"""Signature of a bundle's manifest by its maker, with Ed25519; the manifest holds the digest of every file."""
 
 from __future__ import annotations
 

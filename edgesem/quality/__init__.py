@@ -1,1 +1,1 @@
-"""How good a decoded picture is: distortion metrics, and networks as judges."""
+"""Quality of decoded pictures: distortion metrics, and networks as judges."""

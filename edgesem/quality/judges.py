@@ -1,23 +1,26 @@
-"""What a network sees in a picture: objects from a detector, a distribution over classes from a classifier.
+"""Judges: networks that look at a picture, to measure whether a decoded one still shows what the original showed.
 
-Judges measure whether a decoded picture still says what the original said; both files come from the user. Pictures are
-uint8 [H, W, 3], RGB. The detector is an ONNX graph of FastestDet's form (one output grid: objectness, box, classes),
-the classifier a TFLite file of any size, quantized or not, run by the optional package `ai-edge-litert`.
+The files come from the user. `Detector` is an ONNX graph of FastestDet's form (one output grid: objectness, box,
+classes), `Classifier` a TFLite file of any size, quantized or not, run by the optional package `ai-edge-litert`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from edgesem.errors import FrameError, InputError, require
+from edgesem.quality.metrics import Frame
 
-Frame = NDArray[np.uint8]
+Seen = TypeVar("Seen", covariant=True)
 
 MAX_CLASSES = 100_000
 MAX_GRID = 512
@@ -29,9 +32,22 @@ _MAX_CANDIDATES = 1000
 _BOX_CHANNELS = 5  # objectness, x, y, width, height
 
 
+class Judge(Protocol[Seen]):
+    """A network, or several, that looks at pictures. Not safe to be used by two threads at a time."""
+
+    @property
+    def version(self) -> str:
+        """What the answers depend on: judges of one version give the same answers."""
+        ...
+
+    def predict(self, frame: Frame) -> Seen:
+        """What there is in a picture, uint8 [H, W, 3], RGB."""
+        ...
+
+
 @dataclass(frozen=True)
 class Detection:
-    """One object that a detector sees."""
+    """One object in a picture."""
 
     label: str
     score: float
@@ -40,8 +56,21 @@ class Detection:
     """Left, top, right, bottom in pixels of the picture, within it."""
 
 
-class Detector:
-    """A detector in an ONNX file, with the file that names its classes, one a line.
+class _InFile:
+    """A judge in a file; its digest is the version."""
+
+    def __init__(self, path: Path) -> None:
+        _check_file(path, MAX_MODEL_BYTES)
+        self.path = path
+
+    @cached_property
+    def version(self) -> str:
+        """The first 16 digits of the file's SHA-256."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+
+class Detector(_InFile):
+    """Object detector in an ONNX file, with the file that names its classes, one a line.
 
     Raises InputError when a file cannot be read, is no such graph, or the two do not fit together.
     """
@@ -49,8 +78,8 @@ class Detector:
     def __init__(self, path: Path, names: Path, threads: int = 1) -> None:
         import onnxruntime as ort
 
-        self.path, self.names = path, read_names(names)
-        _check_file(path, MAX_MODEL_BYTES)
+        self.names = read_names(names)
+        super().__init__(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -67,7 +96,7 @@ class Detector:
         self._input = inputs[0].name
         self._height, self._width = shape[2:]
 
-    def detect(self, frame: Frame, least_score: float = 0.4) -> list[Detection]:
+    def predict(self, frame: Frame, least_score: float = 0.4) -> list[Detection]:
         """The objects in a picture whose score is at least `least_score`, best first."""
         planes = _resized(frame, self._width, self._height)[..., ::-1].transpose(2, 0, 1)[None]  # BGR, as trained
         feed = {self._input: np.ascontiguousarray(planes, np.float32) / np.float32(255)}
@@ -77,13 +106,15 @@ class Detector:
             raise InputError(f"{self.path}: {error}") from error
 
 
-class Classifier:
-    """A classifier in a TFLite file. Raises MissingDependency without `ai-edge-litert`, InputError for a bad file."""
+class Classifier(_InFile):
+    """Picture classifier in a TFLite file.
+
+    Raises MissingDependency without the package `ai-edge-litert`, InputError for a file that is no such model.
+    """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         litert = require("ai_edge_litert.interpreter", "measure")
-        self.path = path
-        _check_file(path, MAX_MODEL_BYTES)
+        super().__init__(path)
         try:
             self._interpreter = litert.Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -105,7 +136,7 @@ class Classifier:
         if not 2 <= self.classes <= MAX_CLASSES:
             raise InputError(f"{path}: {self.classes} classes, 2 to {MAX_CLASSES} make sense")
 
-    def probabilities(self, frame: Frame) -> NDArray[np.float32]:
+    def predict(self, frame: Frame) -> NDArray[np.float32]:
         """The distribution over the classes, float32 [classes], summing to 1."""
         picture = _resized(frame, self._width, self._height)
         kind = self._input["dtype"]

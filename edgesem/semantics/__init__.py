@@ -1,1 +1,1 @@
-"""What a picture means: embeddings, and text that is compared with them."""
+"""Semantics: embeddings of pictures, and text that is compared with them."""

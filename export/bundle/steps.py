@@ -1,4 +1,4 @@
-"""The steps of an export: each is done once, timed, and skipped by `--resume` while nothing before it has changed."""
+"""Steps of an export: each is done once, timed, and skipped by `--resume` while nothing before it has changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = dict[str, Any]
 
 
 class Steps:
-    """A work folder in which an export grows, and what of it is done.
+    """Work folder of an export, and the record of the steps that are done.
 
     A step's key is the digest of its own settings and of the key of the step before it, so a change redoes whatever
     comes after. A step that is redone finds only what the steps before it made: nothing of an earlier export stays.

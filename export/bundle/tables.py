@@ -1,22 +1,27 @@
-"""Tables fitted by counting: what symbols really occur under each scale index, on real pictures."""
+"""Entropy tables fitted by counting the symbols that occur under each scale index, on real pictures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from edgesem.codec.budget import KNOTS, features
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+from export.data.sequences import Sequences
 
 _SLOTS = 1 << PRECISION
 _PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
 _SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
 _USUAL_BYTES = np.array([0.1, 0.3, 0.4, 0.35, 0.55, 0.1, 0.3, 0.25, 0.35])  # by edgesem.codec.budget.features
+_SEQUENCES = 60  # that the tables of inter frames are fitted on
+_NEAR = 25  # levels from one picture of a sequence to the next, mostly
 _LEAN = 0.2  # how much a fit leans on them
 
 Counts = npt.NDArray[np.float64]
@@ -67,6 +72,30 @@ def count_symbols(
             for sweep in entries:
                 total += np.bincount(sweep, minlength=total.size)
         progress((index + 1) / len(frames))
+    return np.split(total, tables.ends[:-1])
+
+
+def count_references(
+    codec: Codec, photographs: Path, progress: Callable[[float], None], sequences: int = _SEQUENCES
+) -> list[Counts]:
+    """How often each symbol occurs under each scale index in inter frames that refer to the picture before.
+
+    The sequences are made of photographs (export.data.sequences).
+    """
+    tables = codec.bundle.reference_tables
+    total = np.zeros(tables.bits.size)
+    source, random = Sequences(nn.Identity(), photographs, None, seed=1), np.random.default_rng(1)
+    for index in range(sequences):
+        first, *others = (np.rint(picture.transpose(1, 2, 0) * 255).astype(np.uint8) for picture in source.made())
+        level = (index * 97 + 13) % (LEVELS + 1)
+        known = codec.trial(codec.analyze(np.ascontiguousarray(first)), level).decoded
+        for picture in others:
+            level = int(np.clip(level + random.normal(0, _NEAR), 0, LEVELS))
+            trial = codec.trial(codec.analyze(np.ascontiguousarray(picture)), level, reference=known)
+            for sweep in (entries for layer in trial.entries for entries in layer):
+                total += np.bincount(sweep, minlength=total.size)
+            known = trial.decoded
+        progress((index + 1) / sequences)
     return np.split(total, tables.ends[:-1])
 
 

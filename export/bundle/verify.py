@@ -1,4 +1,4 @@
-"""Whether a bundle can be trusted: each check is a small function that gives its findings or raises.
+"""Checks of a bundle; each is a function that gives its findings or raises.
 
 digests, signature -> opset, operators -> 2^24 proof -> golden packets -> parity of every form -> TensorRT
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from edgesem.bundle.bundle import GOLDEN, Bundle
@@ -28,19 +27,20 @@ from edgesem.engine_build import Sizes, build_plan
 from edgesem.errors import BundleError, EdgesemError, ExportError, MissingDependency, require
 from edgesem.packet.packet import Packet
 from edgesem.packet.signature import signer
+from edgesem.quality.metrics import Frame
 from export.graphs.exactness import LARGEST, context_graphs, packets_agree, planes_agree
 from export.graphs.proof import largest_sum
 from export.graphs.targets import MAX_IR_VERSION, OPSET, Target
-from export.quantization.cost_in_use import Judge
-from export.quantization.forms import feeds, judged
+from export.networks.context import EXACT
+from export.quantization.forms import evaluation_pieces, feeds
 from export.quantization.quantize import PROFILES, calibrate, prepare, quantize, to_half
+from export.quantization.replacement_cost import CostMeter
 
 PACKETS = 24
 _CAPABILITIES = ("SM86", "SM89", "SM120", "SM121")  # all of tensorrt_rtx from Orin's generation on; it refuses 8.7
 _CALIBRATED = 8  # pictures; nobody uses these forms, they only have to build
 _MAX_GOLDEN_BYTES = 1 << 20
 
-Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
@@ -152,7 +152,7 @@ def graph_format(bundle: Bundle, target: Target) -> dict[str, Any]:
 def proof(bundle: Bundle) -> dict[str, Any]:
     """The largest sum in each context graph, all below 2^24: every machine computes the same symbols."""
     largest = [largest_sum(path) for path in context_graphs(bundle)]
-    return {"largest_sum": max(largest), "limit": 2**24}
+    return {"largest_sum": max(largest), "limit": EXACT}
 
 
 def golden(bundle: Bundle) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def parity(bundle: Bundle, frames: Sequence[Frame], limit_percent: float) -> dic
     """How far every other form of a graph is from its fp32 form on real pictures, and what that costs."""
     if not frames:
         return {"skipped": "parity needs real pictures: name a folder with --data"}
-    judge = Judge(bundle, judged(frames))
+    meter = CostMeter(bundle, evaluation_pieces(frames))
     findings, wrong = {}, []
     for part in ("encoder", "decoder"):
-        tests = feeds(bundle, part, judged(frames))
+        tests = feeds(bundle, part, evaluation_pieces(frames))
         plain = OrtRunner(bundle.folder / f"{part}.onnx")
         forms = [name for name in sorted(bundle.files) if name.startswith(f"{part}.") and name.endswith(".onnx")]
         for name in forms:
@@ -202,7 +202,7 @@ def parity(bundle: Bundle, frames: Sequence[Frame], limit_percent: float) -> dic
                 if not away.max() <= 1e-3:
                     wrong.append(f"{name} changes by {away.max():g} when ONNX Runtime optimises it")
             else:
-                cost = judge.cost({part: runner})
+                cost = meter.cost({part: runner})
                 row |= cost.as_dict()
                 if not cost.percent <= limit_percent:
                     wrong.append(f"{name} costs {cost.percent:.2f} % of rate, more than {limit_percent:g} %")
@@ -253,7 +253,12 @@ def _forms_for_tensorrt(bundle: Bundle, frames: Sequence[Frame], scratch: Path) 
         if int8.name not in bundle.files and frames:
             prepared, int8 = scratch / f"{part}.prepared.onnx", scratch / int8.name
             prepare(source, prepared, profile)
-            quantize(prepared, int8, calibrate(prepared, feeds(bundle, part, judged(frames)[:_CALIBRATED])), profile)
+            quantize(
+                prepared,
+                int8,
+                calibrate(prepared, feeds(bundle, part, evaluation_pieces(frames)[:_CALIBRATED])),
+                profile,
+            )
         if int8.exists():
             graphs.append(int8)
     return graphs

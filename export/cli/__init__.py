@@ -1,1 +1,1 @@
-"""The commands of the workstation, one file a command or a family."""
+"""Commands of the workstation, one file a command or a family."""

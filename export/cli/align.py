@@ -1,4 +1,4 @@
-"""The commands `edgesem align` and `edgesem bench watch`."""
+"""Commands `edgesem align` and `edgesem bench watch`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, log, pairs, progress, table
 from edgesem.errors import UsageError
+from export.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from export.semantics.teacher import Teacher
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 _Bundle = Annotated[Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")]
 _Classifier = Annotated[Path | None, typer.Option(help="A classifier as TFLite file.", show_default=False)]
 _Labels = Annotated[Path | None, typer.Option(help="Names of its classes, one a line.", show_default=False)]
@@ -39,7 +39,7 @@ def align(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     add: Annotated[bool, typer.Option("--add", help="Put the head into the bundle, too.")] = False,
     sign: Annotated[Path | None, typer.Option(help="With --add: your signing key.", show_default="unsigned")] = None,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Teach a bundle's encoder to say what a picture means: a small head whose 128 numbers text can be compared with.
 
@@ -58,20 +58,20 @@ def align(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    judges = _files(classifier, labels, hf)
+    teacher_files = _files(classifier, labels, hf)
     opened = Bundle.open(bundle)
     settings = AlignSettings(tuple(data), minutes, squares, seed)
-    report = made_before(opened, judges, settings, out)
+    report = made_before(opened, teacher_files, settings, out)
     if report is None:
         teacher = _teacher(classifier, labels, hf)
-        report = _watched(lambda show: align(opened, teacher, judges, settings, out, show))
+        report = _watched(lambda show: align(opened, teacher, teacher_files, settings, out, show))
     else:
         log.print(f"{out} holds the head of this encoder already", markup=False)
     result = {"folder": out, **{name: value for name, value in report.items() if name != "encoder_mark"}}
     if add:
         result["bundle"] = opened.folder
         result["head"] = add_head(opened, out, sign)
-    emit(result, json_, lambda r: _two_columns(r, f"{out}: a head"))
+    emit(result, json_, lambda r: pairs(r, f"{out}: a head"))
 
 
 def bench_watch(
@@ -83,7 +83,7 @@ def bench_watch(
     hf: _Clip = None,
     bundle: _Bundle = None,
     least: Annotated[int, typer.Option(min=1, help="Pictures that must show a name for it to count.")] = 5,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Measure how well --watch finds its pictures: average precision of each name, beside a full-size classifier's.
 
@@ -128,31 +128,18 @@ def _teacher(classifier: Path | None, labels: Path | None, hf: Path | None) -> T
 
 
 def _watched(work: Callable[[Callable[[str, float], None]], dict[str, Any]]) -> dict[str, Any]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=log, transient=True) as progress:
-        task = progress.add_task("starting", total=1.0)
-        return work(lambda stage, share: progress.update(task, description=stage, completed=share))
+    with progress("starting") as bar:
+        return work(lambda stage, share: bar.update(share, what=stage))
 
 
 def _render(result: Mapping[str, Any]) -> Table:
     mean = result["mean"]
     share = "" if result["share"] is None else f", head at {100 * result['share']:.0f} % of the classifier"
-    table = Table(title=f"Average precision over {result['pictures']} pictures{share}", title_justify="left")
-    table.add_column("query")
-    table.add_column("pictures", justify="right")
-    for name in mean:
-        table.add_column(name, justify="right")
-    for row in result["queries"]:
-        table.add_row(row["query"], str(row["pictures"]), *(f"{row[name]:.3f}" for name in mean))
-    table.add_row("mean", "", *(f"{mean[name]:.3f}" for name in mean), style="bold")
-    table.add_row("by chance", "", *(f"{result['chance']:.3f}" for _ in mean))
-    return table
-
-
-def _two_columns(result: Mapping[str, Any], title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    for name, value in result.items():
-        inner = value.items() if isinstance(value, Mapping) else [("", value)]
-        for key, item in inner:
-            table.add_row(f"{name}.{key}" if key else name, str(item))
-    return table
+    shown = table(
+        ("query", "pictures", *mean),
+        ((row["query"], row["pictures"], *(f"{row[name]:.3f}" for name in mean)) for row in result["queries"]),
+        f"Average precision over {result['pictures']} pictures{share}",
+    )
+    shown.add_row("mean", "", *(f"{value:.3f}" for value in mean.values()), style="bold")
+    shown.add_row("by chance", "", *(f"{result['chance']:.3f}" for _ in mean))
+    return shown

@@ -1,31 +1,23 @@
-"""The commands that make, change and check bundles: export, quantize, verify, engine."""
+"""Commands that make, change and check bundles: export, quantize, verify, engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
 from export.cli.bundle_tables import engine_table, quality_table, quantize_table, verify_table
+from export.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    import numpy.typing as npt
-
     from edgesem.packet.keys import Identity
+    from edgesem.quality.metrics import Frame
 
-    Frame = npt.NDArray[np.uint8]
-
-Report = Callable[[str, float], None]
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 _Data = Annotated[Path | None, typer.Option(help="Folder of real pictures.", show_default=False)]
 _Sign = Annotated[
     Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
@@ -63,7 +55,7 @@ def export(
         bool, typer.Option(help="Go on from a stopped export, and do again only what a change asks for.")
     ] = False,
     sign: _Sign = None,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Turn a training run, or your own networks, into a bundle: graphs, fitted tables, int8 forms, measured quality.
 
@@ -72,8 +64,8 @@ def export(
 
     Example: edgesem export run --out bundle --target raspberry-pi-5
     """
+    from export.bundle.custom_model import model_of_file
     from export.bundle.model import model_of_run
-    from export.bundle.own_networks import model_of_file
     from export.bundle.pipeline import Settings, export_model, work_folder
     from export.custom.hf import folder_of
     from export.training.codec import open_run
@@ -121,7 +113,7 @@ def quantize(
     backend: Annotated[str, typer.Option(help="ort, or optimum: the ORTQuantizer (encoder only).")] = "ort",
     percent: Annotated[float, typer.Option(min=0, help="Rate that it may cost, in percent.")] = 2.0,
     sign: _Sign = None,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Give a bundle an int8 form of its encoder or decoder, with as few layers left in float as the target needs.
 
@@ -131,9 +123,9 @@ def quantize(
     """
     from edgesem.bundle.bundle import Bundle
     from export.bundle.pipeline import seal
-    from export.quantization.cost_in_use import Judge
-    from export.quantization.forms import judged, quantize_part
+    from export.quantization.forms import evaluation_pieces, quantize_part
     from export.quantization.quantize import PROFILES
+    from export.quantization.replacement_cost import CostMeter
 
     if data is None:
         raise UsageError("quantization needs real pictures to calibrate on: name a folder with --data")
@@ -155,7 +147,7 @@ def quantize(
                 part,
                 trial,
                 frames,
-                Judge(opened, judged(frames)),
+                CostMeter(opened, evaluation_pieces(frames)),
                 profile=form,
                 target_percent=percent,
                 backend=backend,
@@ -182,13 +174,13 @@ def verify(
     target: Annotated[
         str | None, typer.Option(help="Board that it is for.", show_default="what it was exported for")
     ] = None,
-    shrinkage: Annotated[
+    trust: Annotated[
         str | None, typer.Option(help="Public key, in hex, that must have signed it.", show_default="any")
     ] = None,
     tensorrt: Annotated[bool, typer.Option(help="Also build every graph with TensorRT-RTX (no GPU needed).")] = False,
     percent: Annotated[float, typer.Option(min=0, help="Rate that any other form may cost, in percent.")] = 2.0,
     packets: Annotated[int, typer.Option(min=1, help="Packets that all ways to run the model must read alike.")] = 24,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Check all that a bundle promises: digests, signature, format, exactness, golden packets, parity of its forms.
 
@@ -213,7 +205,7 @@ def verify(
             bundle,
             target=aim,
             frames=frames,
-            trusted=shrinkage,
+            trusted=trust,
             tensorrt=tensorrt,
             limit_percent=percent,
             packets=packets,
@@ -229,7 +221,7 @@ def verify(
 def engine(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle that was exported for a Jetson.")],
     size: Annotated[str, typer.Option(help="Usual size of the camera's pictures.")] = "640x480",
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Build this board's own TensorRT engines from a bundle, once; they are kept and found again by what they fit.
 
@@ -270,10 +262,7 @@ def _identity(path: Path | None) -> Identity | None:
 
 
 @contextmanager
-def _progress(first: str) -> Iterator[Report]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=log, transient=True) as bar:
-        task = bar.add_task(first, total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+def _progress(first: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar as a function of the stage and the share of it that is done, 0..1."""
+    with progress(first) as bar:
+        yield lambda stage, done: bar.update(done, what=stage)

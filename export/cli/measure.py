@@ -1,16 +1,16 @@
-"""The command `edgesem measure`."""
+"""Command `edgesem measure`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
-from edgesem.errors import InputError, UsageError
+from edgesem.cli.console import emit, log, progress, table
+from edgesem.errors import UsageError
+from export.cli.options import BundleOption, JsonOption, SizesOption, one_thread, result_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,40 +28,37 @@ def measure(
     synonyms: Annotated[
         Path | None, typer.Option(help="Which labels mean the same: lines of label, tab, name of the set.")
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
-    ] = None,
+    bundle: BundleOption = None,
     link: Annotated[
         str | None, typer.Option(help="A rate such as 64kbit, or a trace file (Mahimahi, or seconds and Mbit/s).")
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000, help="With --link: frames a second at most.")] = 5.0,
     codecs: Annotated[str, typer.Option(help="Names with commas, as in bench rd.")] = _CODECS,
-    sizes: Annotated[str, typer.Option(help="Sizes at which the codecs other than edgesem code.")] = "full,half",
+    sizes: SizesOption = "full,half",
     settings: Annotated[int, typer.Option(min=2, max=50, help="At most so many settings a codec.")] = 5,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Measure how much of what a network learns from pictures survives each codec at each size.
 
     A classifier or a detector of your choice looks at the originals and at what each codec leaves of them. Reported are
     the semantic entropy of the pictures, the semantic information kept, the bits spent on it, the operational semantic
-    rate-distortion curve with its hull, and with --link the useful bits a second. docs/information.md explains them.
+    rate-distortion curve with its hull, and with --link the useful bits a second. docs/guides/semantics.md
+    explains them.
 
     Example: edgesem measure --data photos --out meaning --detector FastestDet.onnx --names coco.names --link 64kbit
     """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    one_thread()
     import json
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edgesem.errors import require
     from edgesem.files import find_pictures, write_whole
     from edgesem.quality.judges import Classifier, Detector, read_names
-    from export.bench.rd.subjects import choose
-    from export.bench.semantics import meaning as measure_meaning
-    from export.bench.semantics import plot as measure_plot
+    from export.bench.rd.baselines import ORIGINAL
+    from export.bench.rd.codecs import choose
+    from export.bench.semantics import meaning
     from export.bench.semantics.link import open_link
-    from export.bench.semantics.observations import ORIGINAL, Eye, Sights, look, spread
+    from export.bench.semantics.observations import SemanticJudge, observe, open_observations, spread
+    from export.bench.semantics.plot import plot
     from export.bench.semantics.report import report
 
     if classifier is None and detector is None:
@@ -70,9 +67,9 @@ def measure(
         raise UsageError("--detector and --names go together: the detector's file has no names of its classes")
     require("matplotlib", "measure")
     opened = None if link is None else open_link(link)
-    joined = measure_meaning.read_synonyms(synonyms) if synonyms else {}
+    joined = meaning.read_synonyms(synonyms) if synonyms else {}
     class_names = read_names(classes) if classes else ()
-    eye = Eye(
+    judge = SemanticJudge(
         Classifier(classifier) if classifier else None,
         Detector(detector, names) if detector is not None and names is not None else None,
     )
@@ -80,33 +77,27 @@ def measure(
     choice = choose(None if codecs == _CODECS else codecs, _CODECS, sizes, bundle)
     for name, reason in choice.left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-    total = len(pictures) * (1 + sum(len(spread(subject.settings, settings)) for subject in choice.subjects))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=log) as progress:
-        task = progress.add_task("coding and judging", total=total)
-        kept = Sights(out / "measure_cache.jsonl")
-        sights = look(pictures, choice.subjects, settings, eye, kept, lambda: progress.advance(task))
-    originals = [sight for sight in sights if sight.codec == ORIGINAL]
+    kept = open_observations(result_folder(out) / "measure_cache.jsonl")
+    total = len(pictures) * (1 + sum(len(spread(codec.settings, settings)) for codec in choice.codecs))
+    with progress("coding and judging", total) as bar:
+        observations = observe(pictures, choice.codecs, settings, judge, kept, bar.advance)
+    originals = [one for one in observations if one.codec == ORIGINAL]
     judges = {}
     if classifier is not None:
-        judges["classifier"] = measure_meaning.by_class(originals, class_names, joined)
+        judges["classifier"] = meaning.by_class(originals, class_names, joined)
     if detector is not None:
-        judges["detector"] = measure_meaning.by_object(originals, joined)
+        judges["detector"] = meaning.by_object(originals, joined)
     result: dict[str, Any] = {
         "data": data.resolve().name,
-        "versions": {subject.name: subject.version for subject in choice.subjects},
+        "versions": {codec.name: codec.version for codec in choice.codecs},
         "judge_files": {
             "classifier": classifier.name if classifier else None,
             "detector": detector.name if detector else None,
         },
-        **report(sights, judges, class_names, opened, fps),
+        **report(observations, judges, class_names, opened, fps),
     }
     write_whole(out / "measure.json", json.dumps(result, indent=1, allow_nan=False).encode())
-    measure_plot.plot(result, out / "measure.png")
+    plot(result, out / "measure.png")
     for what, reason in result["refused"].items():
         log.print(f"not estimated, {what}: {reason}", style="yellow", markup=False, soft_wrap=True)
     log.print(f"{out / 'measure.json'}, {out / 'measure.png'}")
@@ -115,7 +106,6 @@ def measure(
 
 def _render(result: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
@@ -127,23 +117,21 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         )
         if embedding := stream.get("embedding_entropy"):
             title += f"; embeddings {embedding['bits']:.2f} of at most {embedding['ceiling_bits']:.2f}"
-        table = Table(box=None)
-        for heading in ("codec", "setting", "bytes", "bits kept", "spent/kept", "misread", "R(D)"):
-            table.add_column(heading, justify="left" if heading == "codec" else "right", no_wrap=True)
-        for codec, points in judged["codecs"].items():
-            for point in points:
-                spent = point["spent_per_kept"]
-                table.add_row(
-                    codec,
-                    f"{point['setting']:g}",
-                    f"{point['bytes']:.0f}",
-                    _interval(point["kept"]),
-                    "-" if spent is None else f"{spent:.0f}",
-                    f"{point['mismatch']:.1%}",
-                    f"{point['floor_bits']:.2f}",
-                )
-        parts.append(Text(title, style="bold"))
-        parts.append(table)
+        rows = [
+            (
+                codec,
+                f"{point['setting']:g}",
+                f"{point['bytes']:.0f}",
+                _interval(point["kept"]),
+                "-" if point["spent_per_kept"] is None else f"{point['spent_per_kept']:.0f}",
+                f"{point['mismatch']:.1%}",
+                f"{point['floor_bits']:.2f}",
+            )
+            for codec, points in judged["codecs"].items()
+            for point in points
+        ]
+        columns = ("codec", "setting", "bytes", "bits kept", "spent/kept", "misread", "R(D)")
+        parts += [Text(title, style="bold"), table(columns, rows)]
         for family, found in judged["useful"].items():
             parts.append(
                 Text(

@@ -1,16 +1,16 @@
-"""The command `edgesem bench rd`."""
+"""Command `edgesem bench rd`."""
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
-from edgesem.errors import InputError, UsageError
+from edgesem.cli.console import emit, log, progress
+from edgesem.errors import UsageError
+from export.cli.options import BundleOption, JsonOption, PrecisionOption, SizesOption, one_thread, result_folder
 
 _CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg,jxl"
 
@@ -26,16 +26,9 @@ def bench_rd(
             show_default=_CODECS,
         ),
     ] = None,
-    sizes: Annotated[
-        str, typer.Option(help="Sizes at which the codecs other than edgesem code.")
-    ] = "full,half,quarter",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "int8"],
-        typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it"),
-    ] = "auto",
+    sizes: SizesOption = "full,half,quarter",
+    bundle: BundleOption = None,
+    precision: PrecisionOption = "auto",
     lpips: Annotated[
         Path | None, typer.Option(help="Measure LPIPS too, with AlexNet's weights from this npz (needs torch).")
     ] = None,
@@ -61,28 +54,25 @@ def bench_rd(
     retime: Annotated[
         bool, typer.Option("--retime", help="Code all again, so that all times are of one run; keep known quality.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Code real files with edgesem and the codecs everybody has, and measure rate, quality and time.
 
     Example: edgesem bench rd --data photos --out rd --jobs 2
     """
-    # Before numpy or torch is loaded, here and in the processes started from here
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    one_thread()
     import json
 
     from rich.markdown import Markdown
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edgesem.files import find_pictures, write_whole
     from export.bench.rd import measure as rd
     from export.bench.rd import plot as rd_plot
     from export.bench.rd import readme as rd_readme
     from export.bench.rd import report as rd_report
-    from export.bench.rd.points import Store
+    from export.bench.rd.codecs import choose
+    from export.bench.rd.points import PointStore
     from export.bench.rd.stages import time_stages
-    from export.bench.rd.subjects import choose
 
     ends = _rates(range_, "--range")
     if len(ends) != 2 or ends[0] >= ends[1]:
@@ -90,49 +80,30 @@ def bench_rd(
     at_bpp = _rates(at, "--at")
     pictures = find_pictures(data)
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
-    subjects = chosen.subjects
+    measured = chosen.codecs
     section = rd_readme.Section(readme, "bench rd") if readme else None
     for name, reason in chosen.left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")
-    judge = rd.Judge.create(lpips, vgg)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=log) as progress:
-        total = len(pictures) * sum(len(subject.settings) for subject in subjects)
-        task = progress.add_task("coding and measuring", total=total)
-        points = rd.measure(
-            pictures,
-            subjects,
-            Store(out / "rd_cache.jsonl"),
-            judge,
-            jobs=jobs,
-            fresh=fresh,
-            retime=retime,
-            done=lambda count: progress.advance(task, count),
-        )
-        stages = None
-        if chosen.redrawer and stage_pictures:
-            some = pictures[:: -(-len(pictures) // stage_pictures)]
-            others = [subject for subject in subjects if "edgesem" not in subject.version and subject.pack is None]
-            others = [subject for subject in others if not subject.name.endswith(("-half", "-quarter"))]
-            task = progress.add_task("timing stages", total=len(some))
-            stages = time_stages(some, chosen.redrawer, others, stage_rate, done=lambda: progress.advance(task))
-        task = progress.add_task("resampling", total=resamples)
+    metrics = rd.PictureMetrics.create(lpips, vgg)
+    store = PointStore(result_folder(out) / "rd_cache.jsonl")
+    with progress("coding and measuring", len(pictures) * sum(len(codec.settings) for codec in measured)) as bar:
+        points = rd.measure(pictures, measured, store, metrics, jobs=jobs, fresh=fresh, retime=retime, done=bar.advance)
+    stages = None
+    if chosen.ours and stage_pictures:
+        some = pictures[:: -(-len(pictures) // stage_pictures)]
+        others = [codec for codec in measured if "edgesem" not in codec.version and codec.pack is None]
+        others = [codec for codec in others if not codec.name.endswith(("-half", "-quarter"))]
+        with progress("timing stages", len(some)) as bar:
+            stages = time_stages(some, chosen.ours, others, stage_rate, done=bar.advance)
+    with progress("resampling", resamples) as bar:
         summary = rd_report.summarize(
-            points,
-            range_bpp=(ends[0], ends[1]),
-            at_bpp=at_bpp,
-            resamples=resamples,
-            done=lambda: progress.advance(task),
+            points, range_bpp=(ends[0], ends[1]), at_bpp=at_bpp, resamples=resamples, done=bar.advance
         )
     report: dict[str, Any] = {
         "data": data.resolve().name,
         "pictures": [path.name for path in pictures],
-        "versions": {subject.name: subject.version for subject in subjects},
-        "measures": judge.version,
+        "versions": {codec.name: codec.version for codec in measured},
+        "measures": metrics.version,
         "left_out": chosen.left_out,
         "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
         **summary,

@@ -1,15 +1,15 @@
-"""The command `edgesem bench task`."""
+"""Command `edgesem bench task`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
-from edgesem.errors import InputError, UsageError
+from edgesem.cli.console import emit, log, progress
+from edgesem.errors import UsageError
+from export.cli.options import BundleOption, JsonOption, PrecisionOption, SizesOption, one_thread, result_folder
 
 _CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg"
 
@@ -26,22 +26,15 @@ def bench_task(
         str, typer.Option("--bytes", help="Budgets for a frame of 640x480; in proportion for other sizes.")
     ] = "1000,2000,4000",
     codecs: Annotated[str | None, typer.Option(help="Names with commas, as in bench rd.", show_default=_CODECS)] = None,
-    sizes: Annotated[
-        str, typer.Option(help="Sizes at which the codecs other than edgesem code.")
-    ] = "full,half,quarter",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "int8"],
-        typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it"),
-    ] = "auto",
+    sizes: SizesOption = "full,half,quarter",
+    bundle: BundleOption = None,
+    precision: PrecisionOption = "auto",
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for the intervals.")] = 1000,
     readme: Annotated[
         Path | None,
         typer.Option(help="Also put the table into this file, between <!-- bench task --> and <!-- end -->."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Measure whether networks see the same in decoded pictures as in the originals, at equal bytes.
 
@@ -49,49 +42,35 @@ def bench_task(
 
     Example: edgesem bench task --data photos --out task --detector FastestDet.onnx --names coco.names --bytes 2000
     """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    one_thread()
     import json
 
     from rich.markdown import Markdown
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edgesem.files import find_pictures, write_whole
     from edgesem.quality.judges import Classifier, Detector
     from export.bench.rd import readme as rd_readme
-    from export.bench.rd.subjects import choose
+    from export.bench.rd.codecs import choose
     from export.bench.task import measure as task
     from export.bench.task import report as task_report
 
     budgets = _budgets(bytes_)
     pictures = find_pictures(data)
-    judge = task.Judge(Detector(detector, names), Classifier(classifier) if classifier else None)
+    judge = task.TaskJudge(Detector(detector, names), Classifier(classifier) if classifier else None)
     section = rd_readme.Section(readme, "bench task") if readme else None
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
     for name, reason in chosen.left_out.items():
         log.print(f"[yellow]without {name}:[/] {reason}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=log) as progress:
-        bar = progress.add_task("coding and judging", total=len(pictures) * len(chosen.subjects) * len(budgets))
-        sightings = task.look(
-            pictures,
-            chosen.subjects,
-            budgets,
-            task.Sightings(out / "task_cache.jsonl"),
-            judge,
-            done=lambda count: progress.advance(bar, count),
-        )
+    kept = task.open_observations(result_folder(out) / "task_cache.jsonl")
+    with progress("coding and judging", len(pictures) * len(chosen.codecs) * len(budgets)) as bar:
+        observations = task.observe(pictures, chosen.codecs, budgets, kept, judge, bar.advance)
     report: dict[str, Any] = {
         "data": data.resolve().name,
         "pictures": [path.name for path in pictures],
-        "versions": {subject.name: subject.version for subject in chosen.subjects},
+        "versions": {codec.name: codec.version for codec in chosen.codecs},
         "judges": judge.version,
         "left_out": chosen.left_out,
-        **task_report.summarize(sightings, resamples),
+        **task_report.summarize(observations, resamples),
     }
     text = task_report.as_markdown(report)
     write_whole(out / "task.md", text.encode())

@@ -1,20 +1,17 @@
-"""The commands train and distill."""
+"""Commands `edgesem train` and `edgesem distill`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, pairs, progress
 from edgesem.errors import UsageError
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+from export.cli.options import JsonOption
 
 
 def train(
@@ -28,7 +25,6 @@ def train(
         Path | None,
         typer.Option(help="Train a many-step flow decoder instead, on the codec of this run.", show_default=False),
     ] = None,
-    form: Annotated[str, typer.Option(help="Of the flow decoder: pixel or token.")] = "pixel",
     joint: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +60,9 @@ def train(
     ms_ssim: Annotated[
         float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion; 0 is all MSE.")
     ] = 0.6,
+    ssimulacra2: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of MS-SSIM's share that goes to SSIMULACRA2.")
+    ] = 0.0,
     lambda_low: Annotated[
         float | None, typer.Option(min=1e-6, help="Weight of distortion at quality 0.", show_default="0.00013")
     ] = None,
@@ -78,7 +77,7 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 with a flow")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Train encoder, base decoder and context model together on photographs, or a flow decoder, or references.
 
@@ -98,10 +97,8 @@ def train(
     if flow is not None:
         from export.training.flow import FlowConfig, train_flow
 
-        config = FlowConfig(
-            data=str(data), codec=str(flow.resolve()), minutes=minutes, form=_form(form), seed=seed, **given
-        )
-        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+        config = FlowConfig(data=str(data), codec=str(flow.resolve()), minutes=minutes, seed=seed, **given)
+        result = _shown(threads, lambda show: train_flow(config, out, start=start, progress=show))
     elif joint is not None:
         from export.training.joint import JointConfig, train_joint
 
@@ -118,7 +115,7 @@ def train(
             **given,
             **_given(None, lambda_low=lambda_low, lambda_high=lambda_high),
         )
-        result = _watch(threads, lambda show: train_joint(both, start, joint, out, progress=show))
+        result = _shown(threads, lambda show: train_joint(both, start, joint, out, progress=show))
     elif reference is not None:
         from export.training.reference import ReferenceConfig, train_reference
 
@@ -130,7 +127,7 @@ def train(
             seed=seed,
             **given,
         )
-        result = _watch(threads, lambda show: train_reference(about, out, start=start, progress=show))
+        result = _shown(threads, lambda show: train_reference(about, out, start=start, progress=show))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
         settings = TrainConfig(
@@ -138,13 +135,14 @@ def train(
             minutes=minutes,
             seed=seed,
             ms_ssim=ms_ssim,
+            ssimulacra2=ssimulacra2,
             teacher=teacher,
             start=start.name if start else "",
             start_range=start_range,
             **given,
         )
-        result = _watch(threads, lambda show: train_codec(settings, out, start=start, progress=show))
-    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "trained"))
+        result = _shown(threads, lambda show: train_codec(settings, out, start=start, progress=show))
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: pairs(r, "trained"))
 
 
 def distill(
@@ -168,11 +166,16 @@ def distill(
     mse_weight: Annotated[
         float | None,
         typer.Option(
-            min=0, help="--flow: squared error beside LPIPS. More is truer, less sharper.", show_default="as before"
+            min=0, help="--flow: squared error beside LPIPS. More is truer, less is sharper.", show_default="as before"
         ),
     ] = None,
     critic_weight: Annotated[
-        float | None, typer.Option(min=0, help="--flow: what looks drawn counts so much.", show_default="as before")
+        float | None,
+        typer.Option(
+            min=0,
+            help="--flow: Weight of the critic, which tells drawn pictures from real ones.",
+            show_default="as before",
+        ),
     ] = None,
     ms_ssim: Annotated[float, typer.Option(min=0, max=1, help="Share of MS-SSIM in the distortion.")] = 0.6,
     check: Annotated[
@@ -184,7 +187,7 @@ def distill(
     seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
-    json_: _Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Teach the board's encoder what a teacher's knows, or a flow decoder to need few steps.
 
@@ -208,7 +211,7 @@ def distill(
         _, old = open_flow(teacher)
         config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
         start = teacher / "weights.safetensors"
-        result = _watch(threads, lambda show: train_flow(config, out, start=start, progress=show))
+        result = _shown(threads, lambda show: train_flow(config, out, start=start, progress=show))
     else:
         if vision is not None:
             from export.custom.hf import folder_of
@@ -216,43 +219,34 @@ def distill(
             given["vision"] = str(folder_of(vision).resolve())
         settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
         start = teacher / "weights.safetensors"
-        result = _watch(threads, lambda show: distill_encoder(settings, start, out, progress=show))
+        result = _shown(threads, lambda show: distill_encoder(settings, start, out, progress=show))
         if check is not None:
             from export.training.evaluate import loss_of_student
 
             result |= loss_of_student(teacher, out, check)
-    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: _table(r, "distilled"))
+    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: pairs(r, "distilled"))
 
 
 def _given(crop: int | None, **options: float | None) -> dict[str, Any]:
-    """The options that were named, the others left to their run's defaults."""
+    """The options that were given, by name; the others are left to the defaults of the run's settings."""
     if crop is not None and crop % 16:
         raise UsageError(f"--crop must be a multiple of 16, got {crop}")
     return {name: value for name, value in {"crop": crop, **options}.items() if value is not None}
 
 
-def _form(form: str) -> str:
-    from export.networks.flow import FLOWS
-
-    if form not in FLOWS:
-        raise UsageError(f"--form must be one of {', '.join(FLOWS)}, got {form}")
-    return form
-
-
-def _watch(threads: int | None, work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
+def _shown(threads: int | None, work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
     """Do the work of a run under a progress bar; the weights' file, and the last figures that were shown."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     last: dict[str, Any] = {}
-    with _progress() as bar:
-        task = bar.add_task("reading photographs", total=1.0)
+    with progress("reading photographs") as bar:
 
         def show(done: float, figures: dict[str, Any]) -> None:
             last.update(figures)
             text = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
-            bar.update(task, completed=done, description=text)
+            bar.update(done, what=text)
 
         weights = work(show)
     return {"weights": weights, **last}
@@ -264,15 +258,3 @@ def _plotted(run: Path, wanted: bool) -> dict[str, Path]:
     from export.training.log_plot import plot_log
 
     return {"plot": plot_log(run)}
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=log, transient=True)
-
-
-def _table(result: Mapping[str, Any], title: str) -> Table:
-    table = Table("", "", title=title, show_header=False)
-    for name, value in result.items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    return table

@@ -1,4 +1,4 @@
-"""The command bench video."""
+"""Command `edgesem bench video`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.table import Table
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, progress, table
 from edgesem.errors import UsageError
 from edgesem.files import write_whole
+from export.cli.options import JsonOption, result_folder
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from edgesem.quality.metrics import Frame
 
 _QUICK = "edgesem-intra,edgesem-reference,x264-veryfast,x265-ultrafast,avif-s8"
 
@@ -30,14 +31,14 @@ def bench_video(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure.", show_default="the default one")] = None,
     start: Annotated[float, typer.Option(min=0, max=1, help="Where in each clip to begin, in 0..1 of its time.")] = 0.0,
     frames: Annotated[int, typer.Option(min=2, help="Frames of each clip, at most.")] = 30,
-    key_interval: Annotated[float, typer.Option(min=0.1, help="Seconds between keyframes and keyframes.")] = 60.0,
+    key_interval: Annotated[float, typer.Option(min=0.1, help="Seconds from one keyframe to the next.")] = 60.0,
     steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder that draw ours.")] = 0,
     probe: Annotated[
         str,
         typer.Option(help="Look closely at inter frames, flicker at these steps, as 0,1,4.", show_default="no"),
     ] = "",
     middle: Annotated[int, typer.Option(min=0, help="Pixels a side of the middle that is taken; 0: all.")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Bytes a frame against quality on clips: packets with and without references, x264, x265, and AVIF a frame.
 
@@ -49,20 +50,21 @@ def bench_video(
     Example: edgesem bench video --data clip.mp4 --fps 1,5 --out results
     """
     import edgesem
-    from export.bench.video.measure import SUBJECTS, points, settings_of, share_at_equal_quality
+    from edgesem.video import find_videos
+    from export.bench.video.measure import CODECS, points, settings_of, share_at_equal_quality
     from export.bench.video.plot import plot
     from export.bench.video.probe import probe as look_closely
-    from export.data.clips import find_clips, read_clip
+    from export.data.clips import read_clip
 
     names = [] if codecs == "none" else [name.strip() for name in codecs.split(",")]
     flow_steps = _steps(probe)
-    if unknown := [name for name in names if name not in SUBJECTS]:
-        raise UsageError(f"--codecs takes {', '.join(SUBJECTS)}, not {unknown[0]!r}")
+    if unknown := [name for name in names if name not in CODECS]:
+        raise UsageError(f"--codecs takes {', '.join(CODECS)}, not {unknown[0]!r}")
     rates = _rates(fps)
     codec = edgesem.load(bundle)
     if ("edgesem-reference" in names or flow_steps) and not codec.has_reference:
         raise UsageError("this bundle has no references: export one with --reference, or leave edgesem-reference out")
-    paths = find_clips(data)
+    paths = find_videos(data)
     clips = {
         (path.name, rate): read_clip(path, rate_hz=rate, start=start, most=frames) for path in paths for rate in rates
     }
@@ -76,24 +78,21 @@ def bench_video(
     }
     found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in names}
     by_clip: dict[str, dict[str, dict[str, Any]]] = {}
-    from rich.progress import Progress
-
-    with Progress(console=log, transient=True) as bar:
-        task = bar.add_task("coding clips", total=len(clips) * sum(settings_of(name) for name in names))
+    with progress("coding clips", len(clips) * sum(settings_of(name) for name in names)) as bar:
         for name in names:
             for rate in rates:
                 rows = []
                 for path in paths:
                     pictures, real = clips[path.name, rate]
-                    rows.append(points(name, codec, pictures, real, key_interval, lambda: bar.advance(task), steps))
+                    rows.append(points(name, codec, pictures, real, key_interval, bar.advance, steps))
                     by_clip.setdefault(path.name, {}).setdefault(name, {})[f"{rate:g}"] = rows[-1]
                 found[name][f"{rate:g}"] = _mean(rows)
-        if flow_steps:
-            seen = bar.add_task("looking closely", total=len(clips))
-            report["probe"] = {}
+    if flow_steps:
+        report["probe"] = {}
+        with progress("looking closely", len(clips)) as bar:
             for (name, rate), (pictures, _) in clips.items():
                 report["probe"].setdefault(name, {})[f"{rate:g}"] = look_closely(codec, pictures, flow_steps)
-                bar.advance(seen)
+                bar.advance()
     report |= {"codecs": found, "by_clip": by_clip, "frames": {n: len(c[0]) for (n, _), c in clips.items()}}
     report["share_of_bytes"] = {
         f"{mine} / {other}": {
@@ -102,8 +101,7 @@ def bench_video(
         for mine, other in (("edgesem-reference", other) for other in names if other != "edgesem-reference")
         if mine in found
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "video.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(result_folder(out) / "video.json", (json.dumps(report, indent=1) + "\n").encode())
     if names:
         plot(report, out / "video.png")
     emit(report, json_, _table)
@@ -130,7 +128,7 @@ def _steps(text: str) -> list[int]:
     return steps
 
 
-def _middle(frame: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+def _middle(frame: Frame, side: int) -> Frame:
     """The middle of a frame, `side` pixels a side or less."""
     height, width = frame.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
@@ -143,21 +141,31 @@ def _mean(rows: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 
 
 def _table(report: Mapping[str, Any]) -> RenderableType:
-    table = Table("codec", "fps", "bytes a frame", "MS-SSIM", "PSNR", "flicker", "encode s", "CPU s", title="clips")
-    for name, rates in report["codecs"].items():
-        for rate, rows in rates.items():
-            for row in rows:
-                numbers = (row["ms_ssim"], row["psnr"], row["flicker"], row["encode_s"], row["encode_cpu_s"])
-                figures = [f"{value:.4g}" for value in numbers]
-                table.add_row(name, rate, f"{row['bytes_per_frame']:.0f}", *figures)
-    for pair, shares in report["share_of_bytes"].items():
-        for rate, share in shares.items():
-            table.add_row(pair, rate, "-" if share is None else f"{share:.0%} at equal MS-SSIM", "", "", "", "", "")
-    return Group(table, _probed(report["probe"])) if "probe" in report else table
+    from rich.console import Group
+
+    columns = ("codec", "fps", "bytes a frame", "MS-SSIM", "PSNR", "flicker", "encode s", "CPU s")
+    figures = ("ms_ssim", "psnr", "flicker", "encode_s", "encode_cpu_s")
+    rows = [
+        (name, rate, f"{row['bytes_per_frame']:.0f}", *(f"{row[figure]:.4g}" for figure in figures))
+        for name, rates in report["codecs"].items()
+        for rate, found in rates.items()
+        for row in found
+    ]
+    shares = [
+        (pair, rate, "-" if share is None else f"{share:.0%}")
+        for pair, by_rate in report["share_of_bytes"].items()
+        for rate, share in by_rate.items()
+    ]
+    parts = [table(columns, rows)]
+    if shares:
+        parts.append(table(("codecs", "fps", "share of bytes at equal MS-SSIM"), shares))
+    if "probe" in report:
+        parts.append(_probed(report["probe"]))
+    return Group(*parts)
 
 
 def _probed(probe: Mapping[str, Any]) -> Table:
-    table = Table("clip", "fps", "", "", title="inter frames")
+    shown = table(("clip", "fps", "inter frames", ""), (), left=3)
     for clip, rates in probe.items():
         for rate, found in rates.items():
             sender, unchanged = found["sender"], found["unchanged"]
@@ -172,5 +180,5 @@ def _probed(probe: Mapping[str, Any]) -> Table:
                 values = ", ".join(f"{kind} {value:.2f}" for kind, value in row.items())
                 rows.append((f"flicker at {steps} steps", values))
             for what, figure in rows:
-                table.add_row(clip, rate, what, figure)
-    return table
+                shown.add_row(clip, rate, what, figure)
+    return shown

@@ -1,1 +1,1 @@
-"""Networks that edgesem did not train: a user's own, and Hugging Face encoders."""
+"""Custom networks, which edgesem did not train: a user's own, and Hugging Face encoders."""

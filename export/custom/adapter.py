@@ -1,17 +1,20 @@
-"""The networks around a user's own encoder and decoder: between its latent and the codec's, as modules and as graphs.
+"""Adapters around a custom encoder and decoder, between their latent and the codec's, as modules and as ONNX graphs.
 
-picture -> own encoder -> fold to stride 16 -> 96 principal axes -> the codec's latent
-the codec's latent -> back from the axes -> unfold -> own decoder -> picture
+picture -> custom encoder -> fold to stride 16 -> 96 principal axes -> the codec's latent
+the codec's latent -> back from the axes -> unfold -> custom decoder -> picture
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import compose, version_converter
@@ -47,7 +50,30 @@ def fold_of(encoder: nn.Module) -> int:
     return STRIDE // stride
 
 
-class ForeignEncoder(nn.Module):
+def principal_axes(folded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [D], the 96 strongest axes [96, D] (rows of zeros beyond D) and the deviation along each [96]."""
+    flat = folded.permute(1, 0, 2, 3).flatten(1).double()
+    mean = flat.mean(1)
+    centred = flat - mean[:, None]
+    variance, axes = torch.linalg.eigh(centred @ centred.T / centred.shape[1])
+    count = min(CHANNELS, len(variance))
+    basis, std = torch.zeros(CHANNELS, len(variance)), torch.full((CHANNELS,), 1e-6)
+    basis[:count] = axes[:, -count:].flip(1).T.float()
+    std[:count] = variance[-count:].flip(0).clamp(min=1e-12).sqrt().float()
+    return mean.float(), basis, std
+
+
+def step_of_rate(std: npt.NDArray[np.float32], bpp: float) -> float:
+    """The quantizer step at which Gaussian channels of these deviations cost about `bpp` bits a pixel."""
+    low, high = 1e-6 * float(std.max()), 1e3 * float(std.max())
+    for _ in range(80):
+        middle = math.sqrt(low * high)
+        bits = float((np.log2(1 + 12 * (std / middle) ** 2) / 2).sum()) / STRIDE**2
+        low, high = (middle, high) if bits > bpp else (low, middle)
+    return math.sqrt(low * high)
+
+
+class CustomEncoder(nn.Module):
     """A user's encoder with the codec's latent: float32 [B,3,H,W] -> [B,96,H/16,W/16]."""
 
     def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
@@ -58,14 +84,16 @@ class ForeignEncoder(nn.Module):
             self.axes.weight.copy_(basis[:, :, None, None])
             self.axes.bias.copy_(-basis @ mean)  # type: ignore[union-attr]
 
-    def turn(self, folded: Tensor) -> Tensor:
+    def to_latent(self, folded: Tensor) -> Tensor:
+        """The codec's latent [B,96,h,w] of a folded one [B,D,h,w]."""
         return self.axes(folded)
 
     def forward(self, frame: Tensor) -> Tensor:
-        return self.turn(F.pixel_unshuffle(self.inner(frame), self.fold))
+        """The codec's latent of a frame, float32 [B,3,H,W], 0..1."""
+        return self.to_latent(F.pixel_unshuffle(self.inner(frame), self.fold))
 
 
-class ForeignDecoder(nn.Module):
+class CustomDecoder(nn.Module):
     """A user's decoder that takes the codec's latent and quality: -> float32 [B,3,H,W]."""
 
     def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
@@ -77,11 +105,13 @@ class ForeignDecoder(nn.Module):
             self.axes.weight.copy_(basis.T[:, :, None, None])
             self.axes.bias.copy_(mean)  # type: ignore[union-attr]
 
-    def unfold(self, latent: Tensor) -> Tensor:
+    def from_latent(self, latent: Tensor) -> Tensor:
+        """The custom latent [B,C,H/s,W/s] of the codec's."""
         return F.pixel_shuffle(self.axes(latent), self.fold)
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
-        own = self.unfold(latent)
+        """Picture float32 [B,3,H,W] of the codec's latent at quality [B,1,1,1] in 0..1."""
+        own = self.from_latent(latent)
         if self.takes_quality:
             return self.inner(own, quality)
         return self.inner(own) + 0 * quality  # an input that nothing reads would vanish from the graph
@@ -103,28 +133,29 @@ class OnnxPart(nn.Module):
             raise InputError(f"{path} must have one input (a decoder may take quality as a second) and one output")
 
     def forward(self, *values: Tensor) -> Tensor:
+        """Output of the graph for its inputs, in the order that the graph has them."""
         feed = {name: value.numpy() for name, value in zip(self.inputs, values, strict=True)}
         return torch.from_numpy(next(iter(self.runner.run(feed).values())))
 
 
 def write_joined(part: nn.Module, folder: Path) -> None:
-    """Write the graph of a part whose inside is an ONNX file: that file and the adapter, joined into one."""
-    assert isinstance(part, (ForeignEncoder, ForeignDecoder))
+    """Write the graph of a custom part in an ONNX file: that file and the adapter, joined into one."""
+    assert isinstance(part, (CustomEncoder, CustomDecoder))
     inner = part.inner
     assert isinstance(inner, OnnxPart)
     own = _at_our_opset(inner.model, inner.path)
     with tempfile.TemporaryDirectory() as scratch:
         adapter = Path(scratch) / "adapter.onnx"
         first = inner.inputs[0]
-        if isinstance(part, ForeignEncoder):
+        if isinstance(part, CustomEncoder):
             channels = part.axes.in_channels // part.fold**2
             latent = torch.rand(1, channels, 4 * part.fold, 6 * part.fold)
-            graph.write(_Turn(part), adapter, {"folded": latent}, ["latent"], {"folded": part.fold})
+            graph.write(_ToLatent(part), adapter, {"folded": latent}, ["latent"], {"folded": part.fold})
             ends = [(own.graph.output[0].name, "folded")]
             joined = _merge(own, onnx.load(adapter), ends, {first: "frame"}, {})
         else:
             latent = torch.rand(1, CHANNELS, 4, 6)
-            graph.write(_Unfold(part), adapter, {"latent": latent}, ["unfolded"], {"latent": 1})
+            graph.write(_FromLatent(part), adapter, {"latent": latent}, ["unfolded"], {"latent": 1})
             renamed = {inner.inputs[1]: "quality"} if part.takes_quality else {}
             joined = _merge(
                 onnx.load(adapter), own, [("unfolded", first)], renamed, {own.graph.output[0].name: "picture"}
@@ -132,26 +163,32 @@ def write_joined(part: nn.Module, folder: Path) -> None:
             if not part.takes_quality:
                 shape = onnx.helper.make_tensor_value_info("quality", onnx.TensorProto.FLOAT, [1, 1, 1, 1])
                 joined.graph.input.append(shape)
-    name = "encoder.onnx" if isinstance(part, ForeignEncoder) else "decoder.onnx"
+    name = "encoder.onnx" if isinstance(part, CustomEncoder) else "decoder.onnx"
     onnx.checker.check_model(joined)
     (folder / name).write_bytes(joined.SerializeToString())
 
 
-class _Turn(nn.Module):
-    def __init__(self, part: ForeignEncoder) -> None:
+class _ToLatent(nn.Module):
+    """The part of a `CustomEncoder` that is ours, from the custom latent on."""
+
+    def __init__(self, part: CustomEncoder) -> None:
         super().__init__()
         self.axes, self.fold = part.axes, part.fold
 
     def forward(self, folded: Tensor) -> Tensor:
+        """The codec's latent of the custom one."""
         return self.axes(F.pixel_unshuffle(folded, self.fold))
 
 
-class _Unfold(nn.Module):
-    def __init__(self, part: ForeignDecoder) -> None:
+class _FromLatent(nn.Module):
+    """The part of a `CustomDecoder` that is ours, up to the custom latent."""
+
+    def __init__(self, part: CustomDecoder) -> None:
         super().__init__()
         self.axes, self.fold = part.axes, part.fold
 
     def forward(self, latent: Tensor) -> Tensor:
+        """The custom latent of the codec's."""
         return F.pixel_shuffle(self.axes(latent), self.fold)
 
 

@@ -55,6 +55,7 @@ class VisionEncoder(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
     def forward(self, frame: Tensor) -> Tensor:
+        """Embeddings [B,E] of length 1."""
         seen = self._look(frame)
         pooled = getattr(seen, "image_embeds", None)
         if pooled is None and self.kind.startswith("siglip"):

@@ -1,4 +1,4 @@
-"""Random crops of a folder of photographs, decoded once and kept in memory as bytes."""
+"""Random crops of the photographs in a folder, which are decoded once and kept in memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Crops:
 
 
 def overcast(frames: Tensor, share: float = 0.2) -> Tensor:
-    """Some of the pictures [B,3,H,W] with less contrast, brighter or darker: asphalt and fog, as cameras see them.
+    """A `share` of the pictures, float32 [B,3,H,W] 0..1, with less contrast, brighter or darker: asphalt, fog.
 
     Photographs that people keep have few such scenes, and a decoder that had seen only those drew a car park 2 to 8
     grey levels too dark.
@@ -58,3 +58,11 @@ def overcast(frames: Tensor, share: float = 0.2) -> Tensor:
     mean = frames.mean((1, 2, 3), keepdim=True)
     flat = mean + (0.25 + 0.65 * contrast) * (frames - mean) + 0.3 * (shift - 0.5)
     return torch.where(chosen < share, flat.clamp(0, 1), frames)
+
+
+def infrared(frames: Tensor, share: float = 0.08) -> Tensor:
+    """A `share` of the pictures, float32 [B,3,H,W] 0..1, in grey, with the noise of a sensor: cameras at night."""
+    chosen, strength = torch.rand(2, len(frames), 1, 1, 1, device=frames.device)
+    grey = (frames * frames.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    noisy = grey + 0.03 * strength * torch.randn_like(grey)
+    return torch.where(chosen < share, noisy.clamp(0, 1).expand_as(frames), frames)

@@ -1,4 +1,4 @@
-"""Latents of pictures that follow one another: from clips, and made of photographs.
+"""Training sequences: latents of pictures that follow one another, from clips and made of photographs.
 
 A made sequence is a window that drifts a little over a photograph, perhaps zooms, under light and noise that change,
 with a piece of another photograph that moves across it: what a camera on a wall or a mast sees.
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from edgesem.entropy.schedule import STRIDE
 from edgesem.errors import InputError
-from export.data.clips import Frame, find_clips, read_clip
+from edgesem.quality.metrics import Frame
+from edgesem.video import find_videos
+from export.data.clips import read_clip
 from export.data.crops import Crops
 
 LENGTH = 4  # pictures of a sequence
@@ -45,7 +47,7 @@ class Sequences:
         self._encoder, self._crop, self._side = encoder.eval(), crop, crop // STRIDE
         self._random = np.random.default_rng([seed, 7])
         self._crops = Crops(photographs, crop + crop // 2, seed, shrink=(1.0, 0.75))
-        self._clips = [] if clips is None else [self._read_clip(path, until) for path in find_clips(clips)]
+        self._clips = [] if clips is None else [self._read_clip(path, until) for path in find_videos(clips)]
         self._from_clips = from_clips if self._clips else 0.0
 
     def restart(self, step: int) -> None:
@@ -68,15 +70,15 @@ class Sequences:
         zoom = 1.0 if still or random.random() < 0.5 else 1 + random.normal(0, 0.01)
         light = 0.0 if random.random() < 0.5 else random.normal(0, 0.05)
         noise = 0.0 if random.random() < 0.4 else 10 ** random.uniform(-2.7, -1.6)
-        thing = None if random.random() < 0.4 else _Thing(random, other, crop)
+        patch = None if random.random() < 0.4 else _MovingPatch(random, other, crop)
         centre = np.array([scene.shape[0], scene.shape[1]]) / 2
         centre = centre + random.uniform(-1, 1, 2) * crop / 8
         frames = []
         for index in range(LENGTH):
             view = _window(scene, centre + drift * index, crop, zoom**index)
             view = view * (1 + light * index)
-            if thing is not None:
-                view = thing.drawn_on(view, index)
+            if patch is not None:
+                view = patch.drawn_on(view, index)
             if noise:
                 view = view + noise * random.standard_normal(view.shape, np.float32)
             frames.append(np.rint(view.clip(0, 1) * 255) / 255)
@@ -110,8 +112,8 @@ class Sequences:
         return torch.stack(latents), rate
 
 
-class _Thing:
-    """A piece of a photograph that moves across another."""
+class _MovingPatch:
+    """Piece of a photograph that moves across another."""
 
     def __init__(self, random: np.random.Generator, source: npt.NDArray[np.float32], crop: int) -> None:
         height, width = random.integers(crop // 12, crop // 2, 2)
@@ -125,6 +127,7 @@ class _Thing:
         self._from = int(random.integers(LENGTH)) if random.random() < 0.3 else 0  # some appear later
 
     def drawn_on(self, view: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
+        """Picture `index` of the sequence, float32 [H, W, 3], with the piece where it is by then."""
         if index < self._from:
             return view
         view = view.copy()
@@ -146,7 +149,7 @@ def _whole(frame: Frame) -> npt.NDArray[np.float32]:
 def _window(
     scene: npt.NDArray[np.float32], centre: npt.NDArray[np.float64], crop: int, zoom: float
 ) -> npt.NDArray[np.float32]:
-    """What a window of `crop` pixels, `zoom` times as near, sees of a scene around `centre` (row, column)."""
+    """Crop of `crop` pixels a side around `centre` (row, column), enlarged `zoom` times: float32 [crop, crop, 3]."""
     reach = crop / zoom / 2
     top, left = np.clip(centre - reach, 0, np.array(scene.shape[:2]) - 2 * reach)
     whole = abs(zoom - 1) < 1e-9 and top == int(top) and left == int(left)

@@ -1,4 +1,4 @@
-"""What a graph costs: multiply-adds a pixel, parameters, bytes. Counted on the exported graph, not on the network."""
+"""Cost of a graph: multiply-adds a pixel, parameters, bytes. Counted on the exported graph, not on the network."""
 
 from __future__ import annotations
 

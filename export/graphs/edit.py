@@ -1,4 +1,4 @@
-"""Changes to an ONNX graph that leave its meaning alone: what quantization needs before and after it."""
+"""Edits of an ONNX graph that keep its results: what quantization needs before and after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether all ways to run the context model read the same symbols: planes at its bounds, and packets of all kinds."""
+"""Exactness test: all ways to run the context model give the same symbols, on planes at its bounds and on packets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from edgesem.bundle.graph_runner import Arrays, GraphRunner
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
+from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, context_graph
 from edgesem.errors import BundleError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
+from edgesem.quality.metrics import Frame
 from export.graphs.proof import INPUTS
 
 _PLANES = 8
@@ -31,7 +33,6 @@ SMALLEST, LARGEST = 16, 96  # pixels on a side of a packet's picture: small ones
 _EVALUATED_EVERY = 50  # onnx's own evaluator takes a second for a packet
 _OTHER_OPSET = 23
 
-Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
@@ -102,10 +103,12 @@ def packets_agree(
             packet, known = codecs[coder].pack_decoded(
                 case.latent,
                 quality=case.level / LEVELS,
-                layers=case.layers,
-                frame=index,
-                side_info=case.side_info,
-                reference=before[coder] if case.side_info.reference else None,
+                options=PackOptions(
+                    layers=case.layers,
+                    frame=index,
+                    side_info=case.side_info,
+                    reference=before[coder] if case.side_info.reference else None,
+                ),
             )
             made[case.source] += 1
             data = packet.to_bytes()

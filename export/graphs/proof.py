@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import COARSE_LIMIT, VALUE_LIMIT
 from edgesem.errors import ExportError
+from export.networks.context import EXACT
 
-EXACT = 2**24  # float32 holds every integer below it, so the order of a sum cannot change a bit
 INPUTS = {  # the lowest and the highest that goes into a graph: see edgesem.codec.context.ContextModel
     "values": (-VALUE_LIMIT, VALUE_LIMIT),
     "coarse": (-COARSE_LIMIT, COARSE_LIMIT),

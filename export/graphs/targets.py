@@ -1,4 +1,4 @@
-"""What the machines that run a bundle can take: file format, operators, and which forms of a graph they want."""
+"""Targets: the machines that run a bundle, with the file format and operators that they accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From trained modules to ONNX graphs: opset 20, any multiple of 16, and proof that the context model is exact."""
+"""Writers of ONNX graphs from torch modules: opset 20, sides of any multiple of 16, large weights as float16."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from edgesem.codec.flow import WINDOW
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import ExportError
+from export.graphs.targets import OPSET
 from export.networks.context import EXACT
 
-OPSET = 20
 _WORTH_HALVING = 1024  # numbers in a tensor
 
 

@@ -1,4 +1,4 @@
-"""A measure in the manner of DISTS (Ding et al. 2020): do two pictures have the same structure and the same texture?
+"""Perceptual distance in the manner of DISTS (Ding et al. 2020): likeness of structure and of texture.
 
 Structure: correlation of a VGG feature over the whole picture; texture: likeness of its mean. Texture that was drawn
 anew in other places costs little, texture that is gone costs much. Here all features weigh alike, where DISTS has

@@ -1,4 +1,4 @@
-"""LPIPS (AlexNet, v0.1): how different two pictures look to a network trained on human judgements; 0 is equal."""
+"""LPIPS (Zhang et al. 2018; AlexNet, v0.1): perceptual distance of two pictures; 0 is equal."""
 
 from __future__ import annotations
 

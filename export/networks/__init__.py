@@ -1,1 +1,1 @@
-"""The networks that are trained, as torch modules."""
+"""Trainable networks, as torch modules."""

@@ -1,4 +1,4 @@
-"""Attention between the positions of a small neighbourhood, for networks that work at stride 16 on a workstation."""
+"""Windowed attention (Swin), for networks that work at stride 16."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class WindowBlock(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float32 [B, width, h, w] in and out."""
         batch, width, height, across = x.shape
         x = x + self.place(x)
         below, right = -(height + self.shift) % WINDOW, -(across + self.shift) % WINDOW

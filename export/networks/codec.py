@@ -1,4 +1,4 @@
-"""The networks that are trained: encoder, base decoder, and the gains that make one checkpoint span all rates.
+"""Networks of the codec: encoder, base decoder, and the gains that make one checkpoint span all rates.
 
     frame [B,3,H,W] 0..1 -> Encoder -> latent [B,96,H/16,W/16], KLT order -> Decoder(latent, q) -> picture [B,3,H,W]
 
@@ -36,6 +36,7 @@ class MobileBlock(nn.Module):
         start_at_zero(self.project)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float32 [B, width, h, w] in and out."""
         return x + self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
 
 
@@ -57,6 +58,7 @@ class Modulation(nn.Module):
         self.shift = nn.Parameter(torch.zeros(knots, width))
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """`x` [B, width, h, w] modulated for quality [B,1,1,1] in 0..1."""
         knots = self.scale.shape[0]
         place = quality.flatten(1) * (knots - 1)
         share = F.relu(1 - (place - torch.arange(knots, device=x.device)).abs())
@@ -75,6 +77,7 @@ class ModulatedBlock(nn.Module):
         start_at_zero(self.second)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """`x` [B, width, h, w] for quality [B,1,1,1] in 0..1; same shape out."""
         inner = self.first(bend(self.before(x, quality)))
         return x + self.second(bend(self.between(inner, quality)))
 
@@ -89,6 +92,7 @@ class ResidualBlock(nn.Module):
         start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Float32 [B, width, h, w] in and out."""
         return x + self.second(bend(self.first(bend(x))))
 
 
@@ -115,6 +119,7 @@ class Encoder(nn.Module):
         start_at_zero(self.last)
 
     def forward(self, frame: Tensor) -> Tensor:
+        """The latent of `frame`."""
         return self.parts(frame)[0]
 
     def parts(self, frame: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +157,7 @@ class Teacher(Encoder):
 class Decoder(nn.Module):
     """Picture of a latent: float32 [B,96,h,w] and quality [B,1,1,1] in 0..1 -> float32 [B,3,16h,16w], about 0..1.
 
-    Knowing the quality, it knows how coarse the steps were, and smooths or trusts accordingly.
+    Knowing the quality, it knows how coarse the quantizer steps were, and smooths accordingly.
     10.6 kMAC/pixel and 1.6 M parameters at the default widths.
     """
 
@@ -174,6 +179,7 @@ class Decoder(nn.Module):
         start_at_zero(self.last)
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
+        """The picture of `latent` at `quality`."""
         quality = quality.expand(latent.shape[0], 1, 1, 1)
         level = quality.expand(latent.shape[0], 1, latent.shape[2], latent.shape[3])
         hidden = self.stem(torch.cat([latent / self.channel_std, level], 1))

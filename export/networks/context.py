@@ -1,4 +1,4 @@
-"""The context model as it is trained: integer arithmetic carried in float32, with straight-through gradients.
+"""Context model as it is trained: integer arithmetic carried in float32, with straight-through gradients.
 
 Every layer computes floor(power_of_two * (integer weights * integer activations + integer bias)), clipped. Sums of
 integers below 2^24 are exact in float32 whatever their order, so every machine gets the same bits (Balle et al. 2019
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import CENTRES, SCALES
 
-EXACT = 2**24
+EXACT = 2**24  # float32 holds every integer below it, so the order of a sum cannot change a bit
 WEIGHT_LIMIT = 127
 HIDDEN_LIMIT = 511
-LEVELS = 255  # quality is carried as an integer 0..255
 _FINE, _COARSE = 1 / 64, 1 / 32  # one integer step of the inputs in the network's real units (8 quantizer steps = 1)
 _HIDDEN = 1 / 32
 _SCALE_STEP = 1 / 8  # one scale index in the network's real units
@@ -96,8 +96,6 @@ class PassNet(nn.Module):
 
     C = the channels of this group and of those before it. Inputs and outputs are integers carried in float32.
     """
-
-    scale_step = _SCALE_STEP
 
     def __init__(self, sweep: Pass, first_of_group: bool, dilation: int, hidden: int) -> None:
         super().__init__()

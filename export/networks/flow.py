@@ -1,10 +1,10 @@
-"""The flow decoder: a conditional rectified flow from the base picture to a real one (Liu et al. 2022, x-prediction).
+"""Flow decoder: a conditional rectified flow from the base picture to a real one (Liu et al. 2022, x-prediction).
 
     state at time t = (1 - t) * (base + noise) + t * real         real as the network expects it: `picture`
     one of n steps:  state += (picture - state) / (n - k)         (an Euler step along the straight path)
 
-Both networks below get the state, the base picture, the latent, its quality and the time, and start by giving back the
-base picture.
+The network gets the state, the base picture, the latent, its quality and the time, and starts by giving back the base
+picture.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgesem.entropy.schedule import CHANNELS, STRIDE
+from edgesem.entropy.schedule import CHANNELS
 from export.networks.attention import stack
 from export.networks.codec import ResidualBlock, bend, start_at_zero
 
 
-def planes_of(quality: Tensor, time: Tensor, like: Tensor) -> Tensor:
-    """Quality and time [B,1,1,1] as two planes of the size of `like`."""
-    batch, _, height, width = like.shape
+def planes_of(quality: Tensor, time: Tensor, x: Tensor) -> Tensor:
+    """Quality and time [B,1,1,1] as two planes [B,2,H,W] of the size of `x`."""
+    batch, _, height, width = x.shape
     return torch.cat([part.expand(batch, 1, height, width) for part in (quality, time)], 1)
 
 
-class PixelFlow(nn.Module):
-    """A convolutional network on the 4x4-unshuffled picture, with attention at stride 16.
+class FlowDecoder(nn.Module):
+    """Convolutional network on the 4x4-unshuffled picture, with attention at stride 16.
 
     24 kMAC/pixel a step and 2.4 M parameters at the default widths.
     """
@@ -59,31 +59,3 @@ class PixelFlow(nn.Module):
         half = self.wide(half + self.up(low))
         high = self.fine(high + self.rise(half))
         return base + F.pixel_shuffle(self.last(bend(high)), 4).float()
-
-
-class TokenFlow(nn.Module):
-    """A Transformer with one token a latent position: 16x16 patches in, all 768 KLT coefficients of the patch out.
-
-    19 kMAC/pixel a step and 4.6 M parameters at the default width. A 3x3 convolution at the end mends block edges.
-    """
-
-    channel_std: Tensor
-
-    def __init__(self, width: int = 256, depth: int = 4) -> None:
-        super().__init__()
-        self.register_buffer("channel_std", torch.ones(1, CHANNELS, 1, 1))
-        self.patch = nn.Conv2d(6, width, STRIDE, stride=STRIDE)
-        self.latent = nn.Conv2d(CHANNELS + 2, width, 1)
-        self.stage = stack(width, depth)
-        self.draw = nn.ConvTranspose2d(width, 16, STRIDE, stride=STRIDE)
-        self.last = nn.Conv2d(16, 3, 5, padding=2)
-        start_at_zero(self.last)
-
-    def forward(self, state: Tensor, base: Tensor, latent: Tensor, quality: Tensor, time: Tensor) -> Tensor:
-        """As PixelFlow.forward."""
-        told = torch.cat([latent / self.channel_std, planes_of(quality, time, latent)], 1)
-        tokens = self.stage(self.patch(torch.cat([state - 0.5, base - 0.5], 1)) + self.latent(told))
-        return base + self.last(self.draw(tokens)).float()
-
-
-FLOWS: dict[str, type[nn.Module]] = {"pixel": PixelFlow, "token": TokenFlow}

@@ -1,4 +1,4 @@
-"""The context model of inter frames: like that of keyframes, but it also sees a latent that was sent before.
+"""Context model of inter frames: that of keyframes, which also gets a latent that was sent before as its reference.
 
 It starts as a copy of the trained model of keyframes, which itself stays as it is, so that keyframes lose nothing
 and cost nothing. All arithmetic is that of `export.networks.context`: integers carried in float32.
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GATE_STEPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import SCALES
-from export.networks.context import HIDDEN_LIMIT, LEVELS, ContextModel, IntConv, PassNet, centred
+from export.networks.context import HIDDEN_LIMIT, ContextModel, IntConv, PassNet, centred
 
 HIDDEN_STEP = 1 / 32
 SCALE_STEP = 1 / 8

@@ -1,1 +1,1 @@
-"""Int8 and fp16 forms of graphs, and what they cost."""
+"""Quantization: int8 and fp16 forms of graphs, and what they cost in use."""

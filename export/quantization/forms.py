@@ -1,4 +1,4 @@
-"""The other forms of a bundle's graphs: int8 for CPUs, int8 and fp16 for TensorRT, each measured in use."""
+"""Other forms of a bundle's graphs: int8 for CPUs, int8 and fp16 for TensorRT, each measured in use."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
 from edgesem.errors import UsageError
-from export.quantization.cost_in_use import Cost, Judge
+from edgesem.quality.metrics import Frame
 from export.quantization.quantize import CPU, TENSORRT, Feed, Profile, to_half
+from export.quantization.replacement_cost import Cost, CostMeter
 from export.quantization.sensitivity import Quantized, quantize_to_target
 
 _PICTURES = 24  # to calibrate on
-_JUDGED = 16
-_JUDGED_SIDE = 256
+_EVALUATED = 16
+_EVALUATION_SIDE = 256
 _PAYS = 1.2  # an int8 decoder must be so much faster to be worth its loss; the encoder runs on the board
 _LEAST_SHARE = 0.5  # of the multiply-adds in int8: what is left runs in fp32, and with more of that fp16 is faster
 _RUNS = 7
 
-Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
@@ -37,11 +37,11 @@ def add_int8(
     bundle: Bundle, frames: Sequence[Frame], parts: Sequence[str], target_percent: float, progress: Progress
 ) -> dict[str, Any]:
     """Write the int8 forms of `parts` into a bundle's folder where they meet the target and pay; what came of each."""
-    judge = Judge(bundle, judged(frames))
+    meter = CostMeter(bundle, evaluation_pieces(frames))
     found = {}
     for part in parts:
         path = bundle.folder / f"{part}{CPU.suffix}.onnx"
-        result = quantize_part(bundle, part, path, frames, judge, target_percent=target_percent, progress=progress)
+        result = quantize_part(bundle, part, path, frames, meter, target_percent=target_percent, progress=progress)
         speedup = _speedup(bundle.folder / f"{part}.onnx", path, feeds(bundle, part, frames[:1])[0])
         kept = result.met and speedup >= (_PAYS if part == "decoder" else 1.0)
         found[part] = {"kept": kept, "speedup_here": round(speedup, 2), **result.report()}
@@ -53,7 +53,7 @@ def add_int8(
 def add_tensorrt(bundle: Bundle, frames: Sequence[Frame], target_percent: float, progress: Progress) -> dict[str, Any]:
     """Write the forms for TensorRT into a bundle's folder: fp16 of all float parts, int8 of encoder and decoder."""
     found: dict[str, Any] = {}
-    judge = Judge(bundle, judged(frames))
+    meter = CostMeter(bundle, evaluation_pieces(frames))
     for part in ("encoder", "decoder", "flow"):
         source = bundle.folder / f"{part}.onnx"
         if not source.exists():
@@ -64,10 +64,10 @@ def add_tensorrt(bundle: Bundle, frames: Sequence[Frame], target_percent: float,
         found[half.name] = {"size_bytes": half.stat().st_size}
         if part == "flow":
             continue
-        found[half.name] |= judge.cost({part: OrtRunner(half)}).as_dict()
+        found[half.name] |= meter.cost({part: OrtRunner(half)}).as_dict()
         path = bundle.folder / f"{part}{TENSORRT.suffix}.onnx"
         result = quantize_part(
-            bundle, part, path, frames, judge, profile=TENSORRT, target_percent=target_percent, progress=progress
+            bundle, part, path, frames, meter, profile=TENSORRT, target_percent=target_percent, progress=progress
         )
         kept = result.met and result.integer_share >= _LEAST_SHARE
         found[path.name] = {"kept": kept, **result.report()}
@@ -81,7 +81,7 @@ def quantize_part(
     part: str,
     path: Path,
     frames: Sequence[Frame],
-    judge: Judge,
+    meter: CostMeter,
     *,
     profile: Profile = CPU,
     target_percent: float = 2.0,
@@ -89,15 +89,15 @@ def quantize_part(
     always_rank: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Quantized:
-    """Write the int8 form of one part of a bundle to `path`, judged in use on other pictures than it is made on."""
+    """Write the int8 form of one part of a bundle to `path`, measured in use on other pictures than it is made on."""
 
     def price(graph: Path) -> Cost:
-        return judge.cost({part: OrtRunner(graph)})
+        return meter.cost({part: OrtRunner(graph)})
 
     return quantize_to_target(
         bundle.folder / f"{part}.onnx",
         path,
-        feeds(bundle, part, calibrated(frames)),
+        feeds(bundle, part, calibration_pictures(frames)),
         price,
         profile=profile,
         target_percent=target_percent,
@@ -123,41 +123,41 @@ def feeds(bundle: Bundle, part: str, frames: Sequence[Frame]) -> list[Feed]:
             drawn = latent.values[None] * bundle.shrinkage[level][:, None, None]
             found.append({"latent": drawn, "quality": quality})
         elif part == "flow":
-            listener = _Listener(OrtRunner(bundle.folder / "flow.onnx"))
-            codec.use("flow", listener)
+            recorder = _RecordingRunner(OrtRunner(bundle.folder / "flow.onnx"))
+            codec.use("flow", recorder)
             packet = codec.pack(codec.analyze(frame), quality=(index * 97 + 13) % (LEVELS + 1) / LEVELS)
             codec.synthesize(codec.unpack(packet), steps=2, seed=index)
-            found.append(listener.heard[index % 2])
+            found.append(recorder.feeds[index % 2])
         else:
             raise UsageError(f"encoder, decoder and flow can be quantized, not {part}")
     return found
 
 
-class _Listener:
-    """A runner that keeps what it is fed."""
+class _RecordingRunner:
+    """Graph runner that keeps its inputs."""
 
     def __init__(self, inner: GraphRunner) -> None:
         self._inner = inner
-        self.heard: list[Feed] = []
+        self.feeds: list[Feed] = []
 
     def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
-        self.heard.append(dict(feed))
+        self.feeds.append(dict(feed))
         return self._inner.run(feed)
 
 
-def calibrated(frames: Sequence[Frame]) -> list[Frame]:
-    """The pictures to calibrate on: every other one, those between are judged by."""
+def calibration_pictures(frames: Sequence[Frame]) -> list[Frame]:
+    """The pictures to calibrate on: every other one. Those between are for evaluation."""
     return _spread(frames[::2], _PICTURES)
 
 
-def judged(frames: Sequence[Frame]) -> list[Frame]:
-    """Pieces of the pictures that are not calibrated on.
+def evaluation_pieces(frames: Sequence[Frame]) -> list[Frame]:
+    """Pieces of the pictures that are not calibrated on, to measure with.
 
     From all over the folder: neighbours in it often come from one source, and 8 of them had said 0.4 % where others
     said 6 (smooth pictures show the noise of an int8 decoder that detailed ones hide).
     """
-    chosen = _spread(frames[1::2] or frames, _JUDGED)
-    return [np.ascontiguousarray(frame[:_JUDGED_SIDE, :_JUDGED_SIDE]) for frame in chosen]
+    chosen = _spread(frames[1::2] or frames, _EVALUATED)
+    return [np.ascontiguousarray(frame[:_EVALUATION_SIDE, :_EVALUATION_SIDE]) for frame in chosen]
 
 
 def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:

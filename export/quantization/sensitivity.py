@@ -1,4 +1,4 @@
-"""Which layers of a graph cost how much when they are rounded, and which must stay in float to meet a target."""
+"""Sensitivity of layers to rounding, and the choice of those that must stay in float to meet a target."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from edgesem.bundle.runner import OrtRunner
 from export.graphs.cost import layer_macs
-from export.quantization.cost_in_use import Cost
 from export.quantization.quantize import CPU, Feed, Profile, Ranges, calibrate, prepare, quantize, quantize_with_optimum
+from export.quantization.replacement_cost import Cost
 
 _PROBES = 3  # pictures that each layer is tried on alone
 
@@ -34,6 +34,7 @@ class Quantized:
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
+        """All of it as plain data."""
         return {
             **self.cost.as_dict(),
             "met": self.met,
@@ -58,7 +59,7 @@ def quantize_to_target(
 ) -> Quantized:
     """Write the int8 form of `source`, with as few layers in float as keep its cost within `target_percent`.
 
-    `cost` says what a graph costs in use (export.quantization.cost_in_use). Layers are given up in the order of their
+    `cost` measures a graph in use (export.quantization.replacement_cost). Layers are given up in the order of their
     sensitivity, which is only measured when the plain form misses the target, or with `always_rank`, until the target
     is met or one layer is left. Then those that the target can bear after all are taken back, the largest first: what
     rounding does to an output is not all that it does in use. The graph with the least cost is kept if none meets it.

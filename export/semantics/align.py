@@ -1,8 +1,8 @@
-"""Training the semantic head on a codec's latents, without captions: a classifier says what is in a picture, a text
-encoder what that means.
+"""Training of the semantic head on a codec's latents, without captions: targets are a classifier's answers, as a text
+encoder places their class names.
 
-photos -> squares -> teacher's answers (kept) -> targets [128]
-                  -> encoder -> latents -> Head -> head.onnx, labels.npz
+    photos -> squares -> teacher's answers (kept) -> targets [128]
+                      -> encoder -> latents -> Head -> head.onnx, labels.npz
 """
 
 from __future__ import annotations
@@ -70,25 +70,26 @@ class AlignSettings:
 def align(
     bundle: Bundle,
     teacher: Teacher,
-    judges: Sequence[Path],
+    teacher_files: Sequence[Path],
     settings: AlignSettings,
     out: Path,
     progress: Progress,
 ) -> dict[str, Any]:
     """Train the head of `bundle` and write head.onnx, labels.npz and head.json to `out`; returns the last.
 
-    judges: the teacher's files. Its answers are kept in `out`, so the next codec's head takes only its own training.
+    teacher_files: what the teacher was opened from. Its answers are kept in `out`, so the next codec's head takes only
+    its own training.
     Raises ExportError if the graph differs from the network.
     """
     photos = find_photos(settings.data)
     if len(photos) < 10:
         raise InputError(f"{len(photos)} pictures teach nothing: name a folder of some hundred photographs")
     out.mkdir(parents=True, exist_ok=True)
-    answers = Answers(out / "answers.npz", teacher.look, teacher.digest, settings.squares)
+    answers = Answers(out / "answers.npz", teacher, settings.squares)
     said = answers.of(photos, lambda share: progress("asking the teacher", share))
-    mean, projection = teacher.space(DIMENSIONS)
+    mean, projection = teacher.projection_to(DIMENSIONS)
     held = np.array([photo.held_out for photo in photos])
-    meant = teacher.meant(said.reshape(-1, said.shape[-1]))
+    meant = teacher.text_vectors(said.reshape(-1, said.shape[-1]))
     meant = ((meant - meant.reshape(*said.shape[:2], -1)[~held].mean((0, 1))) @ projection).astype(np.float32)
     targets = _unit(meant).reshape(*said.shape[:2], DIMENSIONS)
     codec = Codec(bundle, precision="fp32", runtime="cpu")
@@ -120,7 +121,7 @@ def align(
         "minutes": settings.minutes,
         "steps": head.steps,
         **fit,
-        "made_of": _made_of(judges, photos, settings),
+        "made_of": _made_of(teacher_files, photos, settings),
         "encoder_mark": encoder_mark(codec),
     }
     write_whole(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
@@ -201,7 +202,9 @@ def encoder_mark(codec: Codec) -> list[float]:
     return [round(float(value), 4) for value in codec.analyze(frame).values[::5, 1, 2]]
 
 
-def made_before(bundle: Bundle, judges: Sequence[Path], settings: AlignSettings, out: Path) -> dict[str, Any] | None:
+def made_before(
+    bundle: Bundle, teacher_files: Sequence[Path], settings: AlignSettings, out: Path
+) -> dict[str, Any] | None:
     """The report of the head in `out`, if it was made from the same things for the encoder that `bundle` has."""
     try:
         report = json.loads((out / REPORT).read_text())
@@ -210,7 +213,7 @@ def made_before(bundle: Bundle, judges: Sequence[Path], settings: AlignSettings,
         mark = np.asarray(report["encoder_mark"], np.float64)
         now = np.asarray(encoder_mark(Codec(bundle, precision="fp32", runtime="cpu")))
         near = mark.shape == now.shape and np.allclose(mark, now, atol=_MARK_TOLERANCE * float(np.abs(now).max()))
-        same = near and report["made_of"] == _made_of(judges, find_photos(settings.data), settings)
+        same = near and report["made_of"] == _made_of(teacher_files, find_photos(settings.data), settings)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if same else None
@@ -230,8 +233,8 @@ def add_head(bundle: Bundle, folder: Path, sign: Path | None = None) -> dict[str
     return head
 
 
-def _made_of(judges: Sequence[Path], photos: Sequence[Photo], settings: AlignSettings) -> str:
-    parts = [*(digest_of(path) for path in judges), *sorted(photo.digest for photo in photos)]
+def _made_of(teacher_files: Sequence[Path], photos: Sequence[Photo], settings: AlignSettings) -> str:
+    parts = [*(digest_of(path) for path in teacher_files), *sorted(photo.digest for photo in photos)]
     parts += [str(settings.squares), str(settings.seed), f"{settings.minutes:g}", str(_FORM)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

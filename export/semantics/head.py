@@ -1,6 +1,6 @@
-"""The semantic head: from the encoder's latent to an embedding that text can be compared with, 28 kMAC a position.
+"""Semantic head: from the encoder's latent to an embedding that text can be compared with, 28 kMAC a position.
 
-latent [96,h,w] -> squash -> 1x1 -> stride 2 -> block -> stride 2 -> block -> places [128,h/4,w/4] -> mean -> embedding
+latent [96,h,w] -> squash -> 1x1 -> stride 2 -> block -> stride 2 -> block -> [128,h/4,w/4] -> mean -> embedding
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ class _Layer(nn.Module):
         return F.relu(x) if self.relu else x
 
     def fuse(self) -> None:
+        """Make the batch norm a part of the convolution."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class _Block(nn.Module):
+    """Inverted residual (MobileNetV2): x + project(depthwise 3x3(expand(x)))."""
+
     def __init__(self, width: int, wide: int) -> None:
         super().__init__()
         self.body = nn.Sequential(_Layer(width, wide), _Layer(wide, wide, 3), _Layer(wide, width, relu=False))
@@ -74,6 +77,7 @@ class Head(nn.Module):
         self.last = nn.Conv2d(_DEEP, DIMENSIONS, 1)
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Embeddings [B,128] of latents [B,96,h,w]."""
         x = latent * self.scale
         x = 2 * x / (1 + x * x).sqrt()  # a channel of high contrast must not drown the others
         x = self.body(x)

@@ -1,4 +1,4 @@
-"""What the head learns from: squares cut from photographs, and what a teacher makes of each, kept from run to run.
+"""Training data of the semantic head: squares cut from photographs, and the teacher's answers, kept between runs.
 
 The teacher does not see the codec, so a new codec needs the squares encoded again, and nothing else.
 """
@@ -18,19 +18,18 @@ from PIL import Image
 from edgesem.bundle.bundle import digest_of
 from edgesem.errors import InputError
 from edgesem.files import find_pictures, read_picture, write_whole
+from edgesem.quality.judges import Judge
+from edgesem.quality.metrics import Frame
 
 SIDE = 256
 _PLAN = 1  # raise it when squares are cut in another way: the teacher is then asked again
 _LEAST_SHARE = 0.4  # of a picture's shorter side
 _HELD_OUT_OF = 10  # each tenth picture is never learned from
 
-Frame = npt.NDArray[np.uint8]
-Teacher = Callable[[Frame], npt.NDArray[np.float32]]
-
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture's file and what tells it from others."""
+    """A picture's file and its SHA-256."""
 
     path: Path
     digest: str
@@ -67,11 +66,11 @@ def squares(photo: Photo, count: int) -> list[Frame]:
 
 
 class Answers:
-    """What a teacher said of each picture's squares, in a file; asks it for those that are missing."""
+    """Store of a teacher's answers for the squares of each picture, in a file; those that are missing are made."""
 
-    def __init__(self, path: Path, teacher: Teacher, teacher_digest: str, count: int) -> None:
+    def __init__(self, path: Path, teacher: Judge[npt.NDArray[np.float32]], count: int) -> None:
         self._path, self._teacher, self._count = path, teacher, count
-        self._tag = hashlib.sha256(f"{_PLAN} {teacher_digest} {count}".encode()).hexdigest()[:16]
+        self._tag = hashlib.sha256(f"{_PLAN} {teacher.version} {count}".encode()).hexdigest()[:16]
         self._known: dict[str, npt.NDArray[np.float16]] = {}
         if path.exists():
             try:
@@ -84,7 +83,7 @@ class Answers:
         """float32 [pictures, squares, outputs], in the order of `photos`."""
         missing = [photo for photo in photos if self._key(photo) not in self._known]
         for index, photo in enumerate(missing):
-            said = [self._teacher(square) for square in squares(photo, self._count)]
+            said = [self._teacher.predict(square) for square in squares(photo, self._count)]
             self._known[self._key(photo)] = np.stack(said).astype(np.float16)
             progress((index + 1) / len(missing))
             if index % 100 == 99:

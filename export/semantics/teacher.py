@@ -1,4 +1,4 @@
-"""Who tells the head what is in a picture: a classifier with a text encoder, or both halves of a CLIP folder."""
+"""Teachers of the semantic head: a classifier with a text encoder, or both halves of a CLIP model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from edgesem.errors import InputError, require
-from edgesem.quality.judges import Classifier, Frame, read_names
+from edgesem.quality.judges import Classifier, Judge, read_names
+from edgesem.quality.metrics import Frame
 from edgesem.semantics.embedding import prompt
 from edgesem.semantics.text_encoder import MOST_LETTERS, Vectors
 from export.semantics.words import WORDS
@@ -22,36 +23,31 @@ _FLATTER = 0.25  # power of probabilities: what is unlikely but similar tells mu
 
 
 class TextSide(Protocol):
-    """A text encoder; `name` tells two apart whose vectors must not be compared."""
+    """Text encoder. Vectors of two encoders can be compared only if they have the same `name`."""
 
     name: str
 
     def __call__(self, texts: Sequence[str]) -> Vectors: ...
 
 
-class Teacher(Protocol):
-    """Looks at a picture; what it says has a place in the space of its text encoder."""
+class Teacher(Judge[Vectors], Protocol):
+    """Judge whose answers can be turned into vectors of a text encoder."""
 
     text: TextSide
     names: tuple[str, ...]
-    digest: str
     about: dict[str, Any]
 
-    def look(self, frame: Frame) -> Vectors:
-        """What is kept of one picture."""
+    def text_vectors(self, said: Vectors) -> Vectors:
+        """Answers float32 [N, outputs] as vectors of the text encoder, [N, D]."""
         ...
 
-    def meant(self, said: Vectors) -> Vectors:
-        """Answers [N, outputs] as vectors of the text encoder, [N, D]."""
-        ...
-
-    def space(self, dimensions: int) -> tuple[Vectors, Vectors]:
+    def projection_to(self, dimensions: int) -> tuple[Vectors, Vectors]:
         """Mean [D] and projection [D, dimensions] of the names' vectors."""
         ...
 
 
 class ClassifierTeacher:
-    """A classifier's distribution over class names, each name as a text encoder understands it."""
+    """Classifier and text encoder: the mean of the class names' vectors, weighted by the distribution over classes."""
 
     def __init__(self, classifier: Path, names: Path, text: TextSide) -> None:
         self._classifier, self.names, self.text = Classifier(classifier), read_names(names), text
@@ -59,25 +55,25 @@ class ClassifierTeacher:
             raise InputError(
                 f"{names} holds {len(self.names)} names, {classifier} has {self._classifier.classes} classes"
             )
-        self.digest = hashlib.sha256(classifier.read_bytes()).hexdigest()
+        self.version = hashlib.sha256(classifier.read_bytes()).hexdigest()
         self.about = {"classifier": classifier.name, "text": text.name}
         self._vectors = text([prompt(name) for name in self.names])
 
-    def look(self, frame: Frame) -> Vectors:
-        return self._classifier.probabilities(frame)
+    def predict(self, frame: Frame) -> Vectors:
+        return self._classifier.predict(frame)
 
-    def meant(self, said: Vectors) -> Vectors:
+    def text_vectors(self, said: Vectors) -> Vectors:
         weight = np.maximum(said, 0) ** _FLATTER
         weight[:, [name in ("background", "???") for name in self.names]] = 0
         found: Vectors = weight / np.maximum(weight.sum(1, keepdims=True), 1e-9) @ self._vectors
         return found
 
-    def space(self, dimensions: int) -> tuple[Vectors, Vectors]:
+    def projection_to(self, dimensions: int) -> tuple[Vectors, Vectors]:
         return _space(self._vectors, dimensions)
 
 
 class ClipTeacher:
-    """A CLIP model in a Hugging Face folder: both its halves give vectors of one space already."""
+    """CLIP model in a Hugging Face folder: both its halves give vectors of one space already."""
 
     def __init__(self, folder: Path, names: Path | None) -> None:
         transformers = require("transformers", "optimum")
@@ -89,19 +85,19 @@ class ClipTeacher:
             raise InputError(f"{folder} holds no CLIP model that transformers can open: {error}") from error
         self.text: TextSide = _ClipText(self._model, transformers.AutoTokenizer.from_pretrained(str(folder)), folder)
         weights = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-        self.digest = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
+        self.version = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
         self.about = {"clip": folder.resolve().name, "text": self.text.name}
 
-    def look(self, frame: Frame) -> Vectors:
+    def predict(self, frame: Frame) -> Vectors:
         pixels = self._prepare(images=frame, return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             found = self._model.get_image_features(pixel_values=pixels)[0].numpy()
         return np.asarray(found / np.linalg.norm(found), np.float32)
 
-    def meant(self, said: Vectors) -> Vectors:
+    def text_vectors(self, said: Vectors) -> Vectors:
         return said
 
-    def space(self, dimensions: int) -> tuple[Vectors, Vectors]:
+    def projection_to(self, dimensions: int) -> tuple[Vectors, Vectors]:
         return _space(self.text([prompt(name) for name in (*self.names, *WORDS)]), dimensions)
 
 

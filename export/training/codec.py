@@ -1,9 +1,9 @@
-"""Training of encoder, base decoder, gains and context model together, by rate and distortion.
+"""Training of the codec: encoder, base decoder, gains and context model together, by rate and distortion.
 
     crops -> Encoder -> * gain(q) -> ContextModel (rounding in the loop) -> / gain(q) -> Decoder -> distortion
                                            `-> bits of the symbols
 
-Everything starts from the KLT of the user's own photographs (networks.klt_basis), which is worth an hour of training.
+Everything starts from the KLT of the user's photographs (export.networks.codec.klt_basis), worth an hour of training.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.entropy.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from edgesem.errors import InputError
-from export.data.crops import Crops, overcast
+from export.data.crops import Crops, infrared, overcast
 from export.networks.codec import Decoder, Encoder, Gains, Teacher, klt_basis, move_range
-from export.networks.context import LEVELS, ContextModel, group_of_channel
+from export.networks.context import ContextModel, group_of_channel
 from export.training.loop import Progress, read_weights, run
 from export.training.losses import ms_ssim, rate
+from export.training.ssimulacra2 import distance
 
 STAGE = ("encoder.embed.", "encoder.mix.", "encoder.stage.", "encoder.add.")  # what only a teacher has
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
+SSIMULACRA2_WEIGHT = 10.0  # of 100 * log(1 + distance / 100), which is as steep as MS-SSIM's then
 FLAT_WEIGHT = 2.5  # of squared error in means over 16x16 pixels, for each share of MS-SSIM
 BROAD_WEIGHT = 10.0  # of that in means over 64x64 pixels: a drift of brightness that the latent would not need
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What a run was asked to do; stands in its folder and later in the bundle's manifest."""
+    """Settings of a run; they stand in its folder and later in the bundle's manifest."""
 
     data: str
     minutes: float
@@ -47,6 +50,8 @@ class TrainConfig:
     lambda_high: float = 1.7e-2
     ms_ssim: float = 0.6
     ms_ssim_from: float = 0.3
+    ssimulacra2: float = 0.0
+    """Part of MS-SSIM's share that goes to SSIMULACRA2."""
     nested_dropout: float = 0.1
     teacher: bool = True
     without_stage: float = 0.5
@@ -138,7 +143,7 @@ def loss_of(net: nn.Module, frame: Tensor, config: TrainConfig, done: float) -> 
 def base_distortion(
     picture: Tensor, frame: Tensor, config: TrainConfig, done: float
 ) -> tuple[Tensor, dict[str, float]]:
-    """Squared error and MS-SSIM of base pictures, mixed as `config` says, [B]; and what to log of it.
+    """Squared error, MS-SSIM and SSIMULACRA2 of base pictures, mixed as `config` says, [B]; and what to log of it.
 
     MS-SSIM hardly sees brightness and colour drift: with it alone, a third of all squared error was in the means of
     64x64 pixels, which cost next to no bits. So the squared error of means counts fully and more, whatever the mix.
@@ -155,8 +160,19 @@ def base_distortion(
     flat = FLAT_WEIGHT * means.square().mean((1, 2, 3))
     broad = BROAD_WEIGHT * F.avg_pool2d(means, 64 // STRIDE).square().mean((1, 2, 3))
     squared = (1 - share) * mse + share * (flat + broad)
-    distortion = 255**2 * squared + share * MS_SSIM_WEIGHT * (1 - similarity)
-    return distortion, {**figures, "ms_ssim": similarity.mean().item()}
+    figures["ms_ssim"] = similarity.mean().item()
+    distortion = 255**2 * squared + share * (1 - config.ssimulacra2) * MS_SSIM_WEIGHT * (1 - similarity)
+    if config.ssimulacra2:  # every second picture of the batch, by turns: it takes as long as MS-SSIM
+        turn = slice(int(torch.randint(0, 2, ())) % len(frame), None, 2)
+        far = distance(picture[turn].float(), frame[turn])
+        figures["ssimulacra2"] = 100 - far.median().item()
+        far = 100 * torch.log1p(
+            far / 100
+        )  # where noise is lost the score falls without bound, and would drown the rest
+        extra = torch.zeros_like(distortion)
+        extra[turn] = 2 * share * config.ssimulacra2 * SSIMULACRA2_WEIGHT * far
+        distortion = distortion + extra
+    return distortion, figures
 
 
 def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
@@ -177,7 +193,7 @@ def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress
         net.start_from_klt(crops.batch(600))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = infrared(overcast(crops.batch(config.batch))).to(accelerator.device, memory_format=torch.channels_last)
         return loss_of(net, frame, config, done)
 
     return run(net, config, out, loss, progress, resumed=crops.restart)

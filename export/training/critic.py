@@ -1,4 +1,4 @@
-"""What a drawn picture costs in training: LPIPS, squared error, and a critic's opinion: is it real, or drawn?"""
+"""Perceptual loss of drawn pictures: LPIPS, squared error, a critic that tells drawn from real, and periodic detail."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from edgesem.entropy.schedule import STRIDE
 from export.metrics.lpips import Lpips
 
-FIGURE_WEIGHT = 2.0
-_CELLS = 4  # of STRIDE pixels a side, that a window has in which a figure may return
+PERIODIC_WEIGHT = 2.0
+_CELLS = 4  # latent positions, on a side, of the windows in which periodic detail is measured
 
 
 class Critic(nn.Module):
-    """Small heads on a frozen network's features, and a look at the pixels themselves for what those cannot see.
+    """Discriminator: small heads on a frozen network's features, and a convolutional network on the pixels.
 
-    Projected adversarial training (Sauer et al. 2021): the features come for free, since LPIPS needs them anyway.
+    Projected adversarial training (Sauer et al. 2021). The features cost nothing more, since LPIPS needs them anyway.
     """
 
     def __init__(self, channels: tuple[int, ...] = (64, 192, 384, 256, 256), width: int = 64) -> None:
@@ -39,30 +39,31 @@ class Critic(nn.Module):
         )
 
     def forward(self, planes: Tensor, features: list[Tensor]) -> list[Tensor]:
-        """A map of opinions for each head, above 0 for real; planes float32 [B,3,H,W], features as of `Lpips`."""
+        """Score maps [B,1,h,w] of all heads, above 0 for real. planes: float32 [B,3,H,W]; features as of `Lpips`."""
         # features have unit length at each position: bring them to unit size before a convolution
-        opinions = [head(f * f.shape[1] ** 0.5) for head, f in zip(self.heads, features, strict=True)]
-        return [*opinions, self.pixels(F.pixel_unshuffle(planes - 0.5, 2) * 4)]
+        scores = [head(f * f.shape[1] ** 0.5) for head, f in zip(self.heads, features, strict=True)]
+        return [*scores, self.pixels(F.pixel_unshuffle(planes - 0.5, 2) * 4)]
 
 
 def critic_loss(real: list[Tensor], drawn: list[Tensor]) -> Tensor:
-    """Hinge loss of the critic, a scalar."""
+    """Hinge loss of the critic (Lim and Ye 2017), a scalar, from its scores of real and of drawn pictures."""
     return torch.stack([F.relu(1 - a).mean() + F.relu(1 + b).mean() for a, b in zip(real, drawn, strict=True)]).mean()
 
 
-def artist_loss(drawn: list[Tensor]) -> Tensor:
-    """Hinge loss of who draws, a scalar."""
+def generator_loss(drawn: list[Tensor]) -> Tensor:
+    """Hinge loss of the network that draws, a scalar, from the critic's scores of what it drew."""
     return -torch.stack([b.mean() for b in drawn]).mean()
 
 
-class Audience:
-    """LPIPS and a critic, before whom pictures are drawn; the critic learns at each showing.
+class PerceptualLoss:
+    """Loss of drawn pictures: LPIPS, squared error, periodic detail, and a critic that is trained along.
 
-    lpips: file of AlexNet's LPIPS weights. Raises InputError for a file that holds none.
+    lpips: file of AlexNet's LPIPS weights. weights: of LPIPS, squared error and critic. Raises InputError for a file
+    that holds none.
     """
 
     def __init__(self, lpips: str, weights: tuple[float, float, float], critic_from: float) -> None:
-        self.judge, self.critic = Lpips(Path(lpips)), Critic()
+        self.lpips, self.critic = Lpips(Path(lpips)), Critic()
         self.lpips_weight, self.mse_weight, self.critic_weight = weights
         self.critic_from = critic_from
         self._optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
@@ -70,37 +71,37 @@ class Audience:
     def cost(
         self, drawn: Tensor, frame: Tensor, done: float, accelerator: Accelerator
     ) -> tuple[Tensor, dict[str, float]]:
-        """Cost [B] of pictures [B,3,H,W] drawn for `frame`, and what to log of it. `done` is 0..1 of the run.
+        """Loss [B] of pictures [B,3,H,W] drawn for `frame`, and what to log of it. `done` is 0..1 of the run.
 
-        The critic counts from `critic_from` of the run on; before, what is drawn has no texture worth an opinion.
+        The critic learns and counts from `critic_from` of the run on; before, nothing that is drawn has texture.
         """
         mse = (drawn - frame).square().mean((1, 2, 3))
         drawn, frame = _shifted(drawn, frame)
         with torch.no_grad():
-            real = self.judge.features(frame)
-        features = self.judge.features(drawn)
-        distance = self.judge.distance(features, real)
-        returns = F.relu(figure(drawn) - figure(frame)).mean((1, 2, 3))
-        cost = self.lpips_weight * distance + self.mse_weight * mse + FIGURE_WEIGHT * returns
-        figures = {"lpips": distance.mean().item(), "figure": returns.mean().item()}
+            real = self.lpips.features(frame)
+        features = self.lpips.features(drawn)
+        distance = self.lpips.distance(features, real)
+        periodic = F.relu(periodic_detail(drawn) - periodic_detail(frame)).mean((1, 2, 3))
+        cost = self.lpips_weight * distance + self.mse_weight * mse + PERIODIC_WEIGHT * periodic
+        figures = {"lpips": distance.mean().item(), "periodic": periodic.mean().item()}
         share = min(1.0, (done - self.critic_from) / 0.1)
         if share <= 0:
             return cost, figures
-        opinion = critic_loss(self.critic(frame, real), self.critic(drawn.detach(), [f.detach() for f in features]))
+        loss = critic_loss(self.critic(frame, real), self.critic(drawn.detach(), [f.detach() for f in features]))
         self._optimizer.zero_grad()
-        accelerator.backward(opinion)
+        accelerator.backward(loss)
         self._optimizer.step()
         self.critic.requires_grad_(False)
-        cost = cost + share * self.critic_weight * artist_loss(self.critic(drawn, features))
+        cost = cost + share * self.critic_weight * generator_loss(self.critic(drawn, features))
         self.critic.requires_grad_(True)
-        return cost, {**figures, "critic": opinion.item()}
+        return cost, {**figures, "critic": loss.item()}
 
 
-def figure(planes: Tensor) -> Tensor:
-    """How much of the fine detail returns every STRIDE pixels, 0..1: [B,3,h,w] for windows of _CELLS cells a side.
+def periodic_detail(planes: Tensor) -> Tensor:
+    """Share of fine detail that repeats every STRIDE pixels, 0..1: [B,3,h,w] for windows of _CELLS positions a side.
 
-    The decoder draws by cells of a latent; what it draws alike in all of them, an eye sees as a weave on grass.
-    Detail without such a figure has about 1/_CELLS^2.
+    planes: float32 [B,3,H,W]. Detail that does not repeat has about 1/_CELLS^2. A decoder draws 16x16 pixels a position
+    of its latent; what it draws alike at all of them, an eye sees as a weave on grass.
     """
     side = STRIDE * _CELLS
     height, width = (length // side * side for length in planes.shape[2:])
@@ -112,10 +113,10 @@ def figure(planes: Tensor) -> Tensor:
 
 
 def _shifted(*pictures: Tensor) -> list[Tensor]:
-    """The pictures without 16 rows and columns, up to 15 of them at the top and the left, the same for all.
+    """Random crops of pictures, 16 rows and columns smaller, at the same place in all of them.
 
-    AlexNet looks at every fourth pixel only, and its deeper layers at every eighth and sixteenth. Shown pictures that
-    always begin at the same place, a decoder that draws 4x4 and 8x8 pixels at a time learned to please it with a grid
+    AlexNet looks at every fourth pixel only, and its deeper layers at every eighth and sixteenth. Given pictures that
+    always begin at the same place, a decoder that draws 4x4 and 8x8 pixels at a time learned to satisfy it with a grid
     of period four, which an eye sees at once.
     """
     down, right = torch.randint(0, STRIDE, (2,)).tolist()

@@ -1,7 +1,7 @@
-"""The board's encoder learns from a teacher: first its latents, then rate and distortion, with all else frozen.
+"""Distillation of the board's encoder from a teacher: first its latents, then rate and distortion, all else frozen.
 
-A Hugging Face vision encoder may be a second teacher all along: what the board's encoder sees at stride 16, before its
-last layer, is pulled towards what that one makes of the same places.
+A Hugging Face vision encoder may be a second teacher all along: the features of the board's encoder at stride 16,
+before its last layer, are pulled towards that one's at the same places.
 
 Context model, gains and decoders stay the teacher's, so every decoder serves both encoders.
 """
@@ -15,16 +15,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from edgesem.codec.latent import LEVELS
 from export.custom.hf import alignment, open_vision
 from export.data.crops import Crops, overcast
-from export.networks.context import LEVELS
 from export.training.codec import CodecNet, TrainConfig, load_weights, loss_of
 from export.training.loop import Progress, run
 
 
 @dataclass(frozen=True)
 class DistillConfig(TrainConfig):
-    """What a distillation was asked to do. vision: folder of a Hugging Face encoder to learn features from."""
+    """Settings of a distillation. vision: folder of a Hugging Face encoder to learn features from."""
 
     teacher: bool = False
     ms_ssim_from: float = -1.0

@@ -1,4 +1,4 @@
-"""What a codec in training reaches on whole pictures: bits by its own probabilities, before there is a bundle."""
+"""Evaluation of a codec in training on whole pictures: bits by its own probabilities, before there is a bundle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS, STRIDE
 from edgesem.files import find_pictures, read_picture
 from edgesem.quality.metrics import bd_rate, ms_ssim, ms_ssim_db, psnr
-from export.networks.context import LEVELS
 from export.training.codec import CodecNet, open_run
 from export.training.losses import symbol_bits
 

@@ -1,12 +1,12 @@
-"""Training of the flow decoder on a frozen codec: first a many-step teacher, then a student for few steps.
+"""Training of the flow decoder on a frozen codec: first a teacher for many steps, then a student for few.
 
     teacher  from any time on the path to the real picture, by squared error
     student  from the times of a four-step schedule, mostly the very first, by LPIPS and a critic as well, so that it
              draws texture in one step and takes two or four too (adversarial distillation, Sauer et al. 2023); what its
              later steps start from is what it drew itself
 
-Plain regression of LPIPS draws little that the quantizer removed; the critic (export.training.critic) is what asks for
-texture.
+Regression of LPIPS alone draws little of what the quantizer removed; texture comes from the critic
+(export.training.critic).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgesem.codec.flow import NOISE
+from edgesem.codec.latent import LEVELS
 from edgesem.errors import InputError
 from export.data.crops import Crops, overcast
-from export.networks.context import LEVELS
-from export.networks.flow import FLOWS
+from export.networks.flow import FlowDecoder
 from export.training.codec import CodecNet, load_weights, spread_levels
-from export.training.critic import Audience
+from export.training.critic import PerceptualLoss
 from export.training.loop import Progress, run
 
 FEW = 4  # steps that the student is taught to start from
@@ -33,13 +33,12 @@ FEW = 4  # steps that the student is taught to start from
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """What a run of the flow decoder was asked to do."""
+    """Settings of a run of the flow decoder. codec: folder of the codec's run; lpips: file of weights, or none."""
 
     data: str
     codec: str
     minutes: float
     lpips: str | None = None
-    form: str = "pixel"
     crop: int = 256
     batch: int = 4
     learning_rate: float = 5e-4
@@ -64,9 +63,9 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
     load_weights(codec, Path(config.codec) / "weights.safetensors")
     codec = codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
-    audience = Audience(config.lpips, weights, config.critic_from) if config.lpips else None
-    net = FLOWS[config.form]()
-    net.channel_std.copy_(codec.decoder.channel_std)  # type: ignore[operator]
+    perceptual = PerceptualLoss(config.lpips, weights, config.critic_from) if config.lpips else None
+    net = FlowDecoder()
+    net.channel_std.copy_(codec.decoder.channel_std)
     if start is not None:
         load_weights(net, start)
 
@@ -77,7 +76,7 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
             base, latent = codec.redraw(frame, level)
         begin = base + NOISE * torch.randn_like(base)
         time = torch.rand(config.batch, 1, 1, 1, device=frame.device)
-        if audience is None:
+        if perceptual is None:
             state = begin + time * (frame - begin)
         else:
             time = times_of_few_steps(time)
@@ -85,12 +84,12 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
         drawn = net(state, base, latent, level / LEVELS, time).float()
         mse = (drawn - frame).square().mean((1, 2, 3))
         figures = {"psnr": _psnr(mse), "base_psnr": _psnr((base - frame).square().mean((1, 2, 3)))}
-        if audience is None:
+        if perceptual is None:
             return config.mse_weight * mse.mean(), figures
-        cost, seen = audience.cost(drawn, frame, done, accelerator)
+        cost, seen = perceptual.cost(drawn, frame, done, accelerator)
         return cost.mean(), {**figures, **seen}
 
-    beside = {"critic": audience.critic} if audience else {}
+    beside = {"critic": perceptual.critic} if perceptual else {}
     return run(net, config, out, loss, progress, resumed=crops.restart, beside=beside)
 
 
@@ -119,17 +118,21 @@ def state_of_few_steps(
     return state
 
 
-def open_flow(run: Path) -> tuple[nn.Module, FlowConfig]:
+def open_flow(run: Path) -> tuple[FlowDecoder, FlowConfig]:
     """The averaged weights of a flow decoder's run and what it was asked to do.
 
     Raises InputError when it holds none.
     """
     try:
         settings = json.loads((run / "config.json").read_text())
+        if settings.get("form", "pixel") != "pixel":
+            raise InputError(
+                f"{run} holds a flow decoder of the form {settings['form']}, which version 0.2 has no more"
+            )
         config = FlowConfig(**{part.name: settings[part.name] for part in fields(FlowConfig)})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run} holds no flow decoder: {error!r}; make one with edgesem train --flow CODEC") from error
-    net = FLOWS[config.form]()
+    net = FlowDecoder()
     load_weights(net, run / "weights.safetensors")
     return net.eval(), config
 

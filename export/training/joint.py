@@ -1,4 +1,4 @@
-"""Codec and flow decoder learn together: the encoder sends what helps to draw, not only what lowers the error.
+"""Joint training of codec and flow decoder: the encoder sends what helps to draw, not only what lowers the error.
 
     loss = bits + weight of distortion * (distortion of the base picture + cost of the picture drawn in few steps)
 
@@ -16,20 +16,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgesem.codec.flow import NOISE
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS
 from export.data.crops import Crops, overcast
-from export.networks.context import LEVELS
 from export.training.codec import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights, spread_levels
-from export.training.critic import Audience
+from export.training.critic import PerceptualLoss
 from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps
 from export.training.loop import Progress, run
 
 
 @dataclass(frozen=True)
 class JointConfig(TrainConfig, FlowConfig):
-    """What a joint run was asked to do. codec: its own folder, so that `edgesem distill --flow` can go on from there.
+    """Settings of a joint run. codec: its own folder, so that `edgesem distill --flow` can go on from there.
 
-    drawn_weight: of the cost of a drawn picture beside the base's distortion; at 270 both are alike near .1 bit per
+    drawn_weight: of the cost of a drawn picture beside the base's distortion; at 270 both are alike near 0.1 bit per
     pixel.
     """
 
@@ -55,7 +55,7 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
     load_weights(codec, start)
     drawer, _ = open_flow(flow)
     weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
-    audience = Audience(str(config.lpips), weights, config.critic_from)
+    perceptual = PerceptualLoss(str(config.lpips), weights, config.critic_from)
     net = nn.ModuleDict({"codec": codec, "flow": drawer.train()})
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
@@ -68,9 +68,9 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
         begin = base + NOISE * torch.randn_like(base)
         state = state_of_few_steps(flow, begin, base, latent, level / LEVELS, time)
         drawn = flow(state, base, latent, level / LEVELS, time).float()
-        cost, seen = audience.cost(drawn, frame, done, accelerator)
+        cost, seen = perceptual.cost(drawn, frame, done, accelerator)
         weight = lambda_of(level.flatten() / LEVELS, config)
         total = (bpp + weight * (distortion + config.drawn_weight * cost)) / weight.sqrt()
         return total.mean(), {"bpp": bpp.mean().item(), **figures, **seen}
 
-    return run(net, config, out, loss, progress, resumed=crops.restart, beside={"critic": audience.critic})
+    return run(net, config, out, loss, progress, resumed=crops.restart, beside={"critic": perceptual.critic})

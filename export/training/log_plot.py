@@ -1,4 +1,4 @@
-"""A picture of a run's log: what fell, and how fast."""
+"""Plot of a training run's log over time."""
 
 from __future__ import annotations
 

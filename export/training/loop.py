@@ -1,4 +1,4 @@
-"""The training loop that all runs share: by the clock, resumable, with averaged weights and a log.
+"""Training loop of all runs: ends by the clock, can be continued, keeps averaged weights and a log.
 
 A run folder holds `checkpoint.pt` (to resume), `weights.safetensors` (averaged weights), `config.json`, `log.jsonl`,
 and `history.jsonl`: a line for each call of a run that was continued, perhaps with other settings.
@@ -34,7 +34,7 @@ Progress = Callable[[float, dict[str, Any]], None]
 
 
 class Settings(Protocol):
-    """What every run is asked: a frozen dataclass with at least these."""
+    """Settings that every run has: a frozen dataclass with at least these fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

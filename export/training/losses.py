@@ -1,4 +1,4 @@
-"""What training minimises: the rate of the symbols, and the distortion of the picture."""
+"""Rate of symbols and MS-SSIM of pictures, both differentiable: the terms of the training loss."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgesem.entropy.tables import SCALES, SMALLEST_WIDTH, WIDTH_RATIO
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
+from edgesem.quality.metrics import MS_SSIM_WEIGHTS
 
 
 def symbol_bits(residual: Tensor, scale: Tensor) -> Tensor:
@@ -40,26 +39,35 @@ def rate(residual: Tensor, scale: Tensor) -> Tensor:
 
 
 def ms_ssim(a: Tensor, b: Tensor, *, every: int = 1) -> Tensor:
-    """Multi-scale structural similarity, [B], of pictures float32 [B,C,H,W] in 0..1; sides of at least 176.
+    """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003), [B], of pictures float32 [B,C,H,W], 0..1.
 
-    `every` second or third row and column of the finest scale stand for all: half or a third of the time.
+    Sides of at least 176. `every` second or third row and column of the finest scale stand for all: half or a third of
+    the time. Always in float32: variances are small differences of squares, and in bfloat16 their gradient has next to
+    nothing to do with the real one (cosine 0.2).
     """
 
-    def blur(x: Tensor, every: int = 1) -> Tensor:
+    def valid(x: Tensor, every: int = 1) -> Tensor:
         down, across = _gaussian(x.shape[2])[::every].to(x), _gaussian(x.shape[3])[::every].to(x)
         return down @ x @ across.T  # banded matrix products: several times faster than depthwise convolution on a CPU
 
-    a, b = a.contiguous(), b.contiguous()
-    product = torch.ones(a.shape[:2], device=a.device)
-    for level, weight in enumerate(MS_SSIM_WEIGHTS):
-        moments = blur(torch.cat([a, b, a * a, b * b, a * b], 1), 1 if level else every)
-        mean_a, mean_b, square_a, square_b, cross = moments.chunk(5, 1)
-        contrast = (2 * (cross - mean_a * mean_b) + 9e-4) / (square_a - mean_a**2 + square_b - mean_b**2 + 9e-4)
-        if level == len(MS_SSIM_WEIGHTS) - 1:
-            contrast = contrast * (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
-        product = product * F.relu(contrast.mean((2, 3))).clamp(min=1e-4) ** weight
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-    return product.mean(1)
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = a.float().contiguous(), b.float().contiguous()
+        product = torch.ones(a.shape[:2], device=a.device)
+        for level, weight in enumerate(MS_SSIM_WEIGHTS):
+            moments = valid(torch.cat([a, b, a * a, b * b, a * b], 1), 1 if level else every)
+            mean_a, mean_b, square_a, square_b, cross = moments.chunk(5, 1)
+            contrast = (2 * (cross - mean_a * mean_b) + 9e-4) / (square_a - mean_a**2 + square_b - mean_b**2 + 9e-4)
+            if level == len(MS_SSIM_WEIGHTS) - 1:
+                contrast = contrast * (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            product = product * F.relu(contrast.mean((2, 3))).clamp(min=1e-4) ** weight
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        return product.mean(1)
+
+
+def blur(planes: Tensor) -> Tensor:
+    """Planes [B,C,H,W] filtered by the Gaussian of sigma 1.5, zeros beyond the border."""
+    down, across = (_gaussian(side + 10)[:, 5:-5].to(planes) for side in planes.shape[2:])
+    return down @ planes @ across.T
 
 
 @lru_cache(maxsize=16)

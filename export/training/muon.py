@@ -1,4 +1,4 @@
-"""The optimizer of all runs: Muon for matrices, AdamW for the rest.
+"""Optimizer of all runs: Muon for matrices, AdamW for the rest.
 
 Muon (Jordan et al. 2024) takes the momentum of a weight matrix to the nearest orthogonal one, so that all directions
 are learned at one pace. Against AdamW alone, on the same batches from the same weights, the loss of the codec stood 2

@@ -18,10 +18,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, STRIDE, positions
 from edgesem.errors import InputError
 from export.data.sequences import Sequences
-from export.networks.context import LEVELS, centred
+from export.networks.context import centred
 from export.networks.reference import ReferenceModel, reference_of
 from export.training.codec import CodecNet, open_run
 from export.training.loop import Progress, read_weights, run
@@ -36,7 +37,7 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ReferenceConfig:
-    """What a run was asked to do."""
+    """Settings of a run. codec: folder of the codec's run; pool: how many sequences are held in memory."""
 
     data: str
     codec: str

@@ -1,1 +1,1 @@
-"""Benchmarks of the device: links and change detection."""
+"""Benchmarks of the device: transport over thin links, and sending on change."""

@@ -1,9 +1,8 @@
-"""A thin link on this machine: a TCP relay that lets bytes through at a set rate.
+"""Rate-limited TCP relay: a thin link on this machine.
 
     sender -> relay (token bucket, both directions) -> broker
 
-It is a real TCP path with little room in it: receive buffer and bucket are small, so the rate is felt by the sender's
-own socket and not hidden in a queue. `python -m runtime.bench.relay JOB.json` runs one until its standard input closes.
+Receive buffer and bucket are small, so the sender feels the rate in its own socket, and no queue hides it.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from runtime.process.child import Job, emit, run_child, stdin_closed
-
 _SEGMENT_BYTES = 1400  # loopback would otherwise move 64 KB at a time, far more than a thin link holds
 _RECEIVE_BUFFER_BYTES = 2048
 
 
 @dataclass
 class TokenBucket:
-    """Says how long bytes must wait so that no more than `rate_bps` pass, but for a burst of `burst_bytes`.
+    """Token bucket: how long bytes must wait so that no more than `rate_bps` pass, except a burst of `burst_bytes`.
 
-    Time is an argument. The bucket may go into debt, which is what the returned wait pays back.
+    Time is an argument. The bucket may go into debt, which the returned wait pays back.
     """
 
     rate_bps: float
@@ -48,7 +45,7 @@ class TokenBucket:
 
 
 class Relay:
-    """Forwards every connection to `127.0.0.1:port` to the target, each direction at `rate_bps`.
+    """Relay that forwards every connection to `127.0.0.1:port` to the target, each direction at `rate_bps`.
 
     All connections share the two buckets, as they would share a radio. Use it as a context manager.
     """
@@ -87,11 +84,11 @@ class Relay:
             thread.join(timeout=5)
 
     def cut(self) -> None:
-        """Let nothing through any more, as a radio that is out of reach: connections stay, their bytes wait."""
+        """Let nothing through, as a radio out of reach: connections stay open, their bytes wait."""
         self._passing.clear()
 
     def mend(self) -> None:
-        """Let all through again, what waited first."""
+        """Let everything through again, first what waited."""
         self._passing.set()
 
     def _run(self, name: str, target: object, *args: object) -> None:
@@ -132,7 +129,7 @@ class Relay:
 
 
 class _Shaper:
-    """A token bucket that two threads may ask."""
+    """Thread-safe token bucket on the monotonic clock."""
 
     def __init__(self, rate_bps: float, burst_bytes: int) -> None:
         self._bucket = TokenBucket(rate_bps, burst_bytes)
@@ -148,16 +145,3 @@ def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
-
-
-def relay(job: Job) -> None:
-    """Relay as the job says; tell the port, and at the end how much went through."""
-    target = (str(job["host"]), int(job["port"]))
-    with Relay(target=target, rate_bps=float(job["rate_bps"])) as running:
-        emit(event="ready", port=running.port)
-        stdin_closed().wait()
-    emit(event="done", forwarded_bytes=running.forwarded_bytes)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_child(relay))

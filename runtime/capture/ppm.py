@@ -1,7 +1,8 @@
-"""Pictures on standard input, as programs pipe them."""
+"""Standard input as a source: binary PPM pictures, one after the other, as programs pipe them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -10,9 +11,15 @@ from numpy.typing import NDArray
 
 from edgesem.errors import InputError
 from edgesem.packet.packet import MAX_SIDE
-from runtime.capture.frame import MIN_SIDE
+from runtime.capture.context import CaptureContext
+from runtime.capture.frame import MIN_SIDE, Frame
 
 _MAX_HEADER = 64
+
+
+def stdin_frames(context: CaptureContext) -> Iterator[Frame]:
+    """The pictures of standard input as they come. InputError for anything but PPM."""
+    return context.paced(read_ppm(sys.stdin.buffer), 0)
 
 
 def read_ppm(stream: BinaryIO) -> Iterator[tuple[NDArray[np.uint8], str]]:

@@ -1,69 +1,78 @@
-"""The commands `edgesem ask snapshot|key|pause|resume|roi|region|watch`."""
+"""The commands `edgesem ask snapshot|key|pause|resume|roi|region|watch`: each sends one command to a running sender."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgesem.cli.console import emit
 from edgesem.errors import PacketError, UsageError
-from runtime.cli.broker_flags import BrokerGiven, broker_flags
+from runtime.cli.options import BrokerGiven, BundleOption, JsonOption, broker_options
 from runtime.protocol.command import Command
 
-_Stream = Annotated[str, typer.Argument(metavar="SITE/DEVICE/STREAM", help="The sender's stream.")]
-_Box = Annotated[str, typer.Argument(help="x,y,w,h in parts of the whole, such as 0.25,0.2,0.5,0.5; or `off`.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_Stream = Annotated[str, typer.Argument(metavar="SITE/DEVICE/STREAM", help="Stream of the sender.")]
+_Box = Annotated[
+    str,
+    typer.Argument(
+        metavar="BOX", help="left,top,width,height as shares of the picture, such as 0.25,0.2,0.5,0.5; or `off`."
+    ),
+]
 
 
-@broker_flags
+@broker_options
 def snapshot(
     stream: _Stream,
     broker: BrokerGiven,
-    size_bytes: Annotated[int, typer.Option("--bytes", min=256, max=65535, help="The most that it may have.")] = 8000,
-    json_: _Json = False,
+    size_bytes: Annotated[
+        int, typer.Option("--bytes", min=256, max=65535, help="Largest size of the frame, in bytes.")
+    ] = 8000,
+    json_: JsonOption = False,
 ) -> None:
-    """Have a sender promise its newest frame, whole and in so many bytes: a receiver with --out keeps it.
+    """Have a sender promise its newest frame: it is delivered whole, however long that takes.
+
+    The sender keeps the frame on its disk until a receiver with --out has it on its own.
 
     Example: edgesem ask snapshot home/gate/main --bytes 12000
     """
-    _say(stream, _command("snapshot", size_bytes=size_bytes), broker, json_)
+    _ask(stream, broker, json_, "snapshot", size_bytes=size_bytes)
 
 
-@broker_flags
-def key(stream: _Stream, broker: BrokerGiven, json_: _Json = False) -> None:
-    """Have a sender's next packet refer to no earlier one.
+@broker_options
+def key(stream: _Stream, broker: BrokerGiven, json_: JsonOption = False) -> None:
+    """Have a sender code its next frame as a keyframe.
 
     Example: edgesem ask key home/gate/main
     """
-    _say(stream, _command("key"), broker, json_)
+    _ask(stream, broker, json_, "key")
 
 
-@broker_flags
+@broker_options
 def pause(
     stream: _Stream,
     broker: BrokerGiven,
-    seconds: Annotated[float, typer.Option(min=0, max=86400, help="How long; 0: until `edgesem ask resume`.")] = 0,
-    json_: _Json = False,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=86400, help="Seconds to pause for; 0: until `edgesem ask resume`.")
+    ] = 0,
+    json_: JsonOption = False,
 ) -> None:
-    """Have a sender take no frames for a time.
+    """Have a sender send no frames for a time.
 
     Example: edgesem ask pause home/gate/main --seconds 600
     """
-    _say(stream, _command("pause", pause_s=seconds), broker, json_)
+    _ask(stream, broker, json_, "pause", pause_s=seconds)
 
 
-@broker_flags
-def resume(stream: _Stream, broker: BrokerGiven, json_: _Json = False) -> None:
-    """End a sender's pause.
+@broker_options
+def resume(stream: _Stream, broker: BrokerGiven, json_: JsonOption = False) -> None:
+    """End the pause of a sender.
 
     Example: edgesem ask resume home/gate/main
     """
-    _say(stream, _command("resume"), broker, json_)
+    _ask(stream, broker, json_, "resume")
 
 
-@broker_flags
+@broker_options
 def watch(
     stream: _Stream,
     broker: BrokerGiven,
@@ -71,13 +80,13 @@ def watch(
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="What to look for from now on.", show_default="nothing"),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="The sender's bundle.", show_default="ships")] = None,
-    json_: _Json = False,
+    bundle: BundleOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Have a sender look for something else from now on, or for nothing.
 
-    The text is encoded here where a text encoder is installed, so that the board needs none; otherwise it must name
-    one of the bundle's labels.
+    The text is encoded here, so that the board needs no text encoder. Without one here (pip install 'edgesem[text]')
+    it must be one of the bundle's labels.
 
     Example: edgesem ask watch home/gate/main "a truck" "a person with a dog"
     """
@@ -87,36 +96,36 @@ def watch(
     queries = tuple(texts or ())
     labels = Labels.of(Bundle.open(bundle)) if queries else None
     vectors = tuple(to_bytes(labels.query(text).vector) for text in queries) if labels else ()
-    _say(stream, _command("watch", queries=queries, vectors=vectors), broker, json_)
+    _ask(stream, broker, json_, "watch", queries=queries, vectors=vectors)
 
 
-@broker_flags
-def roi(stream: _Stream, box: _Box, broker: BrokerGiven, json_: _Json = False) -> None:
-    """Have a sender send nothing but a part of its pictures from now on.
+@broker_options
+def roi(stream: _Stream, box: _Box, broker: BrokerGiven, json_: JsonOption = False) -> None:
+    """Have a sender crop its pictures to a region of interest; `off`: send them whole again.
 
     Example: edgesem ask roi home/gate/main 0.0,0.5,1.0,0.5
     """
-    command = _command("roi") if box == "off" else _command("roi", roi=_parts(box))
-    _say(stream, command, broker, json_)
+    _ask(stream, broker, json_, "roi", **({} if box == "off" else {"roi": _shares(box)}))
 
 
-@broker_flags
+@broker_options
 def region(
     stream: _Stream,
     box: _Box,
     broker: BrokerGiven,
-    drop: Annotated[int, typer.Option(min=1, max=255, help="How many of 255 levels the rest is coarser.")] = 90,
-    json_: _Json = False,
+    drop: Annotated[
+        int, typer.Option(min=1, max=255, help="How many of the 255 quality levels the rest is coarser.")
+    ] = 90,
+    json_: JsonOption = False,
 ) -> None:
-    """Have a sender code a part of its pictures finer than the rest, in as many bytes as before.
+    """Have a sender code a region of its pictures finer than the rest, in as many bytes as before.
 
     Example: edgesem ask region home/gate/main 0.25,0.2,0.5,0.5
     """
-    command = _command("region", drop=0) if box == "off" else _command("region", roi=_parts(box), drop=drop)
-    _say(stream, command, broker, json_)
+    _ask(stream, broker, json_, "region", **({"drop": 0} if box == "off" else {"roi": _shares(box), "drop": drop}))
 
 
-def _parts(box: str) -> tuple[float, float, float, float]:
+def _shares(box: str) -> tuple[float, float, float, float]:
     from edgesem.codec.region import parse_box
 
     if "." not in box:
@@ -124,18 +133,16 @@ def _parts(box: str) -> tuple[float, float, float, float]:
     return parse_box(box, 1, 1)
 
 
-def _command(kind: str, **fields: object) -> Command:
-    try:
-        return Command(kind, **fields)  # type: ignore[arg-type]
-    except PacketError as error:
-        raise UsageError(str(error)) from error
-
-
-def _say(stream: str, command: Command, broker: BrokerGiven, as_json: bool) -> None:
+def _ask(stream: str, broker: BrokerGiven, as_json: bool, kind: str, **fields: object) -> None:
+    """Send the command and print what was asked. UsageError for fields that cannot be."""
     from edgesem.config import load_config
     from runtime.cli.ask_client import AskSettings, ask
     from runtime.protocol.topics import Topics
 
+    try:
+        command = Command(kind, **fields)  # type: ignore[arg-type]
+    except PacketError as error:
+        raise UsageError(str(error)) from error
     settings = load_config(None, AskSettings, broker)
     ask(settings.broker.address(), Topics.named(stream), command, settings.seal.key())
-    emit({"stream": stream, "asked": command.kind}, as_json, lambda r: f"{r['stream']} was asked: {r['asked']}")
+    emit({"stream": stream, "asked": kind}, as_json, lambda r: f"{r['stream']} was asked: {r['asked']}")

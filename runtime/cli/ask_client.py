@@ -1,4 +1,4 @@
-"""Asking a sender for something over its `cmd` topic, from anywhere that reaches the broker."""
+"""Client of a sender's `cmd` topic: publishes one command and waits for the broker's confirmation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PATIENCE_S = 10.0
 
 @dataclass(frozen=True)
 class AskSettings:
-    """Where the broker is, and the key of a sealed stream."""
+    """Settings of `edgesem ask`: the broker, and the key of a sealed stream."""
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     seal: SealSettings = field(default_factory=SealSettings)
 
 
 def ask(address: Address, topics: Topics, command: Command, key: bytes | None = None) -> None:
-    """Publish a command and wait until the broker has it. LinkError if it cannot be said.
+    """Publish a command and wait until the broker has it. LinkError if that fails within 10 s.
 
-    With the key of a sealed stream it is signed, for which the stream's birth must be there.
+    With the key of a sealed stream the command is signed, for which the stream's birth message must be at the broker.
     """
     born, births = threading.Event(), list[Birth]()
 
@@ -43,7 +43,7 @@ def ask(address: Address, topics: Topics, command: Command, key: bytes | None = 
             if not born.wait(_PATIENCE_S):
                 raise LinkError(f"{topics.base} has no birth at the broker, so its commands cannot be signed: start it")
             payload = Seal(key, stream=topics.base, salt=births[0].salt).sign(payload, topics.cmd)
-        said = threading.Event()
-        connection.publish(topics.cmd, payload, confirm=said.set)
-        if not said.wait(_PATIENCE_S):
+        confirmed = threading.Event()
+        connection.publish(topics.cmd, payload, confirm=confirmed.set)
+        if not confirmed.wait(_PATIENCE_S):
             raise LinkError(f"{address} has not confirmed the command within {_PATIENCE_S:.0f} s: ask again")

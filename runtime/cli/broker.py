@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgesem.cli.console import log
+from runtime.cli.event_output import log_to_stderr, print_json_line
+from runtime.cli.options import ConfigOption, JsonLinesOption, StateDirOption
 
 
 def broker(
-    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; flags go before it.")] = None,
+    config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="1883")] = None,
     users_file: Annotated[
         Path | None,
         typer.Option(
-            help="Lines of name:password.", show_default="user edgesem, a password is made and its file named"
+            help="File with a line name:password for each user.",
+            show_default="a user edgesem with a new password, whose file is named",
         ),
     ] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="The broker's certificate: TLS only.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(help="Certificate of the broker; with it, it speaks TLS only.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Private key of the certificate.")] = None,
     client_ca_file: Annotated[
-        Path | None, typer.Option(help="Let in only clients with a certificate of this CA; no passwords then.")
+        Path | None, typer.Option(help="Admit only clients with a certificate of this CA, in place of passwords.")
     ] = None,
-    state_dir: Annotated[
-        Path | None, typer.Option(help="Folder of what must survive a restart.", show_default="by systemd/XDG")
+    state_dir: StateDirOption = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Program to run: mosquitto or amqtt.", show_default="what is installed")
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="mosquitto or amqtt.", show_default="what is installed")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
+    json_: JsonLinesOption = False,
 ) -> None:
-    """Run an MQTT broker that lets nobody in without a password or a certificate, and start it again if it dies.
+    """Run an MQTT broker that admits only clients with a password or a certificate.
 
-    Supervises mosquitto where it is installed; otherwise amqtt, which keeps nothing over a restart. Listens on loopback
-    only unless --host says otherwise. Ends with SIGTERM or Ctrl-C.
+    Commands of the same user on this machine find its login by themselves. For devices, `edgesem account add` makes
+    accounts that may use their own topics only. Supervises mosquitto where it is installed, and starts it again if it
+    dies; otherwise runs amqtt, which keeps nothing over a restart and has no accounts. Listens on loopback unless
+    --host says otherwise. Ends with SIGTERM or Ctrl-C.
 
     Example: edgesem broker --port 1884
     """
     from edgesem.config import load_config
-    from runtime.daemon.broker import BrokerServiceSettings, run_broker
+    from runtime.daemon.accounts import LOCAL_USER
+    from runtime.daemon.broker import run_broker
+    from runtime.daemon.broker_settings import BrokerServiceSettings
 
     given: dict[str, Any] = {
         "kind": kind,
@@ -55,14 +62,16 @@ def broker(
         "monitor.state_dir": state_dir,
     }
     settings = load_config(config, BrokerServiceSettings, given)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    log_to_stderr()
 
-    def tell(**event: Any) -> None:
-        if json_:
-            sys.stdout.write(json.dumps(event) + "\n")
-            sys.stdout.flush()
-            return
-        way = f"--user {event['users'][0]} --password-file {event['password_file']}" if event["password_file"] else ""
-        log.print(f"{event['kind']} on {event['host']}:{event['port']} {way}", highlight=False, soft_wrap=True)
+    def show(event: Mapping[str, Any]) -> None:
+        lines = [f"{event['kind']} on {event['host']}:{event['port']}{', TLS' if event['tls'] else ''}"]
+        if event["credentials_file"]:
+            lines.append("commands of this user on this machine find the login by themselves")
+        if event["password_file"]:
+            lines.append(f"elsewhere: --user {LOCAL_USER}, --password-file with the line in {event['password_file']}")
+        if len(event["users"]) > 1:
+            lines.append(f"accounts: {', '.join(event['users'])}")
+        log.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
-    run_broker(settings, tell)
+    run_broker(settings, print_json_line if json_ else show)

@@ -1,4 +1,4 @@
-"""The commands of the runtime: demo."""
+"""The command `edgesem demo`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgesem.cli.console import emit, log
+from runtime.cli.options import BundleOption, JsonOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from runtime.demo.report import Facts
+    from runtime.demo.progress import Progress
 
 
 def demo(
@@ -27,8 +28,8 @@ def demo(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, max=60, help="At most so many pictures, evenly spread.")] = 14,
     interval: Annotated[float, typer.Option(min=0.05, max=60, help="Seconds from one picture to the next.")] = 1.0,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    bundle: BundleOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Watch real photographs cross a thin link, all on this machine.
 
@@ -38,7 +39,8 @@ def demo(
     Example: edgesem demo --link 20kbit
     """
     from edgesem.trace import parse_rate_bps
-    from runtime.demo.demo import Options, run_demo
+    from runtime.demo.demo import run_demo
+    from runtime.demo.transfer import Options
 
     options = Options(
         rate_bps=parse_rate_bps(link), out=out, source=source, frames=frames, interval_s=interval, bundle=bundle
@@ -70,22 +72,22 @@ class _Display:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, facts: Facts) -> None:
+    def show(self, progress: Progress) -> None:
         """Bring the display up to date."""
         from runtime.demo.report import table
 
         if self._live is not None:
-            title = f"edgesem demo, link {self._link}: {facts.phase}"
-            self._live.update(table(self._in_view(facts.rows), title), refresh=True)
+            title = f"edgesem demo, link {self._link}: {progress.phase}"
+            self._live.update(table(self._in_view(progress.rows), title), refresh=True)
             return
-        if facts.phase != self._phase:
-            self._phase = facts.phase
+        if progress.phase != self._phase:
+            self._phase = progress.phase
             log.print(self._phase, highlight=False)
-        for row in facts.rows:
-            if "ms_ssim" in row and row["frame"] not in self._printed:
-                self._printed.add(row["frame"])
+        for number, row in enumerate(progress.rows):
+            if number not in self._printed and progress.is_final(number):
+                self._printed.add(number)
                 log.print(
-                    f"{row['frame'] + 1}/{len(facts.rows)} {row['name']}: {row['size_bytes']} bytes, "
+                    f"{row['frame'] + 1}/{len(progress.rows)} {row['name']}: {row['size_bytes']} bytes, "
                     f"{row['layers']} layers, {row['delay_s']:.2f} s, MS-SSIM {row['ms_ssim']:.4f}",
                     highlight=False,
                     soft_wrap=True,
@@ -107,7 +109,7 @@ def _render(report: Mapping[str, Any]) -> RenderableType:
     from runtime.demo.report import rate_text, table
 
     link = report["link"]
-    decision = (
+    summary = (
         f"{report['pictures'] - report['lost']} of {report['pictures']} pictures received, "
         f"{report['layers_acknowledged']} of {report['layers_sent']} layers acknowledged, "
         f"{report['seconds']:.0f} s; link set to {rate_text(link['set_bps'])}, "
@@ -116,6 +118,6 @@ def _render(report: Mapping[str, Any]) -> RenderableType:
     title = f"edgesem demo: {report['broker']['kind']}, MQTT {report['broker']['mqtt']}"
     return Group(
         table(report["rows"], title),
-        Text(decision, style="green" if report["ok"] else "bold red"),
+        Text(summary, style="green" if report["ok"] else "bold red"),
         Text(f"look at {report['contact_sheet']}; all figures are in {report['report']}"),
     )

@@ -1,4 +1,4 @@
-"""The command profile: what coding takes on this board, or would take on another one."""
+"""The command `edgesem profile`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgesem.cli.console import emit, log
+from edgesem.cli.console import emit, log, table
 from edgesem.errors import UsageError
+from runtime.cli.options import BundleOption, JsonOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,39 +20,50 @@ if TYPE_CHECKING:
 
 
 def profile(
-    seconds: Annotated[float, typer.Option(min=1, max=86400, help="How long to measure, sender and receiver.")] = 60,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=86400, help="Seconds to measure, half as a sender and half as a receiver.")
+    ] = 60,
     source: Annotated[
         str | None,
         typer.Option(
             help="Folder of pictures, or a camera: /dev/videoN, picamera, csi.", show_default="photographs that ship"
         ),
     ] = None,
-    size: Annotated[str, typer.Option(help="Every frame is brought to this size.")] = "768x512",
-    quality: Annotated[float, typer.Option(min=0, max=1, help="Quality of the packets.")] = 0.5,
+    size: Annotated[str, typer.Option(help="Size that every frame is brought to, in pixels.")] = "768x512",
+    quality: Annotated[float, typer.Option(min=0, max=1, help="Quality of the packets, 0 to 1.")] = 0.5,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of ONNX Runtime and AVIF.")] = 1,
-    precision: Annotated[str, typer.Option(help="Of the networks: auto, fp32 or int8.")] = "auto",
-    runner: Annotated[str, typer.Option(help="auto, cpu, cuda, ort-tensorrt or tensorrt.")] = "auto",
-    compare: Annotated[bool, typer.Option("--compare", help="Encode with JPEG, WebP and AVIF too; 3x longer.")] = False,
+    precision: Annotated[str, typer.Option(help="Precision of the networks: auto, fp32 or int8.")] = "auto",
+    runner: Annotated[
+        str, typer.Option(help="What runs the networks: auto, cpu, cuda, ort-tensorrt or tensorrt.")
+    ] = "auto",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Measure JPEG, WebP and AVIF too; takes 3 times as long.")
+    ] = False,
     joule_per_byte: Annotated[
-        float | None, typer.Option(min=0, help="What the radio takes for a byte; adds it to --compare.")
+        float | None, typer.Option(min=0, help="With --compare: energy that the radio takes for a byte, in joules.")
     ] = None,
     meter: Annotated[
         str | None,
-        typer.Option(help="Power meter by its name, csv:FILE (t_s,power_w), or none.", show_default="one that works"),
+        typer.Option(
+            help="Power meter by its name, csv:FILE (columns t_s,power_w), or none.", show_default="one that works"
+        ),
     ] = None,
-    idle: Annotated[float, typer.Option(min=0, max=600, help="Idle seconds before and after, if metered.")] = 10,
-    operators: Annotated[bool, typer.Option("--operators", help="Also time each operator of the networks.")] = False,
+    idle: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds of idling before and after, if there is a meter.")
+    ] = 10,
+    operators: Annotated[bool, typer.Option("--operators", help="Time each operator of the networks too.")] = False,
     predict: Annotated[
-        str | None, typer.Option(metavar="BOARD", help="Project to another board, such as raspberry-pi-4.")
+        str | None,
+        typer.Option(metavar="BOARD", help="Measure nothing, but project to another board, such as raspberry-pi-4."),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
-    out: Annotated[Path | None, typer.Option(help="Draw latency, power and joules into this PNG.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    bundle: BundleOption = None,
+    out: Annotated[Path | None, typer.Option(help="Draw latency, power and energy into this PNG file.")] = None,
+    json_: JsonOption = False,
 ) -> None:
-    """Measure what each stage of coding takes here: time, memory, and joules where a sensor proves itself.
+    """Measure what each stage of coding takes on this board: time, memory and, with a power sensor, energy.
 
-    Without a power sensor, energy is null: nothing is estimated under that name. --predict measures nothing on this
-    machine but counts what a frame needs, and projects it to another board, with an error band.
+    Without a power sensor energy is null: it is never estimated. --predict measures nothing here, but counts what a
+    frame needs and projects that to another board, with an error band.
 
     Example: edgesem profile --seconds 60 --compare --out profile.png
     """
@@ -88,29 +100,18 @@ def profile(
     )
     with log.status("loading") as status:
 
-        def tell(what: str) -> None:
+        def show(what: str) -> None:
             status.update(what)
             if not log.is_terminal:
                 log.print(what, highlight=False)
 
-        result = measure(settings, tell)
+        result = measure(settings, show)
     if out is not None:
         from edgesem.files import write_whole
 
         write_whole(out, chart.draw(result))
         result["chart"] = str(out)
     emit(result, json_, _render)
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(columns[0], no_wrap=True)
-    for name in columns[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
 
 
 def _ms(seconds: float | None) -> str:
@@ -130,11 +131,10 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         f"{board['model']}: {settings['size']}, quality {settings['quality']:g}, {settings['threads']} thread(s), "
         f"{engine['runner']} {engine['version']} {engine['precision']}"
     )
-    stages = _table(title, "stage", "p50 ms", "p95 ms", "p99 ms", "first ms", "frames")
-    for name, told in result["stages"].items():
-        times = (_ms(told[key]) for key in ("p50_s", "p95_s", "p99_s", "first_s"))
-        stages.add_row(name, *times, str(told["frames"]))
-    parts: list[RenderableType] = [stages]
+    rows = []
+    for name, stage in result["stages"].items():
+        rows.append((name, *(_ms(stage[key]) for key in ("p50_s", "p95_s", "p99_s", "first_s")), stage["frames"]))
+    parts: list[RenderableType] = [table(("stage", "p50 ms", "p95 ms", "p99 ms", "first ms", "frames"), rows, title)]
     if result["send"]["broker"] is None:
         parts.append(Text(f"send was not measured: {result['send']['reason']}"))
     memory = result["peak_memory_bytes"]
@@ -161,18 +161,18 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
 
 
 def _steady_text(result: Mapping[str, Any]) -> str:
-    said = []
-    for side, told in result["steady"].items():
-        if told["reached"] is None:
-            said.append(f"{side}: too short to tell")
-        elif told["reached"]:
-            said.append(f"{side}: from {told['after_s']:.0f} s on, by {told['by']}")
+    parts = []
+    for side, steady in result["steady"].items():
+        if steady["reached"] is None:
+            parts.append(f"{side}: too short to tell")
+        elif steady["reached"]:
+            parts.append(f"{side}: from {steady['after_s']:.0f} s on, by {steady['by']}")
         else:
-            said.append(f"{side}: not reached, measure longer")
+            parts.append(f"{side}: not reached, measure longer")
     throttle = result["throttle"]
     if throttle is not None and not throttle["valid"]:
-        said.append(f"THROTTLED ({', '.join(throttle['now'] + throttle['during'])}): this run is not valid")
-    return "steady state: " + "; ".join(said)
+        parts.append(f"THROTTLED ({', '.join(throttle['now'] + throttle['during'])}): this run is not valid")
+    return "steady state: " + "; ".join(parts)
 
 
 def _energy_text(result: Mapping[str, Any]) -> RenderableType:
@@ -181,55 +181,43 @@ def _energy_text(result: Mapping[str, Any]) -> RenderableType:
     energy = result["energy"]
     if energy is None:
         return Text(f"energy: not measured ({result['energy_reason']})")
-    name = f"energy: {energy['meter']}, scope {energy['scope']}" + ("" if energy["calibrated"] else ", uncalibrated")
-    table = _table(name, "phase", "gross J", "net J", "J/frame gross", "net", "W", "seen")
+    title = f"energy: {energy['meter']}, scope {energy['scope']}" + ("" if energy["calibrated"] else ", uncalibrated")
+    keys = ("gross_j", "net_j", "gross_j_per_frame", "net_j_per_frame", "mean_w")
+    rows = []
     for phase in ("sender", "receiver"):
-        told = energy[phase]
-        table.add_row(
-            phase,
-            *(_joules(told[key]) for key in ("gross_j", "net_j", "gross_j_per_frame", "net_j_per_frame", "mean_w")),
-            f"{told['coverage']:.1%}",
-        )
-    return table
+        account = energy[phase]
+        rows.append((phase, *(_joules(account[key]) for key in keys), f"{account['coverage']:.1%}"))
+    return table(("phase", "gross J", "net J", "J/frame gross", "net", "W", "observed"), rows, title)
 
 
 def _codec_table(codecs: Mapping[str, Any]) -> Table:
-    names = ("codec", "setting", "encode ms", "bytes", "MS-SSIM", "J gross", "J net", "+ radio")
-    table = _table("encoding, with the same threads and meter", *names)
+    rows = []
     for name, points in codecs.items():
         for point in points:
             keys = ("gross_j_per_frame", "net_j_per_frame", "net_with_radio_j_per_frame")
-            table.add_row(
-                name,
-                f"{point['setting']:g}",
-                _ms(point["encode_p50_s"]),
-                f"{point['bytes_per_frame']:.0f}",
-                f"{point['ms_ssim']:.4f}",
-                *(_joules(point[key]) for key in keys),
-            )
-    return table
+            row = (f"{point['setting']:g}", _ms(point["encode_p50_s"]), f"{point['bytes_per_frame']:.0f}")
+            rows.append((name, *row, f"{point['ms_ssim']:.4f}", *(_joules(point[key]) for key in keys)))
+    columns = ("codec", "setting", "encode ms", "bytes", "MS-SSIM", "J gross", "J net", "+ radio")
+    return table(columns, rows, "encoding, with the same threads and meter")
 
 
 def _operator_table(part: str, lines: list[Mapping[str, Any]]) -> Table:
-    table = _table(f"{part}: the ten slowest of {len(lines)} nodes", "node", "operator", "ms", "share", "GMAC/s")
+    rows = []
     for line in lines[:10]:
         speed = line["gmac_per_s"]
-        table.add_row(
-            line["name"],
-            line["op"],
-            f"{1e3 * line['seconds']:.2f}",
-            f"{line['share']:.0%}",
-            f"{speed:.1f}" if speed else "",
-        )
-    return table
+        time = (f"{1e3 * line['seconds']:.2f}", f"{line['share']:.0%}", f"{speed:.1f}" if speed else "")
+        rows.append((line["name"], line["op"], *time))
+    title = f"{part}: the ten slowest of {len(lines)} nodes"
+    return table(("node", "operator", "ms", "share", "GMAC/s"), rows, title, left=2)
 
 
 def _render_prediction(result: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    rows = []
+    for name, stage in result["stages"].items():
+        rows.append((name, *(_ms(stage[key]) for key in ("projected_s", "low_s", "high_s")), stage["by"]))
     title = f"PROJECTION to {result['board']}, {result['size']}, {result['threads']} thread(s): not measured"
-    table = _table(title, "stage", "ms", "from", "to", "by")
-    for name, told in result["stages"].items():
-        table.add_row(name, *(_ms(told[key]) for key in ("projected_s", "low_s", "high_s")), told["by"])
-    return Group(table, *(Text(line) for line in result["notes"]))
+    view = table(("stage", "ms", "from", "to", "by"), rows, title)
+    return Group(view, *(Text(line) for line in result["notes"]))

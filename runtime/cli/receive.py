@@ -2,66 +2,89 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
-from runtime.cli.broker_flags import BrokerGiven, broker_flags
+from edgesem.cli.console import emit, log, table
+from runtime.cli.event_output import log_to_stderr, print_json_line
+from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, broker_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-@broker_flags
+@broker_options
 def receive(
     streams: Annotated[
         list[str] | None,
-        typer.Argument(help="SITE/DEVICE/STREAM, + for any name.", metavar="[STREAM]...", show_default="+/+/+"),
+        typer.Argument(
+            help="Streams as SITE/DEVICE/STREAM, + for any name.", metavar="[STREAM]...", show_default="+/+/+"
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings.")] = None,
+    config: ConfigOption = None,
     *,
     broker: BrokerGiven,
-    layers: Annotated[int | None, typer.Option(help="Receive the first layers only, 1 to 4.", show_default="4")] = None,
+    layers: Annotated[int | None, typer.Option(help="Receive the first N layers, 1 to 4.", show_default="4")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the flow decoder, 0 to 4.", show_default="0: the base decoder")
     ] = None,
-    realism: Annotated[float | None, typer.Option(help="How much steps may invent, 0 to 1.", show_default="1")] = None,
-    seed: Annotated[int | None, typer.Option(help="What they invent by.", show_default="0")] = None,
+    realism: Annotated[
+        float | None, typer.Option(help="How much detail the steps may invent, 0 to 1.", show_default="1")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the invented detail.", show_default="0")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for pictures; promised frames are acknowledged only with one.")
+        Path | None, typer.Option(help="Folder for the pictures; promised frames are acknowledged only with one.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--as", help="png, jpg, mkv (a video) or none.", show_default="png")
+        str | None,
+        typer.Option("--as", help="What to write to --out: png, jpg, mkv (a video) or none.", show_default="png"),
     ] = None,
     http: Annotated[
-        str | None, typer.Option(help="Serve the live page: PORT on loopback, or HOST:PORT.", show_default="not served")
+        str | None,
+        typer.Option(help="Serve live page and metrics: PORT on loopback, or HOST:PORT.", show_default="not served"),
     ] = None,
     jpeg_topic: Annotated[
-        bool | None, typer.Option("--jpeg-topic", help="Publish pictures as JPEG.", show_default=False)
+        bool | None,
+        typer.Option("--jpeg-topic", help="Publish each stream's latest picture as JPEG.", show_default=False),
     ] = None,
     home_assistant: Annotated[
-        bool | None, typer.Option("--home-assistant", help="The same, and announce the cameras.", show_default=False)
+        bool | None,
+        typer.Option(
+            "--home-assistant",
+            help="Do that, and announce them to Home Assistant as cameras.",
+            show_default=False,
+        ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help='Draw only what shows this, such as "a person at a door".', show_default=False),
+        typer.Option(
+            help='Draw only pictures that show this, such as "a person at a door"; may be repeated.', show_default=False
+        ),
     ] = None,
-    only_score: Annotated[float | None, typer.Option(help="How well, 0 to 1.", show_default="0.9")] = None,
+    only_score: Annotated[
+        float | None,
+        typer.Option(help="With --only: least share of pictures at large that fit less, 0 to 1.", show_default="0.9"),
+    ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="Keep all packets in this folder, for edgesem search.", show_default=False)
+        Path | None, typer.Option(help="Keep all packets in this folder, for `edgesem search`.", show_default=False)
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoders.", show_default="one a core")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Largest frame to decode.", show_default="1920*1088")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle of the senders.", show_default="ships")] = None,
-    pictures: Annotated[int | None, typer.Option(min=1, help="End after so many.", show_default="never")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="End after so long.", show_default="never")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print each picture and the end as a line of JSON.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of decoder processes.", show_default="one a processor core")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Largest frame to decode, in pixels.", show_default="1920*1088")
+    ] = None,
+    bundle: BundleOption = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="End after N pictures.", show_default="never")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after N seconds.", show_default="never")] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print each picture, and the figures at the end, as one line of JSON.")
+    ] = False,
 ) -> None:
-    """Receive streams: to files, to the live page, to Home Assistant.
+    """Receive streams: to files, to a live page, to Home Assistant.
 
     Decodes the newest frame of each stream, shares its decoders fairly among the devices, and acknowledges what it has.
     Ends with SIGTERM or Ctrl-C.
@@ -69,7 +92,7 @@ def receive(
     Example: edgesem receive home/+/+ --out received --http 8480
     """
     from edgesem.config import load_config
-    from runtime.daemon.receive import run
+    from runtime.daemon.receive import run_receive
     from runtime.daemon.receive_settings import ReceiveSettings
 
     given: dict[str, Any] = {
@@ -91,28 +114,21 @@ def receive(
         "out.only": tuple(only) if only else None,
         "out.only_score": only_score,
     }
-    plan = load_config(config, ReceiveSettings, given).plan(pictures=pictures, seconds=seconds)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    result = run(plan, _print_line if json_ else _log_first())
+    settings = load_config(config, ReceiveSettings, given)
+    log_to_stderr()
+    on_event = print_json_line if json_ else _first_pictures()
+    result = run_receive(settings, on_event, max_pictures=pictures, seconds=seconds)
     if json_:
-        _print_line({"event": "done", **result})
+        print_json_line({"event": "done", **result})
     else:
         emit(result, False, _render)
 
 
-def _print_line(event: dict[str, Any]) -> None:
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
-    sys.stdout.flush()
-
-
-def _log_first() -> Any:
-    """Tells a human of each stream's first picture; the files, the page and the metrics have the others."""
+def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
+    """Shows the first picture of each stream on stderr; the files, the page and the metrics have the others."""
     seen: set[str] = set()
 
-    def tell(event: dict[str, Any]) -> None:
+    def show(event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
             where = f", live page at {event['url']}" if event["url"] else ""
             log.print(f"receiving{where}; Ctrl-C ends", highlight=False)
@@ -125,21 +141,13 @@ def _log_first() -> Any:
                 markup=False,
             )
 
-    return tell
+    return show
 
 
 def _render(result: Mapping[str, Any]) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-
-    title = f"{result['pictures']} pictures in {result['seconds']:.0f} s"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("stream")
     rare = ("dropped", "kept", "malformed", "unsealed", "undecodable")
-    told = [name for name in rare if any(stream[name] for stream in result["streams"])]
-    names = ["pictures", "layers", "size_bytes", "decode_s", *told]
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    for stream in result["streams"]:
-        table.add_row(stream["stream"], *(f"{stream[name]:,}" for name in names))
-    return table
+    names = ["pictures", "layers", "size_bytes", "decode_s"]
+    names += [name for name in rare if any(stream[name] for stream in result["streams"])]
+    rows = [(stream["stream"], *(f"{stream[name]:,}" for name in names)) for stream in result["streams"]]
+    title = f"{result['pictures']} pictures in {result['seconds']:.0f} s"
+    return table(["stream", *(name.replace("_", " ") for name in names)], rows, title)

@@ -1,96 +1,95 @@
-"""The commands `edgesem send` and `edgesem key`."""
+"""The command `edgesem send`."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-import threading
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log
-from runtime.cli.broker_flags import BrokerGiven, broker_flags
+from edgesem.cli.console import log
+from runtime.cli.event_output import log_to_stderr, print_json_line
+from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, JsonLinesOption, StateDirOption, broker_options
 
-_printing = threading.Lock()
 
-
-@broker_flags
+@broker_options
 def send(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="/dev/videoN, rtsp://..., a video, a folder, - (PPM on stdin), picamera[:N], csi[:N] or gst:PIPELINE.",
+            help="/dev/videoN, rtsp://..., a video, a folder, - (PPM on stdin), picamera[:N], csi[:N], gst:PIPELINE.",
             show_default="/dev/video0",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; flags go before it.")] = None,
+    config: ConfigOption = None,
     *,
     broker: BrokerGiven,
     site: Annotated[str | None, typer.Option(help="First part of the stream's name.", show_default="home")] = None,
-    device: Annotated[str | None, typer.Option(help="Second part.", show_default="the host's name")] = None,
-    stream: Annotated[str | None, typer.Option(help="Third part.", show_default="main")] = None,
-    fps: Annotated[float | None, typer.Option(help="At most so many frames a second.", show_default="1")] = None,
-    min_quality: Annotated[
-        float | None, typer.Option(help="0 to 1: rather skip a frame than make it worse.", show_default="0")
+    device: Annotated[
+        str | None, typer.Option(help="Second part of the stream's name.", show_default="the host's name")
     ] = None,
-    max_bytes: Annotated[int | None, typer.Option(help="Largest frame.", show_default="30000")] = None,
+    stream: Annotated[str | None, typer.Option(help="Third part of the stream's name.", show_default="main")] = None,
+    fps: Annotated[float | None, typer.Option(help="Most frames a second.", show_default="1")] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Skip a frame rather than make it worse than this, 0 to 1.", show_default="0")
+    ] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Largest frame, in bytes.", show_default="30000")] = None,
     key_interval: Annotated[
-        float | None, typer.Option(help="Seconds between frames that refer to no earlier one.", show_default="60")
+        float | None, typer.Option(help="Longest time between keyframes, in seconds.", show_default="60")
     ] = None,
     most_receivers: Annotated[
-        int | None, typer.Option(help="With more receivers, no frame refers to an earlier one.", show_default="8")
+        int | None, typer.Option(help="With more receivers than this, code keyframes only.", show_default="8")
     ] = None,
     prefer: Annotated[
         str | None, typer.Option(help="On a thin link: smooth, or sharp (fewer frames).", show_default="smooth")
     ] = None,
     promise_every: Annotated[
-        int | None, typer.Option(help="Keep each Nth frame until a receiver has it; 1: all.", show_default="0: none")
+        int | None,
+        typer.Option(
+            help="Promise every N-th frame: keep it on disk until a receiver has it; 1: all.", show_default="0: none"
+        ),
     ] = None,
     linger: Annotated[
         float | None,
         typer.Option(
-            help="After a file's or folder's end, stay so many seconds at most for promised frames.",
+            help="After the end of a file or folder, stay at most so many seconds for promised frames.",
             show_default="while receivers take some",
         ),
     ] = None,
     send_on: Annotated[
-        str | None, typer.Option(help="all, or change: only frames that say something new.", show_default="all")
+        str | None, typer.Option(help="all, or change: only frames that show something new.", show_default="all")
     ] = None,
     watch: Annotated[
         list[str] | None,
-        typer.Option(help='Look for this, such as "a truck"; may be given more than once.', show_default=False),
+        typer.Option(help='Look for this, such as "a truck"; may be repeated.', show_default=False),
     ] = None,
     heartbeat: Annotated[
-        float | None, typer.Option(help="With --send-on change: a frame at least each N seconds.", show_default="30")
+        float | None,
+        typer.Option(help="With --send-on change: send a frame at least every N seconds.", show_default="30"),
     ] = None,
     sensitivity: Annotated[
-        float | None, typer.Option(help="With --send-on change: 2 sends at half the change.", show_default="1")
+        float | None, typer.Option(help="With --send-on change: at 2, half the change is enough.", show_default="1")
     ] = None,
-    follow: Annotated[bool | None, typer.Option("--follow", help="A folder: send what comes later too.")] = None,
-    loop: Annotated[bool | None, typer.Option("--loop", help="A folder or video: begin again at its end.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to use.", show_default="ships")] = None,
-    state_dir: Annotated[
-        Path | None, typer.Option(help="Folder of promised frames and the device's key.", show_default="by systemd/XDG")
-    ] = None,
+    follow: Annotated[bool | None, typer.Option("--follow", help="Of a folder: send later pictures too.")] = None,
+    loop: Annotated[bool | None, typer.Option("--loop", help="Of a folder or video: begin again at its end.")] = None,
+    bundle: BundleOption = None,
+    state_dir: StateDirOption = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Prometheus endpoint: PORT on loopback, or HOST:PORT.", show_default="none")
+        str | None, typer.Option(help="Serve Prometheus metrics: PORT on loopback, or HOST:PORT.", show_default="none")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
+    json_: JsonLinesOption = False,
 ) -> None:
-    """Send a camera, a video or pictures over MQTT, at the rate that the link really bears.
+    """Send a camera, a video or pictures over MQTT, at the rate that the link really carries.
 
     The newest frame wins: what the link has no room for is skipped, never queued. Ends with SIGTERM or Ctrl-C, or when
-    a file or folder is through; promised frames that no receiver has yet stay on disk for the next start.
-    With --send-on change, what the receiver knows already is not sent; what --watch names gets the whole link.
+    a file or folder is through; promised frames that no receiver has yet stay on disk for the next start. With
+    --send-on change, what the receiver knows already is not sent; what --watch names gets the whole link.
 
     Example: edgesem send /dev/video0 --host broker.example --site home --device gate --fps 2
     """
     from edgesem.config import load_config
     from runtime.daemon.send import run_send
-    from runtime.settings import SendSettings
+    from runtime.daemon.send_settings import SendSettings
 
     given: dict[str, Any] = {
         "source.uri": source,
@@ -117,43 +116,20 @@ def send(
         "monitor.metrics": metrics,
     }
     settings = load_config(config, SendSettings, given)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    run_send(settings, _print_line if json_ else _show_state)
+    log_to_stderr()
+    run_send(settings, print_json_line if json_ else _show_state)
 
 
-def key(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to make; it must not exist.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-) -> None:
-    """Make a key that seals a stream: give the same file to its sender and its receivers, and to nobody else.
-
-    Another one can sign your bundles (`edgesem export --sign`): that one stays with you, and others get the public key
-    that is printed, for `edgesem verify --trust`.
-
-    Example: edgesem key seal.key
-    """
-    from edgesem.packet.keys import Identity, new_key
-
-    new_key(path)
-    result = {"file": path, "public_key": Identity.open(path).public_key.hex()}
-    emit(result, json_, lambda r: f"{r['file']}: a new key, readable by you alone\npublic key: {r['public_key']}")
-
-
-def _print_line(**fields: object) -> None:
-    with _printing:
-        sys.stdout.write(json.dumps(fields) + "\n")
-        sys.stdout.flush()
-
-
-def _show_state(*, event: str, **fields: Any) -> None:
-    if event != "state":
+def _show_state(event: Mapping[str, Any]) -> None:
+    """Show the sender's state as one line on stderr; other events are not shown."""
+    if event["event"] != "state":
         return
-    capacity = fields["capacity_bps"]
+    capacity = event["capacity_bps"]
     rate = "unknown" if capacity is None else f"{capacity / 1000:.0f} kbit/s"
-    age = "nothing delivered yet" if fields["age_s"] is None else f"newest delivered {fields['age_s']:.1f} s old"
+    age = "nothing delivered yet" if event["age_s"] is None else f"newest delivered {event['age_s']:.1f} s old"
     log.print(
-        f"{'connected' if fields['up'] else 'NOT CONNECTED'}, link {rate}, {fields['frames']} frames, "
-        f"{fields['skipped']} skipped, {fields['sent_bytes']} bytes, {age}, {fields['promised_waiting']} promised wait",
+        f"{'connected' if event['up'] else 'NOT CONNECTED'}, link {rate}, {event['frames']} frames, "
+        f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, {event['promised_waiting']} promised wait",
         highlight=False,
         soft_wrap=True,
     )

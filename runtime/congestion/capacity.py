@@ -1,4 +1,4 @@
-"""The rate that the link really bears, measured from acknowledged bytes."""
+"""Capacity estimate of a link: its rate, measured from acknowledged bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNKNOWN_SWING, _SWING_SHARE = 0.3, 0.05
 
 @dataclass
 class Capacity:
-    """Bytes that arrived, over the time in which the link was busy with them.
+    """Estimator of a link's rate: acknowledged bytes over the time in which the link was busy with them.
 
     A message occupies the link from when its first byte could have arrived (sent, plus the smallest round trip) or
     from when the message before it was acknowledged, whichever is later, until its own acknowledgement. Time in which

@@ -1,4 +1,4 @@
-"""How many bytes the next frame may have, and when its layers may leave."""
+"""Congestion control of a sender: how many bytes the next frame may have, and when its layers may leave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime.congestion.capacity import Capacity
 _SMALLEST_WINDOW_BYTES = 3000
 _FIRST_BUDGET_BYTES = 1500  # before anything is known about the link: 0.2 s at 64 kbit/s
 _LEAST_SHARE = 0.02
-_EAGER_STEP, _MOST_EAGER = 1.4, 3.0
+_PROBE_STEP, _MOST_PROBE = 1.4, 3.0
 _SHORT_S = 0.05  # less than this on the link, and a message is too small to measure it
 _LEAST_INTERVALS = 0.5
 _ON_THE_WAY_S = 0.01  # from our hands into the socket
@@ -27,7 +27,7 @@ class Control:
 
     - window = rate x (smallest round trip + `target_s`). SCReAM's default target is 60 ms; ours is larger because of
       the second gate, which SCReAM does not have:
-    - a layer other than the base leaves only if all that is under way drains by the time the next frame is due, and
+    - a layer other than the base leaves only if all that is in flight drains by the time the next frame is due, and
       `slack_s` later. So the queue is deep just after a frame, when it fills the gaps of a mobile link, and shallow
       when the next base layer wants to pass.
     - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
@@ -43,7 +43,7 @@ class Control:
       confirmations are.
 
     The constants were searched on a model of a FIFO link driven by six recorded traces (LTE, UMTS, EVDO, HSDPA) and
-    then checked on real TCP; `docs/link.md` has both. All times are `time.monotonic()` seconds given by the caller, and
+    then checked on real TCP (docs/results/link.md). All times are `time.monotonic()` seconds given by the caller, and
     sizes those of MQTT messages. Not thread-safe.
     """
 
@@ -59,17 +59,17 @@ class Control:
     unacked_bytes: Callable[[], int | None] = lambda: None
     """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
     capacity: Capacity = field(default_factory=Capacity)
-    _under_way: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
-    _under_way_bytes: int = field(default=0, repr=False)
+    _in_flight: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
+    _in_flight_bytes: int = field(default=0, repr=False)
     _acks: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
     _due_s: float = field(default=float("-inf"), repr=False)
-    _eager: float = field(default=1.0, repr=False)
+    _probe_gain: float = field(default=1.0, repr=False)
 
     def connected(self, now_s: float, rtt_s: float | None) -> None:
-        """A new connection stands: nothing is under way, and the way may be another. The rate is kept as a guess."""
-        self._under_way.clear()
+        """A new connection stands: nothing is in flight, and the way may be another. The rate is kept as a guess."""
+        self._in_flight.clear()
         self._acks.clear()
-        self._under_way_bytes = 0
+        self._in_flight_bytes = 0
         self._due_s = now_s
         if rtt_s is not None:
             self.capacity.min_rtt_s = rtt_s
@@ -78,10 +78,10 @@ class Control:
         """What all messages of the next frame may have, if it is packed in `ready_in_s`; None: not now."""
         rate_bps = self._rate_bps()
         if rate_bps is None:
-            return None if self._under_way else max(self.min_bytes, _FIRST_BUDGET_BYTES)
+            return None if self._in_flight else max(self.min_bytes, _FIRST_BUDGET_BYTES)
         queued_bytes = self._queued_bytes(now_s)
         gone_s = self.capacity.min_rtt_s + ready_in_s  # before the new frame is there
-        if self._under_way:
+        if self._in_flight:
             if self._stalled(now_s):
                 return None
             if queued_bytes * 8 / self._cautious_bps(now_s) - gone_s > self.limit_s:
@@ -93,7 +93,7 @@ class Control:
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:
         """Whether this message may be handed to the socket now."""
-        if not self._under_way:
+        if not self._in_flight:
             return True
         if self._stalled(now_s):
             return False
@@ -113,9 +113,11 @@ class Control:
         if base:
             takes_s = size_bytes * 8 / (self.capacity.rate_bps or float("inf"))
             idle = takes_s < _SHORT_S and self._queued_bytes(now_s) == 0
-            self._eager = min(_MOST_EAGER, self._eager * _EAGER_STEP) if idle else max(1.0, self._eager / 2)
-        self._under_way.append((now_s, size_bytes))
-        self._under_way_bytes += size_bytes
+            self._probe_gain = (
+                min(_MOST_PROBE, self._probe_gain * _PROBE_STEP) if idle else max(1.0, self._probe_gain / 2)
+            )
+        self._in_flight.append((now_s, size_bytes))
+        self._in_flight_bytes += size_bytes
         if base:  # a base layer that waited leaves the next frame where it was
             self._due_s = max(self._due_s, now_s - self.interval_s / 2) + self.interval_s
 
@@ -129,30 +131,30 @@ class Control:
 
     def lost(self, now_s: float, *, size_bytes: int) -> None:
         """A message was given up, or never left."""
-        sent_s = next((at_s for at_s, size in reversed(self._under_way) if size == size_bytes), now_s)
+        sent_s = next((at_s for at_s, size in reversed(self._in_flight) if size == size_bytes), now_s)
         self._forget(sent_s, size_bytes)
 
     def state(self) -> dict[str, Any]:
-        """capacity_bps and rtt_s (None if unknown), window_bytes, under_way_bytes."""
+        """capacity_bps and rtt_s (None if unknown), window_bytes, in_flight_bytes."""
         return {
             "capacity_bps": self.capacity.rate_bps,
             "rtt_s": self.capacity.min_rtt_s or None,
             "window_bytes": self._window_bytes(),
-            "under_way_bytes": self._under_way_bytes,
+            "in_flight_bytes": self._in_flight_bytes,
         }
 
     def _forget(self, sent_s: float, size_bytes: int) -> None:
-        if (sent_s, size_bytes) in self._under_way:
-            self._under_way.remove((sent_s, size_bytes))
-            self._under_way_bytes -= size_bytes
+        if (sent_s, size_bytes) in self._in_flight:
+            self._in_flight.remove((sent_s, size_bytes))
+            self._in_flight_bytes -= size_bytes
 
     def _rate_bps(self) -> float | None:
         """The measured rate, or more: a link that was idle when a frame came may bear more than was asked of it."""
         rate_bps = self.capacity.rate_bps
-        return None if rate_bps is None else rate_bps * self._eager
+        return None if rate_bps is None else rate_bps * self._probe_gain
 
     def _queued_bytes(self, now_s: float) -> int:
-        """What is under way, by the kernel's account where there is one.
+        """What is in flight, by the kernel's account where there is one.
 
         A message counts until its last byte has come and its confirmation has gone back through broker, threads and a
         busy processor; the kernel knows of each segment at once. What was published a moment ago may not be in the
@@ -160,13 +162,13 @@ class Control:
         """
         unacked_bytes = self.unacked_bytes()
         if unacked_bytes is None:
-            return self._under_way_bytes
+            return self._in_flight_bytes
         new_bytes = 0
-        for sent_s, size_bytes in reversed(self._under_way):
+        for sent_s, size_bytes in reversed(self._in_flight):
             if sent_s < now_s - _ON_THE_WAY_S:
                 break
             new_bytes += size_bytes
-        return min(self._under_way_bytes, unacked_bytes + new_bytes)
+        return min(self._in_flight_bytes, unacked_bytes + new_bytes)
 
     def _window_bytes(self) -> int:
         rate_bps = self._rate_bps()
@@ -177,11 +179,11 @@ class Control:
         return max(_SMALLEST_WINDOW_BYTES, int(rate_bps / 8 * (self.capacity.min_rtt_s + target_s)))
 
     def _stalled(self, now_s: float) -> bool:
-        """Whether the oldest message under way should have been acknowledged by now."""
+        """Whether the oldest message in flight should have been acknowledged by now."""
         rate_bps = self.capacity.rate_bps
-        if rate_bps is None or not self._under_way:
+        if rate_bps is None or not self._in_flight:
             return False
-        sent_s, size_bytes = self._under_way[0]
+        sent_s, size_bytes = self._in_flight[0]
         takes_s = size_bytes * 8 / rate_bps
         begins_s = max(self.capacity.last_ack_s, sent_s + self.capacity.min_rtt_s)
         return now_s > begins_s + takes_s + max(self.stall_s, takes_s / 2)
@@ -189,7 +191,7 @@ class Control:
     def _cautious_bps(self, now_s: float) -> float:
         """The measured rate, or less if the last moments have shown less."""
         rate_bps = self._rate_bps() or 0.0
-        if not self._under_way or self._under_way[0][0] + self.capacity.min_rtt_s > now_s - self.recent_s:
+        if not self._in_flight or self._in_flight[0][0] + self.capacity.min_rtt_s > now_s - self.recent_s:
             return rate_bps  # the link was not busy all that time
         recent_bytes = sum(size for at_s, size in self._acks if at_s > now_s - self.recent_s)
         return min(rate_bps, max(recent_bytes * 8 / self.recent_s, _LEAST_SHARE * rate_bps))

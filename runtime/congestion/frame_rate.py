@@ -1,4 +1,4 @@
-"""Fewer frames or coarser ones: what gives way when a link is too thin for both."""
+"""Frame rate adaptation: on a link too thin for both, fewer frames or coarser ones."""
 
 from __future__ import annotations
 

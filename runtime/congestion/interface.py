@@ -1,4 +1,4 @@
-"""What decides how much may be sent when: `runtime.congestion.control` is one, and others can stand in its place."""
+"""Interface of a congestion control; `runtime.congestion.control` is the one that senders use."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import Any, Protocol
 
 
 class LinkControl(Protocol):
-    """What decides how much may be sent when. All times are those of `time.monotonic`, and sizes those on the wire."""
+    """A congestion control: it decides how much may be sent when.
+
+    Times are monotonic seconds, given by the caller; sizes are those of MQTT messages. Guarded by the publisher's lock.
+    """
 
     interval_s: float
     min_bytes: int
 
     def connected(self, now_s: float, rtt_s: float | None) -> None:
-        """A new connection stands: nothing is under way."""
+        """A new connection stands: nothing is in flight."""
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
         """What all messages of the next frame may have together, or None: not now."""
@@ -30,4 +33,4 @@ class LinkControl(Protocol):
         """It was given up."""
 
     def state(self) -> dict[str, Any]:
-        """capacity_bps, rtt_s, window_bytes ..."""
+        """Figures for events and the state message: capacity_bps, rtt_s, window_bytes; more keys are allowed."""

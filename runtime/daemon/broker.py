@@ -1,95 +1,143 @@
-"""A broker for months: mosquitto, or amqtt where that is missing, watched and started again when it dies."""
+"""Broker daemon: mosquitto, or amqtt where that is missing, watched and started again when it dies."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
-import os
 import queue
 import secrets
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgesem.config import setting
-from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
+from edgesem.packet.keys import decode_text, read_secret
+from runtime.daemon.accounts import LOCAL_USER, PASSWORD_BYTES, Accounts, acl
+from runtime.daemon.broker_settings import BrokerServiceSettings, ListenSettings
+from runtime.mqtt.credentials import published_login
 from runtime.mqtt.loopback_broker import amqtt_job, answers, choose_kind
-from runtime.mqtt.mosquitto import Listening, end, start_mosquitto
-from runtime.process.child import Child, Job
-from runtime.process.signals import stop_on_signals
-from runtime.process.systemd import notify
-from runtime.settings import MonitorSettings
+from runtime.mqtt.mosquitto import Listening, end, end_orphans, reload_users, start_mosquitto
+from runtime.process.child import Child, Job, write_private
+from runtime.process.service import Service, running_service
 
 log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _LOOK_S = 0.5
-_FIRST_WAIT_S, _LAST_WAIT_S = 0.5, 15.0
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
 _STEADY_S = 30.0
+"""A broker that ran so long is started again without a longer wait."""
 _MAX_USERS_BYTES = 1 << 20
-USER = "edgesem"
+_PORT_S = 5.0
+"""How long a port may be taken by what an earlier start has left behind."""
 
 
 @dataclass(frozen=True)
-class ListenSettings:
-    """Where to listen, and for whom."""
+class _Running:
+    """A broker process: `runs` says whether it still does, `take_up` gives it other users."""
 
-    host: str = "127.0.0.1"
-    port: int = setting(1883, low=1, high=65535)
-    users_file: Path | None = None
-    """Lines of `name:password`, closed to other users. Without it, user `edgesem` with a password that we make."""
-    cert_file: Path | None = None
-    """The broker's certificate and key: TLS only, if named."""
-    key_file: Path | None = None
-    client_ca_file: Path | None = None
-    """Clients must show a certificate that this CA has signed; its common name is their user name."""
-
-    def __post_init__(self) -> None:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise UsageError("listen.cert_file and listen.key_file belong together: name both")
-        if self.client_ca_file is not None and self.cert_file is None:
-            raise UsageError("listen.client_ca_file needs listen.cert_file and listen.key_file too")
+    runs: Callable[[], bool]
+    take_up: Callable[[Listening], None]
 
 
-@dataclass(frozen=True)
-class LimitSettings:
-    """What the broker may hold."""
+def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, Any]], None]) -> None:
+    """Run the broker until a signal comes; `on_event` takes {"event": "listening"} and its address at each start.
 
-    max_connections: int = setting(1000, low=1, high=100_000)
-    max_message_bytes: int = setting(512 * 1024, low=1024, high=268_435_455)
-    max_queued_bytes: int = setting(64 * 1024 * 1024, low=65536, high=2**40)
-    """For each client that does not keep up."""
-    autosave_s: int = setting(2, low=1, high=3600)
-    """Retained messages and sessions are written so often; promised frames do not depend on it."""
-
-
-@dataclass(frozen=True)
-class BrokerServiceSettings:
-    """All that `edgesem broker` can be told."""
-
-    kind: str = setting("", one_of=("", "mosquitto", "amqtt"))
-    """What is installed, if empty."""
-    listen: ListenSettings = field(default_factory=ListenSettings)
-    limit: LimitSettings = field(default_factory=LimitSettings)
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
-
-
-def run_broker(settings: BrokerServiceSettings, tell: Callable[..., None]) -> None:
-    """Run the broker until a signal comes; `tell` says where it listens, and each new start."""
+    Raises EnvironmentMissing if no broker is installed, if it does not start, or if the port or the folder is taken.
+    """
     kind = settings.kind or choose_kind()
     home = settings.monitor.folder() / "broker"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{home}: {error.strerror}; name another --state-dir") from error
+    with _only_one(home), running_service() as service:
+        orphan = end_orphans(home)
+        if orphan:
+            log.warning("ended a mosquitto that an earlier start has left behind: it was killed")
+        listen = settings.listen
+        _wait_for_port(listen, patient=orphan or (home / "amqtt.json").exists())
+        users, password_file = _users(listen, home)
+        accounts = Accounts(home)
+        listening = _with_accounts(_listening(settings, users, home), users, accounts, kind)
+        about: dict[str, Any] = {
+            "kind": kind,
+            "host": listen.host,
+            "port": listen.port,
+            "tls": listen.cert_file is not None,
+            "users": sorted(listening.users),
+            "password_file": None if password_file is None else str(password_file),
+        }
+        with contextlib.ExitStack() as stack:
+            login = None
+            if users:  # with certificates there are none
+                first = next(iter(users))
+                login = stack.enter_context(published_login(listen.port, first, users[first]))
+            about["credentials_file"] = None if login is None else str(login)
+
+            def listens(starts: int) -> None:
+                on_event({"event": "listening", "starts": starts, **about})
+
+            def renew(old: Listening) -> Listening:
+                return _with_accounts(old, users, accounts, kind)
+
+            _supervise(kind, listening, home, service, listens, renew, accounts)
+
+
+def _supervise(
+    kind: str,
+    listening: Listening,
+    home: Path,
+    service: Service,
+    on_listening: Callable[[int], None],
+    renew: Callable[[Listening], Listening],
+    accounts: Accounts,
+) -> None:
+    """Keep a broker running until the service is to stop."""
+    wait_s, starts = _SHORTEST_WAIT_S, 0
+    while not service.stop.is_set():
+        began_s, stamp = time.monotonic(), accounts.stamp()
+        with _running_broker(kind, listening, home) as broker:
+            if _comes_up(listening, broker.runs, service.stop):
+                starts += 1
+                on_listening(starts)
+                service.ready()
+                while broker.runs() and not service.stop.wait(_LOOK_S):
+                    service.alive()
+                    if (now := accounts.stamp()) != stamp:
+                        stamp = now
+                        listening = _take_up(broker, listening, renew)
+            elif not starts and not service.stop.is_set():
+                raise EnvironmentMissing(f"{kind} does not start; what it said stands above")
+        if service.stop.is_set():
+            return
+        steady = time.monotonic() - began_s > _STEADY_S
+        wait_s = _SHORTEST_WAIT_S if steady else min(2 * wait_s, _LONGEST_WAIT_S)
+        log.error("%s has ended by itself; starting it again in %.1f s", kind, wait_s)
+        service.stop.wait(wait_s)
+
+
+def _take_up(broker: _Running, listening: Listening, renew: Callable[[Listening], Listening]) -> Listening:
+    """Give a running broker the accounts as they are now; what is wrong with them is logged, and it keeps the old."""
+    try:
+        changed = renew(listening)
+        broker.take_up(changed)
+    except EdgesemError as error:
+        log.error("the accounts were changed, but the broker keeps those before: %s", error)
+        return listening
+    log.info("took up the accounts: %s", ", ".join(sorted(changed.users)) or "none")
+    return changed
+
+
+def _listening(settings: BrokerServiceSettings, users: dict[str, str], home: Path) -> Listening:
     listen, limit = settings.listen, settings.limit
-    users, password_file = _users(listen, home)
-    listening = Listening(
+    return Listening(
         listen.host,
         listen.port,
         users,
@@ -102,44 +150,54 @@ def run_broker(settings: BrokerServiceSettings, tell: Callable[..., None]) -> No
         max_message_bytes=limit.max_message_bytes,
         max_queued_bytes=limit.max_queued_bytes,
     )
-    if answers(listen.host, listen.port):
-        raise EnvironmentMissing(f"something listens on {listen.host}:{listen.port} already: name another --port")
-    about: dict[str, Any] = {
-        "kind": kind,
-        "host": listen.host,
-        "port": listen.port,
-        "tls": listen.cert_file is not None,
-        "users": sorted(users),
-        "password_file": None if password_file is None else str(password_file),
-    }
-    with stop_on_signals() as stop:
-        wait_s, starts = _FIRST_WAIT_S, 0
-        while not stop.is_set():
-            began_s = time.monotonic()
-            with _begin(kind, listening, home) as running:
-                if _comes_up(listening, running, stop):
-                    starts += 1
-                    tell(event="listening", starts=starts, **about)
-                    notify("READY=1")
-                    while running() and not stop.wait(_LOOK_S):
-                        notify("WATCHDOG=1")
-                elif not starts and not stop.is_set():
-                    raise EnvironmentMissing(f"{kind} does not start; what it said stands above")
-            if stop.is_set():
-                break
-            wait_s = _FIRST_WAIT_S if time.monotonic() - began_s > _STEADY_S else min(2 * wait_s, _LAST_WAIT_S)
-            log.error("%s has ended by itself; starting it again in %.1f s", kind, wait_s)
-            stop.wait(wait_s)
-        notify("STOPPING=1")
+
+
+def _with_accounts(listening: Listening, users: dict[str, str], accounts: Accounts, kind: str) -> Listening:
+    """`listening` with the accounts as they are now. EnvironmentMissing if there are some and amqtt is the broker."""
+    known = accounts.all()
+    if known and kind == "amqtt":
+        raise EnvironmentMissing(
+            "amqtt cannot hold an account to its own topics: install mosquitto (apt install mosquitto), or remove the "
+            f"accounts ({', '.join(one.name for one in known)}) with edgesem account remove"
+        )
+    by_certificate = listening.client_ca_file is not None
+    rules = acl(known, users, by_certificate=by_certificate)
+    return replace(listening, users=users if by_certificate else {**accounts.passwords(), **users}, acl=rules)
 
 
 @contextlib.contextmanager
-def _begin(kind: str, listening: Listening, home: Path) -> Any:
-    """A function that says whether the broker still runs; the broker ends with the block."""
+def _only_one(home: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with this process, whatever ends it. EnvironmentMissing if it is held."""
+    try:
+        file = (home / "lock").open("ab")
+    except OSError as error:
+        raise InputError(f"{home}: {error.strerror}; name another --state-dir") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentMissing(
+                f"an edgesem broker runs with the files in {home} already: stop it, or name another --state-dir"
+            ) from None
+        yield
+
+
+def _wait_for_port(listen: ListenSettings, *, patient: bool) -> None:
+    """EnvironmentMissing if somebody listens on the port; `patient`: also waits for our own broker to leave it."""
+    deadline_s = time.monotonic() + (_PORT_S if patient else 0.0)
+    while answers(listen.host, listen.port):
+        if time.monotonic() >= deadline_s:
+            raise EnvironmentMissing(f"something listens on {listen.host}:{listen.port} already: name another --port")
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _running_broker(kind: str, listening: Listening, home: Path) -> Iterator[_Running]:
+    """A broker process that ends with the block."""
     if kind == "mosquitto":
         process: subprocess.Popen[bytes] = start_mosquitto(listening, home, None)
         try:
-            yield lambda: process.poll() is None
+            yield _Running(lambda: process.poll() is None, lambda changed: reload_users(process, changed, home))
         finally:
             end(process)
         return
@@ -149,7 +207,7 @@ def _begin(kind: str, listening: Listening, home: Path) -> Any:
     job = amqtt_job(listening, home)
     ended = threading.Event()
 
-    def running() -> bool:
+    def runs() -> bool:
         while not ended.is_set():
             try:
                 _, event = events.get_nowait()
@@ -161,12 +219,14 @@ def _begin(kind: str, listening: Listening, home: Path) -> Any:
         return not ended.is_set()
 
     with Child(name="amqtt", module="runtime.mqtt.loopback_broker", job=job, folder=home, events=events):
-        yield running
+        yield _Running(runs, lambda _: None)
+    (home / "amqtt.json").unlink(missing_ok=True)  # it ended in order, so nothing of it can hold the port
 
 
-def _comes_up(listening: Listening, running: Callable[[], bool], stop: threading.Event) -> bool:
+def _comes_up(listening: Listening, runs: Callable[[], bool], stop: threading.Event) -> bool:
+    """Wait until the broker listens; returns whether it does."""
     deadline_s = time.monotonic() + _START_S
-    while running() and not stop.is_set() and time.monotonic() < deadline_s:
+    while runs() and not stop.is_set() and time.monotonic() < deadline_s:
         if answers(listening.host, listening.port):
             return True
         stop.wait(0.05)
@@ -174,23 +234,18 @@ def _comes_up(listening: Listening, running: Callable[[], bool], stop: threading
 
 
 def _users(listen: ListenSettings, home: Path) -> tuple[dict[str, str], Path | None]:
-    """Passwords by name, and the file that one was written to for whoever connects."""
+    """Passwords by user name, and the file of the one that we made."""
     if listen.client_ca_file is not None:
         return {}, None
     if listen.users_file is None:
-        path = home / "password"
-        if not path.exists():
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(secrets.token_urlsafe(24) + "\n")
-        return {USER: path.read_text("utf-8").strip()}, path
+        return {LOCAL_USER: _own_password(home / "password")}, home / "password"
     path = listen.users_file
     try:
         if path.stat().st_mode & stat.S_IRWXO:
             raise UsageError(f"{path} holds passwords and other users may open it: chmod o= {path}")
         with path.open("rb") as file:
             data = file.read(_MAX_USERS_BYTES + 1)
-        lines = data.decode("utf-8").splitlines()
+        lines = decode_text(data).splitlines()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -199,3 +254,16 @@ def _users(listen: ListenSettings, home: Path) -> tuple[dict[str, str], Path | N
     if len(data) > _MAX_USERS_BYTES or not pairs or not all(name and word and mark for name, mark, word in pairs):
         raise UsageError(f"{path} must hold lines of name:password")
     return {name: word for name, _, word in pairs}, None
+
+
+def _own_password(path: Path) -> str:
+    """The password in the file; a new one is made if it is missing, or empty, as after a power cut."""
+    try:
+        if not path.exists() or not path.read_bytes().strip():
+            path.unlink(missing_ok=True)
+            write_private(path, secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    password = read_secret(path, "")
+    assert password is not None
+    return password

@@ -1,4 +1,4 @@
-"""Home Assistant: what to publish so that a stream shows up there as a camera, by itself."""
+"""Home Assistant discovery: the message by which a stream shows up there as a camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.protocol.topics import Topics
 
 
 def jpeg_topic(topics: Topics) -> str:
-    """Where decoded pictures go, as plain JPEG files."""
+    """Topic of a stream's decoded pictures, as JPEG files."""
     return f"{topics.base}/jpeg"
 
 

@@ -1,4 +1,4 @@
-"""What a receiver tells Prometheus, at the moment that it asks."""
+"""Metrics of a receiver for Prometheus."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
 
 
 class _Collector:
-    def __init__(self, stream_receiver: StreamReceiver, gallery: Gallery) -> None:
-        self._stream_receiver, self._gallery = stream_receiver, gallery
+    """Prometheus collector: reads the streams whenever it is asked."""
+
+    def __init__(self, receiver: StreamReceiver, gallery: Gallery) -> None:
+        self._receiver, self._gallery = receiver, gallery
 
     def collect(self) -> Iterable[Any]:
         """All metrics as they are now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        streams = self._stream_receiver.streams.all()
+        streams = self._receiver.streams.all()
         for name, (about, read) in _COUNTERS.items():
             counter = CounterMetricFamily(_PREFIX + name, about, labels=_LABELS)
             for stream in streams:
@@ -50,27 +52,25 @@ class _Collector:
         waiting = GaugeMetricFamily(_PREFIX + "waiting_frames", "frames that wait for a decoder", labels=_LABELS)
         for stream in streams:
             waiting.add_metric(_labels(stream), stream.inbox.waiting)
-            shown = self._gallery.latest(stream.name)
-            if shown is not None:
-                age.add_metric(_labels(stream), shown.age_s)
-                delay.add_metric(_labels(stream), shown.delay_s)
-                steps.add_metric(_labels(stream), shown.steps)
+            latest = self._gallery.latest(stream.name)
+            if latest is not None:
+                age.add_metric(_labels(stream), latest.age_s)
+                delay.add_metric(_labels(stream), latest.info.delay_s)
+                steps.add_metric(_labels(stream), latest.info.steps)
         yield from (age, delay, steps, waiting)
         yield GaugeMetricFamily(_PREFIX + "streams", "streams heard", value=len(streams))
-        yield GaugeMetricFamily(
-            _PREFIX + "connected", "1 with a broker", value=self._stream_receiver.connection.connected
-        )
+        yield GaugeMetricFamily(_PREFIX + "connected", "1 with a broker", value=self._receiver.connection.connected)
         yield CounterMetricFamily(
-            _PREFIX + "strays", "messages of no stream, or of one too many", value=self._stream_receiver.streams.strays
+            _PREFIX + "strays", "messages of no stream, or of one too many", value=self._receiver.streams.strays
         )
 
 
-def metrics_of(stream_receiver: StreamReceiver, gallery: Gallery) -> Callable[[], bytes]:
-    """A function that gives the text for Prometheus."""
+def metrics_of(receiver: StreamReceiver, gallery: Gallery) -> Callable[[], bytes]:
+    """A function that gives the text for Prometheus, and may be called from any thread."""
     import prometheus_client as client
 
     registry = client.CollectorRegistry()
-    registry.register(_Collector(stream_receiver, gallery))
+    registry.register(_Collector(receiver, gallery))
     client.ProcessCollector(registry=registry)
 
     return lambda: client.generate_latest(registry)

@@ -1,11 +1,10 @@
-"""The sending daemon: a source and its transmission, for months.
+"""Sending daemon: frames of a source to a StreamSender; each second the state topic, the status file and the watchdog.
 
-Source -> Transmission      and, each second: state topic, status file, systemd's watchdog
+Source -> (capture thread) -> StreamSender
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -15,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesem.errors import EdgesemError
+from edgesem.errors import EdgesemError, LinkError
 from edgesem.files import write_whole
 from runtime.capture.source import Source
+from runtime.daemon.send_settings import SendSettings
 from runtime.daemon.sender_metrics import serve_metrics
-from runtime.process.signals import stop_on_signals
-from runtime.process.systemd import notify
+from runtime.process.service import Service, running_service
 from runtime.protocol.state import State
-from runtime.sender.semantic_trigger import watch_of
+from runtime.sender.options import SenderOptions
+from runtime.sender.semantic_trigger import open_trigger
 from runtime.sender.stream_sender import StreamSender
-from runtime.settings import SendSettings
 
 log = logging.getLogger(__name__)
 
@@ -33,79 +32,94 @@ _SILENT_S = 30.0
 _LAST_FRAMES_S = 10.0
 _LAST_PROMISES_S = 60.0
 
-Tell = Callable[..., None]
+OnEvent = Callable[[dict[str, Any]], None]
 
 
-def run_send(settings: SendSettings, tell: Tell) -> dict[str, Any]:
-    """Send until the source ends or a signal comes; returns the last state. `tell` takes each event as it happens.
+def run_send(settings: SendSettings, on_event: OnEvent) -> dict[str, Any]:
+    """Send until the source ends or a signal comes; returns the last state.
 
-    Raises EdgesemError for what must be repaired first; a lost link is none of these.
+    `on_event` takes {"event": "ready"}, each event of the sender as JSON has it (`SenderEvent.as_dict`), and at the end
+    {"event": "done"}; it is called on several threads. Raises EdgesemError for what must be repaired first, and if the
+    source fails; a lost link is none of these. A source that ends before there was any connection is a LinkError, which
+    says why there was none.
     """
-    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
-        daemon = _Daemon(settings, tell, stop, stack)
+    with running_service() as service:
+        daemon = _SendDaemon(settings, on_event, service)
         try:
             return daemon.run()
         finally:
-            notify("STOPPING=1")
+            daemon.close()
 
 
-class _Daemon:
-    def __init__(self, settings: SendSettings, tell: Tell, stop: threading.Event, stack: contextlib.ExitStack) -> None:
+class _SendDaemon:
+    """The parts of a running `edgesem send`."""
+
+    def __init__(self, settings: SendSettings, on_event: OnEvent, service: Service) -> None:
         import edgesem
 
-        self._settings = settings
-        self._tell = tell
-        self._stop = stop
+        self._settings, self._on_event = settings, on_event
+        self._service, self._stop = service, service.stop
         self._failure: EdgesemError | None = None
         self._source_ended = threading.Event()
         self._frame_s = time.monotonic()
+        """When the source gave its last frame."""
         stream = settings.stream
         self._topics = stream.topics()
         address, key = settings.broker.address(), settings.seal.key()
         identity = settings.monitor.identity(settings.seal.identity_file)
-        self._source = Source(settings.source, fps=stream.fps, stop=stop)
+        self._source = Source(settings.source, fps=stream.fps, stop=self._stop)
         codec = edgesem.load(stream.bundle, threads=stream.threads)
         self._stream_sender = StreamSender(
             address,
             self._topics,
-            fps=stream.fps,
+            SenderOptions(
+                fps=stream.fps,
+                max_bytes=stream.max_bytes,
+                spool_bytes=settings.promise.max_bytes,
+                size=(settings.source.width, settings.source.height),
+                min_quality=stream.min_quality,
+                key_interval_s=stream.key_interval_s,
+                most_receivers=stream.most_receivers,
+                sharp=stream.prefer == "sharp",
+                promise_every=settings.promise.every,
+                ack_timeout_s=settings.broker.ack_timeout_s,
+            ),
             codec=codec,
-            max_bytes=stream.max_bytes,
             folder=settings.monitor.folder(),
-            spool_bytes=settings.promise.max_bytes,
             identity=identity,
             key=key,
-            size=(settings.source.width, settings.source.height),
-            tell=tell,
-            min_quality=stream.min_quality,
-            key_interval_s=stream.key_interval_s,
-            most_receivers=stream.most_receivers,
-            sharp=stream.prefer == "sharp",
-            promise_every=settings.promise.every,
-            ack_timeout_s=settings.broker.ack_timeout_s,
-            watch=watch_of(settings.watch, codec.bundle, stream.threads),
+            trigger=open_trigger(settings.watch, codec.bundle, stream.threads),
+            on_event=lambda event: on_event(event.as_dict()),
         )
-        stack.callback(self._stream_sender.close)
-        self._sender = self._stream_sender.sender
+        self._pipeline = self._stream_sender.pipeline
+
+    def close(self) -> None:
+        """Leave the spool whole."""
+        self._stream_sender.close()
 
     def run(self) -> dict[str, Any]:
+        """Send; returns the last state."""
         if self._settings.monitor.metrics:
-            serve_metrics(self._settings.monitor.metrics, self._sender, self._topics)
+            serve_metrics(self._settings.monitor.metrics, self._pipeline, self._topics)
         with self._stream_sender:
             threading.Thread(target=self._capture, name="sender.capture", daemon=True).start()
-            self._tell(event="ready", epoch=self._sender.epoch, stream=self._topics.base)
-            notify("READY=1")
-            self._watch()
+            self._on_event({"event": "ready", "epoch": self._pipeline.epoch, "stream": self._topics.base})
+            self._service.ready()
+            self._supervise()
         if self._failure is not None:
             raise self._failure
-        state = self._sender.state()
+        state = self._pipeline.state()
+        if self._source_ended.is_set() and not self._service.stop.is_set() and not self._pipeline.counters.connections:
+            waiting = f"; {state.promised_waiting} promised frames stay on disk" if state.promised_waiting else ""
+            trouble = self._stream_sender.connection.trouble or "the source ended before there was a connection"
+            raise LinkError(f"nothing was sent to {self._settings.broker.host}: {trouble}{waiting}")
         if state.promised_waiting:
             log.info("%d promised frames stay on the disk for the next start", state.promised_waiting)
-        self._tell(event="done", **state.as_dict())
+        self._on_event({"event": "done", **state.as_dict()})
         return state.as_dict()
 
     def _capture(self) -> None:
-        """Show the sender each frame; a thread of its own, because a camera may block for ever."""
+        """Offer each frame to the sender; on a thread of its own, because a camera may block for ever."""
         all_promised = self._settings.promise.every == 1 and not self._source.continuous
         try:
             for frame in self._source:
@@ -113,9 +127,9 @@ class _Daemon:
                     break
                 self._frame_s = time.monotonic()
                 if all_promised:
-                    self._sender.promise(frame)
+                    self._pipeline.promise(frame)
                 else:
-                    self._sender.offer(frame)
+                    self._pipeline.offer(frame)
         except EdgesemError as error:
             self._failure = error
         except Exception as error:  # a driver's defect must end the daemon with a message, and systemd starts it again
@@ -123,22 +137,22 @@ class _Daemon:
             self._failure = EdgesemError(f"{self._settings.source.uri}: {type(error).__name__}: {error}")
         self._source_ended.set()
 
-    def _watch(self) -> None:
-        """Tell the world each second how it goes; until the signal, or until all frames of the source are through."""
-        told_s, paused, last = 0.0, False, time.monotonic()
+    def _supervise(self) -> None:
+        """Report each second, until the signal, a failure, or until all frames of the source are through."""
+        reported_s, paused, last = 0.0, False, time.monotonic()
         ended_s, moved_s, waiting = None, 0.0, -1
         while not self._stop.wait(_BEAT_S if ended_s is None else 0.1):
             now_s = time.monotonic()
-            state = self._sender.state()
+            state = self._pipeline.state()
             if now_s - last >= _BEAT_S:
                 last = now_s
                 self._write_status(state)
                 if self._moves(now_s):
-                    notify("WATCHDOG=1")
-            if now_s - told_s >= self._settings.monitor.state_s or state.paused != paused:
-                told_s, paused = now_s, state.paused
-                self._stream_sender.tell_state()
-            if not self._sender.alive:
+                    self._service.alive()
+            if now_s - reported_s >= self._settings.monitor.state_s or state.paused != paused:
+                reported_s, paused = now_s, state.paused
+                self._stream_sender.report_state()
+            if not self._pipeline.alive:
                 self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
                 return
             if self._source_ended.is_set():
@@ -148,22 +162,22 @@ class _Daemon:
                 if state.promised_waiting != waiting:
                     moved_s, waiting = now_s, state.promised_waiting
                 patience_s = _LAST_PROMISES_S if waiting else _LAST_FRAMES_S
-                if (self._sender.idle and not waiting) or now_s - moved_s > patience_s:
+                if (self._pipeline.idle and not waiting) or now_s - moved_s > patience_s:
                     return
                 if self._settings.promise.linger_s and now_s - ended_s > self._settings.promise.linger_s:
                     return
 
     def _moves(self, now_s: float) -> bool:
-        """Whether frames really move, or could: what systemd's watchdog wants to know."""
+        """Whether frames really move, or could: what systemd's watchdog is told."""
         silent = self._source.continuous and now_s - self._frame_s > _SILENT_S
-        return self._sender.alive and not silent and now_s - self._sender.beat_s < _SILENT_S
+        return self._pipeline.alive and not silent and now_s - self._pipeline.beat_s < _SILENT_S
 
     def _write_status(self, state: State) -> None:
-        """$RUNTIME_DIRECTORY/send.json, for whoever looks after the device."""
+        """Write $RUNTIME_DIRECTORY/send.json, for programs that look after the device."""
         folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
         if not folder:
             return
-        status = {"pid": os.getpid(), "acknowledged": self._sender.counters.acknowledged, **state.as_dict()}
+        status = {"pid": os.getpid(), "acknowledged": self._pipeline.counters.acknowledged, **state.as_dict()}
         try:
             write_whole(Path(folder) / "send.json", json.dumps(status).encode())
         except EdgesemError as error:

@@ -1,4 +1,4 @@
-"""A sender's figures for Prometheus."""
+"""Metrics of a sender for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 from edgesem.errors import EnvironmentMissing
 from runtime.protocol.topics import Topics
-from runtime.sender.sender import Sender
-from runtime.settings import parse_host_port
+from runtime.sender.pipeline import SenderPipeline
+from runtime.settings import ListenAddress
 
 _LABELS = ("site", "device", "stream")
 
 
-class _Figures:
-    """Reads the sender's state whenever Prometheus asks, so that nothing is counted twice."""
+class _Collector:
+    """Prometheus collector: reads the sender's state whenever it is asked, so that nothing is counted twice."""
 
-    def __init__(self, sender: Sender, topics: Topics) -> None:
-        self._sender = sender
+    def __init__(self, pipeline: SenderPipeline, topics: Topics) -> None:
+        self._pipeline = pipeline
         self._labels = (topics.site, topics.device, topics.stream)
 
     def collect(self) -> Iterator[Any]:
         """All metrics as they are now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 
-        state = self._sender.state()
+        state = self._pipeline.state()
         for name, about, value in (
             ("capacity_bps", "Rate that the link bears, from confirmed bytes", state.capacity_bps),
             ("rtt_seconds", "Smallest round trip to the broker", state.rtt_s),
@@ -50,18 +50,18 @@ class _Figures:
             counter.add_metric(self._labels, value)
             yield counter
         encode = SummaryMetricFamily("edgesem_sender_encode_seconds", "Time to analyze and pack", labels=_LABELS)
-        encode.add_metric(self._labels, state.frames, self._sender.counters.encode_s)
+        encode.add_metric(self._labels, state.frames, self._pipeline.counters.encode_s)
         yield encode
 
 
-def serve_metrics(where: str, sender: Sender, topics: Topics) -> None:
+def serve_metrics(where: str, pipeline: SenderPipeline, topics: Topics) -> None:
     """Answer Prometheus at `HOST:PORT` for as long as the process lives. EnvironmentMissing if the port is taken."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    host, port = parse_host_port(where)
+    address = ListenAddress.parse(where)
     registry = CollectorRegistry()
-    registry.register(_Figures(sender, topics))
+    registry.register(_Collector(pipeline, topics))
     try:
-        start_http_server(port, addr=host, registry=registry)
+        start_http_server(address.port, addr=address.host, registry=registry)
     except OSError as error:
         raise EnvironmentMissing(f"no metrics at {where}: {error.strerror}; name another --metrics") from error

@@ -1,7 +1,7 @@
-"""The MQTT connection of a sender or a receiver, taken up again whenever it is lost, with typed errors.
+"""Connection of a sender or a receiver to its broker, made again whenever it is lost, with typed errors.
 
 MQTT 5 where the broker speaks it, otherwise 3.1.1. Nothing here queues: what is published is paho's business only until
-it stands in the socket, so a sender publishes no more than its own window allows (see `runtime.sender.sender`).
+it stands in the socket, so a sender publishes no more than its own window allows (see `runtime.sender.publisher`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 
 from edgesem.errors import LinkError
 from runtime.mqtt.address import Address
+from runtime.mqtt.credentials import with_local_login
+from runtime.mqtt.explain import TroubleLog, explain
 from runtime.mqtt.session import CONNECT_S, DIAL_S, VERSIONS, Session
-from runtime.protocol.topics import Topics
-
-__all__ = ["Address", "Connection", "Topics"]
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +25,11 @@ _REFUSED_LOGIN = ("Bad user name or password", "Not authorized")
 
 
 class Connection:
-    """A connection to a broker that is taken up again, with jitter, whenever it is lost.
+    """A connection to a broker that is made again, with jitter, whenever it is lost. Thread-safe.
 
     `on_message(topic, payload)` and `on_up()`, `on_down(reason)` are called on its threads. Entered, it connects, and
-    raises LinkError if it cannot; a `patient` one returns at once and tries for as long as it is entered. `will` is
-    what the broker publishes for us, retained, once we are lost.
+    raises LinkError if it cannot; with `retry` it returns at once and tries for as long as it is entered. `will` is
+    the last will: what the broker publishes for us, retained, once the connection is lost.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Connection:
         on_up: Callable[[], None] | None = None,
         on_down: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
-        patient: bool = False,
+        retry: bool = False,
     ) -> None:
         self.address = address
         self.version = ""
@@ -51,23 +50,26 @@ class Connection:
         self.rtt_s: float | None = None
         """The shortest time that a small message to the broker and its answer took, measured as we subscribed."""
         self.reconnects = 0
+        self.trouble = ""
+        """Why there is no connection, with the likely cause; empty while there is one."""
         self._name = f"edgesem-{name}-{secrets.token_hex(4)}"
         self._filters = [subscribe] if isinstance(subscribe, str) else list(subscribe or ())
         self._on_message = on_message
         self._on_up = on_up or (lambda: None)
         self._on_down = on_down or (lambda _reason: None)
         self._will = will
-        self._patient = patient
+        self._retry = retry
         self._tls = address.tls_context()
         self._session: Session | None = None
+        self._trouble_log = TroubleLog(log)
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"mqtt.{name}", daemon=True)
 
     def __enter__(self) -> Connection:
-        if not self._patient:
+        if not self._retry:
             trouble = self._dial()
             if trouble:
-                raise LinkError(f"no MQTT connection to {self.address}: {trouble}; check address, user and password")
+                raise LinkError(f"no MQTT connection to {self.address}: {explain(self._login(), trouble)}")
             self._on_up()
         self._keeper.start()
         return self
@@ -80,6 +82,11 @@ class Connection:
         if self._keeper.ident is not None:
             self._keeper.join(CONNECT_S + DIAL_S)
         self._session = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is entered and keeps itself up; a defect that ended its thread is in the log."""
+        return self._keeper.is_alive()
 
     @property
     def connected(self) -> bool:
@@ -118,6 +125,10 @@ class Connection:
             log.warning("connecting to %s anew: %s", self.address, reason)
             session.cut()
 
+    def _login(self) -> Address:
+        """The address, with the login of an `edgesem broker` on this machine if it has none."""
+        return with_local_login(self.address)
+
     def _dial(self) -> str:
         """Connect and subscribe; returns what went wrong, or nothing."""
         trouble = ""
@@ -125,7 +136,7 @@ class Connection:
         known = self.address.version or self.version
         for version in [known] if known else list(VERSIONS):
             session = Session(
-                self.address,
+                self._login(),
                 version,
                 name=self._name,
                 tls=self._tls,
@@ -141,13 +152,13 @@ class Connection:
                 return ""
             if trouble in _REFUSED_LOGIN or self._leaving.is_set():
                 break
-            log.info("MQTT %s at %s did not work: %s", version, self.address, trouble)
+            log.debug("MQTT %s at %s did not work: %s", version, self.address, trouble)
         return trouble
 
     def _keep(self) -> None:
         """Wait for the end of a connection, make the next; until we leave."""
         wait_s = _SHORTEST_WAIT_S
-        first = self._patient
+        first = self._retry
         while not self._leaving.is_set():
             session = self._session
             if session is not None:
@@ -158,6 +169,7 @@ class Connection:
                 if self._leaving.is_set():
                     return
                 log.warning("lost %s: %s", self.address, session.trouble)
+                self.trouble = session.trouble
                 wait_s = _SHORTEST_WAIT_S
             elif not first:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -166,9 +178,12 @@ class Connection:
                 return
             trouble = self._dial()
             if trouble:
-                log.warning("no connection to %s: %s", self.address, trouble)
+                self.trouble = trouble
+                self.trouble = self._trouble_log.warn(self._login(), trouble)
             else:
                 self.reconnects += not first
+                self.trouble = ""
+                self._trouble_log.clear()
                 log.info("connected to %s, MQTT %s", self.address, self.version)
                 self._on_up()
             first = False

@@ -1,4 +1,4 @@
-"""An MQTT broker of our own on this machine: loopback only, one random user, gone when you leave.
+"""Loopback broker: an MQTT broker on this machine alone, with one random user, gone when the context is left.
 
 `mosquitto` where it is installed, otherwise `amqtt` in a process of its own (`python -m runtime.mqtt.loopback_broker
 JOB.json`). Neither lets anyone in without the password, and neither is reachable from outside.
@@ -137,7 +137,8 @@ async def _serve_amqtt(job: Job) -> None:
     hasher = PasswordHash((Argon2Hasher(),))
     write_private(passwords, "".join(f"{name}:{hasher.hash(word)}\n" for name, word in job["users"].items()))
     # Naming `default` and `plugins` replaces what amqtt would do by itself: 0.0.0.0:1883, and everybody welcome.
-    listener = {"type": "tcp", "bind": f"{job['host']}:{job['port']}", "max_connections": job["max_connections"]}
+    host = f"[{job['host']}]" if ":" in job["host"] else job["host"]
+    listener = {"type": "tcp", "bind": f"{host}:{job['port']}", "max_connections": job["max_connections"]}
     if job["cert_file"]:
         listener |= {"ssl": True, "certfile": job["cert_file"], "keyfile": job["key_file"]}
     config = {

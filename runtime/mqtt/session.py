@@ -1,4 +1,4 @@
-"""One MQTT connection from its connect to its end: a paho client with our socket options."""
+"""Session: one MQTT connection from its connect to its end, a paho client with our socket options."""
 
 from __future__ import annotations
 

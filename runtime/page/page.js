@@ -1,8 +1,8 @@
 "use strict";
-// The wall of streams. Asks the receiver each second for what is new and draws it; pictures are fetched only when there
-// is another one, so a wall of many streams needs no more than the browser's few connections.
+// Live page: a tile for each stream. Polls /streams.json each second and draws what is new. A picture is fetched only
+// when there is another one, so a page of many streams needs no more than the browser's few connections.
 
-const EACH_MS = 1000;
+const POLL_MS = 1000;
 const LONGEST_MS = 300000;
 const SHORTEST_MS = 60000;
 const CHARTS = [
@@ -31,9 +31,9 @@ function pathOf(name) {
 }
 
 class Chart {
-  constructor(parent, [key, label, say]) {
+  constructor(parent, [key, label, format]) {
     const node = document.getElementById("chart").content.cloneNode(true);
-    [this.key, this.say] = [key, say];
+    [this.key, this.format] = [key, format];
     this.now = node.querySelector(".now");
     this.top = node.querySelector(".top");
     this.area = node.querySelector(".area");
@@ -45,13 +45,13 @@ class Chart {
   draw(samples, nowMs, spanMs) {
     const points = samples.filter((sample) => sample[this.key] !== undefined);
     const last = points.at(-1);
-    this.now.textContent = last ? this.say(last[this.key]) : "unknown";
+    this.now.textContent = last ? this.format(last[this.key]) : "unknown";
     if (!last) return;
-    const most = Math.max(...points.map((sample) => sample[this.key]), 1e-9);
-    this.top.textContent = `most ${this.say(most)}`;
+    const max = Math.max(...points.map((sample) => sample[this.key]), 1e-9);
+    this.top.textContent = `max ${this.format(max)}`;
     const drawn = points.map((sample) => {
       const x = 300 * (1 - (nowMs - sample.time_ms) / spanMs);
-      return `${x.toFixed(1)},${(48 - 32 * Math.max(0, sample[this.key]) / most).toFixed(1)}`;
+      return `${x.toFixed(1)},${(48 - 32 * Math.max(0, sample[this.key]) / max).toFixed(1)}`;
     });
     this.line.setAttribute("d", `M${drawn.join("L")}`);
     const [first, end] = [drawn[0].split(",")[0], drawn.at(-1).split(",")[0]];
@@ -86,8 +86,8 @@ class Tile {
     this.stepsNow.value = this.steps.value;
     this.realismNow.value = Number(this.realism.value).toFixed(2);
   }
-  draw(told, nowMs, maxSteps) {
-    this.samples.push(...told.samples);
+  draw(stream, nowMs, maxSteps) {
+    this.samples.push(...stream.samples);
     this.samples = this.samples.filter((sample) => sample.time_ms > nowMs - LONGEST_MS);
     const spanMs = Math.max(SHORTEST_MS, nowMs - (this.samples[0]?.time_ms ?? nowMs));
     this.charts.forEach((chart) => chart.draw(this.samples, nowMs, spanMs));
@@ -95,13 +95,13 @@ class Tile {
     this.steps.disabled = maxSteps === 0;
     this.realism.disabled = maxSteps === 0;
     this.steps.title = maxSteps ? "steps of the flow decoder" : "this bundle has no flow decoder";
-    if (document.activeElement !== this.steps) this.steps.value = told.steps;
-    if (document.activeElement !== this.realism) this.realism.value = told.realism;
+    if (document.activeElement !== this.steps) this.steps.value = stream.steps;
+    if (document.activeElement !== this.realism) this.realism.value = stream.realism;
     this.label();
-    const state = told.state;
+    const state = stream.state;
     const link = !state ? "" : !state.up ? "sender is gone" : state.paused ? "paused" :
       `sent ${state.frames}, skipped ${state.skipped}` + (state.promised_waiting ? `, ${state.promised_waiting} promised wait` : "");
-    const picture = told.picture;
+    const picture = stream.picture;
     if (!picture) {
       this.age.textContent = "no picture yet";
       this.facts.textContent = link;
@@ -118,10 +118,10 @@ class Tile {
       `${picture.layers} ${picture.layers === 1 ? "layer" : "layers"}`, `steps ${picture.steps}`,
       `decoded in ${seconds(picture.decode_s)}`, picture.promised ? "promised" : "", link,
     ].filter(Boolean).join(" · ");
-    if (told.counters.kept > this.promised && this.asked) this.say("snapshot is here");
-    this.promised = told.counters.kept;
+    if (stream.counters.kept > this.promised && this.asked) this.showMessage("snapshot is here");
+    this.promised = stream.counters.kept;
   }
-  say(text, bad = false) {
+  showMessage(text, bad = false) {
     this.answer.textContent = text;
     this.answer.classList.toggle("bad", bad);
   }
@@ -129,16 +129,16 @@ class Tile {
     const answer = await fetch(path, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ stream: this.name, ...what }),
     });
-    const told = await answer.json();
-    if (!answer.ok) throw new Error(told.error);
-    return told;
+    const result = await answer.json();
+    if (!answer.ok) throw new Error(result.error);
+    return result;
   }
   async set() {
     try {
-      const told = await this.post("/settings", { steps: Number(this.steps.value), realism: Number(this.realism.value) });
-      this.say(`steps ${told.steps}, realism ${told.realism}`);
+      const result = await this.post("/settings", { steps: Number(this.steps.value), realism: Number(this.realism.value) });
+      this.showMessage(`steps ${result.steps}, realism ${result.realism}`);
     } catch (error) {
-      this.say(error.message, true);
+      this.showMessage(error.message, true);
     }
   }
   async snapshot() {
@@ -146,21 +146,21 @@ class Tile {
     this.asked = true;
     try {
       await this.post("/snapshot", {});
-      this.say("snapshot asked for");
+      this.showMessage("snapshot asked for");
     } catch (error) {
-      this.say(error.message, true);
+      this.showMessage(error.message, true);
     }
     this.button.disabled = false;
   }
 }
 
-function draw(told) {
-  const nowMs = told.time_ms;
-  for (const one of told.streams) {
+function draw(overview) {
+  const nowMs = overview.time_ms;
+  for (const one of overview.streams) {
     if (!tiles.has(one.name)) tiles.set(one.name, new Tile(one.name));
-    tiles.get(one.name).draw(one, nowMs, told.max_steps);
+    tiles.get(one.name).draw(one, nowMs, overview.max_steps);
   }
-  const names = new Set(told.streams.map((one) => one.name));
+  const names = new Set(overview.streams.map((one) => one.name));
   for (const [name, tile] of tiles) {
     if (!names.has(name)) {
       tile.root.remove();
@@ -172,13 +172,13 @@ function draw(told) {
   sorted.forEach((name, index) => {
     if (wall.children[index] !== tiles.get(name).root) wall.insertBefore(tiles.get(name).root, wall.children[index] ?? null);
   });
-  since = told.streams.flatMap((one) => one.samples).reduce((last, sample) => Math.max(last, sample.time_ms), since);
-  const count = told.streams.length;
-  summary.textContent = `${count} ${count === 1 ? "stream" : "streams"}` + (told.connected ? "" : " · no connection to the broker");
-  summary.className = told.connected ? "" : "bad";
+  since = overview.streams.flatMap((one) => one.samples).reduce((last, sample) => Math.max(last, sample.time_ms), since);
+  const count = overview.streams.length;
+  summary.textContent = `${count} ${count === 1 ? "stream" : "streams"}` + (overview.connected ? "" : " · no connection to the broker");
+  summary.className = overview.connected ? "" : "bad";
 }
 
-async function look() {
+async function refresh() {
   try {
     const answer = await fetch(`/streams.json?since=${since}`);
     if (!answer.ok) throw new Error(answer.status);
@@ -187,6 +187,6 @@ async function look() {
     summary.textContent = `the receiver does not answer (${error.message})`;
     summary.className = "bad";
   }
-  setTimeout(look, EACH_MS);
+  setTimeout(refresh, POLL_MS);
 }
-look();
+refresh();

@@ -1,1 +1,1 @@
-"""Processes: children, signals, systemd, rate-limited logs."""
+"""Processes: services and their signals, child processes, systemd, rate-limited logs."""

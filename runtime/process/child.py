@@ -1,7 +1,7 @@
-"""What a child process of edgesem gets told and tells: a private job file in, JSON lines out, an end when stdin closes.
+"""Child process: `python -m MODULE JOBFILE`, with a private job file in, JSON lines out, ended by closing its stdin.
 
-A job file holds secrets, so only its path stands on the command line and only its owner may read it. Closing standard
-input is the one way to stop a child: it also happens by itself if the parent dies, so no child is left behind.
+A job file holds secrets, so only its path is on the command line and only its owner may read it. Closing standard input
+is the one way to stop a child: it also happens by itself if the parent dies, so no child is left behind.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import secrets
 import subprocess
 import sys
 import threading
@@ -26,9 +27,26 @@ _emitting = threading.Lock()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can ever read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    """Make a file that only its owner can ever read, whole or not at all, also at a power cut.
+
+    Raises FileExistsError if it is there already.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(f"{path} is there already") from None
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_job() -> Job:
@@ -53,7 +71,7 @@ def run_child(work: Callable[[Job], None]) -> int:
 
 
 def emit(**fields: object) -> None:
-    """Tell the parent one thing, as one line of JSON. A parent that has gone is told nothing."""
+    """Send the parent one event, as a line of JSON; nothing happens if the parent is gone. Thread-safe."""
     with _emitting, contextlib.suppress(BrokenPipeError):
         print(json.dumps(fields), flush=True)
 
@@ -74,7 +92,7 @@ def stdin_closed() -> threading.Event:
 
 
 class Child:
-    """A process of ours: `python -m MODULE JOBFILE`, its JSON lines put into `events` as (name, fields).
+    """A running child; each of its JSON lines is put into `events` as (name, fields).
 
     When it ends, an event `exit` with its `code` and last `words` follows. Use it as a context manager.
     """

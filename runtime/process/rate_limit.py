@@ -1,24 +1,28 @@
-"""A rate-limited log: strangers' mistakes cost few lines, however many they are."""
+"""Rate-limited log: for warnings that others can cause at any rate."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 
 class RateLimitedLog:
-    """Log lines about strangers' mistakes, at most one each `every_s`, so that a flood of them fills no disk."""
+    """Logs at most one warning each `every_s` seconds, so that a flood of bad messages fills no disk.
 
-    def __init__(self, log: logging.Logger, every_s: float = 10.0) -> None:
-        self._log, self._every_s = log, every_s
-        self._next_s, self._untold = 0.0, 0
+    For one thread; from several, a line more or less may be logged. `clock` gives monotonic seconds.
+    """
+
+    def __init__(self, log: logging.Logger, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._every_s, self._clock = log, every_s, clock
+        self._next_s, self._suppressed = float("-inf"), 0
 
     def warn(self, message: str, *details: object) -> None:
         """Log the message, or count it for the next one that is logged."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s < self._next_s:
-            self._untold += 1
+            self._suppressed += 1
             return
-        more = f" (and {self._untold} like it before)" if self._untold else ""
-        self._next_s, self._untold = now_s + self._every_s, 0
+        more = f" (and {self._suppressed} like it before)" if self._suppressed else ""
+        self._next_s, self._suppressed = now_s + self._every_s, 0
         self._log.warning(message + "%s", *details, more)

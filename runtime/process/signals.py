@@ -1,4 +1,4 @@
-"""An orderly end: SIGTERM, SIGINT and SIGHUP set an event."""
+"""Signals that end a daemon in order: SIGTERM, SIGINT and SIGHUP set an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systemd wants to know of a service (Type=notify, WatchdogSec): a datagram to the socket that it names."""
+"""Notification of systemd (Type=notify, WatchdogSec): a datagram to the socket that it names."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the stages of the codec take on this board: time, memory and, where a sensor stands, joules."""
+"""Profile of coding on this board: time, memory and, where there is a power sensor, energy."""

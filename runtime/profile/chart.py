@@ -1,4 +1,4 @@
-"""One picture of a profile: latency of the stages, power over time, joules of a frame against its quality."""
+"""Chart of a profile: latency of the stages, power over time, joules of a frame against its quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEG, WebP and AVIF beside edgesem on this board, with the same clock, threads and meter: time, bytes, joules."""
+"""Comparison with JPEG, WebP and AVIF on this board, with the same clock, threads and meter."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgesem.codec.codec import Codec
-from runtime.profile.latency import percentile
-from runtime.profile.stages import Phase, timed
-
-Frame = NDArray[np.uint8]
+from runtime.profile.frames import Frame
+from runtime.profile.timing import Phase, percentile, timed
 
 _JUDGED = 4
 """Pictures whose quality is measured, outside the timed stretch."""
@@ -28,7 +25,7 @@ _SETTINGS: dict[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Contestant:
+class CodecUnderTest:
     """A codec at one setting. `encode` gives the file and the bytes of its messages, headers of layers included."""
 
     name: str
@@ -38,10 +35,10 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a contestant did: when it ran, the mean size of a frame, and how good its pictures are."""
+class CodecResult:
+    """Result of a codec: the phase in which it ran, mean size of a frame, and quality of its pictures."""
 
-    contestant: Contestant
+    codec: CodecUnderTest
     phase: Phase
     size_bytes: float
     ms_ssim: float
@@ -50,7 +47,7 @@ class Result:
         """Setting, time, size and quality."""
         seconds = [seconds for _, seconds in self.phase.finished]
         return {
-            "setting": self.contestant.setting,
+            "setting": self.codec.setting,
             "encode_p50_s": percentile(seconds, 0.5),
             "encode_p95_s": percentile(seconds, 0.95),
             "bytes_per_frame": self.size_bytes,
@@ -58,7 +55,7 @@ class Result:
         }
 
 
-def contestants(codec: Codec, threads: int) -> Iterator[Contestant]:
+def codecs_under_test(codec: Codec, threads: int) -> Iterator[CodecUnderTest]:
     """edgesem and what Pillow brings, three settings each; AVIF only where Pillow was built with it."""
     from PIL import features
 
@@ -67,9 +64,9 @@ def contestants(codec: Codec, threads: int) -> Iterator[Contestant]:
             continue
         for setting in settings:
             if name == "edgesem":
-                yield Contestant(name, setting, _edgesem(codec, setting), codec.decode)
+                yield CodecUnderTest(name, setting, _edgesem(codec, setting), codec.decode)
             else:
-                yield Contestant(name, setting, _pillow(name, int(setting), threads), _pixels)
+                yield CodecUnderTest(name, setting, _pillow(name, int(setting), threads), _pixels)
 
 
 def _edgesem(codec: Codec, quality: float) -> Callable[[Frame], tuple[bytes, int]]:
@@ -104,19 +101,17 @@ def _pixels(data: bytes) -> Frame:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def run(contestant: Contestant, frames: Sequence[Frame], seconds: float) -> Result:
+def run(codec: CodecUnderTest, frames: Sequence[Frame], seconds: float) -> CodecResult:
     """Encode the frames in turn for so long, after one round that is not timed."""
     from edgesem.quality.metrics import ms_ssim
 
-    coded = [contestant.encode(frame) for frame in frames]
-    judged = [
-        ms_ssim(frame, contestant.decode(data)) for frame, (data, _) in zip(frames[:_JUDGED], coded, strict=False)
-    ]
+    coded = [codec.encode(frame) for frame in frames]
+    judged = [ms_ssim(frame, codec.decode(data)) for frame, (data, _) in zip(frames[:_JUDGED], coded, strict=False)]
     turn = itertools.cycle(frames)
 
-    def one() -> int:
-        contestant.encode(next(turn))
+    def one_frame() -> int:
+        codec.encode(next(turn))
         return 0
 
-    phase = timed(one, seconds)
-    return Result(contestant, phase, sum(size for _, size in coded) / len(coded), sum(judged) / len(judged))
+    phase = timed(one_frame, seconds)
+    return CodecResult(codec, phase, sum(size for _, size in coded) / len(coded), sum(judged) / len(judged))

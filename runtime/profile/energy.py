@@ -1,4 +1,4 @@
-"""Joules of a stretch of time, from readings of a meter: what was drawn, what beyond idling, how well it was seen."""
+"""Energy of a time window from readings of a power meter: gross, net of idling, and how well it was observed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from runtime.profile.timing import Window
+
 MIN_SAMPLES = 20
 MIN_COVERAGE = 0.95
 GAP_PERIODS = 3.0
@@ -16,7 +18,7 @@ _SLICES = 10
 
 
 class Sample(NamedTuple):
-    """One reading: the clock before and after it, and watts, or joules on a counter."""
+    """One reading of a meter: the clock before and after it, and watts, or joules on a counter."""
 
     start_s: float
     end_s: float
@@ -24,40 +26,27 @@ class Sample(NamedTuple):
 
     @property
     def at_s(self) -> float:
-        """When it holds: the middle, because nobody knows when between the two the chip was asked."""
+        """The time that it holds for: the middle, because the chip was read somewhere between the two."""
         return (self.start_s + self.end_s) / 2
 
 
-class Window(NamedTuple):
-    """From when to when something ran."""
-
-    start_s: float
-    end_s: float
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.end_s - self.start_s
-
-
 @dataclass(frozen=True)
-class Drawn:
-    """What a meter saw in a window.
-
-    energy_j: over the whole window, the mean of the seen part taken for what was not seen. coverage: share of the
-    window that was seen. gaps: stretches without a reading that were left out.
-    """
+class WindowEnergy:
+    """Energy that a meter measured in a window."""
 
     energy_j: float
+    """Of the whole window: what was not observed is taken for the mean of what was."""
     mean_w: float
     seconds: float
     samples: int
     coverage: float
+    """Share of the window that was observed."""
     gaps: int
+    """Stretches without a reading, which were left out."""
 
 
-def drawn(samples: Sequence[Sample], window: Window, *, counts: bool, period_s: float) -> Drawn | str:
-    """What was drawn in a window, or why that cannot be said.
+def window_energy(samples: Sequence[Sample], window: Window, *, counts: bool, period_s: float) -> WindowEnergy | str:
+    """The energy of a window, or the reason why it cannot be told.
 
     Watts are integrated by trapezoids between the middles of the readings; the ends of the window are interpolated. A
     stretch longer than three periods is a gap and left out, except on a counter, which loses nothing.
@@ -87,29 +76,31 @@ def drawn(samples: Sequence[Sample], window: Window, *, counts: bool, period_s: 
         seen_s += end_s - start_s
     coverage = seen_s / window.seconds
     if coverage < MIN_COVERAGE:
-        return f"only {coverage:.0%} of the window was seen ({gaps} gaps): the meter is too slow or the board too busy"
+        return f"only {coverage:.0%} of the window was observed ({gaps} gaps): meter too slow or board too busy"
     mean_w = energy_j / seen_s
-    return Drawn(mean_w * window.seconds, mean_w, window.seconds, len(inside), coverage, gaps)
+    return WindowEnergy(mean_w * window.seconds, mean_w, window.seconds, len(inside), coverage, gaps)
 
 
-def watts(samples: Sequence[Sample], *, counts: bool) -> list[tuple[float, float]]:
-    """(time, watts) for drawing: the readings themselves, or the rise of a counter between two of them."""
+def power_series(samples: Sequence[Sample], *, counts: bool) -> list[tuple[float, float]]:
+    """(time, watts) of each reading; of a counter, its rise between two readings."""
     if not counts:
         return [(sample.at_s, sample.value) for sample in samples]
     pairs = pairwise(samples)
     return [((a.at_s + b.at_s) / 2, (b.value - a.value) / (b.at_s - a.at_s)) for a, b in pairs if b.at_s > a.at_s]
 
 
-def interval_w(
+def mean_power_interval(
     samples: Sequence[Sample], window: Window, *, counts: bool, period_s: float
 ) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the mean power, over ten slices of the window; None if they are too short."""
+    """95 % bootstrap interval of the mean power in watts, over ten slices of the window; None if they are too short."""
     width_s = window.seconds / _SLICES
     means = []
     for index in range(_SLICES):
         start_s = window.start_s + index * width_s
         part = [s for s in samples if start_s - period_s <= s.at_s <= start_s + width_s + period_s]
-        powers = [power_w for at_s, power_w in watts(part, counts=counts) if start_s <= at_s <= start_s + width_s]
+        powers = [
+            power_w for at_s, power_w in power_series(part, counts=counts) if start_s <= at_s <= start_s + width_s
+        ]
         if not powers:
             return None
         means.append(sum(powers) / len(powers))
@@ -120,7 +111,7 @@ def interval_w(
 
 @dataclass(frozen=True)
 class Ledger:
-    """The readings of a whole run, and its idle windows: answers what each phase drew."""
+    """Readings of a whole run with its idle windows; gives the energy of each phase."""
 
     samples: Sequence[Sample]
     counts: bool
@@ -130,21 +121,21 @@ class Ledger:
 
     def idle_w(self) -> tuple[float | None, float | None]:
         """Mean power of the idle windows before and after, each None if it could not be measured."""
-        seen = [self._drawn(window) if window else None for window in (self.before, self.after)]
-        first, second = (part.mean_w if isinstance(part, Drawn) else None for part in seen)
+        seen = [self._energy(window) if window else None for window in (self.before, self.after)]
+        first, second = (part.mean_w if isinstance(part, WindowEnergy) else None for part in seen)
         return first, second
 
     def account(self, window: Window, frames: int, decoded_bytes: int = 0) -> dict[str, Any] | str:
-        """Joules of a phase that worked on so many frames, or why they cannot be told.
+        """Joules of a phase that worked on so many frames, or the reason why they cannot be told.
 
-        net: beyond what the idle windows (their mean) would have drawn in the same time; null without them.
+        Net is beyond the mean power of the idle windows over the same time; null without them.
         """
-        total = self._drawn(window)
+        total = self._energy(window)
         if isinstance(total, str):
             return total
         idles = [idle_w for idle_w in self.idle_w() if idle_w is not None]
         net_j = total.energy_j - sum(idles) / len(idles) * total.seconds if idles else None
-        spread = interval_w(self.samples, window, counts=self.counts, period_s=self.period_s)
+        spread = mean_power_interval(self.samples, window, counts=self.counts, period_s=self.period_s)
         account: dict[str, Any] = {
             "gross_j": total.energy_j,
             "net_j": net_j,
@@ -163,5 +154,5 @@ class Ledger:
             account["net_j_per_decoded_mb"] = net_j / decoded_bytes * 1e6 if net_j is not None else None
         return account
 
-    def _drawn(self, window: Window) -> Drawn | str:
-        return drawn(self.samples, window, counts=self.counts, period_s=self.period_s)
+    def _energy(self, window: Window) -> WindowEnergy | str:
+        return window_energy(self.samples, window, counts=self.counts, period_s=self.period_s)

@@ -1,4 +1,4 @@
-"""A power meter, and the choice of one: it must give a real, plausible reading before it is believed."""
+"""Power meters: their protocol, and the choice of one, which must first give a plausible reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROOF_S = 0.25
 
 @dataclass(frozen=True)
 class Rail:
-    """One supply as the sensor sees it now."""
+    """One supply rail as the sensor reads it now."""
 
     name: str
     volt_v: float
@@ -30,24 +30,24 @@ class Rail:
 
 
 class MeterFault(Exception):
-    """A sensor gave no number, or one that cannot be true. The text says which and why."""
+    """A sensor gave no number, or an implausible one. The text says which and why."""
 
 
 class Meter(Protocol):
-    """A sensor that tells watts, or joules since some time in the past."""
+    """Power sensor that gives watts, or joules on a running counter."""
 
     name: str
     """What it is and where, such as `ina3221-hwmon@1-0040`."""
     scope: str
-    """What its number holds: `input` (all that the board draws), `module`, `rails`, `package` or `external`."""
+    """What its reading covers: `input` (all that the board draws), `module`, `rails`, `package` or `external`."""
     rails: tuple[str, ...]
     """The supplies that are added up."""
     counts: bool
     """Whether `read` gives joules on a running counter; otherwise it gives watts."""
     period_s: float
-    """Do not read it more often."""
+    """Shortest time between two readings that differ."""
     limits_w: tuple[float, float]
-    """What is believed of it."""
+    """Range of plausible readings."""
 
     def read(self) -> float:
         """Watts, or joules on the counter. Raises MeterFault."""
@@ -55,7 +55,7 @@ class Meter(Protocol):
 
 @dataclass
 class Choice:
-    """The meter that is used, if any, and what became of each candidate."""
+    """The chosen meter, if any, and the result for each candidate that was tried."""
 
     meter: Meter | None = None
     tried: list[dict[str, str]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Choice:
 def prove(
     meter: Meter, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep
 ) -> float:
-    """The watts that a meter reads right now. Raises MeterFault if that is no number or not plausible."""
+    """The watts that a meter reads now. Raises MeterFault if that is no number or not plausible."""
     if meter.counts:
         start_s, first = clock(), meter.read()
         wait(_PROOF_S)
@@ -92,8 +92,7 @@ def choose(
 ) -> Choice:
     """The first candidate that proves a reading, among those whose name starts with `wanted`.
 
-    Raises UsageError when no candidate is called so, and EnvironmentMissing when the wanted one gives no reading:
-    who names a meter does not want another one, or none.
+    Raises UsageError when no candidate has that name, and EnvironmentMissing when the wanted one gives no reading.
     """
     choice, seen = Choice(), []
     for meter in candidates:

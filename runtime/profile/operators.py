@@ -1,4 +1,4 @@
-"""Where the time of a network goes, operator by operator, and how many multiplications each really does."""
+"""Operator profile of the networks: time and multiplications of each node, as ONNX Runtime ran it."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def feeds(
 
     A part that no ONNX graph runs (a TensorRT engine) is left out.
     """
-    heard: list[tuple[str, Path, Feed]] = []
+    fed: list[tuple[str, Path, Feed]] = []
     loaded = codec._runner
 
-    class Listener:
+    class RecordingRunner:
         def __init__(self, name: str) -> None:
             stem = name.removesuffix(".onnx")
             self._runner, self._part = loaded(name), stem.split("_")[0]
@@ -105,18 +105,18 @@ def feeds(
 
         def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
             if self._graph.suffix == ".onnx":
-                heard.append((self._part, codec.bundle.folder / self._graph, dict(feed)))
+                fed.append((self._part, codec.bundle.folder / self._graph, dict(feed)))
             return self._runner.run(feed)
 
-    vars(codec)["_runner"] = Listener  # shadows the method for this one frame
+    vars(codec)["_runner"] = RecordingRunner  # shadows the method for this one frame
     try:
         packet = codec.pack(codec.analyze(frame), quality=0.5)
-        heard = [entry for entry in heard if entry[0] != "context"]  # unpacking walks through it again
+        fed = [entry for entry in fed if entry[0] != "context"]  # unpacking walks through it again
         codec.synthesize(codec.unpack(packet), steps=1 if codec.has_flow else 0)
     finally:
         del vars(codec)["_runner"]
     parts: dict[str, list[tuple[Path, Feed]]] = defaultdict(list)
-    for part, path, feed in heard:
+    for part, path, feed in fed:
         parts[part].append((path, feed))
     return parts
 

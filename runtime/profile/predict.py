@@ -1,4 +1,4 @@
-"""A projection: what the stages would take on a board that is not here, with how wrong it may be.
+"""Projection of the stages' times to a board that is not here, with an error band.
 
 Networks: their multiplications, counted in a run here, over throughputs that others published for that board. What is
 no network (entropy coding, Python): instructions counted under emulation of that processor, over its clock and an
@@ -16,16 +16,16 @@ import edgesem
 from edgesem.errors import UsageError
 from runtime.capture.frame import PHOTOS
 from runtime.profile import counted
+from runtime.profile.frames import parse_size, pictures
 from runtime.profile.operators import macs_by_kind
 from runtime.profile.published import BOARDS, ORT_OVER_NCNN, SOURCE, Core
-from runtime.profile.stages import parse_size, pictures
 
 _STAGES = {"encode": "encoder", "step0": "decoder"}
 _CODING = ("pack", "unpack")
 
 
 class Span(NamedTuple):
-    """A projected time and the band it should lie in."""
+    """A projected time with its error band, in seconds."""
 
     low_s: float
     likely_s: float
@@ -33,14 +33,14 @@ class Span(NamedTuple):
 
 
 def core_of(board: str) -> Core:
-    """The processor of a board. Raises UsageError for one that nobody published figures of."""
+    """The processor of a board. Raises UsageError for a board without published figures."""
     if board not in BOARDS:
         raise UsageError(f"--predict {board}: there are published throughputs for {', '.join(BOARDS)}")
     return BOARDS[board]
 
 
 def network_span(core: Core, macs: Mapping[str, int], threads: int) -> Span:
-    """What a network with so many multiplications of each kind takes under ONNX Runtime in fp32."""
+    """Time of a network with so many multiplications of each kind, under ONNX Runtime in fp32."""
     low_s = likely_s = high_s = 0.0
     for kind, count in macs.items():
         slow, typical, fast = core.gmac_per_s(kind, threads)
@@ -51,13 +51,13 @@ def network_span(core: Core, macs: Mapping[str, int], threads: int) -> Span:
 
 
 def instruction_span(core: Core, instructions: float) -> Span:
-    """What so many instructions of one thread take."""
+    """Time of so many instructions in one thread."""
     slow, typical, fast = (instructions / (ipc * core.clock_hz) for ipc in core.ipc)
     return Span(fast, typical, slow)
 
 
 def predict(board: str, size: str, threads: int, quality: float, bundle: Path | None = None) -> dict[str, Any]:
-    """Projected stages of a board, each with its band and what it rests on; `stages` is never measured here."""
+    """The projected stages of a board, each with its band and what it rests on; nothing is measured."""
     core = core_of(board)
     width, height = parse_size(size)
     codec = edgesem.load(bundle, 1, precision="fp32", runtime="cpu")
@@ -67,13 +67,13 @@ def predict(board: str, size: str, threads: int, quality: float, bundle: Path | 
     for stage, part in _STAGES.items():
         span = network_span(core, macs[part], threads)
         by_count = instruction_span(core, counted.PER_MAC[stage] * sum(macs[part].values()))
-        stages[stage] = _told(span, "multiplications / published throughput")
+        stages[stage] = _as_dict(span, "multiplications / published throughput")
         stages[stage]["by_instructions_s"] = by_count.likely_s if threads == 1 else None
         stages[stage]["mmac"] = sum(macs[part].values()) / 1e6
     for stage in _CODING:
         fixed, per_pixel = counted.PER_FRAME[stage]
         instructions = fixed + per_pixel * width * height
-        stages[stage] = _told(instruction_span(core, instructions), "instructions under emulation / assumed IPC")
+        stages[stage] = _as_dict(instruction_span(core, instructions), "instructions under emulation / assumed IPC")
         stages[stage]["minstructions"] = instructions / 1e6
     order = ("encode", "pack", "unpack", "step0")
     return {
@@ -90,7 +90,7 @@ def predict(board: str, size: str, threads: int, quality: float, bundle: Path | 
     }
 
 
-def _told(span: Span, by: str) -> dict[str, Any]:
+def _as_dict(span: Span, by: str) -> dict[str, Any]:
     return {"projected_s": span.likely_s, "low_s": span.low_s, "high_s": span.high_s, "by": by}
 
 

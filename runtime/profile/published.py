@@ -1,4 +1,4 @@
-"""What others measured on boards that we have none of: the ground that projections stand on.
+"""Published throughputs of processors, which projections are based on.
 
 Rows are from the ncnn project's benchmark page (fp32 networks at 224x224, 227x227 for squeezenet), read November 2026.
 On the Cortex-A76 row ncnn computed in fp16, which those cores do twice as fast: `halve` takes it back.

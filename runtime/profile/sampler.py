@@ -1,7 +1,7 @@
-"""The process that reads the meter, so that the measured one is left alone.
+"""Sampler: reads the power meter in a process of its own, so that the measured process is not disturbed.
 
-Started as `python -m runtime.profile.sampler JOB.json`; it reads until its standard input is closed, keeps all in
-memory and writes it to the file that the job names at the end. Both processes share the machine's monotonic clock.
+`python -m runtime.profile.sampler JOB.json` reads until its standard input is closed, keeps all in memory and at the
+end writes it to the file that the job names. Both processes share the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from runtime.process.child import Child, Job, emit, run_child, stdin_closed
 from runtime.profile.energy import Sample
 from runtime.profile.meter import Meter, MeterFault
 from runtime.profile.sensors import candidates
-from runtime.profile.sysfs import Board
-from runtime.profile.thermal import temperature_c
+from runtime.profile.sysfs import Sysfs, temperature_c
 
 _READY_S = 60.0
 _TEMPERATURE_S = 1.0
@@ -33,12 +32,12 @@ _TRIALS = 5
 
 
 def period_of(meter: Meter) -> float:
-    """How often we read it where reading costs nothing."""
+    """Seconds between readings where reading costs nothing."""
     return max(_MIN_PERIOD_S, meter.period_s)
 
 
 def affordable_s(meter: Meter, period_s: float) -> float:
-    """That period, or a longer one where reading would take too much of a core, as on a slow board."""
+    """The period, or a longer one where reading would take too much of a core, as on a slow board."""
     with contextlib.suppress(MeterFault):
         meter.read()
         before_s = _cpu_s()
@@ -49,7 +48,7 @@ def affordable_s(meter: Meter, period_s: float) -> float:
 
 
 class Recorder:
-    """Readings of a meter, each with the clock before and after; what fails is counted, not invented."""
+    """List of a meter's readings, each with the clock before and after; failures are counted and left out."""
 
     def __init__(self, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
         self._meter, self._clock = meter, clock
@@ -71,7 +70,7 @@ class Recorder:
 
 
 class Sampler:
-    """Readings while inside the `with`; afterwards `samples`, `temperatures` and what the reading itself cost."""
+    """Context manager that runs the sampling process; afterwards `samples`, `temperatures` and the cost of reading."""
 
     def __init__(self, meter: Meter | None, folder: Path, root: Path = Path("/")) -> None:
         self._meter, self._folder, self._root = meter, folder, root
@@ -80,9 +79,9 @@ class Sampler:
         self.temperatures: list[tuple[float, float]] = []
         """(time, degrees Celsius), once a second; empty where the board tells none."""
         self.period_s: float | None = None
-        """How often the meter was read."""
+        """Seconds between two readings."""
         self.cpu_share: float | None = None
-        """Processor time that the reading took, over the time that passed: at most so much was taken from others."""
+        """Processor time of the sampling process over the time that passed; 1 is one whole core."""
         self.failed = 0
         self.faults: list[str] = []
 
@@ -95,12 +94,12 @@ class Sampler:
             name="sampler", module="runtime.profile.sampler", job=job, folder=self._folder, events=events
         )
         try:
-            _, said = events.get(timeout=_READY_S)
+            _, answer = events.get(timeout=_READY_S)
         except queue.Empty:
-            said = {"words": f"no answer within {_READY_S:.0f} s"}
-        if said.get("event") != "ready":
+            answer = {"words": f"no answer within {_READY_S:.0f} s"}
+        if answer.get("event") != "ready":
             self._child.finish(timeout_s=1)
-            raise EnvironmentMissing(f"the process that reads the meter did not start: {said.get('words', said)}")
+            raise EnvironmentMissing(f"the process that reads the meter did not start: {answer.get('words', answer)}")
         return self
 
     def __exit__(
@@ -110,16 +109,16 @@ class Sampler:
         self._child.finish(timeout_s=30)
         if not self._out.exists():
             return
-        told = json.loads(self._out.read_text("utf-8"))
-        self.samples = [Sample(*sample) for sample in told["samples"]]
-        self.temperatures = [(at_s, degrees) for at_s, degrees in told["temperatures"]]
-        self.cpu_share, self.failed, self.faults = told["cpu_share"], told["failed"], told["faults"]
-        self.period_s = told["period_s"]
+        recorded = json.loads(self._out.read_text("utf-8"))
+        self.samples = [Sample(*sample) for sample in recorded["samples"]]
+        self.temperatures = [(at_s, degrees) for at_s, degrees in recorded["temperatures"]]
+        self.cpu_share, self.failed, self.faults = recorded["cpu_share"], recorded["failed"], recorded["faults"]
+        self.period_s = recorded["period_s"]
 
 
 def _work(job: Job) -> None:
-    board = Board(Path(job["root"]))
-    meter = next((found for found in candidates(board) if found.name == job["meter"]), None)
+    sysfs = Sysfs(Path(job["root"]))
+    meter = next((found for found in candidates(sysfs) if found.name == job["meter"]), None)
     closed = stdin_closed()
     recorder = Recorder(meter) if meter is not None else None
     temperatures: list[tuple[float, float]] = []
@@ -132,7 +131,7 @@ def _work(job: Job) -> None:
             recorder.take()
         if time.monotonic() >= next_temperature_s:
             next_temperature_s += _TEMPERATURE_S
-            degrees = temperature_c(board)
+            degrees = temperature_c(sysfs)
             if degrees is not None:
                 temperatures.append((time.monotonic(), degrees))
         # A reading that comes late shifts the beat instead of being followed by a burst.

@@ -1,4 +1,4 @@
-"""The power sensors that boards carry: INA3221 (both kernel layouts), INA238 and its kin, Pi 5 PMIC, RAPL."""
+"""Power sensors of boards: INA3221 (both kernel layouts), INA238 and related chips, Pi 5 PMIC, RAPL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.profile.meter import PACKAGE_W, POWER_W, VOLT_V, Meter, MeterFault, Rail
-from runtime.profile.sysfs import Board, denied, number, text
+from runtime.profile.sysfs import Sysfs, denied, number, text
 
 MILLI, MICRO = 1e-3, 1e-6
 # A rail that feeds all others: adding those would count the same joules twice.
@@ -21,18 +21,18 @@ PMIC_FIT = (1.1451, 0.5879)
 _PMIC = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?[0-9.]+)[AV]")
 
 
-def candidates(board: Board) -> Iterator[Meter]:
-    """Every sensor that this board seems to have, the one that sees most of it first."""
-    yield from _ina2xx(board, ("ina238",))  # stands in the input of a Thor carrier
-    yield from _ina3221_hwmon(board)
-    yield from _ina3221_iio(board)
-    yield from _pmic(board)
-    yield from _rapl(board)
-    yield from _ina2xx(board, _BREAKOUTS)
+def candidates(sysfs: Sysfs) -> Iterator[Meter]:
+    """Every sensor that this board seems to have, those that cover most of it first."""
+    yield from _ina2xx(sysfs, ("ina238",))  # stands in the input of a Thor carrier
+    yield from _ina3221_hwmon(sysfs)
+    yield from _ina3221_iio(sysfs)
+    yield from _pmic(sysfs)
+    yield from _rapl(sysfs)
+    yield from _ina2xx(sysfs, _BREAKOUTS)
 
 
 class RailMeter:
-    """Watts from rails that give volts and amperes, and some of them watts too: then both must agree.
+    """Meter over rails that give volts and amperes; where they give watts too, both must agree.
 
     Where a rail feeds the whole board, it alone counts (scope `input`); otherwise all are added up (scope `module`).
     """
@@ -57,13 +57,13 @@ class RailMeter:
 
 
 class Channel:
-    """One rail's files, with the unit of each."""
+    """Files of one rail, with the unit of each."""
 
     def __init__(self, name: str, volt: Path, current: Path, power: tuple[Path, float] | None = None) -> None:
         self.name, self._volt, self._current, self._power = name, volt, current, power
 
     def read(self) -> Rail:
-        """Volts, amperes and watts now. Raises MeterFault for a missing file or numbers that contradict each other."""
+        """Volts, amperes and watts now. Raises MeterFault for a missing file or for contradictory numbers."""
         volt_v, current_a = self._need(self._volt, MILLI), self._need(self._current, MILLI)
         if not VOLT_V[0] <= volt_v <= VOLT_V[1]:
             raise MeterFault(f"{self.name}: {self._volt.name} says {volt_v:g} V, no rail has that: wrong unit?")
@@ -86,12 +86,12 @@ class Channel:
         return value
 
 
-def _ina3221_hwmon(board: Board) -> Iterator[Meter]:
+def _ina3221_hwmon(sysfs: Sysfs) -> Iterator[Meter]:
     """JetPack 5 to 7: one meter over all chips of a board, since an AGX has two or three of them."""
     channels: list[Channel] = []
     homes: list[str] = []
     period_s = 0.02
-    for folder in _hwmon(board, ("ina3221",)):
+    for folder in _hwmon(sysfs, ("ina3221",)):
         homes.append(_address(folder))
         for index in range(1, 4):  # in7 is the sum of the shunts, no rail
             label = text(folder / f"in{index}_label")
@@ -111,10 +111,10 @@ def _ina3221_hwmon(board: Board) -> Iterator[Meter]:
         yield RailMeter(f"ina3221-hwmon@{'+'.join(homes)}", channels, period_s)
 
 
-def _ina3221_iio(board: Board) -> Iterator[Meter]:
+def _ina3221_iio(sysfs: Sysfs) -> Iterator[Meter]:
     """JetPack 4: millivolt, milliampere and milliwatt of each rail."""
     channels, homes = [], []
-    for folder in board.glob("sys/bus/i2c/drivers/ina3221x/*-*/iio:device*"):
+    for folder in sysfs.glob("sys/bus/i2c/drivers/ina3221x/*-*/iio:device*"):
         homes.append(folder.parent.name)
         for index in range(3):
             name = text(folder / f"rail_name_{index}")
@@ -127,9 +127,9 @@ def _ina3221_iio(board: Board) -> Iterator[Meter]:
         yield RailMeter(f"ina3221-iio@{'+'.join(homes)}", channels, 0.04)
 
 
-def _ina2xx(board: Board, chips: tuple[str, ...]) -> Iterator[Meter]:
-    """Chips with one rail and a power of their own, such as the INA219 that somebody put into a supply line."""
-    for folder in _hwmon(board, chips):
+def _ina2xx(sysfs: Sysfs, chips: tuple[str, ...]) -> Iterator[Meter]:
+    """Chips with one rail and a power reading, such as an INA219 breakout in a supply line."""
+    for folder in _hwmon(sysfs, chips):
         chip = text(folder / "name") or "ina"
         label = text(folder / "in1_label") or text(folder / "power1_label") or chip.upper()
         channel = Channel(label, folder / "in1_input", folder / "curr1_input", (folder / "power1_input", MICRO))
@@ -138,43 +138,43 @@ def _ina2xx(board: Board, chips: tuple[str, ...]) -> Iterator[Meter]:
         yield RailMeter(f"{chip}@{_address(folder)}", [channel], max(0.02, _interval_s(folder)), scope)
 
 
-def _hwmon(board: Board, names: tuple[str, ...]) -> list[Path]:
+def _hwmon(sysfs: Sysfs, names: tuple[str, ...]) -> list[Path]:
     """The hwmon folders of chips with these names; their numbers change from boot to boot."""
     found: dict[Path, Path] = {}
     for pattern in ("sys/class/hwmon/hwmon*", "sys/bus/i2c/devices/*-*/hwmon/hwmon*"):
-        for folder in board.glob(pattern):
+        for folder in sysfs.glob(pattern):
             if text(folder / "name") in names:
                 found.setdefault(folder.resolve(), folder)
     return sorted(found)
 
 
 def _address(folder: Path) -> str:
-    """`1-0040` out of .../1-0040/hwmon/hwmon3; the folder's own name where it stands somewhere else."""
+    """I2C address such as `1-0040` in .../1-0040/hwmon/hwmon3; the folder's own name if there is none."""
     parts = [part for part in folder.parts if re.fullmatch(r"\d+-[0-9a-f]{4}", part)]
     return parts[-1] if parts else folder.name
 
 
 def _interval_s(folder: Path) -> float:
-    """How often a chip has a new number: its update interval times how many it averages."""
+    """Time between two new values of a chip: its update interval times how many readings it averages."""
     return (number(folder / "update_interval", MILLI) or 0.0) * (number(folder / "samples") or 1.0)
 
 
 class PmicMeter:
-    """Pi 5: the rails behind its power management chip; without USB, HAT and the input stage, hence `rails`."""
+    """Meter over the rails of a Pi 5's power management chip; without USB, HAT and input stage, hence `rails`."""
 
     name, scope, counts, limits_w = PMIC, "rails", False, POWER_W
     period_s = 0.2  # each call takes tens of milliseconds
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, sysfs: Sysfs) -> None:
+        self._sysfs = sysfs
         self.rails = tuple(rail.name for rail in self.read_rails())
 
     def read_rails(self) -> list[Rail]:
         """Each rail that tells both volts and amperes."""
-        said = self._board.vcgencmd("pmic_read_adc")
-        if said is None:
+        output = self._sysfs.vcgencmd("pmic_read_adc")
+        if output is None:
             raise MeterFault("vcgencmd pmic_read_adc gives nothing: is this a Pi 5?")
-        values = {(name, unit): float(value) for name, unit, value in _PMIC.findall(said)}
+        values = {(name, unit): float(value) for name, unit, value in _PMIC.findall(output)}
         rails = []
         for (name, unit), current_a in values.items():
             if unit == "A" and (name, "V") in values:
@@ -189,15 +189,15 @@ class PmicMeter:
         return sum(rail.power_w for rail in self.read_rails())
 
 
-def _pmic(board: Board) -> Iterator[Meter]:
+def _pmic(sysfs: Sysfs) -> Iterator[Meter]:
     try:
-        yield PmicMeter(board)
+        yield PmicMeter(sysfs)
     except MeterFault:
         return
 
 
 class RaplMeter:
-    """x86: joules that the processor packages have drawn, across the wrap of their counters."""
+    """Meter over the RAPL counters of x86 processor packages, across their wrap."""
 
     counts, scope, limits_w, period_s = True, "package", PACKAGE_W, 0.05
 
@@ -226,11 +226,11 @@ class RaplMeter:
         return self._total_j
 
 
-def _rapl(board: Board) -> Iterator[Meter]:
+def _rapl(sysfs: Sysfs) -> Iterator[Meter]:
     """Packages only: core and dram are parts of them (`intel-rapl:0:1`), psys would count them again."""
     zones = [
         zone
-        for zone in board.glob("sys/class/powercap/intel-rapl:*")
+        for zone in sysfs.glob("sys/class/powercap/intel-rapl:*")
         if zone.name.count(":") == 1 and (text(zone / "name") or "").startswith("package")
     ]
     if zones:

@@ -1,1 +1,1 @@
-"""What travels beside packets: topics, acknowledgements, births, states, commands."""
+"""Messages beside packets: topics, acknowledgements, birth, state and command; no part of it moves them."""

@@ -1,4 +1,4 @@
-"""What a receiver says about one layer it has, or about a frame that it has decoded: a CBOR list, 22 to 27 bytes.
+"""Acknowledgement: a receiver has a layer, or has decoded a frame and holds it; a CBOR list of 22 to 27 bytes.
 
 A list and not a map like the other messages, because one goes back for each layer.
 """
@@ -28,7 +28,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Ack:
-    """One layer has arrived. Raises PacketError if a field is out of its bounds."""
+    """Acknowledgement of one layer, or of a decoded frame. Raises PacketError if a field is out of its bounds."""
 
     epoch: int
     frame: int
@@ -36,13 +36,13 @@ class Ack:
     received_ms: int
     """When it came, in Unix milliseconds modulo 2^32, by the receiver's clock."""
     decode_ms: int
-    """What the receiver's latest picture took to decode, 0 before the first: how busy it is."""
+    """Decoding time of the receiver's latest picture, 0 before the first: how busy it is."""
     kept: int = 0
-    """1 if it stands on the receiver's disk: only then does the sender of a promised frame forget it."""
+    """1 if the frame is on the receiver's disk: only then does the sender of a promised frame forget it."""
     receiver: int = 0
-    """Who says so, where packets may refer to earlier ones: a number that each start of a receiver draws; 0: nobody."""
+    """Receiver id, which each start of a receiver draws by lot; 0 from one that holds no references."""
     held: int = 0
-    """From how many layers the receiver has decoded the frame and holds it, so that packets may refer to it."""
+    """From how many layers the receiver has decoded the frame, whose latent it holds as a reference; 0: it does not."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():

@@ -1,4 +1,4 @@
-"""What a sender says of itself when it comes to life, signed with the device's key, so that nobody else can say it."""
+"""Birth message: the retained description of a publisher, signed with the device key."""
 
 from __future__ import annotations
 
@@ -24,18 +24,25 @@ class Birth:
     """One start of a sender: what a receiver must know to take its packets."""
 
     bundle_id: int
+    """The bundle's number in packet headers, 0 to 65535."""
     bundle_digest: str
+    """SHA-256 of the bundle, hexadecimal."""
     width: int
     """Of its frames in pixels; 0 if they vary."""
     height: int
+    """The same."""
     fps: float
+    """At most so many frames a second."""
     epoch: int
+    """Number of this start of the sender, 0 to 65535."""
     salt: bytes
-    """What this start's seal is made with."""
+    """Salt of this start's seal, drawn by lot."""
     time_ms: int
-    """Unix milliseconds. A birth older than the newest one known was recorded and sent again: refuse it."""
+    """Unix milliseconds. A birth older than the newest one known is a replay: refuse it."""
     sealed: bool
+    """Whether packets, acknowledgements and commands are sealed."""
     program: str
+    """Name of the sending program, 32 characters at most."""
     public_key: bytes = b""
     """The key that it was signed with; set by `from_bytes`."""
 
@@ -62,7 +69,7 @@ class Birth:
     def from_bytes(cls, data: bytes, *, base: str) -> Birth:
         """The birth in `data`, if its signature holds for this stream; PacketError for anything else.
 
-        That the key is the right one is for the caller to see to.
+        Whether the key is the right one is for the caller to check.
         """
         outer = Fields(data, what="birth", limit_bytes=MAX_BIRTH_BYTES)
         body = outer.raw("b", _MAX_BODY_BYTES, exact=False)

@@ -1,4 +1,4 @@
-"""What the other side may ask of a sender: a snapshot, a pause, a part of the picture, something to look for."""
+"""Command: a request to a sender, for a snapshot, a pause, a part of the picture, something to look for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from runtime.protocol.fields import Fields
 MAX_COMMAND_BYTES = 2048
 KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart")
 MAX_QUERIES = 8
+PROMISED_BYTES = 8000
+"""Size limit of a promised frame, where nobody asks for another."""
+MIN_PROMISED_BYTES, MAX_PROMISED_BYTES = 256, 65535
+"""What may be asked for instead."""
 APART_S = 60.0
-"""How long a sender heeds `apart`: each layer in a message of its own. A receiver of few layers says it again."""
+"""How long a sender heeds `apart` (each layer in a message of its own); a receiver of few layers repeats it."""
 _IDS = 2**64 - 1
 _REMEMBERED = 4096
-_SMALLEST_SNAPSHOT_BYTES, _LARGEST_SNAPSHOT_BYTES = 256, 65535
 _LONGEST_PAUSE_S = 86400
 _SMALLEST_ROI = 1 / 64
 _LONGEST_QUERY, _VECTOR_BYTES = 100, 64
@@ -27,11 +30,14 @@ _MOST_DROP = 255
 
 @dataclass(frozen=True)
 class Command:
-    """One request; which fields count depends on its kind. Raises PacketError if it asks what may not be asked."""
+    """One request; which fields count depends on its kind. Raises PacketError for a field out of its bounds."""
 
     kind: str
+    """snapshot, key (a keyframe), pause, resume, roi, region, watch (other queries), apart (layers in messages of their
+    own)."""
     id: int = field(default_factory=lambda: secrets.randbelow(_IDS) + 1)
-    size_bytes: int = 8000
+    """Drawn by lot: a command that comes twice is obeyed once."""
+    size_bytes: int = PROMISED_BYTES
     """snapshot: the most that the picture may have."""
     pause_s: float = 0.0
     """pause: how long; 0 until resumed."""
@@ -42,7 +48,7 @@ class Command:
     queries: tuple[str, ...] = ()
     """watch: what to look for from now on; nothing if empty."""
     vectors: tuple[bytes, ...] = field(default=(), repr=False)
-    """watch: for each query what a text encoder made of it (edgesem.semantics.embedding), or nothing if it is a label's
+    """watch: for each query its embedding by a text encoder (edgesem.semantics.embedding), or b"" if it is a label's
     name."""
 
     def __post_init__(self) -> None:
@@ -80,7 +86,7 @@ class Command:
         fields = Fields(data, what="command", limit_bytes=MAX_COMMAND_BYTES)
         kind, number = fields.text("c", 16), fields.integer("i", _IDS)
         if kind == "snapshot":
-            size_bytes = fields.integer("b", _LARGEST_SNAPSHOT_BYTES, _SMALLEST_SNAPSHOT_BYTES)
+            size_bytes = fields.integer("b", MAX_PROMISED_BYTES, MIN_PROMISED_BYTES)
             command = cls(kind, number, size_bytes=size_bytes)
         elif kind == "pause":
             command = cls(kind, number, pause_s=fields.number("s", 0, _LONGEST_PAUSE_S))
@@ -107,8 +113,8 @@ def _vectors(fields: Fields) -> tuple[bytes, ...]:
     return tuple(piece if any(piece) else b"" for piece in pieces)
 
 
-class Once:
-    """Which commands came already: QoS 1 may deliver one twice, and an eavesdropper may send it again."""
+class SeenCommands:
+    """Memory of the commands that came already: QoS 1 may deliver one twice, and an eavesdropper may replay it."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, None] = OrderedDict()

@@ -1,4 +1,4 @@
-"""A small CBOR map from outside, taken apart with bounds: what birth, state and command messages are made of."""
+"""Reader of a small CBOR map from outside, with bounds: birth, state and command messages are such maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_cbor(data: bytes, *, what: str, limit_bytes: int) -> Any:
 
 
 class Fields:
-    """The entries of a CBOR map, each taken once by its name and bounds; every failure is a PacketError."""
+    """Entries of a CBOR map, each read once by name, type and bounds. All methods raise PacketError."""
 
     def __init__(self, data: bytes, *, what: str, limit_bytes: int) -> None:
         item = load_cbor(data, what=what, limit_bytes=limit_bytes)

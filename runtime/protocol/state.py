@@ -1,4 +1,4 @@
-"""How a sender fares: the retained message that shows every decision of its link control, and its last will."""
+"""State message: the retained figures of a sender, with every decision of its link control; also its last will."""
 
 from __future__ import annotations
 
@@ -15,30 +15,40 @@ _MOST = 2**53  # what a double, and so every dashboard, still counts exactly
 
 @dataclass(frozen=True)
 class State:
-    """A sender at one moment; counters are since its start."""
+    """State of a sender at one moment; counters are since its start."""
 
     up: bool
+    """False in its last will, and in the last state of one that was closed."""
     epoch: int
+    """Number of this start of the sender."""
     time_ms: int
     """Unix milliseconds."""
     capacity_bps: int | None = None
+    """Measured rate of the link; None before the first acknowledgement."""
     rtt_s: float | None = None
     """The smallest round trip seen."""
     window_bytes: int = 0
+    """The most that may be in flight."""
     budget_bytes: int = 0
     """Of the newest frame."""
     sent_bytes: int = 0
+    """Of all messages."""
     frames: int = 0
+    """Encoded."""
     skipped: int = 0
+    """Frames left out, because the link had no room or only for less than the least quality."""
     dropped_layers: int = 0
     """Not sent, because a newer frame was there."""
     age_s: float | None = None
     """Since the capture of the newest frame that a receiver has."""
     promised_waiting: int = 0
+    """Promised frames that no receiver keeps yet."""
     promised_refused: int = 0
     """Promised frames that the disk had no room for."""
     reconnects: int = 0
+    """Connections after the first."""
     paused: bool = False
+    """By a command."""
 
     def to_bytes(self) -> bytes:
         """The state as it is published."""

@@ -1,4 +1,4 @@
-"""The names of a stream: its MQTT topics, and its folder on a disk."""
+"""Topics of a stream, and its folder on a disk."""
 
 from __future__ import annotations
 
@@ -49,46 +49,46 @@ class Topics:
 
     @property
     def base(self) -> str:
-        """What all topics of the stream start with."""
+        """Prefix of all topics of the stream."""
         return f"edgesem/v1/{self.site}/{self.device}/{self.stream}"
 
     @property
     def ack(self) -> str:
-        """Where receivers say what they have."""
+        """Topic of acknowledgements, receivers to sender."""
         return f"{self.base}/ack"
 
     @property
     def birth(self) -> str:
-        """Where the sender says, retained, who it is."""
+        """Topic of the birth message, retained."""
         return f"{self.base}/birth"
 
     @property
     def state(self) -> str:
-        """Where the sender says, retained, how it fares."""
+        """Topic of the state message, retained; the last will goes there too."""
         return f"{self.base}/state"
 
     @property
     def cmd(self) -> str:
-        """Where a sender is asked for something."""
+        """Topic of commands to the sender."""
         return f"{self.base}/cmd"
 
     @property
     def every_layer(self) -> str:
-        """The filter that takes the packets of all layers."""
+        """Filter of the packets of all layers."""
         return f"{self.base}/pkt/+"
 
     def layer(self, layer: int) -> str:
-        """Where the packets of one layer go."""
+        """Topic of the packets that begin with this layer."""
         return f"{self.base}/pkt/{layer}"
 
 
 def stream_folder(folder: Path, topics: Topics) -> Path:
-    """Where a stream's files go: no two streams have the same."""
+    """Folder of a stream's files in `folder`: no two streams have the same."""
     return folder.joinpath(*map(to_file_name, (topics.site, topics.device, topics.stream)))
 
 
 def to_file_name(part: str) -> str:
-    """A topic's part as the name of a file, whatever strangers call their streams: `..` becomes `%2E%2E`."""
+    """A topic's part as a safe file name, whatever the stream is called: `..` becomes `%2E%2E`."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else _escaped(c) for c in part)
     if len(name) <= _LONGEST_NAME:
         return name
@@ -96,7 +96,7 @@ def to_file_name(part: str) -> str:
 
 
 def from_file_name(name: str) -> str | None:
-    """The topic's part that `to_file_name` made a name of; None if it was too long to tell."""
+    """The topic's part from which `to_file_name` made a name; None if the name was shortened."""
     part = unquote(name)
     return part if to_file_name(part) == name else None
 

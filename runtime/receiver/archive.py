@@ -1,4 +1,4 @@
-"""Packets as they came, with what they mean, in one SQLite file: searched by time and meaning, decoded on demand."""
+"""Archive of a receiver: all packets as they came, with their embeddings, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
 
 FILE = "archive.sqlite"
 MAX_BYTES = 4 << 30
-_FORM = 1
+_FORMAT = 1
 _TABLE = """
 create table if not exists frames (
   id integer primary key,
@@ -35,22 +35,23 @@ _PRUNED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Entry:
-    """One frame that was kept."""
+    """One archived frame."""
 
     id: int
     stream: str
     epoch: int
     frame: int
     captured_s: float
-    """Unix seconds by the sender's clock, as far as both clocks agree."""
+    """Capture time in Unix seconds, as far as sender's and receiver's clocks agree."""
     layers: int
     size_bytes: int
 
 
 class Archive:
-    """The archive in `folder`. Use it as a context manager; its methods may be called from any thread.
+    """Archive in `folder`, searched by time and meaning; pictures are decoded on demand. Thread-safe.
 
-    At most `max_bytes` of packets are kept, the newest. InputError if the file is none of ours, or cannot be written.
+    At most `max_bytes` of packets are kept, the newest. Raises InputError if the file is not an archive, or cannot be
+    written. Use it as a context manager.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES, create: bool = True) -> None:
@@ -63,12 +64,12 @@ class Archive:
             self._base = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
             self._base.execute("pragma journal_mode=wal")
             self._base.execute("pragma synchronous=normal")
-            form = self._base.execute("pragma user_version").fetchone()[0]
-            if form not in (0, _FORM):
-                raise InputError(f"{self.path} has form {form}, only {_FORM} is known here: update edgesem")
+            version = self._base.execute("pragma user_version").fetchone()[0]
+            if version not in (0, _FORMAT):
+                raise InputError(f"{self.path} has format {version}, only {_FORMAT} is known here: update edgesem")
             self._base.execute(_TABLE)
             self._base.execute("create index if not exists by_time on frames (captured_s)")
-            self._base.execute(f"pragma user_version={_FORM}")
+            self._base.execute(f"pragma user_version={_FORMAT}")
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"{self.path} cannot be used as an archive: {error}") from error
 
@@ -81,12 +82,12 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the file."""
         with self._lock:
             self._base.close()
 
     def add(self, stream: str, packet: Packet, captured_s: float) -> None:
-        """Keep a frame; one that came with fewer layers before is replaced. InputError if the disk does not take it."""
+        """Add a frame; it replaces the same frame with fewer layers. Raises InputError if the disk does not take it."""
         embedding = packet.side_info.embedding
         row = (
             *(stream, packet.epoch, packet.frame, packet.time_ms, captured_s, len(packet.chunks), packet.size_bytes),
@@ -110,7 +111,10 @@ class Archive:
     def find(
         self, *, stream: str | None = None, since_s: float | None = None, until_s: float | None = None
     ) -> tuple[list[Entry], npt.NDArray[np.float32]]:
-        """Frames of a time, oldest first, and their embeddings float32 [N, 128]; zeros where a packet had none."""
+        """Frames of a stream and a time (Unix seconds), oldest first, and their embeddings, float32 [N, 128].
+
+        The embedding of a packet that had none is zero.
+        """
         where, values = ["1"], []
         for clause, value in (("stream = ?", stream), ("captured_s >= ?", since_s), ("captured_s < ?", until_s)):
             if value is not None:
@@ -130,7 +134,7 @@ class Archive:
         return [Entry(*row[:-1]) for row in rows], vectors
 
     def packet(self, entry: Entry) -> Packet:
-        """The packet of a frame as it came. InputError if it is not here any more."""
+        """The packet of a frame as it came. Raises InputError if it is not archived any more."""
         with self._lock:
             row = self._base.execute("select packet from frames where id = ?", (entry.id,)).fetchone()
         if row is None:
@@ -138,7 +142,10 @@ class Archive:
         return Packet.from_bytes(row[0])
 
     def earlier(self, entry: Entry, frame: int) -> Packet:
-        """Another frame of the same stream and epoch, one that a packet refers to."""
+        """The packet of another frame of the same stream and epoch, which that of `entry` refers to.
+
+        Raises InputError if it is not archived.
+        """
         with self._lock:
             row = self._base.execute(
                 "select packet from frames where stream = ? and epoch = ? and frame = ? order by layers desc limit 1",
@@ -151,18 +158,18 @@ class Archive:
         return Packet.from_bytes(row[0])
 
     def set_embedding(self, entry: Entry, embedding: bytes) -> None:
-        """Note what a frame means whose packet did not say it."""
+        """Store the embedding of a frame whose packet had none."""
         with self._lock:
             self._base.execute("update frames set embedding = ? where id = ?", (embedding, entry.id))
 
     def streams(self) -> Iterator[tuple[str, int]]:
-        """Each stream with the number of its frames."""
+        """Each stream and the number of its frames, by name."""
         with self._lock:
             rows = self._base.execute("select stream, count(*) from frames group by stream order by stream").fetchall()
         yield from rows
 
     def _prune(self) -> None:
-        """Give up the oldest frames once there are too many bytes. Under the lock."""
+        """Delete the oldest frames once there are too many bytes. Under the lock."""
         total = self._base.execute("select coalesce(sum(size_bytes), 0) from frames").fetchone()[0]
         if total <= self._max_bytes:
             return

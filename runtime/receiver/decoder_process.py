@@ -1,9 +1,16 @@
-"""Decoding in processes of their own: `python -m runtime.receiver.decoder_process` draws the packets that it is given.
+"""Decoder process: a child process that decodes packets, so that a hostile packet costs it and not the daemon.
 
-A process each, because entropy decoding is Python and holds its interpreter's lock, and because what a stranger's
-packet does to a decoder - memory, a crash, an endless loop - then ends that process and not the daemon.
+It also gives each decoder an interpreter lock of its own: entropy decoding is Python code.
 
-On its standard input and output stand messages: u32 length of a head, u32 length of a body, the head as JSON, the body.
+The child is `python -m runtime.receiver.decoder_process FD BUNDLE`, connected by a pipe of `multiprocessing`. Two of
+that module's means are left out on purpose. Its spawned processes import the user's main script again, which breaks
+every script without a main guard (after doing half of its work twice), and every program from standard input. Its
+`send` pickles, and unpickling the answers of a process that decodes strangers' packets would let it run code in the
+receiver. So a message is a JSON object, then as many byte strings as it announces:
+
+    parent -> child   {"steps", "seed", "realism", "level"}, packet, and for an inter frame the reference's values
+    child -> parent   {}, pixels, and where the bundle has inter frames the values that later frames may refer to
+    child -> parent   {"error"} instead, if the packet cannot be decoded
 """
 
 from __future__ import annotations
@@ -11,216 +18,183 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import struct
 import subprocess
 import sys
 import threading
-import time
-from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.codec.latent import Latent
 from edgesem.entropy.schedule import CHANNELS, STRIDE
-from edgesem.errors import BundleError, EdgesemError, LinkError, UsageError
-from edgesem.packet.packet import Packet
+from edgesem.errors import BundleError, EdgesemError, LinkError
+from edgesem.packet.packet import MAX_SIDE, Packet
+from runtime.receiver.synthesis import MAX_STEPS, SynthesisOptions
 
-_LENGTHS = struct.Struct("<II")
 _LONGEST_S = 60.0
 _NICE = 5
-"""Below the receiver: what it has no time to take would grow stale in the broker, in place of giving way to newer."""
-MAX_STEPS = 4
+"""Below the receiver: messages that it has no time to take would grow stale in the broker."""
+_MAX_BYTES = 3 * MAX_SIDE * MAX_SIDE
+"""Of one byte string: the pixels of the largest frame."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn: `steps` of the flow decoder (0: none), its seed, and how much it may invent."""
+class DecoderProcess:
+    """A child process that decodes, started again after it was lost. Use it as a context manager, from one thread.
 
-    steps: int = 0
-    seed: int = 0
-    realism: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.steps <= MAX_STEPS:
-            raise UsageError(f"steps must be 0 to {MAX_STEPS}, got {self.steps}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
-        if not 0 <= self.realism <= 1:
-            raise UsageError(f"realism must be 0 to 1, got {self.realism}")
-
-
-class Decoder:
-    """A child process that decodes, started again when it is lost.
-
-    `draw` is for one thread. `max_steps` is what the bundle's decoder can do: 0 without a flow decoder.
+    A picture that takes longer than `timeout_s` seconds ends the process and costs that picture. Entering raises
+    BundleError if the bundle cannot be used, LinkError if the process does not start.
     """
 
     def __init__(self, bundle: Path | None = None, *, timeout_s: float = _LONGEST_S) -> None:
         self.max_steps = 0
+        """Most steps of the flow decoder: 0 if the bundle has none."""
         self.bundle_id = 0
         self.has_reference = False
+        """Whether the bundle decodes inter frames."""
         self._bundle, self._timeout_s = bundle, timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection
         self._ending = False
 
-    def __enter__(self) -> Decoder:
-        self._start()
+    def __enter__(self) -> DecoderProcess:
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C, too: no process is left behind
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending = True
         self._end()
 
-    def draw(self, packet: Packet, drawing: Drawing) -> NDArray[np.uint8]:
-        """The picture in a packet: uint8 [H, W, 3], RGB. Raises EdgesemError if there is none in it."""
-        return self.draw_known(packet, drawing, None)[0]
-
-    def draw_known(
-        self, packet: Packet, drawing: Drawing, reference: Latent | None
+    def decode(
+        self, packet: Packet, options: SynthesisOptions, reference: Latent | None = None
     ) -> tuple[NDArray[np.uint8], Latent | None]:
-        """The picture in a packet that may refer to an earlier one, and what later ones may refer to, if any can."""
-        steps = min(drawing.steps, self.max_steps)
-        order: dict[str, Any] = {"steps": steps, "seed": drawing.seed, "realism": drawing.realism}
-        data = packet.to_bytes()
+        """Decode a packet: its picture, uint8 [H, W, 3], RGB, and the latent that later packets may refer to.
+
+        `reference` is the latent that the packet refers to, None for a keyframe. The latent is None where the bundle
+        has no inter frames. Raises EdgesemError if the packet cannot be decoded, LinkError if the process was lost
+        over it; the next call starts another.
+        """
+        order: dict[str, Any] = {
+            "steps": min(options.steps, self.max_steps),
+            "seed": options.seed,
+            "realism": options.realism,
+        }
+        parts = [packet.to_bytes()]
         if reference is not None:
-            order |= {"packet_bytes": len(data), "level": reference.level}
-            data += reference.values.tobytes()
+            order["level"] = reference.level
+            parts.append(reference.values.tobytes())
         if self._process is None:
             self._start()
         try:
-            head, body = self._ask(order, data)
-        except (OSError, EOFError, ValueError) as error:
+            head, parts = self._ask(order, parts)
+            if "error" in head:
+                raise EdgesemError(str(head["error"]))
+            image = np.frombuffer(parts[0], np.uint8).reshape(packet.height, packet.width, 3)
+            return image, _latent(parts[1], packet, packet.q) if self.has_reference else None
+        except (OSError, EOFError, ValueError, IndexError) as error:
             self._end()
-            raise LinkError(f"the decoder was lost over frame {packet.frame}: {error}") from error
-        if "error" in head:
-            raise EdgesemError(head["error"])
-        picture_bytes = 3 * packet.height * packet.width
-        image = np.frombuffer(body, np.uint8, picture_bytes).reshape(packet.height, packet.width, 3)
-        if not self.has_reference:
-            return image, None
-        shape = (CHANNELS, -(-packet.height // STRIDE), -(-packet.width // STRIDE))
-        values = np.frombuffer(body, np.float32, offset=picture_bytes).reshape(shape).copy()
-        return image, Latent(values, packet.width, packet.height, packet.q)
+            raise LinkError(f"the decoder was lost over frame {packet.frame}: {error or 'it has ended'}") from error
 
     def _start(self) -> None:
         # Our own folder first: a `runtime/` where the user happens to be is not ours.
         paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "runtime.receiver.decoder_process", str(self._bundle or "")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **settings},
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
-        )
+        self._pipe, far = Pipe()
+        with far:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runtime.receiver.decoder_process", str(far.fileno()), str(self._bundle or "")],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[far.fileno()],
+                env={**os.environ, **settings},
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
+            )
         try:
-            head, _ = self._read()
+            head, _ = _receive(self._pipe)
         except (OSError, EOFError, ValueError) as error:
             self._end()
-            raise LinkError(f"the decoder did not start: {error}") from error
+            raise LinkError(f"the decoder did not start: {error or 'it has ended'}") from error
         if "error" in head:
             self._end()
             raise BundleError(head["error"])
         self.max_steps, self.bundle_id = head["max_steps"], head["bundle_id"]
         self.has_reference = head["has_reference"]
 
-    def _ask(self, order: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        too_long = threading.Timer(self._timeout_s, process.kill)
+    def _ask(self, order: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """Send an order and wait for its answer, `timeout_s` at most: then the process is killed and the pipe ends."""
+        assert self._process is not None
+        too_long = threading.Timer(self._timeout_s, self._process.kill)
         too_long.start()
         try:
-            _write(process.stdin, order, body)
-            return self._read()
+            _send(self._pipe, order, *parts)
+            return _receive(self._pipe)
         finally:
             too_long.cancel()
-
-    def _read(self) -> tuple[dict[str, Any], bytes]:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return _read(self._process.stdout)
 
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+        self._pipe.close()
         try:
             process.wait(1 if self._ending else 0)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        process.stdout.close()
 
 
-def _write(pipe: IO[bytes], head: dict[str, Any], body: bytes | memoryview = b"") -> None:
-    text = json.dumps(head).encode()
-    pipe.write(_LENGTHS.pack(len(text), len(body)) + text)
-    pipe.write(body)
-    pipe.flush()
+def _send(pipe: Connection, head: dict[str, Any], *parts: bytes) -> None:
+    pipe.send_bytes(json.dumps({**head, "parts": len(parts)}).encode())
+    for part in parts:
+        pipe.send_bytes(part)
 
 
-def _read(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    sizes = pipe.read(_LENGTHS.size)
-    if len(sizes) < _LENGTHS.size:
-        raise EOFError("it has ended")
-    head_bytes, body_bytes = _LENGTHS.unpack(sizes)
-    text, body = pipe.read(head_bytes), pipe.read(body_bytes)
-    if len(text) < head_bytes or len(body) < body_bytes:
-        raise EOFError("it ended in the middle of an answer")
-    head: dict[str, Any] = json.loads(text)
-    return head, body
+def _receive(pipe: Connection) -> tuple[dict[str, Any], list[bytes]]:
+    """One message. EOFError if the other end is gone, OSError or ValueError for what is no message."""
+    head: dict[str, Any] = json.loads(pipe.recv_bytes(_MAX_BYTES))
+    return head, [pipe.recv_bytes(_MAX_BYTES) for _ in range(min(2, head["parts"]))]
 
 
-def _serve(bundle: str) -> None:
+def _latent(values: bytes, packet: Packet, level: int) -> Latent:
+    shape = (CHANNELS, -(-packet.height // STRIDE), -(-packet.width // STRIDE))
+    return Latent(np.frombuffer(values, np.float32).reshape(shape), packet.width, packet.height, level)
+
+
+def _serve(pipe: Connection, bundle: str) -> None:
+    """Decode what the parent sends; raises EOFError or OSError once it has closed the pipe or is no more."""
     import edgesem
 
-    if hasattr(os, "nice"):
+    with contextlib.suppress(OSError, AttributeError):  # where it is forbidden or unknown, all have one priority
         os.nice(_NICE)
-    # Whatever prints must not stand between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    orders = sys.stdin.buffer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's standard output is for its results
     try:
         codec = edgesem.load(bundle or None)
         codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), quality=0))  # loads the graphs
-        most = MAX_STEPS if codec.has_flow else 0
-        _write(answers, {"bundle_id": codec.bundle.id, "max_steps": most, "has_reference": codec.has_reference})
     except EdgesemError as error:
-        _write(answers, {"error": str(error)})
-        return
+        return _send(pipe, {"error": str(error)})
+    max_steps = MAX_STEPS if codec.has_flow else 0
+    _send(pipe, {"bundle_id": codec.bundle.id, "max_steps": max_steps, "has_reference": codec.has_reference})
     while True:
+        order, parts = _receive(pipe)
         try:
-            order, data = _read(orders)
-        except EOFError:
-            return
-        try:
-            end = order.get("packet_bytes", len(data))
-            packet = Packet.from_bytes(data[:end])
-            reference = None
-            if end < len(data):
-                shape = (CHANNELS, -(-packet.height // STRIDE), -(-packet.width // STRIDE))
-                values = np.frombuffer(data, np.float32, offset=end).reshape(shape)
-                reference = Latent(values, packet.width, packet.height, order["level"])
+            packet = Packet.from_bytes(parts[0])
+            reference = _latent(parts[1], packet, order["level"]) if len(parts) > 1 else None
             latent = codec.unpack(packet, reference)
             steps = order["steps"]
             how = {"steps": steps, "seed": order["seed"], "realism": order["realism"]} if steps else {}
-            started_s = time.monotonic()
             picture = codec.synthesize(latent, **how)
-            told = {"synthesize_s": time.monotonic() - started_s}
         except Exception as error:  # a stranger's bytes, or a defect of ours: neither may end the decoder
-            _write(answers, {"error": f"{type(error).__name__}: {error}"})
+            _send(pipe, {"error": f"{type(error).__name__}: {error}"})
         else:
-            body = np.ascontiguousarray(picture).tobytes()
-            _write(answers, told, body + (latent.values.tobytes() if codec.has_reference else b""))
+            _send(pipe, {}, picture.tobytes(), *([latent.values.tobytes()] if codec.has_reference else []))
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1] if len(sys.argv) > 1 else "")
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(int(sys.argv[1])) as _pipe:
+        _serve(_pipe, sys.argv[2])

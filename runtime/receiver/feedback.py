@@ -1,4 +1,4 @@
-"""What a receiver says to senders: acknowledgements and requests, noted under a lock and said outside of it."""
+"""Feedback of a receiver to its senders: acknowledgements and commands, queued under a lock and sent outside of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from runtime.protocol.topics import Topics
 
 
 class Feedback:
-    """Writes and signs what is to be said, and publishes it in order; all that only once a frame is on its way.
+    """Queue of acknowledgements and commands. `publish_all` encodes, signs and publishes them in order.
 
-    `publish(topic, payload, qos)` may raise EdgesemError. `receiver` is our number, 0 for none.
+    `ack` and `command` are called under `Streams.lock`; `publish_all` by any thread without it, because a decoder must
+    not wait for a socket. `publish(topic, payload, qos)` may raise EdgesemError: then the message is lost, and the
+    sender repeats what matters. `receiver` is our number, 0 for none.
     """
 
     def __init__(
@@ -25,32 +27,32 @@ class Feedback:
     ) -> None:
         self.receiver = receiver
         self._publish, self._sealed, self._limited_log = publish, sealed, limited_log
-        self._waiting: deque[tuple[str, Seal | None, Ack | Command]] = deque()
+        self._queue: deque[tuple[str, Seal | None, Ack | Command]] = deque()
 
     def ack(self, topics: Topics, seal: Seal | None, ack: Ack) -> None:
-        """Note an acknowledgement."""
-        self._note(topics.ack, seal, ack)
+        """Queue an acknowledgement, to be signed with `seal`."""
+        self._add(topics.ack, seal, ack)
 
     def command(self, topics: Topics, seal: Seal | None, command: Command) -> None:
-        """Note a request."""
-        self._note(topics.cmd, seal, command)
+        """Queue a command, to be signed with `seal`."""
+        self._add(topics.cmd, seal, command)
 
-    def say(self) -> None:
-        """Publish what was noted; not under a lock, for decoders shall not wait for a socket."""
-        while self._waiting:
+    def publish_all(self) -> None:
+        """Publish what is queued."""
+        while self._queue:
             try:
-                topic, seal, what = self._waiting.popleft()
+                topic, seal, message = self._queue.popleft()
             except IndexError:  # another thread was faster
                 return
-            if isinstance(what, Ack) and self.receiver:
-                what = replace(what, receiver=self.receiver)
-            payload = what.to_bytes() if seal is None else seal.sign(what.to_bytes(), topic)
+            if isinstance(message, Ack) and self.receiver:
+                message = replace(message, receiver=self.receiver)
+            payload = message.to_bytes() if seal is None else seal.sign(message.to_bytes(), topic)
             try:
-                self._publish(topic, payload, 0 if isinstance(what, Ack) and not what.kept else 1)
-            except EdgesemError as error:  # the sender does not hear of it, and sends again what matters
-                self._limited_log.warn("nothing could be said on %s: %s", topic, error)
+                self._publish(topic, payload, 0 if isinstance(message, Ack) and not message.kept else 1)
+            except EdgesemError as error:
+                self._limited_log.warn("nothing could be published on %s: %s", topic, error)
 
-    def _note(self, topic: str, seal: Seal | None, what: Ack | Command) -> None:
+    def _add(self, topic: str, seal: Seal | None, message: Ack | Command) -> None:
         if seal is None and self._sealed:  # nothing was opened yet, so there is nothing to sign with
             return
-        self._waiting.append((topic, seal if self._sealed else None, what))
+        self._queue.append((topic, seal if self._sealed else None, message))

@@ -1,4 +1,4 @@
-"""The last minutes of a stream, for its charts: what came, and what its sender said of the link."""
+"""History of one stream: samples of the last minutes, for the charts of the live page."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 
 from runtime.protocol.state import State
 
-_MOST = 900
+_MAX_SAMPLES = 900
 _LONGEST_S = 300.0
 
 
 class History:
-    """Samples of the last five minutes, at most 900: `[Unix ms, name, value]`.
+    """Samples of the last five minutes, at most 900, each a Unix time in ms and values by name.
 
-    Names are `capacity_bps` and `budget_bytes` from the sender, `size_bytes`, `delay_s` and `decode_s` from here.
+    Names are `capacity_bps` and `budget_bytes`, which the sender reports, and `size_bytes`, `delay_s` and `decode_s`,
+    which are measured here. One thread adds; others may read meanwhile.
     """
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MOST)
+        self._samples: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MAX_SAMPLES)
 
     def add(self, **values: float | None) -> None:
-        """Note what is known now; None is not noted."""
+        """Add a sample at the present time; a value of None is left out."""
         now_ms = time.time_ns() // 1_000_000
         known = {name: round(value, 4) for name, value in values.items() if value is not None}
         if self._samples and now_ms <= self._samples[-1][0]:
@@ -30,7 +31,7 @@ class History:
         self._samples.append((now_ms, known))
 
     def add_state(self, state: State) -> None:
-        """Note what a sender said of its link."""
+        """Add what a sender reports of its link."""
         self.add(capacity_bps=state.capacity_bps, budget_bytes=state.budget_bytes or None)
 
     def since(self, time_ms: int) -> list[dict[str, Any]]:

@@ -1,14 +1,11 @@
-"""The messages of one stream, checked, acknowledged and put together: frames that wait to be decoded, newest first.
-
-Nothing here raises because of what came from outside: a bad message costs a counter and, now and then, a log line.
-"""
+"""Inbox of one stream: opens, checks, acknowledges and reassembles its messages; its frames wait for a decoder."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 from edgesem.errors import PacketError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE, Packet
@@ -18,55 +15,27 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.topics import Topics
+from runtime.receiver.counters import ReceiverCounters
 from runtime.receiver.reassembly import Reassembly
 
-_MOST_PROMISED = 64  # that wait for a decoder; more are on the disk all the same
+_MAX_PROMISED = 64  # that wait for a decoder; more are on the disk all the same
 FULLER_S = 1.0
-"""For so long a picture with more layers is worth more than a base layer alone that is newer."""
+"""A base layer alone does not replace a picture with more layers that was captured less than this before it."""
 
 Kept = Callable[[bool, bool], None]
-"""Is told whether a promised frame is safe on our disk now, and whether it was not there before."""
+"""`kept(safe, new)`: whether a promised frame is on our disk now, and whether it was not there before."""
 Keep = Callable[[Packet, Kept], None]
-
-
-@dataclass
-class Counters:
-    """What came, since the start."""
-
-    layers: int = 0
-    """Layers that were taken; a message has one or more."""
-    size_bytes: int = 0
-    malformed: int = 0
-    """Messages that were no packet, not for their topic or our bundle, or larger than we decode."""
-    unsealed: int = 0
-    """Packets that the stream's key did not open, or that came before the birth that says how to open them."""
-    repeated: int = 0
-    """Layers that had come before: acknowledged again, shown once."""
-    undecodable: int = 0
-    """Frames whose packets were well-formed, but not what is in them."""
-    missing_reference: int = 0
-    """Frames that refer to an earlier one that is not here; their sender was asked for a keyframe."""
-    dropped: int = 0
-    """Frames given up because a newer one came before a decoder was free."""
-    base_alone: int = 0
-    """Frames of which only the base layer came, and that too soon after a fuller one to take its place."""
-    kept: int = 0
-    """Promised frames that are on our disk."""
-    not_kept: int = 0
-    """Promised frames that the disk did not take; their sender keeps them and sends them again."""
-
-    def as_dict(self) -> dict[str, int]:
-        """All of them by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+"""`keep(packet, kept)`: writes a promised frame to disk, and calls `kept` when that is done."""
 
 
 class Inbox:
-    """Takes the messages of one stream and has its frames. Not thread-safe but for `acknowledge` and `keep`.
+    """Inbox of one stream. Not thread-safe: use it under `Streams.lock`.
 
+    Nothing here raises because of what came from outside: a bad message costs a counter and, now and then, a log line.
     Each message is acknowledged at once. A promised frame is given to `keep`, and acknowledged as kept when that calls
-    back that it is; without `keep` it is acknowledged as seen, so that its sender goes on keeping it for somebody else.
-    At most `backlog` ordinary frames wait; when one more comes, the oldest is given up. A base layer alone, all that
-    came of its frame, does not wait if a frame with more layers that is less than a second older did.
+    back that it is; without `keep` it is acknowledged as received, so that its sender keeps it for another receiver.
+    At most `backlog` ordinary frames wait; one more drops the oldest. A base layer alone, all that came of its frame,
+    is not queued within a second after a frame with more layers.
     """
 
     def __init__(
@@ -82,11 +51,11 @@ class Inbox:
         max_pixels: int = MAX_SIDE * MAX_SIDE,
         limited_log: RateLimitedLog | None = None,
     ) -> None:
-        self.counters = Counters()
+        self.counters = ReceiverCounters()
         self.decode_ms = 0
-        """What the latest picture took; senders are told with each acknowledgement."""
+        """Decoding time of the latest picture, in milliseconds; acknowledgements carry it."""
         self.seal: Seal | None = None
-        """What opened the last packet."""
+        """The seal that opened the last packet."""
         self.more_than_asked = False
         """Whether the latest message had more layers than are wanted here."""
         self._offered: Seal | None = None
@@ -103,7 +72,7 @@ class Inbox:
         self._limited_log = limited_log or RateLimitedLog(logging.getLogger(__name__))
 
     def take(self, topic: str, payload: bytes) -> bool:
-        """Take one message of a `pkt` topic; whether it was good."""
+        """Take one message of a `pkt` topic; returns whether it was good."""
         received_ms = clock_ms()
         try:
             packet = self._parse(topic, payload)
@@ -129,18 +98,18 @@ class Inbox:
         return True
 
     def offer(self, seal: Seal) -> None:
-        """A birth says that packets open with `seal` from now on; believed once one does."""
+        """Try `seal`, from a new birth message, on the packets that follow; it replaces the other once it opens one."""
         self._offered = seal
 
     def flush(self) -> None:
-        """No more messages will come: finish the frame under way as far as it is here."""
+        """Release the incomplete frame to the decoders: no more messages will come."""
         for packet in self._reassembly.flush():
             self._enqueue(packet)
 
-    def look(self, now_s: float, patience_s: float) -> float | None:
-        """Let a frame wait for a decoder whose last layer came `patience_s` ago; more of its layers may follow.
+    def release_incomplete(self, now_s: float, patience_s: float) -> float | None:
+        """Queue an incomplete frame whose last layer came `patience_s` ago or earlier; more layers may still follow.
 
-        Returns when to look again, None if nothing is under way.
+        Returns when to look again, by the monotonic clock; None if no frame is incomplete.
         """
         due_s = self._reassembly.due_s(patience_s)
         if due_s is not None and due_s <= now_s:
@@ -151,11 +120,11 @@ class Inbox:
 
     @property
     def waiting(self) -> int:
-        """How many frames wait for a decoder."""
+        """Number of frames that wait for a decoder."""
         return len(self._waiting) + len(self._promised)
 
     def pop(self) -> Packet | None:
-        """The frame to decode next: what is new and what was promised take turns."""
+        """Take out the frame to decode next, ordinary and promised ones in turn; None if none waits."""
         first, second = self._waiting, self._promised
         if self._promised_next:
             first, second = second, first
@@ -166,7 +135,7 @@ class Inbox:
         return queue.popleft()
 
     def recover(self, packet: Packet) -> None:
-        """Let a promised frame wait that is on our disk since an earlier run."""
+        """Queue a promised frame that is on our disk since an earlier run."""
         self._enqueue_promised(packet)
 
     def _parse(self, topic: str, payload: bytes) -> Packet:
@@ -187,19 +156,19 @@ class Inbox:
 
     def _unsealed(self, payload: bytes) -> bytes:
         """The packet in a sealed one."""
-        trouble = PacketError("the stream's birth, which says how to open its packets, has not come")
+        failure = PacketError("the stream's birth, which says how to open its packets, has not come")
         # Anybody can publish a birth: the seal that works stays until the new one has opened something.
         for seal in (self.seal, self._offered):
             try:
                 opened = seal.open(payload) if seal is not None else None
             except PacketError as error:
-                trouble = error
+                failure = error
                 continue
             if opened is not None:
                 self.seal = seal
                 return opened
         self.counters.unsealed += 1
-        raise trouble
+        raise failure
 
     def _add(self, packet: Packet) -> list[Packet]:
         self._reassembly.check(packet)  # before it counts as seen: a stray layer must not stand in the real one's way
@@ -243,7 +212,7 @@ class Inbox:
         return 0 <= elapsed_s(self._fuller_ms, packet.time_ms) < FULLER_S
 
     def _enqueue_promised(self, packet: Packet) -> None:
-        if len(self._promised) >= _MOST_PROMISED:
+        if len(self._promised) >= _MAX_PROMISED:
             self._promised.popleft()
             self.counters.dropped += 1
         self._promised.append(packet)

@@ -1,4 +1,4 @@
-"""Layers in, frames out: when no more is to be expected of a frame."""
+"""Reassembly buffer of one stream: joins the layers of a frame, and says when no more of them are expected."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _EPOCHS = 8
 
 
 class Reassembly:
-    """The layers that have come of the newest frame.
+    """Reassembly buffer of one stream: the layers of its newest frame. Not thread-safe.
 
-    A frame is finished when all its layers are here (or as many as we subscribed to), or when a layer of a later frame
-    is: a sender goes on to the next frame rather than send the rest of an old one.
+    A frame is complete when all its layers are here (or as many as we subscribed to). It is also finished when a layer
+    of a later frame comes, because a sender never returns to an older frame.
     """
 
     def __init__(self, layers: int = MAX_LAYERS) -> None:
         self._layers = layers
         self._parts: dict[int, Packet] = {}
         self._newest: tuple[int, int] | None = None
-        """Epoch and frame that `_parts` are of, or that was finished last."""
+        """Epoch and frame of `_parts`, or of the frame that was finished last."""
         self._newest_ms = 0
-        """When it was captured."""
+        """Its capture time."""
         self._epochs: deque[int] = deque(maxlen=_EPOCHS)
-        """The last ones, of which `_newest` has one."""
+        """The epochs seen lately, that of `_newest` among them."""
         self._last_s = 0.0
-        """When the last part came."""
+        """When the last part came, by the monotonic clock."""
         self._given = 0
-        """How many layers of the frame under way were given out already."""
+        """Number of layers of the present frame that were returned already."""
 
     def check(self, part: Packet) -> None:
         """Raise PacketError if `part` contradicts the layers of its frame that are here."""
@@ -68,13 +68,13 @@ class Reassembly:
         return finished
 
     def flush(self) -> list[Packet]:
-        """The frame under way as far as it has come: one, or none if there is nothing of it that was not given out."""
+        """Finish the present frame: returns it with the layers that are here, unless they were all returned before."""
         packets = self.early()
         self._parts, self._given = {}, 0
         return packets
 
     def early(self) -> list[Packet]:
-        """As `flush`, but layers that come later still count."""
+        """Return the present frame as `flush` does, but still accept its other layers."""
         if 0 not in self._parts:
             return []
         packet = Packet.join(list(self._parts.values()))
@@ -92,11 +92,14 @@ class Reassembly:
         return part.epoch not in self._epochs or elapsed_s(self._newest_ms, part.time_ms) > 0
 
     def due_s(self, patience_s: float) -> float | None:
-        """When the frame under way has waited `patience_s` for its next layer; None if it has nothing new."""
+        """When the present frame will have waited `patience_s` for its next layer, by the monotonic clock.
+
+        None if all its layers were returned before.
+        """
         run = next(layer for layer in range(MAX_LAYERS + 1) if layer not in self._parts)
         return self._last_s + patience_s if run > self._given else None
 
 
 def _about(packet: Packet) -> tuple[int, ...]:
-    """What all layers of a frame agree in."""
+    """The header fields that are the same in all layers of a frame."""
     return packet.time_ms, packet.width, packet.height, packet.q, packet.total_layers, packet.bundle_id

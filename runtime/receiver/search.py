@@ -1,4 +1,4 @@
-"""Finding frames in an archive by what they show: a text, a time, the best first; drawn as well as one can afford."""
+"""Search in an archive: frames by what they show and by time, best first."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True)
 class Hit:
-    """A frame that fits."""
+    """One result of a search."""
 
     entry: Entry
     score: float
-    """The share of pictures at large that would fit less."""
+    """Share of pictures at large that would fit less well, 0 to 1."""
     similarity: float
+    """Cosine similarity of embedding and query, -1 to 1."""
 
 
 def parse_time(text: str, now_s: float | None = None) -> float:
-    """Unix seconds of `2h` (ago; s, min, h, d, w) or of a date and time such as 2026-11-22 14:30, here."""
+    """Unix seconds of `2h` (ago; s, min, h, d, w) or of a local date and time such as 2026-11-22 14:30.
+
+    Raises UsageError for anything else.
+    """
     span = _SPAN.fullmatch(text.strip())
     if span:
         return (time.time() if now_s is None else now_s) - float(span[1]) * _SECONDS[span[2]]
@@ -52,7 +56,10 @@ def search(
     most: int = 10,
     apart_s: float = 0.0,
 ) -> tuple[list[Hit], int]:
-    """The frames that fit best, best first, and how many were looked at; of those nearer than `apart_s`, the best."""
+    """The `most` frames that fit the query best, best first, and the number of frames that were compared.
+
+    Of frames of one stream that are nearer in time than `apart_s` seconds, only the best is returned.
+    """
     entries, vectors = archive.find(stream=stream, since_s=since_s, until_s=until_s)
     known = np.flatnonzero(vectors.any(axis=1))
     fits: npt.NDArray[np.float32] = vectors[known] @ query.vector
@@ -69,24 +76,30 @@ def search(
 
 
 def complete(archive: Archive, codec: Codec, progress: Callable[[float], None]) -> int:
-    """Look at the frames whose sender did not say what they mean; returns how many. Each is decoded once, ever."""
+    """Compute the embeddings of frames whose sender sent none, and store them; returns how many.
+
+    Frames that cannot be decoded are left without one. `progress` is called with the share done, 0 to 1.
+    """
     entries, vectors = archive.find()
     missing = [entry for entry, vector in zip(entries, vectors, strict=True) if not vector.any()]
-    head, seen = (SemanticHead(codec.bundle) if missing else None), 0
+    head, count = (SemanticHead(codec.bundle) if missing else None), 0
     for index, entry in enumerate(missing):
         try:
             assert head is not None
-            archive.set_embedding(entry, to_bytes(head.look(latent_of(archive, entry, codec))))
-            seen += 1
+            archive.set_embedding(entry, to_bytes(head.embed(latent_of(archive, entry, codec))))
+            count += 1
         except EdgesemError:  # of another bundle, or damaged: it is found by its time alone
             continue
         finally:
             progress((index + 1) / len(missing))
-    return seen
+    return count
 
 
 def latent_of(archive: Archive, entry: Entry, codec: Codec) -> Latent:
-    """The latent of a frame that was kept, by way of the frames that it refers to."""
+    """Decode the latent of an archived frame, and before it those that it refers to.
+
+    Raises InputError if one of them is not archived, PacketError if a packet refers to a later frame.
+    """
     chain = [archive.packet(entry)]
     while (reference := chain[-1].side_info.reference) is not None:
         if reference.frame >= chain[-1].frame:
@@ -100,7 +113,7 @@ def latent_of(archive: Archive, entry: Entry, codec: Codec) -> Latent:
 
 
 def named(hits: Sequence[Hit]) -> list[dict[str, object]]:
-    """Hits for a table or JSON."""
+    """The results as JSON objects."""
     return [
         {
             "stream": hit.entry.stream,

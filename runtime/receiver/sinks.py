@@ -1,4 +1,4 @@
-"""Where received pictures go: a folder of pictures, or a video."""
+"""Sinks of received pictures: a folder of PNG files, or a video."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from edgesem.errors import InputError, require
 from edgesem.files import write_whole
-from edgesem.provenance import Drawn, encode_drawn
+from edgesem.provenance import Provenance, encode_with_provenance
 
 Pixels = NDArray[np.uint8]
 _JPEG_QUALITY = 90
 
 
 class FolderSink:
-    """A folder of PNG files, one a frame: `0007.png`. A file is there whole or not at all."""
+    """Folder of PNG files, one a frame: `0007.png`. A file is there whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, frame: int, image: Pixels, drawn: Drawn | None = None) -> Path:
-        """Store `image` (uint8 [H, W, 3], RGB), which says of itself how it was made, and return its path."""
+    def write(self, frame: int, image: Pixels, provenance: Provenance | None = None) -> Path:
+        """Store `image`, uint8 [H, W, 3], RGB, with its provenance, and return its path. InputError if it cannot."""
         path = self.folder / f"{frame:04d}.png"
-        write_whole(path, encode_picture(image, "png", drawn))
+        write_whole(path, encode_picture(image, "png", provenance))
         return path
 
 
 class VideoSink:
-    """A Matroska file that grows with each picture, and can be played whenever its writer was stopped.
+    """Matroska file that grows with each picture, and can be played whenever its writer was stopped. For one thread.
 
-    Pictures keep the distance in time that they were captured with. One of another size begins the next file:
+    Pictures keep the distance in time that they were captured with. A picture of another size begins the next file:
     `clip.mkv`, `clip-2.mkv`.
     """
 
@@ -94,12 +94,12 @@ class VideoSink:
         return self.path if self._files <= 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
 
 
-def encode_picture(image: Pixels, kind: str, drawn: Drawn | None = None) -> bytes:
-    """The file of a picture, `png` or `jpg`, that says of itself how it was made."""
+def encode_picture(image: Pixels, kind: str, provenance: Provenance | None = None) -> bytes:
+    """Encode `image`, uint8 [H, W, 3], RGB, as `png` or `jpg`, with its provenance if there is one."""
     from PIL import Image
 
-    if drawn is not None:
-        return encode_drawn(image, kind, drawn, quality=_JPEG_QUALITY)
+    if provenance is not None:
+        return encode_with_provenance(image, kind, provenance, quality=_JPEG_QUALITY)
     buffer = io.BytesIO()
     if kind == "png":
         # Twice as fast as the default level of 6, a tenth larger.

@@ -1,145 +1,136 @@
-"""A receiver of many streams, whole: connection, inboxes, decoders, and what becomes of each picture.
+"""Receiver of streams: subscribes to senders, decodes their frames in processes of their own, hands out the pictures.
 
-with Reception(Address("127.0.0.1", 1883), "home/+/+") as reception:
-    for picture in reception.pictures():
+with StreamReceiver(Address("127.0.0.1", 1883), "home/+/+") as receiver:
+    for picture in receiver:
         print(picture.stream, picture.packet.frame, picture.image.shape, f"{picture.delay_s:.2f} s")
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.errors import EdgesemError, UsageError
 from edgesem.packet.packet import MAX_LAYERS, Packet
-from edgesem.provenance import Drawn
-from runtime.mqtt.connection import Address, Connection, Topics
+from edgesem.provenance import Provenance
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.command import Command
+from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
-from runtime.receiver.decoder_process import Decoder, Drawing
+from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.promised_store import PromisedStore
+from runtime.receiver.received_picture import PictureHandOver, ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
-from runtime.receiver.stream import Limits, Stream
+from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
 
 log = logging.getLogger(__name__)
 
 _LOOK_UP_S = 0.5
-_MOST_FILTERS = 32
-
-
-@dataclass(frozen=True)
-class Received:
-    """A picture as it was received."""
-
-    stream: str
-    """`site/device/stream`."""
-    topics: Topics
-    packet: Packet
-    image: NDArray[np.uint8]
-    """uint8 [H, W, 3], RGB."""
-    steps: int
-    """How many steps of the flow decoder drew it."""
-    decode_s: float
-    delay_s: float
-    """From its capture to now, as far as both clocks agree."""
-    drawn: Drawn | None = None
-    """What its file says of how it was made."""
+_MAX_FILTERS = 32
 
 
 class StreamReceiver:
-    """Receives streams until it is left.
+    """Receiver of one or more streams. Use it as a context manager, or as one of `async with`.
 
-    `streams` are filters `site/device/stream` in which `+` stands for any name. `on_picture` is called on the decoders'
-    threads, for one stream in order; without it, take the pictures from `pictures()`. Pictures that are not taken hold
-    up the decoders, and then newer ones replace those that wait. With a `folder`, promised frames are kept in it.
-    `archive` takes each packet whose turn has come, drawn or not; `only` says which are drawn. `on_forgotten` is told
-    the name of a stream that was silent for long and had to make room for another.
+    Pictures are taken in one of three ways: `for picture in receiver`, `async for picture in receiver`, or by
+    `on_picture`. The loops end when the receiver is stopped. A picture that nobody takes holds up the decoders, and
+    meanwhile newer frames replace those that wait: nothing stale is ever handed out.
+
+    `streams` are filters `site/device/stream` in which `+` stands for any name. `bundle` is the folder of the senders'
+    bundle, by default the one that ships. `folder` is where promised frames are kept: without one, none is acknowledged
+    as kept. With a `key` (32 bytes), packets that are not sealed by it are refused. `on_picture` is called on the
+    decoder threads, for one stream in order, for several at the same time; what it raises is logged. `archive` takes
+    every packet whose turn has come; `semantic_filter` says which frames become pictures. `on_stream_forgotten` is
+    called with the name of a stream that was silent for long and had to make room for another; it must not block.
+
+    All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
+    itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if the bundle cannot
+    be used, UsageError if it cannot do the steps asked for, and LinkError if a decoder does not start.
     """
 
     def __init__(
         self,
         address: Address,
         streams: str | Sequence[str] = "+/+/+",
+        options: ReceiverOptions | None = None,
         *,
-        on_picture: Callable[[Received], None] | None = None,
         bundle: Path | None = None,
-        layers: int = MAX_LAYERS,
-        drawing: Drawing | None = None,
-        workers: int | None = None,
-        limits: Limits | None = None,
         folder: Path | None = None,
         key: bytes | None = None,
+        on_picture: Callable[[ReceivedPicture], None] | None = None,
+        on_stream_forgotten: Callable[[str], None] = lambda _: None,
         archive: Archive | None = None,
-        only: SemanticFilter | None = None,
-        on_forgotten: Callable[[str], None] = lambda _: None,
+        semantic_filter: SemanticFilter | None = None,
     ) -> None:
-        if not 1 <= layers <= MAX_LAYERS:
-            raise UsageError(f"layers must be 1 to {MAX_LAYERS}, got {layers}")
+        self.options = options or ReceiverOptions()
         self.max_steps = 0
-        self._filters = topic_filters([streams] if isinstance(streams, str) else streams, layers)
-        self._workers = workers or os.cpu_count() or 1
-        self._address, self._bundle, self._layers, self._key = address, bundle, layers, key
-        self._drawing, self._limits, self._folder = drawing or Drawing(), limits, folder
-        self._archive, self._only, self._on_forgotten = archive, only, on_forgotten
-        self._queue: queue.Queue[Received] = queue.Queue(1)
-        self._on_picture = on_picture or self._offer
+        """Most steps of the flow decoder that the bundle can do; known once the receiver is entered."""
+        self.streams: Streams
+        """The streams heard, with state, counters and history; there once the receiver is entered."""
+        self.connection: Connection
+        """The connection to the broker; there once the receiver is entered."""
+        self._filters = topic_filters([streams] if isinstance(streams, str) else streams, self.options.layers)
+        self._address, self._bundle_folder, self._folder, self._key = address, bundle, folder, key
+        self._archive, self._semantic_filter = archive, semantic_filter
+        self._on_stream_forgotten = on_stream_forgotten
+        self._hand_over = PictureHandOver()
+        self._iterable = on_picture is None
+        self._on_picture = on_picture or self._hand_over.put
+        self._bundle: Bundle
         self._stop = threading.Event()
         self._limited_log = RateLimitedLog(log)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> StreamReceiver:
+        options = self.options
         with contextlib.ExitStack() as stack:
-            decoders = [stack.enter_context(Decoder(self._bundle)) for _ in range(self._workers)]
+            count = options.decoders or os.cpu_count() or 1
+            decoders = [stack.enter_context(DecoderProcess(self._bundle_folder)) for _ in range(count)]
             self.max_steps = decoders[0].max_steps
-            if self._drawing.steps > self.max_steps:
+            if options.synthesis.steps > self.max_steps:
                 raise UsageError(
-                    f"steps is {self._drawing.steps}, but the bundle has no flow decoder: leave it at 0, "
+                    f"steps is {options.synthesis.steps}, but the bundle has no flow decoder: leave it at 0, "
                     "or name a bundle that has one"
                 )
-            self._opened = Bundle.open(self._bundle)
-            promised_store = None if self._folder is None else stack.enter_context(PromisedStore(self._folder))
+            self._bundle = Bundle.open(self._bundle_folder)
+            store = None if self._folder is None else stack.enter_context(PromisedStore(self._folder))
             self.streams = Streams(
                 bundle_id=decoders[0].bundle_id,
                 publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos),
                 decoders=len(decoders),
-                layers=self._layers,
-                drawing=self._drawing,
-                limits=self._limits,
-                promised_store=promised_store,
+                layers=options.layers,
+                synthesis=options.synthesis,
+                limits=options.limits,
+                promised_store=store,
                 key=self._key,
                 references=decoders[0].has_reference,
-                on_forgotten=self._on_forgotten,
+                on_forgotten=self._on_stream_forgotten,
             )
             self.connection = Connection(
                 self._address,
                 name="receiver",
                 subscribe=self._filters,
                 on_message=self.streams.on_message,
-                patient=True,
+                retry=True,
             )
             self.streams.recover()
-            threads = [
-                threading.Thread(target=self._work, args=(decoder,), name=f"decoder.{number}", daemon=True)
-                for number, decoder in enumerate(decoders)
-            ]
-            for thread in threads:
+            for number, decoder in enumerate(decoders):
+                thread = threading.Thread(target=self._work, args=(decoder,), name=f"decoder.{number}", daemon=True)
                 thread.start()
                 stack.callback(thread.join)
-            stack.callback(self._stop.set)
+            stack.callback(self.stop)
             stack.enter_context(self.connection)
             self._stack = stack.pop_all()
         return self
@@ -147,22 +138,44 @@ class StreamReceiver:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def pictures(self) -> Iterator[Received]:
-        """The pictures as they are decoded, until the reception is left or stopped."""
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                yield self._queue.get(timeout=_LOOK_UP_S)
+    async def __aenter__(self) -> StreamReceiver:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
+
+    def __iter__(self) -> Iterator[ReceivedPicture]:
+        """The pictures as they are decoded, until the receiver is stopped. UsageError if it has an `on_picture`."""
+        while (picture := self.next_picture()) is not None:
+            yield picture
+
+    def __aiter__(self) -> StreamReceiver:
+        """As `for picture in receiver`, for asyncio: other tasks run while this one waits."""
+        return self
+
+    async def __anext__(self) -> ReceivedPicture:
+        self._check_iterable()
+        picture = await self._hand_over.get_async()
+        if picture is None:
+            raise StopAsyncIteration
+        return picture
+
+    def next_picture(self, timeout_s: float | None = None) -> ReceivedPicture | None:
+        """Wait for the next picture; None if there is none within `timeout_s` seconds, or once it is stopped."""
+        self._check_iterable()
+        return self._hand_over.get(timeout_s)
 
     def stop(self) -> None:
-        """Let `pictures` and `wait` end; may be called from anywhere."""
+        """End the loops over pictures and `wait`; may be called from a signal handler's thread and more than once."""
         self._stop.set()
+        self._hand_over.close()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for `stop`; whether it came in time."""
+        """Wait for `stop`; returns whether it came within `timeout_s` seconds."""
         return self._stop.wait(timeout_s)
 
     def command(self, stream: Stream, command: Command) -> None:
-        """Ask the sender of a stream for something. LinkError if it cannot be said now."""
+        """Ask the sender of a stream for something. Raises LinkError if there is no connection now."""
         topic, payload = stream.topics.cmd, command.to_bytes()
         if self._key is not None:
             if stream.inbox.seal is None:
@@ -170,40 +183,48 @@ class StreamReceiver:
             payload = stream.inbox.seal.sign(payload, topic)
         self.connection.publish(topic, payload)
 
-    def _work(self, decoder: Decoder) -> None:
+    def _check_iterable(self) -> None:
+        if not self._iterable:
+            raise UsageError("this receiver gives its pictures to on_picture: leave that out to iterate over them")
+
+    def _work(self, decoder: DecoderProcess) -> None:
+        """Decode frames until the stop; on a thread of its own."""
         while not self._stop.is_set():
             job = self.streams.next_frame(_LOOK_UP_S)
             if job is None:
                 continue
             stream, packet = job
-            self._archive_one(stream, packet)
-            wanted = self._only is None or self._only.wants(packet)
-            if not wanted and not decoder.has_reference:  # where later frames may refer to this one, it is decoded
+            self._add_to_archive(stream, packet)
+            passes = self._semantic_filter is None or self._semantic_filter.passes(packet)
+            if not passes and not decoder.has_reference:  # where later frames may refer to this one, it is decoded
                 self.streams.done(stream, decode_s=0.0, good=True)
                 continue
-            drawing, started_s, good = stream.drawing, time.monotonic(), False
-            decode_s = 0.0
+            started_s, decode_s = time.monotonic(), None
             try:
-                image, latent = decoder.draw_known(packet, drawing, self.streams.reference(stream, packet))
+                options = stream.synthesis
+                image, latent = decoder.decode(packet, options, self.streams.reference(stream, packet))
                 if latent is not None:
                     self.streams.hold(stream, packet, latent)
-                decode_s, good = time.monotonic() - started_s, True
+                decode_s = time.monotonic() - started_s
                 delay_s = elapsed_s(packet.time_ms, clock_ms())
-                steps = min(drawing.steps, decoder.max_steps)
                 stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
-                if wanted:
-                    drawn = Drawn.of(packet, self._opened, steps=steps, seed=drawing.seed, realism=drawing.realism)
+                if passes:
+                    steps = min(options.steps, decoder.max_steps)
+                    provenance = Provenance.of(
+                        packet, self._bundle, steps=steps, seed=options.seed, realism=options.realism
+                    )
                     self._on_picture(
-                        Received(stream.name, stream.topics, packet, image, steps, decode_s, delay_s, drawn)
+                        ReceivedPicture(stream.name, stream.topics, packet, image, steps, decode_s, delay_s, provenance)
                     )
             except EdgesemError as error:
                 self._limited_log.warn("frame %d of %s: %s", packet.frame, stream.name, error)
             except Exception:  # a caller's callback, or a defect of ours: the other streams go on
                 log.exception("frame %d of %s", packet.frame, stream.name)
             finally:
-                self.streams.done(stream, decode_s=decode_s or time.monotonic() - started_s, good=good)
+                good, took_s = decode_s is not None, decode_s or time.monotonic() - started_s
+                self.streams.done(stream, decode_s=took_s, good=good)
 
-    def _archive_one(self, stream: Stream, packet: Packet) -> None:
+    def _add_to_archive(self, stream: Stream, packet: Packet) -> None:
         if self._archive is None:
             return
         captured_s = time.time() - elapsed_s(packet.time_ms, clock_ms())
@@ -212,17 +233,11 @@ class StreamReceiver:
         except EdgesemError as error:
             self._limited_log.warn("not archived: %s", error)
 
-    def _offer(self, picture: Received) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                self._queue.put(picture, timeout=_LOOK_UP_S)
-                return
-
 
 def topic_filters(streams: Sequence[str], layers: int) -> list[str]:
-    """What to subscribe to for these `site/device/stream` filters. UsageError if one is none."""
-    if not 1 <= len(streams) <= _MOST_FILTERS:
-        raise UsageError(f"{len(streams)} streams named, 1 to {_MOST_FILTERS} can be: use + for any name")
+    """MQTT topic filters of these `site/device/stream` filters. Raises UsageError if one is none, or for too many."""
+    if not 1 <= len(streams) <= _MAX_FILTERS:
+        raise UsageError(f"{len(streams)} streams named, 1 to {_MAX_FILTERS} can be: use + for any name")
     filters = []
     for stream in streams:
         parts = stream.split("/")

@@ -1,4 +1,4 @@
-"""What a sender has done since its start."""
+"""Counters of a sender."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass
 class Counters:
-    """What has happened since the start."""
+    """Counts since the start. Written under the publisher's lock, or by one thread each."""
 
     sent_bytes: int = 0
     frames: int = 0
     encode_s: float = 0.0
     """Spent on analyzing and packing them."""
     skipped: int = 0
+    unchanged: int = 0
+    """Frames that the semantic trigger left out."""
     dropped_layers: int = 0
     """Not sent, because a newer frame was there."""
     promised_refused: int = 0

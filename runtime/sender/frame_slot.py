@@ -1,4 +1,4 @@
-"""What waits to be encoded: the newest frame, which takes the place of the one before it, and frames to be promised."""
+"""Frame slot: what waits to be encoded, which is the newest frame and the frames that are to be promised."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from typing import NamedTuple
 
 from runtime.capture.frame import Frame
 from runtime.congestion.interface import LinkControl
+from runtime.protocol.command import PROMISED_BYTES
+from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.publisher import IDLE_S, ROOM_S, Publisher
 
-PROMISED_BYTES = 8000
-"""What a promised frame may have, where nobody says otherwise."""
 _PROMISES_WAITING = 4
 
 
-class Taken(NamedTuple):
-    """A frame whose turn it is. `max_bytes` is what it may have if it is to be promised; 0: it is not."""
+class QueuedFrame(NamedTuple):
+    """A frame that is to be encoded now."""
 
     frame: Frame
-    max_bytes: int
+    max_bytes: int = 0
+    """What its packet may have if it is to be promised; 0: it is an ordinary one."""
+    handle: DeliveryHandle | None = None
+    """Who waits for it, if it is promised and somebody does."""
 
 
 class FrameSlot:
-    """One slot for the newest frame, and when it may be taken: once its time has come and there is room for it.
+    """Slot of one frame, overwritten by each newer one, and a rule of when it may be taken.
 
-    Guarded by the publisher's lock; what was asked of the sender (a pause, a snapshot) is asked here. `skip` is called,
-    under the lock, for each frame that its time has passed over.
+    A frame may be taken once its interval since the one before has passed and the control has room for it. A frame that
+    waits for room longer than an interval counts as skipped: `skip` is called, under the lock. Pauses and snapshots,
+    which receivers ask for, are kept here too. Thread-safe: guarded by the publisher's lock. `clock` gives monotonic
+    seconds.
     """
 
     def __init__(
@@ -40,59 +45,63 @@ class FrameSlot:
         skip: Callable[[], None],
         stop: threading.Event,
         promise_every: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.beat_s = time.monotonic()
-        """When somebody last wanted a frame."""
+        self.beat_s = clock()
+        """When somebody last wanted a frame: the encoding thread lives."""
         self.promise_every = promise_every
         """Every so many frames one is to be promised; 0: none but those that are asked for."""
-        self._publisher, self._control, self._stop = publisher, control, stop
+        self._publisher, self._control, self._stop, self._clock = publisher, control, stop, clock
         self._ready_in_s, self._skip = ready_in_s, skip
-        self._come = threading.Condition(publisher.lock)
+        self._arrived = threading.Condition(publisher.lock)
         """Notified when there is something new."""
         self._offered: Frame | None = None
         self._latest: Frame | None = None
-        self._to_promise: deque[Taken] = deque()
+        self._to_promise: deque[QueuedFrame] = deque()
         self._snapshot_bytes = 0
         self._taken = 0
-        self._paused_until_s = 0.0
-        self._slot_s = time.monotonic()
+        self._paused_until_s = float("-inf")
+        self._next_s = clock()
         """Before this, the next frame would be one more than was asked for."""
-        self._due_s: float | None = None
+        self._waits_since_s: float | None = None
         """Since when a frame waits for nothing but room, or when one was last skipped meanwhile."""
-        self._busy = False
+        self._busy = self._closed = False
 
     def offer(self, frame: Frame) -> None:
         """Put the newest frame into the slot; what stood there is forgotten."""
-        with self._come:
+        with self._arrived:
             self._offered = self._latest = frame
-            self._come.notify_all()
+            self._arrived.notify_all()
 
-    def promise(self, frame: Frame, max_bytes: int) -> None:
-        """Let a frame wait to be promised; waits only while others do."""
-        with self._come:
-            while len(self._to_promise) >= _PROMISES_WAITING and not self._stop.is_set():
-                self._come.wait(IDLE_S)
-            self._to_promise.append(Taken(frame, max_bytes))
-            self._come.notify_all()
+    def promise(self, frame: Frame, max_bytes: int, handle: DeliveryHandle) -> None:
+        """Queue a frame to be promised; blocks while others wait to be encoded."""
+        with self._arrived:
+            while len(self._to_promise) >= _PROMISES_WAITING and not self._closed:
+                self._arrived.wait(IDLE_S)
+            if self._closed:
+                handle.close()
+                return
+            self._to_promise.append(QueuedFrame(frame, max_bytes, handle))
+            self._arrived.notify_all()
 
     def snapshot(self, size_bytes: int) -> None:
         """Promise the newest frame: the last that there was, not the next that comes."""
-        with self._come:
+        with self._arrived:
             self._snapshot_bytes = size_bytes
             if self._offered is None:
                 self._offered = self._latest
-            self._come.notify_all()
+            self._arrived.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Let nothing be taken for so long; infinity: until it is 0."""
-        with self._come:
-            self._paused_until_s = time.monotonic() + seconds
-            self._come.notify_all()
+        with self._arrived:
+            self._paused_until_s = self._clock() + seconds
+            self._arrived.notify_all()
 
     @property
     def paused(self) -> bool:
         """Whether somebody has asked for a pause."""
-        return time.monotonic() < self._paused_until_s
+        return self._clock() < self._paused_until_s
 
     @property
     def overtaken(self) -> bool:
@@ -106,42 +115,64 @@ class FrameSlot:
 
     def wake(self) -> None:
         """Have `take` look at the stop."""
-        with self._come:
-            self._come.notify_all()
+        with self._arrived:
+            self._arrived.notify_all()
 
-    def take(self) -> Taken | None:
-        """Wait for the next frame whose turn it is; None at the stop. What was taken before is done with."""
+    def close(self) -> None:
+        """The sender ends: whoever waits for a promised frame waits no longer."""
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify_all()
+            for queued in self._to_promise:
+                if queued.handle is not None:
+                    queued.handle.close()
+
+    def take(self, *, wait: bool = True) -> QueuedFrame | None:
+        """The next frame that is to be encoded; what was taken before counts as done with.
+
+        It waits until there is one, and returns None at the stop. Without `wait`: None if there is none now.
+        """
         while not self._stop.is_set():
             interval_s = self._control.interval_s
-            self.beat_s = now_s = time.monotonic()
-            with self._come:
+            with self._arrived:
+                self.beat_s = now_s = self._clock()
                 self._busy = False
                 if self._to_promise:
                     self._busy = True
-                    self._come.notify_all()
+                    self._arrived.notify_all()
                     return self._to_promise.popleft()
-                if self._offered is None or self.paused:
-                    self._come.wait(IDLE_S)
-                elif now_s < self._slot_s:
-                    self._come.wait(min(self._slot_s - now_s, IDLE_S))
-                elif (max_bytes := self._next_promise_bytes()) or (
-                    self._publisher.budget_bytes(self._ready_in_s()) is not None
-                ):
-                    frame, self._offered = self._offered, None
-                    self._busy = True
-                    self._taken += 1
-                    self._slot_s = max(self._slot_s + interval_s, now_s - interval_s / 4)
-                    self._due_s = None
-                    return Taken(frame, max_bytes)
-                else:
-                    # The slot stays where it is: the next frame goes when it comes, and not most of an interval later.
-                    if self._due_s is None:
-                        self._due_s = now_s
-                    elif now_s >= self._due_s + interval_s:  # its time has gone, and the next one's has come
-                        self._due_s += interval_s
-                        self._skip()
-                    self._publisher.changed.wait(ROOM_S)
+                condition, timeout_s = self._arrived, IDLE_S
+                if self._offered is not None and not self.paused:
+                    if now_s < self._next_s:
+                        timeout_s = min(self._next_s - now_s, IDLE_S)
+                    elif (max_bytes := self._next_promise_bytes()) or (
+                        self._publisher.budget_bytes(self._ready_in_s()) is not None
+                    ):
+                        return self._taken_at(now_s, interval_s, max_bytes)
+                    else:
+                        self._wait_for_room(now_s, interval_s)
+                        condition, timeout_s = self._publisher.changed, ROOM_S
+                if not wait:
+                    return None
+                condition.wait(timeout_s)
         return None
+
+    def _taken_at(self, now_s: float, interval_s: float, max_bytes: int) -> QueuedFrame:
+        assert self._offered is not None
+        queued, self._offered = QueuedFrame(self._offered, max_bytes), None
+        self._busy = True
+        self._taken += 1
+        self._next_s = max(self._next_s + interval_s, now_s - interval_s / 4)
+        self._waits_since_s = None
+        return queued
+
+    def _wait_for_room(self, now_s: float, interval_s: float) -> None:
+        """`_next_s` stays where it is: the next frame goes when it comes, and not most of an interval later."""
+        if self._waits_since_s is None:
+            self._waits_since_s = now_s
+        elif now_s >= self._waits_since_s + interval_s:  # its time has gone, and the next one's has come
+            self._waits_since_s += interval_s
+            self._skip()
 
     def _next_promise_bytes(self) -> int:
         """What the next frame may have if it is a promised one; 0 if it is not."""

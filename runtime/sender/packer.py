@@ -1,4 +1,4 @@
-"""Frames into packets that fit a budget, numbered; what a frame cost is remembered for the next."""
+"""Packer of one stream: makes numbered packets of frames, each within its byte budget."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.codec.options import PackOptions
 from edgesem.codec.region import DROP, region_of
 from edgesem.errors import BudgetError, EdgesemError
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
+from runtime.sender.events import FramePacked, SceneCut, SenderEvent
 from runtime.sender.publisher import Publisher
 from runtime.sender.references import References
 
@@ -28,18 +30,21 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 class Encoder(Protocol):
-    """What a sender needs of a codec."""
+    """What a sender needs of a codec; `edgesem.Codec` is one."""
 
     def analyze(self, frame: NDArray[np.uint8]) -> Any:
         """The latent of a picture."""
 
-    @property
-    def pack(self) -> Callable[..., Packet]:
-        """Makes the packet of a latent in at most `budget_bytes`; with `notes` where there is something to note."""
+    def pack(self, latent: Any, *, budget_bytes: int, options: PackOptions) -> Packet:
+        """The packet of a latent in at most `budget_bytes`; BudgetError if not even the coarsest quality fits."""
 
 
 class Packer:
-    """Analyzes and packs the frames of one start of a sender; for one thread."""
+    """Packer of one start of a sender: analyzes and packs frames, and remembers what one cost for the next.
+
+    Not thread-safe: for the encoding thread, but `roi`, `region` and `drop` may be set by others. `clock` gives
+    monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -49,8 +54,9 @@ class Packer:
         publisher: Publisher,
         epoch: int,
         min_quality: float,
-        tell: Callable[..., None],
+        on_event: Callable[[SenderEvent], None],
         references: References | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.frame = 0
         """Number of the next frame."""
@@ -70,99 +76,101 @@ class Packer:
         self._epoch = epoch
         self._least_bytes = control.min_bytes
         self._min_q = round(min_quality * 255)
-        self._tell = tell
+        self._on_event = on_event
         self._references = references
+        self._clock = clock
         self._previous: dict[bool, Packet] = {}
         """The last packets with and without a reference: where to begin with the next of its kind."""
 
     def analyze(self, frame: Frame) -> Any:
         """The latent of the part of a frame that is asked for; None, and a log line, for a frame that has none."""
-        started_s = time.monotonic()
+        started_s = self._clock()
         try:
             latent = self._codec.analyze(_crop(frame.image, self.roi))
         except EdgesemError as error:
             log.error("frame %s cannot be encoded: %s", frame.name, error)
             return None
-        self.analyze_s = time.monotonic() - started_s
+        self.analyze_s = self._clock() - started_s
         return latent
 
     def pack(
         self, latent: Any, budget_bytes: int, frame: Frame, *, smallest: bool = False, embedding: bytes = b""
     ) -> Packet | None:
-        """The packet whose messages, with all that MQTT adds, fit the budget; `embedding` travels in its notes.
+        """The packet whose messages, with all that MQTT adds, fit the budget; `embedding` travels as side
+        information.
 
         None if it would be worse than the quality asked for, unless `smallest`: then it is what comes nearest.
         """
-        started_s = time.monotonic()
+        started_s = self._clock()
         budget_bytes = max(budget_bytes, 1)
         around_bytes = self._publisher.around_frame_bytes
-        about: dict[str, Any] = {"epoch": self._epoch, "frame": self.frame, "time_ms": frame.time_ms}
+        options = PackOptions(epoch=self._epoch, frame=self.frame, time_ms=frame.time_ms)
         region = None if self.region == WHOLE else region_of(self.region, latent.width, latent.height, self.drop)
         if embedding or region is not None:
-            about["side_info"] = SideInformation(embedding=embedding, region=region)
+            options = replace(options, side_info=SideInformation(embedding=embedding, region=region))
         known: tuple[Any, Any] | None = None
         try:
-            packet, known = self._code(latent, max(1, budget_bytes - around_bytes), about, refer=not smallest)
+            packet, known = self._code(latent, max(1, budget_bytes - around_bytes), options, refer=not smallest)
         except BudgetError as error:
             if not smallest:
                 self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
                 return None
-            packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, **about)
+            packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, options=options)
         if packet.q < self._min_q and not smallest:
             self._control.min_bytes = max(self._control.min_bytes, round(1.1 * budget_bytes))
             return None
         if budget_bytes <= self._control.min_bytes and packet.q > self._min_q + _EASY_Q and not smallest:
             # The scene has become simpler: let the least that a frame needs fall until it is that again.
             self._control.min_bytes = max(self._least_bytes, round(_FALL * self._control.min_bytes))
-        self.pack_s = time.monotonic() - started_s
+        self.pack_s = self._clock() - started_s
         self.budget_bytes = budget_bytes
         self.frame += 1
         if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
             with self._publisher.lock:
-                self._references.made(packet, *known, time.monotonic())
+                self._references.made(packet, *known, self._clock())
         self._publisher.counters.frames += 1
         self._publisher.counters.encode_s += self.analyze_s + self.pack_s
         capacity_bps = self._control.state().get("capacity_bps")
-        self._tell(
-            event="packed",
-            frame=packet.frame,
-            name=frame.name,
-            budget_bytes=budget_bytes,
-            capacity_bps=None if capacity_bps is None else round(capacity_bps),
-            layers_packed=len(packet.chunks),
-            size_bytes=packet.size_bytes,
-            q=packet.q,
-            refers_to=None if packet.side_info.reference is None else packet.side_info.reference.frame,
-            analyze_s=round(self.analyze_s, 4),
-            pack_s=round(self.pack_s, 4),
+        self._on_event(
+            FramePacked(
+                frame=packet.frame,
+                name=frame.name,
+                budget_bytes=budget_bytes,
+                capacity_bps=None if capacity_bps is None else round(capacity_bps),
+                layers_packed=len(packet.chunks),
+                size_bytes=packet.size_bytes,
+                q=packet.q,
+                refers_to=None if packet.side_info.reference is None else packet.side_info.reference.frame,
+                analyze_s=round(self.analyze_s, 4),
+                pack_s=round(self.pack_s, 4),
+            )
         )
         return packet
 
     def _code(
-        self, latent: Any, budget_bytes: int, about: dict[str, Any], *, refer: bool
+        self, latent: Any, budget_bytes: int, options: PackOptions, *, refer: bool
     ) -> tuple[Packet, tuple[Any, Any] | None]:
         """The packet, and where packets may refer to others what is decoded from it, and what it refers to."""
         if self._references is None:
-            return self._codec.pack(latent, budget_bytes=budget_bytes, **about), None
+            return self._codec.pack(latent, budget_bytes=budget_bytes, options=options), None
         codec: Any = self._codec
         key = self._previous.get(False)
         with self._publisher.lock:
-            known = self._references.choose(time.monotonic()) if refer else None
+            known = self._references.choose(self._clock()) if refer else None
         reference: Any = None if known is None else known.latent()
         if known is not None and reference.values.shape == latent.values.shape:
-            side_info = replace(about.get("side_info", SideInformation()), reference=known.name)
-            more = {
-                **about,
-                "side_info": side_info,
-                "reference": reference,
-                "previous": self._previous.get(True, key),
-            }
-            packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, **more)
+            referring = replace(
+                options,
+                side_info=replace(options.side_info, reference=known.name),
+                reference=reference,
+                previous=self._previous.get(True, key),
+            )
+            packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=referring)
             if not codec.is_cut(latent, packet, key):
                 self._previous[True] = packet
                 return packet, (decoded, reference)
-            self._tell(event="cut", frame=packet.frame)
-        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, previous=key, **about)
+            self._on_event(SceneCut(packet.frame))
+        packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=replace(options, previous=key))
         self._previous[False] = packet
         return packet, (decoded, None)
 

@@ -1,4 +1,4 @@
-"""How a frame's layers are put into messages: the base layer goes alone, unless all of them take but a moment."""
+"""Packetizer: puts a frame's layers into messages; the base layer goes alone, unless all take but a moment."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TOGETHER_S = 0.08
 """Above the base layer, whose time counts most, to pre-empt is worth less than the messages that it takes."""
 
 
-def next_part(rest: Packet, *, rate_bps: float, around_bytes: int, apart: bool) -> Packet:
-    """What goes in the next message of what waits of a frame; one layer if they are to be kept `apart`.
+def next_part(rest: Packet, *, rate_bps: float, around_bytes: int, separate: bool) -> Packet:
+    """The next message of what waits of a frame; one layer if they are to be kept `separate`.
 
     rate_bps: what the link bears, 0 if that is not known. around_bytes: what each message has besides its packet.
     """
@@ -22,7 +22,7 @@ def next_part(rest: Packet, *, rate_bps: float, around_bytes: int, apart: bool) 
     def takes_s(packet: Packet) -> float:
         return 8 * (around_bytes + packet.size_bytes) / rate_bps
 
-    if apart or not rate_bps:
+    if separate or not rate_bps:
         return _first(rest, 1)
     if takes_s(rest) <= _MOMENT_S:
         return rest

@@ -1,4 +1,4 @@
-"""What is on its way: one frame that waits, the messages that the broker has not confirmed, and the promised frames.
+"""Publisher of one stream: hands the layers of the newest frame, and promised frames, to the link as it has room.
 
 A frame's layers go out while the control has room: the base layer first, those above it as many in one message as the
 link takes in a short time, and all in one where it takes them in a moment. The next frame takes the place of what still
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,9 +18,19 @@ from edgesem.packet.packet import HEADER_BYTES, MAX_LAYERS, Packet
 from edgesem.packet.seal import TAG_BYTES, Seal
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.ack import Ack
-from runtime.protocol.clock import clock_ms, elapsed_s
+from runtime.protocol.clock import elapsed_s
 from runtime.protocol.topics import Topics
 from runtime.sender.counters import Counters
+from runtime.sender.events import (
+    Connected,
+    Disconnected,
+    LayersAcknowledged,
+    LayersDropped,
+    LayersSent,
+    PromiseKept,
+    SenderEvent,
+)
+from runtime.sender.in_flight import InFlight, MessageKey, message_key
 from runtime.sender.packetizer import after, next_part
 from runtime.sender.redelivery import Redelivery
 
@@ -34,18 +43,9 @@ ROOM_S = 0.01
 IDLE_S = 0.5
 
 _MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
-_REMEMBERED = 1024
-_LONGEST_PATIENCE_S = 60.0
 
 Publish = Callable[[str, bytes, Callable[[], None]], None]
-_Key = tuple[int, int, int]  # epoch, frame, layer
-
-
-class _UnderWay(NamedTuple):
-    """A published message that the broker has not confirmed."""
-
-    size_bytes: int
-    sent_s: float
+"""`publish(topic, payload, confirm)`: hands a message to the link; `confirm` is called once the broker has it."""
 
 
 class _Message(NamedTuple):
@@ -53,19 +53,19 @@ class _Message(NamedTuple):
 
     packet: Packet
     size_bytes: int
-    of: Packet | None = None
-    """What of its frame waited when it was taken."""
+    rest: Packet | None = None
+    """What waited of its frame when it was taken."""
     row_id: int | None = None
     """Of a promised frame, its place in the spool."""
 
 
 class Publisher:
-    """Publishes and keeps account: at once what there is room for, the rest in a thread of its own (`run`).
+    """Publisher of one stream: hands over at once what there is room for, and the rest in a thread of its own (`run`).
 
-    `lock` guards all of it; `changed` is notified when something was confirmed or acknowledged.
-
-    `publish(topic, payload, confirm)` may raise LinkError, then the layer is tried again, or PacketError, then it is
-    dropped. `stuck` is called when the broker confirms nothing any more.
+    `lock` guards all of it, and frame slot and references with it; `changed` is notified when something was confirmed
+    or acknowledged. `publish` may raise LinkError, then the layer is tried again, or PacketError, then it is dropped.
+    `on_stuck(reason)` is called when the broker confirms nothing any more. `clock` gives monotonic seconds; without
+    threads, `step` does one round of `run`. Thread-safe.
     """
 
     def __init__(
@@ -75,41 +75,35 @@ class Publisher:
         topics: Topics,
         control: LinkControl,
         publish: Publish,
-        tell: Callable[..., None],
-        promises: Redelivery | None,
+        on_event: Callable[[SenderEvent], None],
+        redelivery: Redelivery | None,
         seal: Seal | None,
         ack_timeout_s: float,
-        stuck: Callable[[str], None],
+        on_stuck: Callable[[str], None],
         stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._work = threading.Condition(self.lock)  # waking a thread costs more than a message: only where it must be
         self._publishing = False
         self.counters = Counters()
-        self.unheard: set[_Key] = set()
-        """What no receiver has acknowledged yet, of what was published lately."""
-        self.apart_until_s = 0.0
-        """Until then each layer goes in a message of its own, however fast our link: somebody's is slower."""
-        self._epoch = epoch
+        self.in_flight = InFlight(epoch)
+        self.separate_layers_until_s = float("-inf")
+        """Until then each layer goes in a message of its own, however fast our link: some receiver's is slower."""
         self._topics = topics
         self._control = control
         self._publish = publish
-        self._tell = tell
-        self._promises = promises
+        self._on_event = on_event
+        self._redelivery = redelivery
         self._seal = seal
         self._ack_timeout_s = ack_timeout_s
-        self._stuck = stuck
+        self._on_stuck = on_stuck
         self._stop = stop
+        self._clock = clock
         self._up = False
         self._waiting: Packet | None = None
         """The layers of the newest frame that are still to go."""
-        self._under_way: dict[_Key, _UnderWay] = {}
-        self._confirmed_s = 0.0
-        self._lately: OrderedDict[_Key, tuple[int, int]] = OrderedDict()
-        """Capture time (ms) and number of layers of what was published lately."""
-        self._newest_frame = 0
-        self._newest_ms: int | None = None
 
     @property
     def up(self) -> bool:
@@ -118,18 +112,13 @@ class Publisher:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits and nothing is under way."""
-        return self._waiting is None and not self._under_way
+        """Whether nothing waits and nothing is in flight."""
+        return self._waiting is None and not self.in_flight
 
     @property
     def base_waits(self) -> bool:
         """Whether the frame that waits has not even begun to go."""
         return self._waiting is not None and self._waiting.first_layer == 0
-
-    @property
-    def age_s(self) -> float | None:
-        """Seconds since the capture of the newest frame that a receiver has."""
-        return None if self._newest_ms is None else max(0.0, elapsed_s(self._newest_ms, clock_ms()))
 
     @property
     def around_bytes(self) -> int:
@@ -142,31 +131,31 @@ class Publisher:
         return MAX_LAYERS * self.around_bytes + (MAX_LAYERS - 1) * HEADER_BYTES
 
     def connected(self, rtt_s: float | None) -> None:
-        """There is a new connection: whatever was under way is gone with the old one."""
+        """There is a new connection: whatever was in flight is gone with the old one."""
         with self.changed:
             self._up = True
             self.counters.connections += 1
-            self._under_way.clear()
-            self._confirmed_s = time.monotonic()
-            self._control.connected(self._confirmed_s, rtt_s)
-            if self._promises is not None:
-                self._promises.begin_anew()
+            now_s = self._clock()
+            self.in_flight.begin(now_s)
+            self._control.connected(now_s, rtt_s)
+            if self._redelivery is not None:
+                self._redelivery.reconnected()
             self.changed.notify_all()
             self._work.notify()
-        self._tell(event="connected", rtt_s=rtt_s)
+        self._on_event(Connected(rtt_s))
 
     def disconnected(self) -> None:
         """The connection is gone, and what waits would be stale when there is another."""
         with self.changed:
             self._up = False
             self._drop()
-        self._tell(event="disconnected")
+        self._on_event(Disconnected())
 
     def budget_bytes(self, ready_in_s: float) -> int | None:
         """What the next frame's messages may have, or None: not now. Under the lock."""
         if not self._up:
             return None
-        return self._control.budget_bytes(time.monotonic(), ready_in_s=ready_in_s)
+        return self._control.budget_bytes(self._clock(), ready_in_s=ready_in_s)
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
@@ -175,103 +164,107 @@ class Publisher:
                 return
             self._drop()
             self._waiting = packet
-            message = self._take(promises=False)
+            message = self._take(redeliver=False)
         while message is not None and self._publish_one(message):
             with self.lock:
-                message = self._take(promises=False)
+                message = self._take(redeliver=False)
         self.wake()
 
     def wake(self) -> None:
-        """Have the publishing thread look: there is a promise, a layer that waits for room, or an end."""
+        """Have the publishing thread look: there is a promised frame, a layer that waits for room, or an end."""
         with self.lock:
             self._work.notify()
 
-    def heard(self, ack: Ack) -> None:
+    def acknowledged(self, ack: Ack) -> None:
         """A receiver has a message."""
-        key = (ack.epoch, ack.frame, ack.layer)
-        self._confirmed(key)  # whoever is first: the broker's own answer may still be on its way
+        self._confirmed((ack.epoch, ack.frame, ack.layer))  # the broker's own answer may still be on its way
         with self.changed:
-            captured_ms, layers = self._lately.get(key, (None, 0))
-            self.unheard.discard(key)
-            if self._promises is not None:
-                self._promises.heard(ack)
-            if captured_ms is not None:
+            known = self.in_flight.acknowledge(ack)
+            if self._redelivery is not None:
+                self._redelivery.acknowledged(ack)
+            if known is not None:
                 self.counters.acknowledged += 1
-                # By number, because the clock may have been set back; a promised frame of an earlier start is old.
-                if ack.epoch == self._epoch and ack.frame >= self._newest_frame:
-                    self._newest_frame, self._newest_ms = ack.frame, captured_ms
             self.changed.notify_all()
             if ack.kept:
                 self._work.notify()
-        if captured_ms is not None:
+        if known is not None:
+            captured_ms, layers = known
             delay_s = round(elapsed_s(captured_ms, ack.received_ms), 3)
-            self._tell(event="acked", frame=ack.frame, layer=ack.layer, layers=layers, delay_s=delay_s, kept=ack.kept)
+            self._on_event(LayersAcknowledged(ack.frame, ack.layer, layers, delay_s, ack.kept))
 
     def run(self) -> None:
-        """Publish what waits, whenever the control has room: a base layer first, then promises, then the rest."""
+        """Publish until the stop, whenever the control has room: base layers first, then promised frames, then the
+        rest."""
         while not self._stop.is_set():
-            if self._promises is not None:
-                for epoch, frame in self._promises.settle():
-                    self._tell(event="kept", epoch=epoch, frame=frame)
+            self.step(wait=True)
+
+    def step(self, *, wait: bool = False) -> bool:
+        """Publish one message that there is room for; False if none was published. `wait`: then wait for work."""
+        if self._redelivery is not None:
+            for epoch, frame in self._redelivery.settle():
+                self._on_event(PromiseKept(epoch, frame))
+        with self.lock:
+            stuck = ""
+            if self._up:
+                limit_s, rate_bps = self._ack_timeout_s, self._rate_bps
+                stuck = self.in_flight.stuck(self._clock(), ack_timeout_s=limit_s, rate_bps=rate_bps)
+            message = None if stuck else self._take()
+            if message is None and not stuck and wait:
+                expects = self._up and (self.in_flight or self._promised)
+                self._work.wait(ROOM_S if self._waiting and self._up else LOOK_UP_S if expects else IDLE_S)
+        if stuck:
+            self._on_stuck(stuck)
+        if message is None:
+            return False
+        published = self._publish_one(message)
+        if not published and wait:
             with self.lock:
-                stuck = self._look_for_stuck()
-                message = None if stuck else self._take()
-                if message is None and not stuck:
-                    waits = self._up and (self._under_way or self._promised)
-                    self._work.wait(ROOM_S if self._waiting and self._up else LOOK_UP_S if waits else IDLE_S)
-            if stuck:
-                self._stuck(stuck)
-            elif message is not None and not self._publish_one(message):
-                with self.lock:
-                    self._work.wait(LOOK_UP_S)
+                self._work.wait(LOOK_UP_S)
+        return published
 
     def _drop(self) -> None:
         rest, self._waiting = self._waiting, None
         if rest is not None:
             self.counters.dropped_layers += len(rest.chunks)
-            self._tell(event="dropped", frame=rest.frame, first_layer=rest.first_layer, layers=len(rest.chunks))
+            self._on_event(LayersDropped(rest.frame, rest.first_layer, len(rest.chunks)))
 
     @property
     def _promised(self) -> bool:
         """Whether promised frames wait."""
-        return self._promises is not None and self._promises.waiting > 0
+        return self._redelivery is not None and self._redelivery.waiting > 0
 
-    def _take(self, *, promises: bool = True) -> _Message | None:
-        """What may be published now; it counts as under way from here on. Under the lock."""
+    @property
+    def _rate_bps(self) -> float:
+        """What the link bears; 0 if that is not known."""
+        return self._control.state().get("capacity_bps") or 0.0
+
+    def _take(self, *, redeliver: bool = True) -> _Message | None:
+        """What may be published now; it counts as in flight from here on. Under the lock."""
         if not self._up or self._publishing:
             return None
-        now_s = time.monotonic()
+        now_s = self._clock()
         base = self.base_waits
-        due = self._promises.next(now_s) if self._promises is not None and promises and not base else None
+        due = self._redelivery.next(now_s) if self._redelivery is not None and redeliver and not base else None
         if due is not None:
             message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, row_id=due.row_id)
         elif (rest := self._waiting) is not None:
-            rate_bps = self._control.state().get("capacity_bps") or 0.0
-            apart = now_s < self.apart_until_s
-            part = next_part(rest, rate_bps=rate_bps, around_bytes=self.around_bytes, apart=apart)
-            message = _Message(part, self.around_bytes + part.size_bytes, of=rest)
+            separate = now_s < self.separate_layers_until_s
+            part = next_part(rest, rate_bps=self._rate_bps, around_bytes=self.around_bytes, separate=separate)
+            message = _Message(part, self.around_bytes + part.size_bytes, rest=rest)
         else:
             return None
         if not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
             return None
-        # Noted before it is published: its acknowledgement may be here before we are.
-        key = _key(message.packet)
-        self._under_way[key] = _UnderWay(message.size_bytes, now_s)
-        if len(self.unheard) >= _REMEMBERED:
-            self.unheard.clear()
-        self.unheard.add(key)
-        self._lately[key] = message.packet.time_ms, len(message.packet.chunks)
-        if len(self._lately) > _REMEMBERED:
-            self._lately.popitem(last=False)
+        self.in_flight.add(message.packet, message.size_bytes, now_s)
         self._control.sent(now_s, size_bytes=message.size_bytes, base=base)
-        if message.row_id is not None and self._promises is not None:
-            self._promises.sent(message.row_id, now_s)
+        if message.row_id is not None and self._redelivery is not None:
+            self._redelivery.sent(message.row_id, now_s)
         self._publishing = True
         return message
 
     def _publish_one(self, message: _Message) -> bool:
         """Publish what `_take` has given; False if it must be tried again."""
-        part, key = message.packet, _key(message.packet)
+        part, key = message.packet, message_key(message.packet)
         data = part.to_bytes()
         if self._seal is not None:
             data = self._seal.seal(data)
@@ -285,47 +278,26 @@ class Publisher:
             log.warning("frame %d layer %d is not sent: %s", part.frame, part.first_layer, error)
             gone = True
         if sent:
-            about = {"layer": part.first_layer, "layers": len(part.chunks), "size_bytes": part.size_bytes}
-            self._tell(event="sent", frame=part.frame, **about)
+            self._on_event(LayersSent(part.frame, part.first_layer, len(part.chunks), part.size_bytes))
         with self.lock:
             self._publishing = False
             if sent:
                 self.counters.sent_bytes += message.size_bytes
-            elif self._under_way.pop(key, None) is not None:
-                self.unheard.discard(key)
-                self._control.lost(time.monotonic(), size_bytes=message.size_bytes)
-            if gone and message.of is not None and self._waiting is message.of:  # else a newer frame is there
-                self._waiting = after(message.of, len(part.chunks))
+            elif self.in_flight.give_up(key):
+                self._control.lost(self._clock(), size_bytes=message.size_bytes)
+            if gone and message.rest is not None and self._waiting is message.rest:  # else a newer frame is there
+                self._waiting = after(message.rest, len(part.chunks))
                 self.changed.notify_all()
         return gone
 
-    def _confirmed(self, key: _Key) -> None:
+    def _confirmed(self, key: MessageKey) -> None:
         """The broker has this message."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self.changed:
-            message = self._under_way.pop(key, None)
+            message = self.in_flight.confirm(key, now_s)
             if message is None:
                 return
-            self._confirmed_s = now_s
             self._control.acked(now_s, size_bytes=message.size_bytes, sent_s=message.sent_s)
             self.changed.notify_all()
             if self._waiting or self._promised:
                 self._work.notify()
-
-    def _look_for_stuck(self) -> str:
-        """Why the connection must be made anew: messages are under way, and nothing is confirmed any more."""
-        if not self._under_way or not self._up:
-            return ""
-        since_s = max(self._confirmed_s, min(message.sent_s for message in self._under_way.values()))
-        # A large message on a slow link takes its time.
-        rate_bps = self._control.state().get("capacity_bps") or 0
-        size_bytes = sum(message.size_bytes for message in self._under_way.values())
-        patience_s = self._ack_timeout_s + (min(_LONGEST_PATIENCE_S, 4 * 8 * size_bytes / rate_bps) if rate_bps else 0)
-        if time.monotonic() - since_s < patience_s:
-            return ""
-        self._confirmed_s = time.monotonic()
-        return f"nothing was confirmed for {patience_s:.0f} s"
-
-
-def _key(packet: Packet) -> _Key:
-    return packet.epoch, packet.frame, packet.first_layer

@@ -1,9 +1,9 @@
-"""What a sender may refer to: frames whose latent every receiver that lives has said that it holds.
+"""References of a sender: the frames that an inter frame may be predicted from, and when a keyframe is due.
 
     made -> (a receiver decodes it) -> held -> may be referred to
 
-A receiver says of each frame from how many layers it decoded and holds it; without such words nothing is ever assumed,
-so what goes wrong on the way costs a keyframe and never a wrong picture.
+A frame may be referred to once every live receiver has acknowledged that it holds its latent, and from how many layers.
+Nothing is assumed without that, so what goes wrong on the way costs a keyframe and never a wrong picture.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 8  # frames; a receiver holds more, so that what is referred to is still there
 SILENCE_S = 15.0
-_MOST_KNOWN = 256
+_MOST_RECEIVERS_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
-class Known:
+class ReferenceFrame:
     """A latent that all receivers hold, and how a packet names it."""
 
     name: Reference
@@ -37,7 +37,9 @@ class Known:
 
 
 @dataclass
-class _Made:
+class _MadeFrame:
+    """A frame made lately, and who holds it."""
+
     packet: Packet
     latent: Any
     """As decoded from all layers of the packet."""
@@ -50,9 +52,10 @@ class _Made:
 
 
 class References:
-    """The frames made last, who holds them, and when it is time for a keyframe. Not thread-safe.
+    """Table of the frames made last and of who holds them. Not thread-safe: the publisher's lock guards it.
 
-    `decode(packet, reference)` gives the latent of a packet of which not all layers came; times are of one clock.
+    `decode(packet, reference)` gives the latent of a packet of which not all layers came. Times are monotonic seconds
+    given by the caller.
     """
 
     def __init__(
@@ -66,8 +69,8 @@ class References:
     ) -> None:
         self._decode, self._epoch = decode, epoch
         self._key_interval_s, self._silence_s, self._most_receivers = key_interval_s, silence_s, most_receivers
-        self._made: OrderedDict[int, _Made] = OrderedDict()
-        self._heard_s: dict[int, float] = {}
+        self._made: OrderedDict[int, _MadeFrame] = OrderedDict()
+        self._last_ack_s: dict[int, float] = {}
         self._key_s = float("-inf")
         self._asked = False
         self._chosen = -1
@@ -76,16 +79,16 @@ class References:
         """A packet is on its way; `latent` is what is decoded from it, `reference` what it was predicted from."""
         if packet.side_info.reference is None:
             self._key_s, self._asked = now_s, False
-        self._made[packet.frame] = _Made(packet, latent, reference)
+        self._made[packet.frame] = _MadeFrame(packet, latent, reference)
         while len(self._made) > REMEMBERED and self._forget():
             pass
 
-    def heard(self, ack: Ack, now_s: float) -> None:
-        """A receiver lives; perhaps it holds a frame, and of what it says of one the last word counts."""
+    def acknowledged(self, ack: Ack, now_s: float) -> None:
+        """Take an acknowledgement: its receiver lives, and perhaps holds a frame. The latest of a frame counts."""
         if ack.receiver:
-            self._heard_s[ack.receiver] = now_s
-            if len(self._heard_s) > _MOST_KNOWN:
-                self._heard_s.pop(next(iter(self._heard_s)))
+            self._last_ack_s[ack.receiver] = now_s
+            if len(self._last_ack_s) > _MOST_RECEIVERS_REMEMBERED:
+                self._last_ack_s.pop(next(iter(self._last_ack_s)))
             if ack.held and ack.epoch == self._epoch:
                 self._held(ack.receiver, ack.frame, ack.held)
 
@@ -98,10 +101,10 @@ class References:
         """Somebody wants the next packet to be a keyframe."""
         self._asked = True
 
-    def choose(self, now_s: float) -> Known | None:
+    def choose(self, now_s: float) -> ReferenceFrame | None:
         """The newest frame that every live receiver holds from equally many layers; None for a keyframe."""
-        self._heard_s = {who: at_s for who, at_s in self._heard_s.items() if now_s - at_s < self._silence_s}
-        live = self._heard_s.keys()
+        self._last_ack_s = {who: at_s for who, at_s in self._last_ack_s.items() if now_s - at_s < self._silence_s}
+        live = self._last_ack_s.keys()
         if self._asked or now_s - self._key_s >= self._key_interval_s or not 1 <= len(live) <= self._most_receivers:
             return None
         for frame, made in reversed(self._made.items()):
@@ -109,14 +112,14 @@ class References:
             if len(layers) == 1 and 0 not in layers:
                 (count,) = layers
                 self._chosen = frame
-                return Known(Reference(frame, count), partial(self._latent, made, count))
+                return ReferenceFrame(Reference(frame, count), partial(self._latent, made, count))
         return None
 
     def clear(self) -> None:
         """Forget all frames: what comes next has another size, or nothing to do with them."""
         self._made.clear()
 
-    def _latent(self, made: _Made, layers: int) -> Any:
+    def _latent(self, made: _MadeFrame, layers: int) -> Any:
         if layers == len(made.packet.chunks):
             return made.latent
         if layers not in made.fewer:

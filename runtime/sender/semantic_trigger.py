@@ -1,6 +1,6 @@
-"""What a sender attends to: which frames go, what share of the link each gets, and which are promised.
+"""Semantic trigger of a sender: decides by content which frames go, at what share of the link, and which are promised.
 
-latent -> SemanticHead -> embedding -> novelty, best query -> Verdict -> sender
+latent -> SemanticHead -> embedding -> novelty, best query -> TriggerDecision -> sender
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from edgesem.bundle.bundle import Bundle
 from edgesem.codec.latent import Latent
 from edgesem.errors import UsageError
 from edgesem.semantics.embedding import Labels, Query, SemanticHead, Vector, best, from_bytes, to_bytes
+from runtime.protocol.command import MAX_QUERIES
 from runtime.sender.novelty import Novelty
-from runtime.settings import WatchSettings
+from runtime.settings import TriggerSettings
 
 log = logging.getLogger(__name__)
 
-MAX_QUERIES = 8
 SEND_ON = ("all", "change")
 _LEAST_SHARE = 0.4  # of the budget, for a frame that is neither new nor looked for
-_MUCH = 2.0  # a novelty that deserves the whole budget
-_ALL_NEW = 99.0
-_SEEN, _GONE = 0.97, 0.9  # scores at which what is looked for is there, and is no more
+_FULL_NOVELTY = 2.0  # a novelty that deserves the whole budget
+_INFINITE_NOVELTY = 99.0  # what is reported for it
+_PRESENT_SCORE, _ABSENT_SCORE = 0.97, 0.9  # scores at which what is looked for is there, and is no more
 _PROMISE_EVERY_S = 10.0  # at most one promised frame in this time: the spool is for what counts
 
 
@@ -38,23 +38,24 @@ class TriggerDecision:
     share: float
     """Of the budget that the link offers, 0 to 1."""
     novelty: float
-    """In thresholds: from 1 on it is news."""
+    """In thresholds: from 1 on it is new."""
     query: str
     """What it fits best of what is looked for; empty if nothing is."""
     score: float
     """How well, 0 to 1."""
-    meaning: Vector
+    vector: Vector
+    """The frame's embedding."""
     embedding: bytes
-    """For the packet's notes."""
+    """The same as side information of its packet."""
 
 
 class SemanticTrigger:
-    """Looks at each frame's latent for a sender.
+    """Decides about each frame from its latent, with the bundle's semantic head.
 
-    send_on: "all", or "change": then frames that say what the receiver knows already are not sent. queries: texts that
+    send_on: "all", or "change": then frames that show what the receiver knows already are not sent. queries: texts that
     are looked for, and vectors, as `look_for` takes them; a frame that shows one is new, gets the whole budget, and
     the first of them is promised. Raises BundleError if the bundle has no head, UsageError for what cannot be looked
-    for.
+    for. `look` and `sent` are for the encoding thread; `delivered` and `look_for` may be called from another.
     """
 
     def __init__(
@@ -72,9 +73,9 @@ class SemanticTrigger:
         self.novelty = novelty or Novelty()
         self.queries: tuple[Query, ...] = ()
         self._send_on, self._head, self._labels = send_on, SemanticHead(bundle, threads), Labels.of(bundle)
-        self._there = self._owed = False
+        self._present = self._match_pending = False
         self._promised_s = float("-inf")
-        self._lock = threading.Lock()  # of the novelty: frames are looked at on one thread, delivered on another
+        self._lock = threading.Lock()  # guards `novelty`
         self.look_for(queries, vectors)
 
     def look_for(self, queries: Sequence[str], vectors: Sequence[bytes] = ()) -> None:
@@ -93,33 +94,33 @@ class SemanticTrigger:
 
     def look(self, latent: Latent, now_s: float) -> TriggerDecision:
         """What to do with a frame at `now_s`."""
-        meaning = self._head.look(latent)
+        vector = self._head.embed(latent)
         with self._lock:
-            news = self.novelty.look(meaning, now_s)
-        query, score = best(self.queries, meaning)
-        appeared = score >= _SEEN and not self._there
-        self._there = score >= (_GONE if self._there else _SEEN)
-        self._owed = self._there and (self._owed or appeared)
-        promise = self._owed and now_s - self._promised_s >= _PROMISE_EVERY_S
-        worth = max(min(1.0, news.novelty / _MUCH), 1.0 if self._there else 0.0)
+            new = self.novelty.look(vector, now_s)
+        query, score = best(self.queries, vector)
+        appeared = score >= _PRESENT_SCORE and not self._present
+        self._present = score >= (_ABSENT_SCORE if self._present else _PRESENT_SCORE)
+        self._match_pending = self._present and (self._match_pending or appeared)
+        promise = self._match_pending and now_s - self._promised_s >= _PROMISE_EVERY_S
+        worth = max(min(1.0, new.novelty / _FULL_NOVELTY), 1.0 if self._present else 0.0)
         return TriggerDecision(
-            send=news.due or self._owed or self._send_on == "all",
+            send=new.due or self._match_pending or self._send_on == "all",
             promise=promise,
             share=_LEAST_SHARE + (1 - _LEAST_SHARE) * worth,
-            novelty=news.novelty if math.isfinite(news.novelty) else _ALL_NEW,
+            novelty=new.novelty if math.isfinite(new.novelty) else _INFINITE_NOVELTY,
             query=query.text if query else "",
             score=score,
-            meaning=meaning,
-            embedding=to_bytes(meaning),
+            vector=vector,
+            embedding=to_bytes(vector),
         )
 
     def sent(self, frame: int, decision: TriggerDecision, now_s: float) -> None:
         """A frame is on its way."""
-        self._owed = False
+        self._match_pending = False
         if decision.promise:
             self._promised_s = now_s
         with self._lock:
-            self.novelty.sent(frame, decision.meaning, now_s)
+            self.novelty.sent(frame, decision.vector, now_s)
 
     def delivered(self, frame: int) -> None:
         """A receiver has the frame's base layer."""
@@ -127,8 +128,8 @@ class SemanticTrigger:
             self.novelty.delivered(frame)
 
 
-def watch_of(settings: WatchSettings, bundle: Bundle, threads: int = 1) -> SemanticTrigger | None:
-    """The watch that the settings ask for; None if they ask for none.
+def open_trigger(settings: TriggerSettings, bundle: Bundle, threads: int = 1) -> SemanticTrigger | None:
+    """The trigger that the settings ask for; None if they ask for none.
 
     What is looked for is encoded here, once, where a text encoder is installed; a board goes by the bundle's labels.
     """

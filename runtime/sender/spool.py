@@ -1,4 +1,4 @@
-"""Promised frames on disk, from the moment that they are promised until a receiver has said that it has them."""
+"""Spool: promised frames on disk, from the moment that they are promised until a receiver keeps them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ CREATE TABLE IF NOT EXISTS promised (
 """
 
 
-class Row(NamedTuple):
+class SpooledFrame(NamedTuple):
     """One promised frame as it stands on disk."""
 
     id: int
+    """Its place in the order of promises."""
     packet: bytes
 
 
@@ -40,7 +41,7 @@ class SpoolFull(Exception):
 
 
 class Spool:
-    """Promised frames, oldest first. Safe to use from several threads.
+    """Queue of promised frames on disk, oldest first. Thread-safe.
 
     What `add` has returned for survives a kill of this process and a power cut (SQLite's WAL, synced at each commit).
     A file that is damaged is put aside and a new one begun: a daemon must start. The frames in it are then counted by
@@ -102,19 +103,19 @@ class Spool:
                 raise SpoolFull(str(error)) from error
             self._count += 1
 
-    def after(self, row_id: int) -> Row | None:
+    def after(self, row_id: int) -> SpooledFrame | None:
         """The oldest frame with a larger id than `row_id`, or None."""
         with self._lock:
             found = self._db.execute(
                 "SELECT id, packet FROM promised WHERE id > ? ORDER BY id LIMIT 1", (row_id,)
             ).fetchone()
-        return None if found is None else Row(*found)
+        return None if found is None else SpooledFrame(*found)
 
-    def get(self, row_id: int) -> Row | None:
+    def get(self, row_id: int) -> SpooledFrame | None:
         """The frame with this id, or None if it was delivered."""
         with self._lock:
             found = self._db.execute("SELECT id, packet FROM promised WHERE id = ?", (row_id,)).fetchone()
-        return None if found is None else Row(*found)
+        return None if found is None else SpooledFrame(*found)
 
     def delivered(self, frames: Iterable[tuple[int, int]]) -> int:
         """Forget the frames, given as (epoch, frame), that a receiver has; returns how many of them were here."""

@@ -1,8 +1,8 @@
-"""A sender of one stream, whole: codec, sender, connection, and what it says of itself.
+"""Sender of one stream, whole: codec, pipeline, MQTT connection, birth and state messages.
 
-with Transmission(Address("127.0.0.1", 1883), "home/gate/main", fps=2) as transmission:
+with StreamSender(Address("127.0.0.1", 1883), "home/gate/main", SenderOptions(fps=2)) as sender:
     for picture in my_camera():  # uint8 [H, W, 3], RGB
-        transmission.offer(picture)  # returns at once; the newest wins
+        sender.offer(picture)  # returns at once; the newest wins
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.codec.codec import Codec
-from edgesem.errors import LinkError, UsageError
+from edgesem.errors import EdgesemError, FrameError, LinkError, UsageError
 from edgesem.packet.keys import Identity
+from edgesem.packet.packet import MAX_SIDE
 from edgesem.packet.seal import Seal, new_salt
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.control import Control
@@ -28,134 +28,186 @@ from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms
+from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
-from runtime.sender.frame_slot import PROMISED_BYTES
-from runtime.sender.sender import Sender
+from runtime.sender.delivery import DeliveryHandle
+from runtime.sender.events import SenderEvent, StateReported
+from runtime.sender.options import SenderOptions
+from runtime.sender.pipeline import SenderPipeline
+from runtime.sender.semantic_trigger import SemanticTrigger
 from runtime.sender.spool import Spool
 
-STATE_S = 10.0
 _GOODBYE_S = 1.0
-_SPOOL_BYTES = 256 * 1024 * 1024
 
 
 class StreamSender:
-    """Sends what is offered until it is left, at the rate that the link bears; a lost link is taken up again.
+    """Sender of one stream: sends what is offered, at the rate that the link bears, while it is entered.
 
-    `stream` is `site/device/stream`. In `folder` are promised frames, the device's own key and the number of its
-    starts: without it nothing can be promised or sealed, and no birth is said. `key` seals the stream. `sender` has all
-    else: `sender.state()`, and what it does when it is asked. `more` goes to `Sender`.
+    A lost connection is made again by itself.
+
+    `stream` is `site/device/stream`. `folder` holds promised frames, the device's own signing key and the number of its
+    starts: without it nothing can be promised or sealed, and no birth message is sent unless an `identity` is given.
+    `key` (32 bytes) seals the stream. `trigger` decides by content which frames are sent. `on_event` is called with
+    each event (`runtime.sender.events`) on the sender's threads. `pipeline` has all else, such as `pipeline.state()`.
+
+    Construction raises UsageError for arguments that do not go together, InputError for a folder that cannot be used,
+    BundleError for a bundle that cannot. A broker that is not there is no error: it is tried again until the end.
+
+    `offer`, `promise`, `report_state` and the properties are thread-safe. Enter it once; it cannot be entered again.
     """
 
     def __init__(
         self,
         address: Address,
         stream: str | Topics,
+        options: SenderOptions | None = None,
         *,
-        fps: float = 1.0,
         codec: Codec | None = None,
-        max_bytes: int = 30_000,
         folder: Path | None = None,
-        spool_bytes: int = _SPOOL_BYTES,
         identity: Identity | None = None,
         key: bytes | None = None,
-        size: tuple[int, int] = (0, 0),
-        tell: Callable[..., None] = lambda **_: None,
-        **more: Any,
+        trigger: SemanticTrigger | None = None,
+        on_event: Callable[[SenderEvent], None] = lambda _: None,
     ) -> None:
         import edgesem
 
         self.topics = topics = stream if isinstance(stream, Topics) else Topics.named(stream)
+        self.options = options = options or SenderOptions()
         if key is not None and folder is None:
             raise UsageError("a sealed stream needs a folder, in which its starts are counted: name one")
+        if options.promise_every and folder is None:
+            raise UsageError("promise_every needs a folder, in which promised frames are kept: name one")
         self.codec = edgesem.load() if codec is None else codec
         self._identity = identity
         if identity is None and folder is not None:
             self._identity = Identity.open(folder / "identity.key")
-        self._fps, self._size, self._tell, self._salt, self._key = fps, size, tell, new_salt(), key
+        self._on_event, self._salt, self._key = on_event, new_salt(), key
         self._spool: Spool | None = None
         if folder is not None:
             path = stream_folder(folder / "spool", topics) / "promised.sqlite"
-            self._spool = Spool(path, max_bytes=spool_bytes)
-        self._told_s = float("-inf")
+            self._spool = Spool(path, max_bytes=options.spool_bytes)
+        self._reported_s = float("-inf")
         self._lock = threading.Lock()
-        self._begun = contextlib.ExitStack()
-        self.sender = Sender(
+        self._running = contextlib.ExitStack()
+        self._entered = False
+        self.pipeline = SenderPipeline(
             codec=self.codec,
             topics=topics,
             control=Control(
-                interval_s=1 / fps, max_bytes=max_bytes, unacked_bytes=lambda: self.connection.unacked_bytes()
+                interval_s=1 / options.fps,
+                max_bytes=options.max_bytes,
+                unacked_bytes=lambda: self.connection.unacked_bytes(),
             ),
             publish=lambda topic, payload, confirm: self.connection.publish(topic, payload, confirm=confirm),
-            tell=tell,
+            on_event=on_event,
+            options=options,
             spool=self._spool,
             seal=None if key is None else Seal(key, stream=topics.base, salt=self._salt),
-            stuck=lambda reason: self.connection.reconnect(reason),
-            **more,
+            trigger=trigger,
+            on_stuck=lambda reason: self.connection.reconnect(reason),
         )
-        gone = State(up=False, epoch=self.sender.epoch, time_ms=time.time_ns() // 1_000_000)
+        gone = State(up=False, epoch=self.pipeline.epoch, time_ms=time.time_ns() // 1_000_000)
         self.connection = Connection(
             address,
             name="sender",
             subscribe=(topics.ack, topics.cmd),
-            on_message=self.sender.on_message,
-            on_up=self._up,
-            on_down=lambda _: self.sender.disconnected(),
+            on_message=self.pipeline.on_message,
+            on_up=self._connected,
+            on_down=lambda _: self.pipeline.disconnected(),
             will=(topics.state, gone.to_bytes()),
-            patient=True,
+            retry=True,
         )
 
     def __enter__(self) -> StreamSender:
+        if self._entered:
+            raise UsageError("a StreamSender can be entered once: make a new one")
         # Loads the networks: the first frame shall not wait for that.
         self.codec.pack(self.codec.analyze(np.zeros((MIN_SIDE, MIN_SIDE, 3), np.uint8)), quality=0)
-        with contextlib.ExitStack() as begun:  # what began ends again, if the rest cannot begin
-            begun.callback(self.close)
-            begun.enter_context(self.sender)
-            begun.enter_context(self.connection)
-            self._begun = begun.pop_all()
+        with contextlib.ExitStack() as running:  # what began ends again, if the rest cannot begin
+            running.callback(self.close)
+            running.enter_context(self.pipeline)
+            running.enter_context(self.connection)
+            self._running = running.pop_all()
+        self._entered = True
         return self
 
     def __exit__(self, *_: object) -> None:
         self._say_goodbye()
-        self._begun.close()
+        self._running.close()
 
     def close(self) -> None:
-        """Leave the spool whole; for a transmission that was never entered."""
+        """Close the spool; needed only for a sender that was never entered. May be called again."""
         if self._spool is not None:
             self._spool.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is entered and all its threads run."""
+        running = self._entered and not self.pipeline.stop.is_set()
+        return running and self.pipeline.alive and self.connection.alive
+
     def offer(self, picture: NDArray[np.uint8], name: str = "") -> None:
-        """Show it the newest picture, uint8 [H, W, 3], RGB; what was offered before and not taken is forgotten."""
-        self.sender.offer(Frame(picture, name, clock_ms()))
-        self.tell_state(every_s=STATE_S)
+        """Show the sender the newest picture; returns at once. What was offered before and not taken is forgotten.
 
-    def promise(self, picture: NDArray[np.uint8], name: str = "", *, max_bytes: int = PROMISED_BYTES) -> None:
-        """Have this picture delivered, however long it takes: it stays in the folder until a receiver keeps it."""
-        self.sender.promise(Frame(picture, name, clock_ms()), max_bytes)
+        picture: uint8 [H, W, 3], RGB, sides 64 to 4096. It is copied, so the caller may use the array again. `name`
+        stands in events. Raises FrameError for any other picture, and EdgesemError once the sender can send nothing
+        any more: it is not entered, or closed, or a defect has ended it (LinkError if that was the connection's).
+        """
+        frame = _frame(picture, name)
+        self._check_alive()
+        self.pipeline.offer(frame)
+        self.report_state(every_s=self.options.state_interval_s)
 
-    def tell_state(self, *, every_s: float = 0.0) -> None:
-        """Publish how it goes, unless that was done in the last `every_s`."""
+    def promise(self, picture: NDArray[np.uint8], name: str = "", *, max_bytes: int = PROMISED_BYTES) -> DeliveryHandle:
+        """Have this picture delivered, however long it takes: it stays in the folder until a receiver keeps it.
+
+        picture: as for `offer`, copied too. max_bytes: size limit of its packet, 256 to 65535. Blocks only while four
+        others wait to be encoded. Returns a handle to wait on. Raises UsageError without a folder, and as `offer`.
+        """
+        if self._spool is None:
+            raise UsageError("this sender has no folder, so it can promise nothing: name one")
+        if not MIN_PROMISED_BYTES <= max_bytes <= MAX_PROMISED_BYTES:
+            raise UsageError(f"max_bytes is {max_bytes}, must be {MIN_PROMISED_BYTES} to {MAX_PROMISED_BYTES}")
+        frame = _frame(picture, name)
+        self._check_alive()
+        return self.pipeline.promise(frame, max_bytes)
+
+    def report_state(self, *, every_s: float = 0.0) -> None:
+        """Publish the stream's state, unless that was done in the last `every_s` seconds."""
         with self._lock:
             now_s = time.monotonic()
-            if now_s < self._told_s + every_s:
+            if now_s < self._reported_s + every_s:
                 return
-            self._told_s = now_s
-        state = self.sender.state()
-        self._tell(event="state", **state.as_dict())
+            self._reported_s = now_s
+        state = self.pipeline.state()
+        self._on_event(StateReported(state))
         with contextlib.suppress(LinkError):
             self.connection.publish(self.topics.state, state.to_bytes(), qos=0, retain=True)
 
-    def _up(self) -> None:
-        """On each new connection: say who we are, before anything else."""
-        with contextlib.suppress(LinkError):  # lost again already; the next connection says it
+    def _check_alive(self) -> None:
+        if self.alive:
+            return
+        stream = f"the sender of {self.topics.base}"
+        if not self._entered:
+            raise EdgesemError(f"{stream} does not run yet: use it in a with statement")
+        if self.pipeline.stop.is_set():
+            raise EdgesemError(f"{stream} was closed: make a new one")
+        if not self.pipeline.alive:
+            raise EdgesemError(f"a thread of {stream} was ended by a defect: see the log, and please report it")
+        raise LinkError(f"the connection of {stream} was ended by a defect: see the log, and please report it")
+
+    def _connected(self) -> None:
+        """On each new connection: the birth message, before anything else."""
+        with contextlib.suppress(LinkError):  # lost again already; the next connection sends it
             if self._identity is not None:
                 birth = Birth(
                     bundle_id=self.codec.bundle.id,
                     bundle_digest=self.codec.bundle.digest[:64],
-                    width=self._size[0],
-                    height=self._size[1],
-                    fps=self._fps,
-                    epoch=self.sender.epoch,
+                    width=self.options.size[0],
+                    height=self.options.size[1],
+                    fps=self.options.fps,
+                    epoch=self.pipeline.epoch,
                     salt=self._salt,
                     time_ms=time.time_ns() // 1_000_000,
                     sealed=self._key is not None,
@@ -163,13 +215,24 @@ class StreamSender:
                 )
                 data = birth.to_bytes(self._identity, base=self.topics.base)
                 self.connection.publish(self.topics.birth, data, retain=True)
-            self.sender.connected(self.connection.rtt_s)
-            self.tell_state()
+            self.pipeline.connected(self.connection.rtt_s)
+            self.report_state()
 
     def _say_goodbye(self) -> None:
-        """The state says that we went in peace; promised frames stay on the disk."""
-        told = threading.Event()
-        state = replace(self.sender.state(), up=False)
+        """The last state says that the sender was closed; promised frames stay on the disk."""
+        confirmed = threading.Event()
+        state = replace(self.pipeline.state(), up=False)
         with contextlib.suppress(LinkError):
-            self.connection.publish(self.topics.state, state.to_bytes(), retain=True, confirm=told.set)
-            told.wait(_GOODBYE_S)
+            self.connection.publish(self.topics.state, state.to_bytes(), retain=True, confirm=confirmed.set)
+            confirmed.wait(_GOODBYE_S)
+
+
+def _frame(picture: NDArray[np.uint8], name: str) -> Frame:
+    """A copy of the picture, with the time of its capture; FrameError if it cannot be sent."""
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        what = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise FrameError(f"a picture must be a numpy array, uint8 [H, W, 3], RGB, got {what}")
+    height, width = picture.shape[:2]
+    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+        raise FrameError(f"a picture's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it")
+    return Frame(np.array(picture, order="C"), name, clock_ms())

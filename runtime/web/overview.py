@@ -1,8 +1,9 @@
-"""All that the live page shows, as JSON can hold it."""
+"""Overview of a receiver as JSON: what `/streams.json` serves to the live page."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from runtime.receiver.stream import Stream
@@ -10,28 +11,27 @@ from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
 
-def overview(stream_receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
-    """Every stream with its latest picture, link, counters, and the samples after `since_ms`."""
+def overview(receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
+    """Every stream with its latest picture, link, counters, and the samples after `since_ms`, Unix time."""
     return {
         "time_ms": time.time_ns() // 1_000_000,
-        "connected": stream_receiver.connection.connected,
-        "max_steps": stream_receiver.max_steps,
-        "streams": [_told(stream, gallery, since_ms) for stream in stream_receiver.streams.all()],
+        "connected": receiver.connection.connected,
+        "max_steps": receiver.max_steps,
+        "streams": [_stream(stream, gallery, since_ms) for stream in receiver.streams.all()],
     }
 
 
-def _told(stream: Stream, gallery: Gallery, since_ms: int) -> dict[str, Any]:
-    shown = gallery.latest(stream.name)
+def _stream(stream: Stream, gallery: Gallery, since_ms: int) -> dict[str, Any]:
+    latest = gallery.latest(stream.name)
     picture = None
-    if shown is not None:
-        picture = {name: value for name, value in vars(shown).items() if name not in ("jpeg", "shown_s")}
-        picture["age_s"] = round(shown.age_s, 3)
+    if latest is not None:
+        picture = {"number": latest.number, **asdict(latest.info), "age_s": round(latest.age_s, 3)}
     return {
         "name": stream.name,
         "picture": picture,
-        "steps": stream.drawing.steps,
-        "realism": stream.drawing.realism,
+        "steps": stream.synthesis.steps,
+        "realism": stream.synthesis.realism,
         "state": None if stream.state is None else stream.state.as_dict(),
-        "counters": stream.inbox.counters.as_dict(),
+        "counters": asdict(stream.inbox.counters),
         "samples": stream.history.since(since_ms),
     }

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from devices.board import BOARDS, Board, detect, match, names, sensors_found
-from devices.shell import Done, Shell
-from devices.units import UNITS, WORST_EXPOSURE, exposure, unit_files
+from devices.shell import CommandResult, Shell
+from devices.units import UNITS, exposure, unit_files
 from edgesem.cli import main as cli
 from edgesem.errors import EnvironmentMissing, UsageError
+
+WORST_EXPOSURE = 2.0  # score of `systemd-analyze security` that a unit may have; 10 is no protection at all
 
 ALL = names()
 
@@ -181,20 +183,20 @@ def test_the_commands_show_boards(capsys):
 def test_a_dry_run_prints_and_does_nothing(tmp_path):
     shell = Shell(dry_run=True)
     shell.run("touch", str(tmp_path / "x"))
-    assert shell.run("echo", "seen", look=True).text == "seen\n"  # what only looks is run all the same
+    assert shell.run("echo", "seen", read_only=True).text == "seen\n"  # what only looks is run all the same
     assert shell.record == [("touch", str(tmp_path / "x"))]
     assert not (tmp_path / "x").exists()
 
 
 def test_a_failing_command_says_what_it_was_and_why():
-    shell = Shell(execute=lambda argv, stdin, timeout_s: Done(4, b"", b"disk on fire\n"))
+    shell = Shell(execute=lambda argv, stdin, timeout_s: CommandResult(4, b"", b"disk on fire\n"))
     with pytest.raises(EnvironmentMissing, match=r"bmaptool failed \(4\): disk on fire; .*: bmaptool copy"):
         shell.run("bmaptool", "copy")
     with pytest.raises(EnvironmentMissing, match="no-such-program-here is not installed"):
         Shell().run("no-such-program-here")
 
 
-def talk_to(program: str, quiet_s: float) -> tuple[Done, list[bytes]]:
+def talk_to(program: str, quiet_s: float) -> tuple[CommandResult, list[bytes]]:
     heard: list[bytes] = []
     argv = (sys.executable, "-u", "-c", program)
     return Shell().talk(*argv, say=lambda _: None, hear=lambda line, _: heard.append(line), quiet_s=quiet_s), heard
@@ -209,4 +211,4 @@ def test_a_board_of_which_nothing_is_heard_is_given_up_with_the_reason():
     done, heard = talk_to("import time\nprint('venv', flush=True)\ntime.sleep(600)", 2.0)
     assert heard == [b"venv\n"]
     assert done.code
-    assert "nothing was heard for 2 s" in done.complaint
+    assert "nothing was heard for 2 s" in done.reason

@@ -11,13 +11,14 @@ from PIL import Image
 
 import edgesem
 from edgesem.cli.main import main
+from edgesem.codec.options import PackOptions
 from edgesem.codec.region import parse_box, region_of
 from edgesem.codec.uncertainty import blocks, show, spearman, spread
 from edgesem.errors import InputError, UsageError
 from edgesem.packet.side_information import Region, SideInformation
-from edgesem.provenance import Drawn, encode_drawn, read_drawn
+from edgesem.provenance import Provenance, encode_with_provenance, read_provenance
 
-DRAWN = Drawn(
+DRAWN = Provenance(
     bytes=2500, layers=4, total_layers=4, q=120, steps=2, seed=7, realism=0.5, bundle="b", bundle_digest="ab" * 32
 )
 
@@ -30,32 +31,32 @@ def picture(height=64, width=96, seed=0):
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tiff"])
 def test_a_picture_says_how_it_was_made(tmp_path, kind):
     path = tmp_path / f"p.{kind}"
-    path.write_bytes(encode_drawn(picture(), kind, DRAWN))
-    assert read_drawn(path) == DRAWN
+    path.write_bytes(encode_with_provenance(picture(), kind, DRAWN))
+    assert read_provenance(path) == DRAWN
     with Image.open(path) as opened:
         assert opened.size == (96, 64)
 
 
 def test_a_photograph_says_nothing_and_garbage_is_refused(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "p.png")
-    assert read_drawn(tmp_path / "p.png") is None
+    assert read_provenance(tmp_path / "p.png") is None
     (tmp_path / "x.png").write_bytes(b"\x89PNG nothing")
     with pytest.raises(InputError, match="picture"):
-        read_drawn(tmp_path / "x.png")
+        read_provenance(tmp_path / "x.png")
 
 
 @given(st.text(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_any_text_is_read_or_refused(text):
-    with pytest.raises(InputError, match="making"):
-        Drawn.from_text(text)
+    with pytest.raises(InputError, match="provenance"):
+        Provenance.from_text(text)
 
 
 @pytest.mark.parametrize("change", [{"steps": "1"}, {"bytes": 1.5}, {"more": 1}, {"generated": 1}])
 def test_a_changed_text_is_refused(change):
     said = {**json.loads(DRAWN.to_text()), **change}
-    with pytest.raises(InputError, match="making"):
-        Drawn.from_text(json.dumps(said))
-    assert Drawn.from_text(DRAWN.to_text()) == DRAWN
+    with pytest.raises(InputError, match="provenance"):
+        Provenance.from_text(json.dumps(said))
+    assert Provenance.from_text(DRAWN.to_text()) == DRAWN
 
 
 def test_decode_leaves_word_and_info_reads_it(tmp_path, capsys):
@@ -102,7 +103,7 @@ def test_bytes_go_where_one_points():
     region = region_of(parse_box("64,64,64,64", 192, 192), 192, 192)
     errors = {}
     for name, side_info in (("plain", SideInformation()), ("region", SideInformation(region=region))):
-        packet = codec.pack(latent, budget_bytes=1500, side_info=side_info)
+        packet = codec.pack(latent, budget_bytes=1500, options=PackOptions(side_info=side_info))
         assert packet.size_bytes <= 1500
         wrong = (codec.synthesize(codec.unpack(packet)).astype(float) - frame) ** 2
         errors[name] = wrong[64:128, 64:128].mean(), np.delete(wrong, np.s_[64:128], 0).mean()

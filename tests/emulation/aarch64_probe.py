@@ -64,8 +64,8 @@ def make(codec, count, seed, each=1, largest=190, refer=0):
             step = turn % each
             values = np.roll(latent.values, (step, step // 3), (1, 2)) * np.float32(1 + step / 16)
             other = replace(latent, values=values)
-            about = {"quality": (turn * 37 % 101) / 100, "layers": 1 + turn % 4, "frame": len(entries)}
-            packet, decoded = codec.pack_decoded(other, **about)
+            options = edgesem.PackOptions(layers=1 + turn % 4, frame=len(entries))
+            packet, decoded = codec.pack_decoded(other, quality=(turn * 37 % 101) / 100, options=options)
             entries.append({"packet": packet.to_bytes().hex(), "sha256": digest_of(decoded)})
         reference = None
         for turn in range(index * refer, (index + 1) * refer if codec.has_reference else 0):
@@ -74,9 +74,10 @@ def make(codec, count, seed, each=1, largest=190, refer=0):
             side_info = SideInformation(reference=Reference(len(entries) - 1, layers))
             values = latent.values.copy()  # something has come into the picture
             values[:, : 1 + turn % 3] = np.roll(values, 2, 2)[:, : 1 + turn % 3]
-            about = {"quality": (turn * 53 % 101) / 100, "layers": 1 + turn * 3 % 4, "frame": len(entries)}
+            layers, frame = 1 + turn * 3 % 4, len(entries)
+            options = edgesem.PackOptions(layers=layers, side_info=side_info, reference=reference, frame=frame)
             other = replace(latent, values=values)
-            packet, decoded = codec.pack_decoded(other, side_info=side_info, reference=reference, **about)
+            packet, decoded = codec.pack_decoded(other, quality=(turn * 53 % 101) / 100, options=options)
             entries.append({"packet": packet.to_bytes().hex(), "sha256": digest_of(decoded)})
     return entries
 

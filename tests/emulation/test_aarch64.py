@@ -1,7 +1,7 @@
 """What is coded on x86 means the same on aarch64, and back: the real aarch64 wheels, under qemu's user-mode emulation.
 
-$EDGESEM_AARCH64 names a Debian root folder of arm64 with numpy, onnxruntime and pillow installed (docs/export.md says
-how to make one). Emulation shows that symbols are the same; it says nothing about speed.
+$EDGESEM_AARCH64 names a Debian root folder of arm64 with numpy, onnxruntime and pillow installed
+(docs/guides/export.md says how to make one). Emulation shows that symbols are the same; it says nothing about speed.
 """
 
 import importlib.util
@@ -58,7 +58,9 @@ def exchange(
     mine = probe.make(codec, count, 2 * seed - 1, each, largest, refer)
     shared = Path(ROOT) / "edgesem-exchange"
     shutil.rmtree(shared, ignore_errors=True)
-    shutil.copytree(HERE.parent / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        HERE.parents[1] / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(HERE / "aarch64_probe.py", shared)
     wanted = {"count": count if made is None else made, "seed": 2 * seed, "each": each, "largest": largest}
     wanted["refer"] = refer

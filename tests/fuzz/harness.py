@@ -19,12 +19,12 @@ with atheris.instrument_imports(include=["edgesem", "runtime", "cbor2"]):
     from edgesem.errors import PacketError
     from edgesem.packet.packet import Packet
     from edgesem.packet.seal import Seal
-    from runtime.mqtt.connection import Topics
     from runtime.process.rate_limit import RateLimitedLog
     from runtime.protocol.ack import Ack
     from runtime.protocol.birth import Birth
     from runtime.protocol.command import Command
     from runtime.protocol.state import State
+    from runtime.protocol.topics import Topics
     from runtime.receiver.streams import Streams
 
 BASE = "edgesem/v1/a/b/c"

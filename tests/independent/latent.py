@@ -123,7 +123,9 @@ class Bundle:
                 self.reference_tables = Tables(arrays["reference_radius"], arrays["reference_frequency"])
             self.gain: Plane = arrays["gain"]
             self.inverse_gain: Plane = arrays["inverse_gain"]
-        self.has_inter = "context_ref_00.onnx" in self.digests
+        self.has_inter = all(f"context_ref_{n:02d}.onnx" in self.digests for n in range(11))
+        if self.has_inter and self.reference_tables.first == len(self.reference_tables.radius):
+            raise ValueError("the tables of inter frames code nothing")
         self.session = cache(self.open_session)
 
     def check_files(self) -> None:
@@ -132,16 +134,17 @@ class Bundle:
             if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{name} is another file")
 
-    def digest(self) -> str:
-        """The SHA-256, in hex, whose first two bytes are the id."""
+    def id(self) -> int:
+        """The 16 bits that packets name the bundle by: of the networks and tables only."""
         names = [*(f"context_{n:02d}.onnx" for n in range(11)), "tables.npz"]
         if self.has_inter:
             names += [f"context_ref_{n:02d}.onnx" for n in range(11)]
-        return hashlib.sha256("".join(self.digests[name] for name in names).encode("ascii")).hexdigest()
+        joined = "".join(self.digests[name] for name in names)
+        return int.from_bytes(hashlib.sha256(joined.encode("ascii")).digest()[:2], "little")
 
-    def id(self) -> int:
-        """The 16 bits that packets name the bundle by."""
-        return int.from_bytes(bytes.fromhex(self.digest())[:2], "little")
+    def digest(self) -> str:
+        """The SHA-256 of the whole bundle, in hex, that a birth tells."""
+        return hashlib.sha256(json.dumps(self.digests, sort_keys=True).encode()).hexdigest()
 
     def open_session(self, name: str) -> Any:
         """A network on one thread of the CPU."""

@@ -42,8 +42,8 @@ def boolean(value: Any) -> bool:
 
 
 def text(most: int) -> Check:
-    """A text of so many characters at most."""
-    return lambda value: type(value) is str and len(value) <= most
+    """A printable text of so many characters at most."""
+    return lambda value: type(value) is str and len(value) <= most and printable(value)
 
 
 def binary(least: int, most: int) -> Check:
@@ -169,7 +169,7 @@ def read_command(data: bytes) -> dict[str, Any]:
         fields["pause_s"] = found["s"]
     elif kind in ("roi", "region"):
         fields["roi"] = [found[key] for key in "xywh"]
-        if found["x"] + found["w"] > 1.000001 or found["y"] + found["h"] > 1.000001:
+        if found["x"] > 1 - found["w"] + 0.000001 or found["y"] > 1 - found["h"] + 0.000001:
             raise RefusedError("value", "beyond the picture")
         if kind == "region":
             fields["drop"] = found["d"]

@@ -212,8 +212,8 @@ def embedding_numbers(data: bytes) -> list[int] | None:
 
 
 def printable(text: str) -> bool:
-    """No control and no unassigned characters; of all separators only the space."""
-    return all(c == " " or unicodedata.category(c) not in ("Cc", "Cn", "Cs", "Zs", "Zl", "Zp") for c in text)
+    """None of the general categories C and Z of Unicode, but the space."""
+    return all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in text)
 
 
 def split_topic(topic: str) -> tuple[str, str]:

@@ -1,16 +1,18 @@
-"""A sender whose link the test plays: a codec and a control that the test sets, and a queue of what is published."""
+"""A sender pipeline whose link the test plays, with a codec and a control that the test sets."""
 
 import queue
+import time
 
 import numpy as np
 
 from edgesem.errors import BudgetError
 from edgesem.packet.packet import Packet
 from runtime.capture.frame import Frame
-from runtime.mqtt.connection import Topics
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
-from runtime.sender.sender import Sender
+from runtime.protocol.topics import Topics
+from runtime.sender.options import PipelineOptions
+from runtime.sender.pipeline import SenderPipeline
 
 TOPICS = Topics()
 WAIT_S = 30
@@ -26,13 +28,14 @@ class Codec:
         self.shapes.append(frame.shape)
         return frame.shape
 
-    def pack(self, latent, *, budget_bytes, epoch, frame, time_ms):
+    def pack(self, latent, *, budget_bytes, options):
         self.budgets.append(budget_bytes)
         if budget_bytes < 400:
             raise BudgetError("too small", smallest_bytes=400)
         chunk = bytes((budget_bytes - 24) // 4 - 2)
         height, width, _ = latent
-        return Packet(7, epoch, frame, time_ms, width, height, min(255, budget_bytes // 100), 4, 0, (chunk,) * 4)
+        about = options.epoch, options.frame, options.time_ms
+        return Packet(7, *about, width, height, min(255, budget_bytes // 100), 4, 0, (chunk,) * 4)
 
 
 class Control:
@@ -40,26 +43,26 @@ class Control:
 
     def __init__(self, *, interval_s=0.01, budget_bytes=1500, window_bytes=10**6):
         self.interval_s, self.budget, self.window, self.min_bytes = interval_s, budget_bytes, window_bytes, 0
-        self.under_way, self.acks, self.losses, self.rate_bps = 0, 0, 0, None
+        self.in_flight, self.acks, self.losses, self.rate_bps = 0, 0, 0, None
 
     def connected(self, now_s, rtt_s):
-        self.under_way = 0
+        self.in_flight = 0
 
     def budget_bytes(self, now_s, *, ready_in_s=0.0):
         return None if self.budget is None else max(self.budget, self.min_bytes)
 
     def room(self, now_s, *, size_bytes, base):
-        return not self.under_way or self.under_way + size_bytes <= self.window
+        return not self.in_flight or self.in_flight + size_bytes <= self.window
 
     def sent(self, now_s, *, size_bytes, base=False):
-        self.under_way += size_bytes
+        self.in_flight += size_bytes
 
     def acked(self, now_s, *, size_bytes, sent_s):
-        self.under_way -= size_bytes
+        self.in_flight -= size_bytes
         self.acks += 1
 
     def lost(self, now_s, *, size_bytes):
-        self.under_way -= size_bytes
+        self.in_flight -= size_bytes
         self.losses += 1
 
     def state(self):
@@ -67,26 +70,27 @@ class Control:
 
 
 class Bench:
-    """A sender whose messages come out of a queue, and whose confirmations and acknowledgements the test gives."""
+    """A pipeline whose messages come out of a queue, and whose confirmations and acknowledgements the test gives."""
 
-    def __init__(self, *, spool=None, seal=None, fail=(), start=True, **more):
+    def __init__(self, *, spool=None, seal=None, fail=(), clock=time.monotonic, start=True, **options):
         self.published = queue.Queue()
-        self.told = queue.Queue()
+        self.events = queue.Queue()
         self.codec = Codec()
         self.failures = list(fail)
         self.stuck = queue.Queue()
         known = {"interval_s", "budget_bytes", "window_bytes"}
-        self.control = Control(**{key: more.pop(key) for key in known & set(more)})
-        self.sender = Sender(
+        self.control = Control(**{key: options.pop(key) for key in known & set(options)})
+        self.sender = SenderPipeline(
             codec=self.codec,
             topics=TOPICS,
             control=self.control,
             publish=self.publish,
-            tell=lambda **fields: self.told.put(fields),
+            on_event=lambda event: self.events.put(event.as_dict()),
+            options=PipelineOptions(**options),
             spool=spool,
             seal=seal,
-            stuck=self.stuck.put,
-            **more,
+            on_stuck=self.stuck.put,
+            clock=clock,
         )
         if start:
             self.sender.__enter__()
@@ -108,7 +112,7 @@ class Bench:
 
     def expect(self, event):
         while True:
-            fields = self.told.get(timeout=WAIT_S)
+            fields = self.events.get(timeout=WAIT_S)
             if fields["event"] == event:
                 return fields
 

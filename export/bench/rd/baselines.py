@@ -1,4 +1,4 @@
-"""The codecs that everybody has, as functions: JPEG, WebP, AVIF and JPEG XL, whole and at half and quarter size.
+"""Baselines: JPEG, WebP, AVIF and JPEG XL as codecs under test, whole and at half and quarter size.
 
 A name says all: `jpeg`, `webp-m4` (method 4), `avif-s6` (speed 6), `jxl` (effort 7), and `-half` or `-quarter` where
 the picture is made smaller before coding and brought back after, as somebody on a thin link would do it below a
@@ -25,6 +25,8 @@ from edgesem.errors import UsageError, require
 from edgesem.quality.metrics import Frame
 
 SIZES = {"full": 1, "half": 2, "quarter": 4}
+ORIGINAL = "original"
+"""Name by which a bench keeps the picture itself among those that codecs made of it."""
 HIGHEST = 100  # quality, in all of these codecs
 _FIRST_GUESS = 32  # thin links mean low qualities, which are also the quick ones to try
 
@@ -45,8 +47,8 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A codec under measurement: quality setting -> bytes -> picture."""
+class CodecUnderTest:
+    """A codec that a bench measures: picture uint8 [H, W, 3] -> bytes at a quality setting -> picture."""
 
     name: str
     version: str
@@ -85,7 +87,7 @@ def finest(encode: Callable[[int], bytes], budget_bytes: int, highest: int = HIG
 
 
 @cache
-def baseline(name: str) -> Subject:
+def baseline(name: str) -> CodecUnderTest:
     """The codec of that name, full-size or `-half` or `-quarter`.
 
     Raises UsageError for an unknown name and MissingDependency where a plugin is not installed.
@@ -122,7 +124,7 @@ def baseline(name: str) -> Subject:
             picture = Image.open(io.BytesIO(data), formats=[format_]).convert("RGB")
         return _enlarged(picture, size)
 
-    return Subject(name, f"Pillow {PIL.__version__}, {library}", _SETTINGS[family][size], encode, decode)
+    return CodecUnderTest(name, f"Pillow {PIL.__version__}, {library}", _SETTINGS[family][size], encode, decode)
 
 
 def _shrunk(frame: Frame, by: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How many bytes edgesem spends at equal quality against each other codec, and how sure that is."""
+"""BD-rates: bytes of edgesem over those of each other codec at equal quality, with bootstrap intervals."""
 
 from __future__ import annotations
 

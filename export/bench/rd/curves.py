@@ -1,4 +1,4 @@
-"""Curves of rate and quality: the means over pictures, of all or of a resample, and the best size at each rate."""
+"""Rate-quality curves: the means over pictures, of all or of a resample, and the best size at each rate."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Rate and distortion, measured: real files of real pictures, by each codec at each setting.
+"""Measurement of rate and distortion: real files of real pictures, by each codec at each setting.
 
-    pictures -> encode, decode (timed, one thread, the codecs in turn) -> judge (quality) -> Point -> Store
+    pictures -> encode, decode (timed, one thread, the codecs in turn) -> PictureMetrics -> Point -> PointStore
 
 What the store holds already is not measured again, so a new bundle costs only its own measurements.
 """
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,10 +21,9 @@ from typing import NamedTuple, TypeVar
 
 from edgesem.errors import require
 from edgesem.files import read_picture
-from edgesem.quality import metrics
-from edgesem.quality.metrics import Frame
-from export.bench.rd.baselines import Subject
-from export.bench.rd.points import Coding, Point, Quality, Store
+from edgesem.quality.metrics import Frame, ms_ssim, psnr, ssimulacra2
+from export.bench.rd.baselines import CodecUnderTest
+from export.bench.rd.points import Coding, Point, PointStore, Quality, picture_digest
 from export.metrics.dists import DistsLike
 from export.metrics.lpips import Lpips
 
@@ -35,15 +33,18 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Measures a decoded picture by all measures asked for; goes to other processes as it is."""
+class PictureMetrics:
+    """The metrics that compare a decoded picture with its original. Can be sent to another process."""
 
     networks: tuple[tuple[str, Path, str], ...] = ()
-    """Measures by a network: the name in `Quality`, the file of weights, and its digest."""
+    """Metrics by a network: the name in `Quality`, the file of weights, and its digest."""
 
     @classmethod
-    def create(cls, lpips: Path | None, vgg: Path | None = None) -> Judge:
-        """A judge that has all it needs: checks the packages, and the weights of LPIPS and of VGG if they are given."""
+    def create(cls, lpips: Path | None, vgg: Path | None = None) -> PictureMetrics:
+        """PSNR, MS-SSIM and SSIMULACRA2; with the weights of AlexNet's LPIPS or of VGG16, the metrics that need them.
+
+        Raises MissingDependency without the package of SSIMULACRA2, InputError for a file without such weights.
+        """
         require("ssimulacra2", "bench")
         asked = {name: path for name, path in (("lpips", lpips), ("dists_like", vgg)) if path}
         return cls(tuple((name, path, _network(name, path).digest[:16]) for name, path in asked.items()))
@@ -53,17 +54,17 @@ class Judge:
         """What the numbers depend on."""
         return f"measures {_MEASURES}, ssimulacra2 {package_version('ssimulacra2')}"
 
-    def is_content(self, known: Quality) -> bool:
-        """Whether `known` holds all that this judge would measure."""
+    def all_in(self, known: Quality) -> bool:
+        """Whether `known` holds all that would be measured."""
         return all(getattr(known, f"{name}_weights") == weights for name, _, weights in self.networks)
 
     def __call__(self, original: Frame, decoded: Frame, known: Quality | None) -> Quality:
         """The quality, where `known` (of the same pixels) is completed only."""
         if known is None:
             known = Quality(
-                psnr=min(metrics.psnr(original, decoded), 100.0),
-                ms_ssim=metrics.ms_ssim(original, decoded),
-                ssimulacra2=metrics.ssimulacra2(original, decoded),
+                psnr=min(psnr(original, decoded), 100.0),
+                ms_ssim=ms_ssim(original, decoded),
+                ssimulacra2=ssimulacra2(original, decoded),
             )
         for name, path, weights in self.networks:
             if getattr(known, f"{name}_weights") != weights:
@@ -74,9 +75,9 @@ class Judge:
 
 def measure(
     pictures: Sequence[Path],
-    subjects: Sequence[Subject],
-    store: Store,
-    judge: Judge,
+    codecs: Sequence[CodecUnderTest],
+    store: PointStore,
+    metrics: PictureMetrics,
     *,
     jobs: int = 1,
     fresh: bool = False,
@@ -95,34 +96,34 @@ def measure(
     with _mapper(jobs) as parallel:
         for path in pictures:
             frame = read_picture(path)
-            digest = _digest(frame)
+            digest = picture_digest(frame)
             todo: list[_Task] = []
-            for subject, setting in _in_turn(subjects):
-                version = f"{subject.version}; {judge.version}"
-                known = None if fresh else store.get((digest, subject.name, setting, version))
-                if known and not retime and judge.is_content(known.quality):
+            for codec, setting in _in_turn(codecs):
+                version = f"{codec.version}; {metrics.version}"
+                known = None if fresh else store.get((digest, codec.name, setting, version))
+                if known and not retime and metrics.all_in(known.quality):
                     points.append(replace(known, picture=path.name))
                 else:
-                    todo.append(_Task(subject, setting, version))
-            done(sum(len(subject.settings) for subject in subjects) - len(todo))
+                    todo.append(_Task(codec, setting, version))
+            done(sum(len(codec.settings) for codec in codecs) - len(todo))
             for group in _groups(todo, 8 * jobs):  # so many decoded pictures are held at once
                 for task in group:
-                    if task.subject.name not in warm:  # what is loaded on first use is nobody's coding time
+                    if task.codec.name not in warm:  # what is loaded on first use is nobody's coding time
                         _code(task, frame, run, 1)
-                        warm.add(task.subject.name)
+                        warm.add(task.codec.name)
                 coded = [_code(task, frame, run, 3 if retime else 1) for task in group]
-                same = [None if fresh else store.quality(digest, c.decoded_digest, judge.version) for c, _ in coded]
-                qualities = parallel(judge, [frame] * len(group), [decoded for _, decoded in coded], same)
-                for task, (coding, _), judged in zip(group, coded, qualities, strict=True):
+                same = [None if fresh else store.quality(digest, c.decoded_digest, metrics.version) for c, _ in coded]
+                qualities = parallel(metrics, [frame] * len(group), [decoded for _, decoded in coded], same)
+                for task, (coding, _), quality in zip(group, coded, qualities, strict=True):
                     point = Point(
                         picture=path.name,
                         picture_digest=digest,
                         pixels=frame.shape[0] * frame.shape[1],
-                        codec=task.subject.name,
+                        codec=task.codec.name,
                         setting=task.setting,
                         version=task.version,
                         coding=coding,
-                        quality=judged,
+                        quality=quality,
                     )
                     store.add(point)
                     points.append(point)
@@ -131,29 +132,29 @@ def measure(
 
 
 class _Task(NamedTuple):
-    subject: Subject
+    codec: CodecUnderTest
     setting: float
     version: str
 
 
-def _in_turn(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
+def _in_turn(codecs: Sequence[CodecUnderTest]) -> Iterator[tuple[CodecUnderTest, float]]:
     """Each codec's first setting, each one's second, and so on: what slows the machine down hits all alike."""
-    for index in range(max((len(subject.settings) for subject in subjects), default=0)):
-        for subject in subjects:
-            if index < len(subject.settings):
-                yield subject, subject.settings[index]
+    for index in range(max((len(codec.settings) for codec in codecs), default=0)):
+        for codec in codecs:
+            if index < len(codec.settings):
+                yield codec, codec.settings[index]
 
 
 def _code(task: _Task, frame: Frame, run: str, rounds: int) -> tuple[Coding, Frame]:
     """Encode and decode once, with their times: the size and times, and the decoded picture."""
-    data, encode_s, encode_cpu_s = _timed(lambda: task.subject.encode(frame, task.setting), rounds)
+    data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(frame, task.setting), rounds)
     size = (frame.shape[0], frame.shape[1])
-    decoded, decode_s, decode_cpu_s = _timed(lambda: task.subject.decode(data, size), rounds)
-    return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, _digest(decoded), run), decoded
+    decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data, size), rounds)
+    return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, picture_digest(decoded), run), decoded
 
 
 def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
-    """What `work` gives, and its wall and processor time, in seconds: the least of its rounds, of fewer if it is long.
+    """The result of `work`, and its wall and processor time, in seconds: the least of `rounds`, of fewer if it is long.
 
     The least, because whatever else the machine does can only add to it.
     """
@@ -165,10 +166,6 @@ def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
         wall_s.append(time.perf_counter() - wall)
         if len(wall_s) == rounds or sum(wall_s) > _LONG_S:
             return value, min(wall_s), min(cpu_s)
-
-
-def _digest(picture: Frame) -> str:
-    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()[:24]
 
 
 def _groups(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:

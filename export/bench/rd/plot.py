@@ -1,4 +1,4 @@
-"""Quality against rate as a picture: one panel a metric, one colour a codec."""
+"""Plot of `edgesem bench rd`: quality against rate, one panel a metric, one colour a codec."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ import numpy as np
 
 from edgesem.errors import require
 from export.bench.rd.bd import SMALL, is_tested
+from export.bench.rd.codecs import CONTROL
 from export.bench.rd.report import TITLES
-from export.bench.rd.subjects import CONTROL
+from export.bench.style import style_of
 
 _RANGE_BPP = (0.03, 0.6)
 _TICKS_BPP = (0.03, 0.05, 0.1, 0.2, 0.3, 0.6)
-# Okabe and Ito's colours, told apart by colour-blind eyes; the shapes tell them apart in grey
-_STYLE = {
-    "edgesem": ("#D55E00", "o"),
-    "avif": ("#0072B2", "s"),
-    "webp": ("#009E73", "^"),
-    "jpeg": ("#7F7F7F", "v"),
-    "jxl": ("#CC79A7", "D"),
-}
-_STEPS = {"edgesem+1step": ("#E69F00", "o"), "edgesem+2step": ("#9C6B00", "o"), "edgesem+4step": ("#7A3B00", "o")}
 _MS_SSIM_TICKS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 
 
@@ -60,7 +52,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
 
 def style(name: str) -> tuple[str, str, str]:
     """Colour, marker and line of a codec."""
-    colour, marker = _STEPS.get(name) or _STYLE[name.replace("+", "-").split("-")[0]]
+    colour, marker = style_of(name)
     return colour, marker, ":" if CONTROL in name else "--" if name.endswith("-best") else "-"
 
 

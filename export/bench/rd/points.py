@@ -1,11 +1,15 @@
-"""What one coding of one picture measured, and the file in which such points are kept between runs."""
+"""Points of the rate-distortion bench: one coding of one picture each, kept in a file between runs."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from edgesem.jsonl import JsonLines
+from edgesem.quality.metrics import Frame
 
 Key = tuple[str, str, float, str]
 
@@ -56,7 +60,7 @@ class Point:
 
     @property
     def key(self) -> Key:
-        """What two points have in common that are the same measurement."""
+        """Picture, codec, setting and version: equal for two points of the same measurement."""
         return (self.picture_digest, self.codec, self.setting, self.version)
 
     @property
@@ -65,51 +69,47 @@ class Point:
         return 8 * self.coding.bytes / self.pixels
 
     def flat(self) -> dict[str, Any]:
-        """One level of names to values, as reports hold it."""
+        """All values by name, on one level, as reports hold them."""
         values: dict[str, Any] = asdict(self)
         coding, quality = values.pop("coding"), values.pop("quality")
         return {**values, "bpp": self.bpp, **coding, **quality}
 
 
-class Store:
-    """Points in a JSONL file, one a line; of two with one key the later counts."""
+class PointStore:
+    """Points in a JSON-lines file, also found by the pixels whose quality they hold."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._points: dict[Key, Point] = {}
-        self._pixels: dict[tuple[str, str], list[Point]] = {}
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            for line in text.splitlines():
-                self._read(line)
-            if text and not text.endswith("\n"):  # a run was killed while it wrote
-                with path.open("a", encoding="utf-8") as file:
-                    file.write("\n")
+        self._points = JsonLines[Point](path, key=lambda point: point.key, encode=asdict, decode=_point)
+        self._by_pixels: dict[tuple[str, str], list[Point]] = defaultdict(list)
+        for point in self._points:
+            self._index(point)
 
     def get(self, key: Key) -> Point | None:
         """The point that was measured, or None."""
         return self._points.get(key)
 
-    def quality(self, picture_digest: str, decoded_digest: str, measures: str) -> Quality | None:
-        """What such measures found before in these very pixels, whoever coded them; None if they have not."""
-        points = self._pixels.get((picture_digest, decoded_digest), ())
-        return next((point.quality for point in reversed(points) if point.version.endswith(f"; {measures}")), None)
+    def quality(self, picture: str, decoded: str, metrics: str) -> Quality | None:
+        """The quality of these pixels, whichever codec they came from; None if it was not measured.
+
+        picture, decoded: digests of the original's and the decoded pixels; metrics: version of the metrics.
+        """
+        points = self._by_pixels.get((picture, decoded), ())
+        return next((point.quality for point in reversed(points) if point.version.endswith(f"; {metrics}")), None)
 
     def add(self, point: Point) -> None:
         """Keep a point, on disk at once."""
-        self._keep(point)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
+        self._points.add(point)
+        self._index(point)
 
-    def _read(self, line: str) -> None:
-        try:
-            values = json.loads(line)
-            coding, quality = Coding(**values.pop("coding")), Quality(**values.pop("quality"))
-            point = Point(**values, coding=coding, quality=quality)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return  # half a line, or one of another edgesem: it will be measured again
-        self._keep(point)
+    def _index(self, point: Point) -> None:
+        self._by_pixels[point.picture_digest, point.coding.decoded_digest].append(point)
 
-    def _keep(self, point: Point) -> None:
-        self._points[point.key] = point
-        self._pixels.setdefault((point.picture_digest, point.coding.decoded_digest), []).append(point)
+
+def picture_digest(picture: Frame) -> str:
+    """The first 24 digits of a SHA-256 over size and pixels of a picture."""
+    return hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()[:24]
+
+
+def _point(values: dict[str, Any]) -> Point:
+    coding, quality = Coding(**values.pop("coding")), Quality(**values.pop("quality"))
+    return Point(**values, coding=coding, quality=quality)

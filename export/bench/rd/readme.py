@@ -1,4 +1,4 @@
-"""The short table of a report, and the part of a Markdown file that it goes into."""
+"""Short table of a report, and the section of a Markdown file that it is written into."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END = "<!-- end -->"
 
 
 class Section:
-    """What stands in a file between `<!-- name -->` and the next `<!-- end -->`.
+    """Section of a file: what stands between `<!-- name -->` and the next `<!-- end -->`.
 
     Raises InputError if the file cannot be read or has no such part.
     """

@@ -1,4 +1,4 @@
-"""What the points say: means, the best size at each rate, BD-rate, times, as plain data and as text."""
+"""Report of `edgesem bench rd`: means, the best size at each rate, BD-rate, times; as plain data and as text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def summarize(
 
     codecs: {name: [means over the pictures, at each setting]}. best_size: {family: {metric: curve}}, where at each rate
     stands the codec whose interpolated curve is highest there. at_bpp: {name: {rate: values}}, for a best size with the
-    times of the best by MS-SSIM. bd_rate: see `rd_bd.bd_rates`, which `resamples` and `done` are for too.
+    times of the best by MS-SSIM. bd_rate: see `export.bench.rd.bd.bd_rates`, which `resamples` and `done` are for too.
     """
     table = Table(points)
     codecs = table.curves()

@@ -1,4 +1,4 @@
-"""How long each piece of coding takes, all codecs side by side at the same rate."""
+"""Processor time of each stage of coding, all codecs side by side at the same rate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from edgesem.files import read_picture
 from edgesem.quality.metrics import Frame
-from export.bench.rd.baselines import Subject, finest
-from export.bench.rd.subjects import Redrawer
+from export.bench.rd.baselines import CodecUnderTest, finest
+from export.bench.rd.codecs import BundleCodecs
 
 ROUNDS = 3
 # What somebody waits for, as sums of pieces, and the piece of another codec that it is compared with
@@ -30,8 +30,8 @@ Pieces = Mapping[str, Callable[[], object]]
 
 def time_stages(
     pictures: Sequence[Path],
-    redrawer: Redrawer,
-    others: Sequence[Subject],
+    ours: BundleCodecs,
+    others: Sequence[CodecUnderTest],
     bpp: float,
     rounds: int = ROUNDS,
     done: Callable[[], None] = lambda: None,
@@ -49,7 +49,7 @@ def time_stages(
         budget_bytes = int(bpp * pixels / 8)
         pieces: dict[str, Pieces] = {}
         sizes: dict[str, int] = {}
-        sizes["edgesem"], pieces["edgesem"] = redrawer.stages(frame, budget_bytes)
+        sizes["edgesem"], pieces["edgesem"] = ours.stages(frame, budget_bytes)
         for other in others:
             sizes[other.name], pieces[other.name] = _pieces(other, frame, budget_bytes)
         least: dict[tuple[str, str], float] = {}
@@ -72,18 +72,18 @@ def time_stages(
         for other in others
     }
     seconds["edgesem"].update(totals)
-    graphs = {part: asdict(choice) for part, choice in redrawer.graphs.items()}
+    graphs = {part: asdict(choice) for part, choice in ours.graphs.items()}
     codecs = {name: {"bpp": spent[name], "stages": dict(stages)} for name, stages in seconds.items()}
     return {"bpp": bpp, "pictures": len(pictures), "rounds": rounds, "codecs": codecs, "ratio": ratio, "graphs": graphs}
 
 
-def _pieces(subject: Subject, frame: Frame, budget_bytes: int) -> tuple[int, Pieces]:
-    found = finest(partial(subject.encode, frame), budget_bytes)
-    setting, data = found or (0, subject.encode(frame, 0))
+def _pieces(codec: CodecUnderTest, frame: Frame, budget_bytes: int) -> tuple[int, Pieces]:
+    found = finest(partial(codec.encode, frame), budget_bytes)
+    setting, data = found or (0, codec.encode(frame, 0))
     size = (frame.shape[0], frame.shape[1])
     return len(data), {
-        "encode": lambda: subject.encode(frame, setting),
-        "decode": lambda: subject.decode(data, size),
+        "encode": lambda: codec.encode(frame, setting),
+        "decode": lambda: codec.decode(data, size),
     }
 
 

@@ -1,1 +1,1 @@
-"""What the bits mean: information about a task kept at each size."""
+"""Semantic measurement: information about a task that codecs keep at each size, and precision of text queries."""

@@ -1,4 +1,4 @@
-"""What a link bears, second by second: a rate, or a recorded trace in either of two common forms."""
+"""Capacity of a link, second by second, from a rate or a trace file, and the information that gets through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what judges see to what is meant: a few sets of synonyms, as many as the number of pictures bears.
+"""Meanings: the labels that judges give, joined into a few sets, as many as the number of pictures bears.
 
 Information between labels can only be estimated with some samples for each pair of labels, so labels are joined into
 sets: those of a file, or such as the pictures themselves suggest.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgesem.errors import InputError
 from edgesem.information.estimate import sets_that_fit
-from export.bench.semantics.observations import Sight, dense
+from export.bench.semantics.observations import Observation, dense
 
 OTHER = "other"
 _STARTS, _ROUNDS = 8, 50
@@ -27,35 +27,35 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Meaning:
-    """How one judge reads pictures. of: sights -> the names of the sets that they are in."""
+    """How one judge's labels are joined. of: observations -> the names of the sets that they are in."""
 
-    of: Callable[[Sequence[Sight]], list[str]]
+    of: Callable[[Sequence[Observation]], list[str]]
     sets: list[str]
     how: str
     """How labels were joined, for the report."""
 
 
-def by_object(originals: Sequence[Sight], synonyms: dict[str, str]) -> Meaning:
+def by_object(originals: Sequence[Observation], synonyms: dict[str, str]) -> Meaning:
     """The surest object's label, or the set it belongs to; all rare ones together are `other`."""
 
-    def label(sight: Sight) -> str:
-        name = sight.object or ""
+    def label(one: Observation) -> str:
+        name = one.object or ""
         return synonyms.get(name, name)
 
     return _frequent(originals, label, "surest object" + (", in the given sets" if synonyms else ""))
 
 
-def by_class(originals: Sequence[Sight], names: Sequence[str], synonyms: dict[str, str]) -> Meaning:
+def by_class(originals: Sequence[Observation], names: Sequence[str], synonyms: dict[str, str]) -> Meaning:
     """The likeliest set of the file; without one, clusters of pictures that the classifier takes for much the same."""
     if synonyms:
-        return _frequent(originals, lambda sight: _likeliest(sight, names, synonyms), "likeliest of the given sets")
+        return _frequent(originals, lambda one: _likeliest(one, names, synonyms), "likeliest of the given sets")
     roots = np.sqrt(dense(originals))
     count = max(1, min(sets_that_fit(len(originals)), len(np.unique(roots, axis=0))))
     centres = _clusters(roots, count)
     titles = [_title(centre, names, number) for number, centre in enumerate(centres)]
 
-    def of(sights: Sequence[Sight]) -> list[str]:
-        seen = np.sqrt(dense(sights))
+    def of(observations: Sequence[Observation]) -> list[str]:
+        seen = np.sqrt(dense(observations))
         width = max(seen.shape[1], centres.shape[1])
         return [titles[i] for i in _nearest(_widened(seen, width), _widened(centres, width))[0]]
 
@@ -86,8 +86,8 @@ def class_name(index: int, names: Sequence[str]) -> str:
     return names[index].split(",")[0] if index < len(names) else f"class {index}"
 
 
-def _frequent(originals: Sequence[Sight], label: Callable[[Sight], str], how: str) -> Meaning:
-    counts = Counter(label(sight) for sight in originals)
+def _frequent(originals: Sequence[Observation], label: Callable[[Observation], str], how: str) -> Meaning:
+    counts = Counter(label(one) for one in originals)
     most = max(1, sets_that_fit(len(originals)))
     kept = sorted(counts, key=lambda name: (-counts[name], name))
     if len(kept) > most:
@@ -95,18 +95,18 @@ def _frequent(originals: Sequence[Sight], label: Callable[[Sight], str], how: st
         how += f"; all but the {most - 1} most frequent joined"
     inside = set(kept)
 
-    def of(sights: Sequence[Sight]) -> list[str]:
+    def of(observations: Sequence[Observation]) -> list[str]:
         # What only a decoded picture shows is not among the originals' sets either
         fallback = OTHER if OTHER in inside else kept[-1]
-        return [name if (name := label(sight)) in inside else fallback for sight in sights]
+        return [name if (name := label(one)) in inside else fallback for one in observations]
 
     return Meaning(of, kept, how)
 
 
-def _likeliest(sight: Sight, names: Sequence[str], synonyms: dict[str, str]) -> str:
+def _likeliest(one: Observation, names: Sequence[str], synonyms: dict[str, str]) -> str:
     """The set whose classes together are likeliest: P(set) is the sum over its synonyms."""
     total: Counter[str] = Counter()
-    for index, share in (sight.classes or {}).items():
+    for index, share in (one.classes or {}).items():
         number = int(index)
         full = names[number] if number < len(names) else index
         total[synonyms.get(full, synonyms.get(class_name(number, names), synonyms.get(index, OTHER)))] += share  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The measurement as a picture: a row a judge, and in it what is kept, what is lost, and what a link carries."""
+"""Plot of `edgesem measure`: a row a judge, and in it information kept, pictures misread, and bits through a link."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ import numpy as np
 
 from edgesem.errors import require
 from edgesem.files import write_whole
-
-_STYLE = {
-    "edgesem": ("#D55E00", "o"),
-    "avif": ("#0072B2", "s"),
-    "webp": ("#009E73", "^"),
-    "jpeg": ("#7F7F7F", "v"),
-    "jxl": ("#CC79A7", "D"),
-}
+from export.bench.style import style_of
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
@@ -57,7 +50,7 @@ def _kept(panel: Any, name: str, judged: Mapping[str, Any]) -> None:
         low = [point["kept"]["bits"] - point["kept"]["low_bits"] for point in shown]
         high = [point["kept"]["high_bits"] - point["kept"]["bits"] for point in shown]
         panel.errorbar(
-            [point["bytes"] for point in shown], bits, yerr=[low, high], label=codec, elinewidth=0.7, **_look(codec)
+            [point["bytes"] for point in shown], bits, yerr=[low, high], label=codec, elinewidth=0.7, **_line_of(codec)
         )
     if entropy := judged["stream"]["semantic_entropy"]:
         panel.axhline(entropy["bits"], color="black", linewidth=0.8, linestyle=":", label="semantic entropy")
@@ -69,12 +62,12 @@ def _kept(panel: Any, name: str, judged: Mapping[str, Any]) -> None:
 
 def _lost(panel: Any, name: str, judged: Mapping[str, Any]) -> None:
     for codec, points in judged["codecs"].items():
-        look = _look(codec) | {"linestyle": "none"}
-        panel.plot([point["bytes"] for point in points], [point["mismatch"] for point in points], **look)
+        line = _line_of(codec) | {"linestyle": "none"}
+        panel.plot([point["bytes"] for point in points], [point["mismatch"] for point in points], **line)
     for family, corners in judged["hull"].items():
         sizes, shares = zip(*corners, strict=True)
         along = np.linspace(0, sizes[-1], 2000)  # a straight line in bytes is none on this axis
-        panel.plot(along, np.interp(along, sizes, shares), color=_look(family)["color"], linewidth=1.2)
+        panel.plot(along, np.interp(along, sizes, shares), color=_line_of(family)["color"], linewidth=1.2)
     panel.set_xscale("symlog", linthresh=min(p["bytes"] for c in judged["codecs"].values() for p in c) / 2)
     panel.set_xlim(left=0)
     panel.set_xlabel("bytes a picture")
@@ -88,7 +81,7 @@ def _useful(panel: Any, name: str, judged: Mapping[str, Any], link: Mapping[str,
     found = judged["useful"]
     for place, (family, values) in enumerate(found.items()):
         spread = [[values["fixed_bps"] - values["fixed_low_bps"]], [values["fixed_high_bps"] - values["fixed_bps"]]]
-        panel.bar(place, values["fixed_bps"], color=_look(family)["color"], yerr=spread, width=0.6, capsize=3)
+        panel.bar(place, values["fixed_bps"], color=_line_of(family)["color"], yerr=spread, width=0.6, capsize=3)
         panel.plot([place - 0.3, place + 0.3], [values["adaptive_bps"]] * 2, color="black", linewidth=1.2)
         panel.annotate(f"{values['bytes']:.0f} B", (place, 0), ha="center", va="bottom", fontsize=8, color="white")
     panel.set_xticks(range(len(found)), list(found))
@@ -102,8 +95,8 @@ def _bytes_axis(panel: Any) -> None:
     panel.grid(alpha=0.25)
 
 
-def _look(codec: str) -> dict[str, Any]:
-    colour, marker = _STYLE.get(codec.split("-")[0].split("+")[0], ("black", "x"))
+def _line_of(codec: str) -> dict[str, Any]:
+    colour, marker = style_of(codec.split("+")[0])
     small = codec.endswith(("-half", "-quarter"))
     return {
         "color": colour,

@@ -1,6 +1,6 @@
-"""What the bits mean: information about a task kept at each size, by each codec, on a folder of pictures.
+"""Report of `edgesem measure`: information about a task that is kept at each size, by each codec.
 
-Sights -> Meaning (sets of labels) -> estimates at each setting -> curves, hulls, useful bits a second -> report
+observations -> Meaning (sets of labels) -> estimates at each setting -> curves, hulls, useful bits a second -> report
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from numpy.typing import NDArray
 
 from edgesem.errors import EstimateError
 from edgesem.information import blahut, estimate
+from export.bench.rd.baselines import ORIGINAL
 from export.bench.semantics.link import Link, useful
 from export.bench.semantics.meaning import Meaning, class_name
-from export.bench.semantics.observations import ORIGINAL, Sight, dense
+from export.bench.semantics.observations import Observation, dense
 
 _COMPONENTS = 3  # of embeddings, for nearest neighbours
 Array = NDArray[np.float64]
 
 
 def report(
-    sights: Sequence[Sight],
+    observations: Sequence[Observation],
     judges: Mapping[str, Meaning],
     class_names: Sequence[str],
     link: Link | None,
     most_fps: float,
 ) -> dict[str, Any]:
     """All figures, judge by judge; what cannot be estimated is None, with the reason in `refused`."""
-    groups: dict[tuple[str, float], list[Sight]] = {}
-    for sight in sights:
-        groups.setdefault((sight.codec, sight.setting), []).append(sight)
+    groups: dict[tuple[str, float], list[Observation]] = {}
+    for one in observations:
+        groups.setdefault((one.codec, one.setting), []).append(one)
     originals = groups.pop((ORIGINAL, 0.0))
     refused: dict[str, str] = {}
     return {
@@ -51,8 +52,8 @@ def report(
 def _judged(
     judge: str,
     meaning: Meaning,
-    originals: list[Sight],
-    groups: Mapping[tuple[str, float], list[Sight]],
+    originals: list[Observation],
+    groups: Mapping[tuple[str, float], list[Observation]],
     class_names: Sequence[str],
     link: Link | None,
     most_fps: float,
@@ -86,11 +87,11 @@ def _judged(
         got = meaning.of(seen)
         kept = ask("information kept", lambda got=got: estimate.mutual_information(said, got))  # type: ignore[misc]
         mismatch = sum(a != b for a, b in zip(said, got, strict=True)) / len(said)
-        size = float(np.mean([sight.size_bytes for sight in seen]))
+        size = float(np.mean([one.size_bytes for one in seen]))
         point = {
             "setting": setting,
             "bytes": size,
-            "bpp": 8 * sum(sight.size_bytes for sight in seen) / sum(sight.pixels for sight in seen),
+            "bpp": 8 * sum(one.size_bytes for one in seen) / sum(one.pixels for one in seen),
             "kept": _flat(kept),
             "spent_per_kept": 8 * size / kept.bits if kept and kept.bits > 0 else None,
             "mismatch": mismatch,
@@ -161,7 +162,9 @@ def _floor(share: Array, mismatch: float) -> float:
     return blahut.rate_distortion(used, 1 - np.eye(used.size), min(mismatch, 1.0), tolerance_bits=1e-6).bits
 
 
-def _embedding(originals: Sequence[Sight], seen: Sequence[Sight], ask: Callable[..., Any]) -> dict[str, Any]:
+def _embedding(
+    originals: Sequence[Observation], seen: Sequence[Observation], ask: Callable[..., Any]
+) -> dict[str, Any]:
     """Information between the classifier's distributions before and after, by two estimators with opposite failings."""
     both = np.sqrt(dense([*originals, *seen]))
     before, after = both[: len(originals)], both[len(originals) :]
@@ -187,11 +190,11 @@ def _kernel(a: Array, b: Array) -> Array:
     return a @ b.T
 
 
-def _labels(judge: str, sights: Sequence[Sight], names: Sequence[str]) -> list[str]:
+def _labels(judge: str, observations: Sequence[Observation], names: Sequence[str]) -> list[str]:
     """The finest label that the judge gives."""
     if judge == "detector":
-        return [str(sight.object) for sight in sights]
-    return [class_name(int(Counter(sight.classes).most_common(1)[0][0]), names) for sight in sights]
+        return [str(one.object) for one in observations]
+    return [class_name(int(Counter(one.classes).most_common(1)[0][0]), names) for one in observations]
 
 
 def _flat(found: estimate.Estimate | None) -> dict[str, Any] | None:

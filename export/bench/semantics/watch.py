@@ -1,4 +1,4 @@
-"""How well a query finds its pictures: average precision of the head beside the full-size classifier's.
+"""Bench of text queries: average precision of the semantic head, beside that of a full-size classifier.
 
 pictures with labelled boxes -> embeddings as packets carry them -> rank by query -> average precision
 """
@@ -19,18 +19,18 @@ from edgesem.files import find_pictures, read_picture
 from edgesem.semantics.embedding import Labels, SemanticHead, from_bytes, to_bytes
 from export.semantics.teacher import Teacher
 
-OracleDecoder = npt.NDArray[np.bool_]
+Truth = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]
 _MOST_LINES = 10_000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures and what is in them: truth bool [pictures, names]."""
+    """Pictures with ground truth. truth: bool [pictures, names], whether a picture shows what a name stands for."""
 
     paths: Sequence[Path]
     names: Sequence[str]
-    truth: OracleDecoder
+    truth: Truth
 
 
 def read_labelled(data: Path, labels: Path, names: Sequence[str]) -> Labelled:
@@ -63,16 +63,16 @@ def watch_bench(
     """Average precision of each name that at least `least` pictures show, and the means: head, classifier, chance.
 
     Both answer in the same space, with the same vectors of the queries; the head's embedding has gone through the 64
-    bytes of a packet's note.
+    bytes of a packet's side information.
     """
     head, labels = SemanticHead(codec.bundle), Labels.of(codec.bundle)
     seen: list[Vectors] = []
     said: list[Vectors] = []
     for index, path in enumerate(found.paths):
         frame = read_picture(path)
-        seen.append(from_bytes(to_bytes(head.look(codec.analyze(frame)))))
+        seen.append(from_bytes(to_bytes(head.embed(codec.analyze(frame)))))
         if teacher is not None:
-            said.append(teacher.look(frame))
+            said.append(teacher.predict(frame))
         progress((index + 1) / len(found.paths))
     used = [k for k in range(len(found.names)) if found.truth[:, k].sum() >= least]
     if not used:
@@ -80,7 +80,7 @@ def watch_bench(
     vectors = np.stack([labels.query(found.names[k]).vector for k in used])
     ranks = {"head": np.stack(seen) @ vectors.T}
     if teacher is not None:
-        meant = teacher.meant(np.stack(said))
+        meant = teacher.text_vectors(np.stack(said))
         ranks["classifier"] = labels.project(meant - meant.mean(0) + labels.mean) @ vectors.T
     rows = [
         {"query": found.names[k], "pictures": int(found.truth[:, k].sum())}
@@ -93,7 +93,7 @@ def watch_bench(
     return {"pictures": len(found.paths), "mean": means, "chance": chance, "share": share, "queries": rows}
 
 
-def average_precision(score: npt.NDArray[np.floating], truth: OracleDecoder) -> float:
+def average_precision(score: npt.NDArray[np.floating], truth: Truth) -> float:
     """Mean of the precision at each true picture, best first; equal scores in the order given."""
     hits = truth[np.argsort(-score, kind="stable")]
     if not hits.any():

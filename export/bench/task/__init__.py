@@ -1,1 +1,1 @@
-"""Task fidelity: what networks see in decoded pictures."""
+"""Task fidelity: whether networks see in decoded pictures what they see in the originals."""

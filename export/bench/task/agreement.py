@@ -1,4 +1,4 @@
-"""Whether networks see in a decoded picture what they see in the original: matches, F1, average precision."""
+"""Agreement of what a judge sees in decoded and in original pictures: matches, F1, average precision."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CANDIDATE = 0.05  # what average precision ranks
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the judges see in one picture: objects down to CANDIDATE, and the likeliest classes, if there is a judge."""
+class PictureContent:
+    """What a judge sees in one picture: objects down to a score of CANDIDATE, and numbers of the likeliest classes."""
 
     objects: tuple[Detection, ...]
     classes: tuple[int, ...] = ()
@@ -37,7 +37,7 @@ class Match:
     both: int
 
 
-def match(original: Seen, decoded: Seen | None) -> Match:
+def match(original: PictureContent, decoded: PictureContent | None) -> Match:
     """Which objects are in both; `decoded` is None for a picture that did not arrive, so that all are missed."""
     wanted, found = original.sure, decoded.sure if decoded else []
     return Match(len(wanted), len(found), sum(hit for _, hit in _hits(wanted, found)))
@@ -49,7 +49,7 @@ def f1(matches: Sequence[Match]) -> float:
     return 2 * sum(m.both for m in matches) / seen if seen else 1.0
 
 
-def mean_average_precision(pairs: Iterable[tuple[Seen, Seen | None]]) -> float:
+def mean_average_precision(pairs: Iterable[tuple[PictureContent, PictureContent | None]]) -> float:
     """mAP at an IoU of 0.5 of what is seen in decoded pictures, with what was seen in the originals as the truth.
 
     The mean over the classes that the originals hold of the area under precision over recall, precision made to fall.

@@ -1,14 +1,12 @@
-"""Task fidelity, measured: what networks see in pictures that each codec got into a budget of bytes.
+"""Measurement of task fidelity: what networks see in pictures that each codec got into a budget of bytes.
 
-    pictures -> the best coding within each budget -> decode -> judge (edgesem.quality.judges) -> Sighting -> Sightings
+    pictures -> the best coding within each budget -> decode -> TaskJudge -> Observation -> JSON-lines file
 
 What is kept already is not measured again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,20 +15,21 @@ from typing import Any
 import numpy as np
 
 from edgesem.files import read_picture
-from edgesem.quality.judges import Classifier, Detection, Detector
+from edgesem.jsonl import JsonLines
+from edgesem.quality.judges import Classifier, Detection, Detector, Judge
 from edgesem.quality.metrics import Frame
-from export.bench.rd.baselines import Subject
-from export.bench.task.agreement import CANDIDATE, Seen
+from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
+from export.bench.rd.points import picture_digest
+from export.bench.task.agreement import CANDIDATE, PictureContent
 
-ORIGINAL = "original"
 VGA_PIXELS = 640 * 480
 TOP = 5
 _MEASURES = 1  # raise it when judging or searching changes: what was measured before is then measured again
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """One picture, by one codec, within one budget. seen: None where even the lowest quality was more bytes."""
+class Observation:
+    """One picture, by one codec, within one budget, and what the judge sees in it."""
 
     picture: str
     picture_digest: str
@@ -39,113 +38,91 @@ class Sighting:
     """Bytes for a VGA frame; this picture's were in proportion to its pixels."""
     version: str
     size_bytes: int | None
-    seen: Seen | None
+    seen: PictureContent | None
+    """None where even the lowest quality was more bytes."""
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """What two sightings have in common that are the same measurement."""
+        """Picture, codec, budget and version: equal for two observations of the same thing."""
         return (self.picture_digest, self.codec, self.budget, self.version)
 
 
-class Sightings:
-    """Sightings in a JSONL file, one a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._known = path, {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                values = json.loads(line)
-                if seen := values["seen"]:
-                    objects = tuple(Detection(d["label"], d["score"], tuple(d["box"])) for d in seen["objects"])
-                    values["seen"] = Seen(objects, tuple(seen["classes"]))
-                sighting = Sighting(**values)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # half a line, or one of another edgesem: it will be measured again
-            self._known[sighting.key] = sighting
-
-    def get(self, key: tuple[str, str, int, str]) -> Sighting | None:
-        """What was measured, or None."""
-        return self._known.get(key)
-
-    def add(self, sightings: Sequence[Sighting]) -> None:
-        """Keep some, on disk at once."""
-        self._known.update({sighting.key: sighting for sighting in sightings})
-        with self._path.open("a", encoding="utf-8") as file:  # a line that a killed run left half is closed first
-            file.write("".join(f"\n{json.dumps(asdict(sighting))}" for sighting in sightings) + "\n")
-
-
-class Judge:
-    """The detector, and the classifier if there is one."""
+class TaskJudge:
+    """Detector and, if there is one, classifier as one judge."""
 
     def __init__(self, detector: Detector, classifier: Classifier | None) -> None:
         self._detector, self._classifier = detector, classifier
-        self.has_classes = classifier is not None
-        digests = [_file_digest(judge.path) for judge in (detector, classifier) if judge]
+        digests = [judge.version[:8] for judge in (detector, classifier) if judge]
         self.version = f"task {_MEASURES}, judges {' '.join(digests)}"
 
-    def __call__(self, frame: Frame) -> Seen:
-        """What is seen in a picture."""
+    def predict(self, frame: Frame) -> PictureContent:
+        """Objects down to a score of CANDIDATE, and the TOP likeliest classes."""
         objects = [
             Detection(found.label, round(found.score, 4), tuple(round(side, 1) for side in found.box))  # type: ignore[arg-type]
-            for found in self._detector.detect(frame, CANDIDATE)
+            for found in self._detector.predict(frame, CANDIDATE)
         ]
         if self._classifier is None:
-            return Seen(tuple(objects))
-        order = np.argsort(-self._classifier.probabilities(frame), kind="stable")
-        return Seen(tuple(objects), tuple(order[:TOP].tolist()))
+            return PictureContent(tuple(objects))
+        order = np.argsort(-self._classifier.predict(frame), kind="stable")
+        return PictureContent(tuple(objects), tuple(order[:TOP].tolist()))
 
 
-def look(
+def open_observations(path: Path) -> JsonLines[Observation]:
+    """The observations kept in a file."""
+    return JsonLines(path, key=lambda one: one.key, encode=asdict, decode=_observation)
+
+
+def observe(
     pictures: Sequence[Path],
-    subjects: Sequence[Subject],
+    codecs: Sequence[CodecUnderTest],
     budgets: Sequence[int],
-    store: Sightings,
-    judge: Judge,
+    kept: JsonLines[Observation],
+    judge: Judge[PictureContent],
     done: Callable[[int], None] = lambda count: None,
-) -> list[Sighting]:
-    """A sighting for each picture x codec x budget, and one of each original (`ORIGINAL`, budget 0).
+) -> list[Observation]:
+    """An observation for each picture x codec x budget, and one of each original (`ORIGINAL`, budget 0).
 
-    budgets: bytes for a VGA frame. done: is told how many sightings were completed.
+    budgets: bytes for a VGA frame. done: called with the number of observations that were completed.
     """
-    sightings: list[Sighting] = []
+    observations: list[Observation] = []
     for path in pictures:
         frame = read_picture(path)
-        digest = hashlib.sha256(repr(frame.shape).encode() + frame.tobytes()).hexdigest()[:24]
+        digest = picture_digest(frame)
         share = frame.shape[0] * frame.shape[1] / VGA_PIXELS
 
-        def kept(codec: str, budget: int, version: str, digest: str = digest) -> Sighting | None:
-            return store.get((digest, codec, budget, f"{version}; {judge.version}"))
+        def known(codec: str, budget: int, version: str, digest: str = digest) -> Observation | None:
+            return kept.get((digest, codec, budget, f"{version}; {judge.version}"))
 
-        original = kept(ORIGINAL, 0, "") or _original(path, digest, frame, store, judge)
-        sightings.append(original)
+        original = known(ORIGINAL, 0, "")
+        if original is None:
+            original = Observation(path.name, digest, ORIGINAL, 0, f"; {judge.version}", None, judge.predict(frame))
+            kept.add(original)
+        observations.append(original)
         coded: dict[Any, bytes | None] = {}  # by encoder and budget: several decoders may share one
-        for subject in subjects:
-            known = {budget: kept(subject.name, budget, subject.version) for budget in budgets}
-            missing = [budget for budget in budgets if known[budget] is None]
-            way = subject.pack or subject.encode
-            if todo := [budget for budget in missing if (way, budget) not in coded]:
-                fitted = subject.fit(frame, [int(budget * share) for budget in todo])
-                coded.update(((way, budget), data) for budget, data in zip(todo, fitted, strict=True))
+        for codec in codecs:
+            found = {budget: known(codec.name, budget, codec.version) for budget in budgets}
+            missing = [budget for budget in budgets if found[budget] is None]
+            encoder = codec.pack or codec.encode
+            if todo := [budget for budget in missing if (encoder, budget) not in coded]:
+                fitted = codec.fit(frame, [int(budget * share) for budget in todo])
+                coded.update(((encoder, budget), data) for budget, data in zip(todo, fitted, strict=True))
             made = []
             for budget in missing:
-                data = coded[way, budget]
-                seen = judge(subject.decode(data, (frame.shape[0], frame.shape[1]))) if data else None
-                version = f"{subject.version}; {judge.version}"
+                data = coded[encoder, budget]
+                seen = judge.predict(codec.decode(data, (frame.shape[0], frame.shape[1]))) if data else None
+                version = f"{codec.version}; {judge.version}"
                 size = len(data) if data else None
-                made.append(Sighting(path.name, digest, subject.name, budget, version, size, seen))
+                made.append(Observation(path.name, digest, codec.name, budget, version, size, seen))
             if made:
-                store.add(made)
-            found = known | {sighting.budget: sighting for sighting in made}
-            sightings += [sighting for sighting in found.values() if sighting]
+                kept.add(*made)
+            found |= {one.budget: one for one in made}
+            observations += [one for one in found.values() if one]
             done(len(budgets))
-    return sightings
+    return observations
 
 
-def _original(path: Path, digest: str, frame: Frame, store: Sightings, judge: Judge) -> Sighting:
-    made = Sighting(path.name, digest, ORIGINAL, 0, f"; {judge.version}", None, judge(frame))
-    store.add([made])
-    return made
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+def _observation(values: dict[str, Any]) -> Observation:
+    if seen := values["seen"]:
+        objects = tuple(Detection(d["label"], d["score"], tuple(d["box"])) for d in seen["objects"])
+        values["seen"] = PictureContent(objects, tuple(seen["classes"]))
+    return Observation(**values)

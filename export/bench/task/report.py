@@ -1,4 +1,4 @@
-"""What the sightings say: agreement of each codec at each budget, its ratio to others, as plain data, text and plot."""
+"""Report of `edgesem bench task`: agreement of each codec at each budget, its ratio to others; data, text and plot."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import require
+from export.bench.rd.baselines import ORIGINAL
 from export.bench.rd.bd import SMALL, is_tested
-from export.bench.task.agreement import Match, Seen, f1, match, mean_average_precision
-from export.bench.task.measure import ORIGINAL, Sighting
+from export.bench.task.agreement import Match, PictureContent, f1, match, mean_average_precision
+from export.bench.task.measure import Observation
 
 MEASURES = ("f1", "found", "true", "map50", "top1", "top5")
 _SMALLER = {"full": ("-half", "-quarter"), "-half": ("-quarter",), "-quarter": ()}
 _SEED, _TAIL = 0, 2.5
 
-Grid = dict[tuple[str, int], dict[str, Sighting]]
+Grid = dict[tuple[str, int], dict[str, Observation]]
 """(codec, budget) -> picture -> what was seen."""
 
 
-def summarize(sightings: Sequence[Sighting], resamples: int = 0) -> dict[str, Any]:
+def summarize(observations: Sequence[Observation], resamples: int = 0) -> dict[str, Any]:
     """The report as plain data.
 
     codecs: {name: [at each budget: f1, found (share of the original's objects that are in the decoded picture too),
@@ -33,11 +34,11 @@ def summarize(sightings: Sequence[Sighting], resamples: int = 0) -> dict[str, An
     best_size: {family: [at each budget: each measure at the size where it is best]}.
     ratio: {edgesem's name: {other: [at each budget: f1 over the other's best, with where 95 % of resamples lie]}}.
     """
-    originals = {s.picture_digest: s.seen for s in sightings if s.codec == ORIGINAL and s.seen}
+    originals = {s.picture_digest: s.seen for s in observations if s.codec == ORIGINAL and s.seen}
     grid: Grid = defaultdict(dict)
-    for sighting in sightings:
-        if sighting.codec != ORIGINAL:
-            grid[sighting.codec, sighting.budget][sighting.picture_digest] = sighting
+    for one in observations:
+        if one.codec != ORIGINAL:
+            grid[one.codec, one.budget][one.picture_digest] = one
     budgets = sorted({budget for _, budget in grid})
     names = list(dict.fromkeys(codec for codec, _ in grid))
     codecs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -64,23 +65,23 @@ def summarize(sightings: Sequence[Sighting], resamples: int = 0) -> dict[str, An
     }
 
 
-def _fitting(grid: Grid, name: str, budget: int, digest: str) -> Sighting:
+def _fitting(grid: Grid, name: str, budget: int, digest: str) -> Observation:
     """What a codec sent: at its own size, or at the next smaller one that fits."""
     size = next((size for size in SMALL if name.endswith(size)), "full")
     family = name.removesuffix(size)
     for variant in (name, *(family + smaller for smaller in _SMALLER[size])):
-        sighting = grid.get((variant, budget), {}).get(digest)
-        if sighting and sighting.seen:
-            return sighting
+        one = grid.get((variant, budget), {}).get(digest)
+        if one and one.seen:
+            return one
     return grid[name, budget][digest]
 
 
 def _row(
     name: str,
     budget: int,
-    sent: Sequence[Sighting],
+    sent: Sequence[Observation],
     matches: Sequence[Match],
-    pairs: Sequence[tuple[Seen, Seen | None]],
+    pairs: Sequence[tuple[PictureContent, PictureContent | None]],
 ) -> dict[str, Any]:
     both = sum(m.both for m in matches)
     original, decoded = sum(m.original for m in matches), sum(m.decoded for m in matches)

@@ -1,4 +1,4 @@
-"""Codecs on clips: bytes a frame, quality and encoding time of ours with and without references, and of others."""
+"""Measurement of codecs on clips: bytes a frame, quality, flicker and encoding time, of edgesem and of video codecs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy.typing as npt
 
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
+from edgesem.codec.options import PackOptions
 from edgesem.errors import require
 from edgesem.packet.packet import HEADER_BYTES, Packet
 from edgesem.packet.side_information import Reference, SideInformation
-from edgesem.quality.metrics import bd_rate, ms_ssim, ms_ssim_db, psnr
-from export.data.clips import Frame
+from edgesem.quality.metrics import Frame, bd_rate, ms_ssim, ms_ssim_db, psnr
 
 OUR_QUALITIES = (20, 60, 100, 140, 180, 220)  # of 255
 RATE_FACTORS = {"x264": (26, 31, 36, 41, 46, 51), "x265": (26, 31, 36, 41, 46, 51)}
 AVIF_QUALITIES = (20, 35, 50, 65, 80)
-SUBJECTS = (
+CODECS = (
     "edgesem-intra",
     "edgesem-reference",
     "x264-ultrafast",
@@ -34,6 +34,9 @@ SUBJECTS = (
     "x265-medium",
     "avif-s8",
 )
+
+
+_UNCHANGED = 2.0  # grey levels
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,8 @@ class Coded:
     encode_cpu_s: float
 
 
-_UNCHANGED = 2.0
-
-Subject = Callable[[Sequence[Frame]], Iterator[Coded]]
+ClipCoder = Callable[[Sequence[Frame]], Iterator[Coded]]
+"""Codes and decodes the frames of a clip in order."""
 
 
 def points(
@@ -62,8 +64,8 @@ def points(
 ) -> list[dict[str, float]]:
     """Means over a clip's frames at each setting of a codec, coarsest first; ours drawn with `steps`."""
     rows = []
-    for subject in _settings(name, codec, rate_hz, max(1, round(key_interval_s * rate_hz)), steps):
-        coded = list(subject(frames))
+    for coder in _settings(name, codec, rate_hz, max(1, round(key_interval_s * rate_hz)), steps):
+        coded = list(coder(frames))
         rows.append(
             {
                 "bytes_per_frame": float(np.mean([one.size_bytes for one in coded])),
@@ -105,7 +107,7 @@ def share_at_equal_quality(mine: Sequence[dict[str, float]], other: Sequence[dic
     return None if found is None else 1 + found.percent / 100
 
 
-def _settings(name: str, codec: Codec, rate_hz: float, key_every: int, steps: int) -> list[Subject]:
+def _settings(name: str, codec: Codec, rate_hz: float, key_every: int, steps: int) -> list[ClipCoder]:
     kind, _, preset = name.partition("-")
     if name == "edgesem-intra":
         return [partial(_intra, codec, q, steps) for q in OUR_QUALITIES]
@@ -131,9 +133,8 @@ def _referring(codec: Codec, q: int, key_every: int, steps: int, frames: Sequenc
         reference = None if index % key_every == 0 else known
         side_info = SideInformation() if reference is None else SideInformation(reference=Reference(index - 1, 4))
         latent = codec.analyze(frame)
-        packet, mine = codec.pack_decoded(
-            latent, quality=q / LEVELS, side_info=side_info, reference=reference, frame=index
-        )
+        options = PackOptions(side_info=side_info, reference=reference, frame=index)
+        packet, mine = codec.pack_decoded(latent, quality=q / LEVELS, options=options)
         yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, reference, steps))
         known = mine
 
@@ -164,7 +165,7 @@ def _video(
 
         def decode(data: bytes = data, frame: Frame = frame) -> Frame:
             decoded = decoder.decode(av.Packet(data))
-            return _grown(np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8), frame) if decoded else frame
+            return _padded(np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8), frame) if decoded else frame
 
         yield clock.coded(HEADER_BYTES + len(data), decode)
 
@@ -187,18 +188,18 @@ def _avif(quality: int, frames: Sequence[Frame]) -> Iterator[Coded]:
 
 
 class _Clock:
-    """Time since it was made."""
+    """Wall and processor time since its creation."""
 
     def __init__(self) -> None:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
 
     def coded(self, size_bytes: int, decode: Callable[[], Frame]) -> Coded:
-        """What was encoded since, and its picture, whose decoding does not count."""
+        """The frame that was encoded since; the time of decoding does not count."""
         wall_s, cpu_s = time.perf_counter() - self._wall_s, time.process_time() - self._cpu_s
         return Coded(size_bytes, decode(), wall_s, cpu_s)
 
 
-def _grown(picture: Frame, previous: Frame) -> Frame:
-    """A picture with even sides as large as the one that it was cut from."""
-    rows, columns = previous.shape[0] - picture.shape[0], previous.shape[1] - picture.shape[1]
+def _padded(picture: Frame, original: Frame) -> Frame:
+    """A picture with even sides, repeated at its edge to the size of the original that it was cut from."""
+    rows, columns = original.shape[0] - picture.shape[0], original.shape[1] - picture.shape[1]
     return picture if not rows and not columns else np.pad(picture, ((0, rows), (0, columns), (0, 0)), "edge")

@@ -1,4 +1,4 @@
-"""Quality of clips against bytes a frame as a picture: one panel a frame rate, one colour a codec."""
+"""Plot of `edgesem bench video`: quality against bytes a frame, one panel a frame rate, one colour a codec."""
 
 from __future__ import annotations
 

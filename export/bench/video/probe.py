@@ -1,4 +1,4 @@
-"""What inter frames cost and win on a clip, looked at closely: time, unchanged positions, flicker, refinement."""
+"""Close look at inter frames on a clip: time, unchanged positions, flicker, refinement."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy.typing as npt
 
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
+from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
 from edgesem.entropy.schedule import STRIDE
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
-from edgesem.quality.metrics import ms_ssim
+from edgesem.quality.metrics import Frame, ms_ssim
 from export.bench.video.measure import flicker
-from export.data.clips import Frame
 
 PROBED_LEVEL = 140
 _STILL = 2.0  # grey levels that a block of 16x16 pixels may differ by in the mean and count as unchanged
 
 
 def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[str, Any]:
-    """All figures of this file for the frames of one clip; flicker as the decoder draws with each of `steps`."""
+    """All measurements of this file for the frames of one clip; flicker with each number of flow steps in `steps`."""
     budget_bytes = codec.pack(codec.analyze(frames[0]), quality=PROBED_LEVEL / LEVELS).size_bytes
     return {
         "again_share_of_bytes": again(codec, frames[0]),
@@ -40,11 +40,8 @@ def again(codec: Codec, frame: Frame) -> float:
     key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
     sizes = []
     for number in range(3):
-        about: dict[str, Any] = {
-            "side_info": SideInformation(reference=Reference(number, 4)),
-            "reference": known,
-        }
-        packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, **about)
+        options = PackOptions(side_info=SideInformation(reference=Reference(number, 4)), reference=known)
+        packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, options=options)
         sizes.append(packet.size_bytes)
     return float(np.mean(sizes)) / key.size_bytes
 
@@ -60,17 +57,19 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
     for number, frame in enumerate(frames):
         clock_s = time.thread_time()
         latent = codec.analyze(frame)
-        key, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, previous=previous.get(False))
+        key, decoded = codec.pack_decoded(
+            latent, budget_bytes=budget_bytes, options=PackOptions(previous=previous.get(False))
+        )
         between_s = time.thread_time()
         packet, mine = key, decoded
         if known is not None:
             latent = codec.analyze(frame)
-            about: dict[str, Any] = {
-                "side_info": SideInformation(reference=Reference(number - 1, 4)),
-                "reference": known,
-            }
-            about["previous"] = previous.get(True, previous[False])
-            packet, mine = codec.pack_decoded(latent, budget_bytes=budget_bytes, **about)
+            options = PackOptions(
+                side_info=SideInformation(reference=Reference(number - 1, 4)),
+                reference=known,
+                previous=previous.get(True, previous[False]),
+            )
+            packet, mine = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
             if codec.is_cut(latent, packet, previous[False]):
                 packet, mine = key, decoded
             else:

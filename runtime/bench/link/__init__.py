@@ -1,1 +1,1 @@
-"""The link bench: real sender, receiver and broker over an emulated link, edgesem's control beside simpler ones."""
+"""Link bench: real sender, broker and receiver over an emulated link; edgesem's rate control beside baselines."""

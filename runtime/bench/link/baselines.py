@@ -1,4 +1,4 @@
-"""What edgesem's control is compared with: the same sender, told otherwise how much to send and when."""
+"""Rate controls that edgesem's is compared with: the same sender, with another rule of how much to send and when."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from edgesem.trace import Trace
 from runtime.congestion.control import Control
 from runtime.congestion.interface import LinkControl
+from runtime.settings import MAX_FRAME_BYTES
 
 SENDERS = ("edgesem", "fixed", "fixed_newest", "aimd", "whole", "oracle")
 WITHOUT_LAYERS = ("whole",)
@@ -18,72 +19,75 @@ _MESSAGES = 4  # that a frame is sent in, at most
 
 
 class Fixed:
-    """Frames of one size, each sent as soon as it is taken: what a camera with a set bitrate does."""
+    """Control with frames of one size, each sent as soon as it is taken: what a camera with a set bitrate does."""
 
     def __init__(self, *, interval_s: float, size_bytes: int, min_bytes: int = 300) -> None:
         self.interval_s, self.size_bytes, self.min_bytes = interval_s, size_bytes, min_bytes
-        self.under_way_bytes = 0
+        self.in_flight_bytes = 0
 
     def connected(self, now_s: float, rtt_s: float | None) -> None:
-        """Nothing is under way."""
-        self.under_way_bytes = 0
+        """As of `LinkControl`."""
+        self.in_flight_bytes = 0
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
-        """Always the same."""
+        """The same size for each frame."""
         return max(self.size_bytes, self.min_bytes)
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:
-        """Always."""
+        """True: a message is sent at once."""
         return True
 
     def sent(self, now_s: float, *, size_bytes: int, base: bool = False) -> None:
-        """Count it."""
-        self.under_way_bytes += size_bytes
+        """As of `LinkControl`."""
+        self.in_flight_bytes += size_bytes
 
     def acked(self, now_s: float, *, size_bytes: int, sent_s: float) -> None:
-        """Count it."""
-        self.under_way_bytes = max(0, self.under_way_bytes - size_bytes)
+        """As of `LinkControl`."""
+        self.in_flight_bytes = max(0, self.in_flight_bytes - size_bytes)
 
     def lost(self, now_s: float, *, size_bytes: int) -> None:
-        """Count it."""
-        self.under_way_bytes = max(0, self.under_way_bytes - size_bytes)
+        """As of `LinkControl`."""
+        self.in_flight_bytes = max(0, self.in_flight_bytes - size_bytes)
 
     def state(self) -> dict[str, Any]:
-        """It measures nothing."""
-        return {"capacity_bps": None, "rtt_s": None, "window_bytes": 0, "under_way_bytes": self.under_way_bytes}
+        """As of `LinkControl`; nothing is measured, so there is no rate and no round trip."""
+        return {"capacity_bps": None, "rtt_s": None, "window_bytes": 0, "in_flight_bytes": self.in_flight_bytes}
 
 
 class FixedNewest(Fixed):
-    """The same, but no frame is begun while more than one is under way: the newest waits in the one-slot frame slot."""
+    """Control with frames of one size, of which none is begun while more than one is in flight."""
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
-        """The same size, or not now."""
+        """The same size for each frame, or None: not now."""
         size_bytes = max(self.size_bytes, self.min_bytes)
-        return None if self.under_way_bytes > 1.1 * size_bytes else size_bytes
+        return None if self.in_flight_bytes > 1.1 * size_bytes else size_bytes
 
 
 class Aimd(Fixed):
-    """Size by the length of the queue: a little more for each frame that finds it short, half when it is long."""
+    """Additive increase, multiplicative decrease: frames grow while the queue is short, and halve when it is long.
+
+    The pipeline asks for a budget twice a frame, so the size grows by 600 bytes a frame.
+    """
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
-        """More, or half. At most two thirds of a second's frames are queued before frames are left out."""
-        if self.under_way_bytes > 3 * self.size_bytes:
+        """More, or half; None while more than eight frames are in flight."""
+        if self.in_flight_bytes > 3 * self.size_bytes:
             self.size_bytes = max(self.min_bytes, self.size_bytes // 2)
         else:
-            self.size_bytes = min(30_000, self.size_bytes + 300)
-        return None if self.under_way_bytes > 8 * self.size_bytes else max(self.size_bytes, self.min_bytes)
+            self.size_bytes = min(MAX_FRAME_BYTES, self.size_bytes + 300)
+        return None if self.in_flight_bytes > 8 * self.size_bytes else max(self.size_bytes, self.min_bytes)
 
 
 class Whole(Control):
-    """edgesem's estimate and window without layers: a frame is begun or not, and nothing of it is dropped later."""
+    """edgesem's control without layers: a frame is begun or not, and nothing of it is dropped later."""
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:
-        """What has been begun is sent to its end."""
+        """True: a frame that has been begun is sent to its end."""
         return True
 
 
 class Oracle(Fixed):
-    """Knows the trace: each frame has what drains until the next one, and none is sent that would have to wait."""
+    """Control that knows the trace: a frame gets what drains until the next one, and none that would wait is sent."""
 
     def __init__(
         self, *, interval_s: float, trace: Trace, start_s: float, offset_s: float, min_bytes: int = 300
@@ -94,12 +98,12 @@ class Oracle(Fixed):
         self._at_s: float | None = None
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
-        """What the trace will bear until the next frame, less what is still queued."""
+        """What the trace will carry until the next frame, less what is still queued."""
         self._drain(now_s)
         soon_bytes = self._between(now_s, now_s + self.interval_s) - self._queued_bytes
         soon_bytes *= _SEGMENT_BYTES / (_SEGMENT_BYTES + _HEAD_BYTES)
         soon_bytes -= 2 * _MESSAGES * _HEAD_BYTES
-        return int(min(30_000, soon_bytes)) if soon_bytes >= self.min_bytes else None
+        return int(min(MAX_FRAME_BYTES, soon_bytes)) if soon_bytes >= self.min_bytes else None
 
     def sent(self, now_s: float, *, size_bytes: int, base: bool = False) -> None:
         """It stands in the link's queue, with all that TCP adds: heads, and an answer to the broker's confirmation."""

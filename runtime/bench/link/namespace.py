@@ -1,6 +1,6 @@
-"""Network namespaces and TUN devices: two small networks of our own, joined by nothing but what we carry across.
+"""Network namespaces and TUN devices: two isolated networks that only the link emulator connects.
 
-A namespace lives as long as a process holds it, so nothing is left behind, whatever ends the bench. Needs root
+A namespace lives as long as a process holds it, so nothing is left behind, however the bench ends. Needs Linux, root
 (CAP_SYS_ADMIN and CAP_NET_ADMIN) and /dev/net/tun.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgesem.errors import EnvironmentMissing
 
-NEAR_IP, FAR_IP = "10.77.0.1", "10.77.0.2"
+SENDER_IP, RECEIVER_IP = "10.77.0.1", "10.77.0.2"
 MTU_BYTES = 1500
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
@@ -26,7 +26,7 @@ _UP = 0x1
 
 
 def missing() -> str:
-    """Why there can be no namespaces here, or nothing if there can."""
+    """Why network namespaces cannot be used here; an empty string if they can."""
     if not hasattr(os, "geteuid") or not Path("/proc/self/ns/net").exists():
         return "this is not Linux"
     if os.geteuid() != 0:
@@ -34,14 +34,14 @@ def missing() -> str:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "/dev/net/tun is not there"
     child = os.fork()
-    if child == 0:  # the only way to know is to try, and who has left his network cannot come back
+    if child == 0:  # the only way to know is to try, and a process cannot return to the namespace it has left
         os._exit(0 if _call("unshare", _CLONE_NEWNET) == 0 else 1)
     _, status = os.waitpid(child, 0)
     return "" if status == 0 else "the kernel or the container forbids network namespaces"
 
 
 def leave_network() -> int:
-    """Move this thread into a new, empty network namespace; returns a file descriptor that keeps it."""
+    """Move this thread into a new, empty network namespace; returns a file descriptor that keeps it alive."""
     if _call("unshare", _CLONE_NEWNET) != 0:
         raise EnvironmentMissing("no network namespaces here: run as root, outside of a container that forbids them")
     _bring_up(b"lo")

@@ -1,4 +1,4 @@
-"""A run over time as a picture: what the link bore and what each sender made of it."""
+"""Plot of a bench run over time: capacity of the link, rate and delay of each sender."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from devices.board import Board
 from devices.deployment.release import Release, agent_source
 from devices.deployment.wheels import overlooked, platform_tags, wheelhouse
-from devices.shell import Done, Shell
+from devices.shell import CommandResult, Shell
 from edgesem.errors import BundleError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
 
@@ -47,7 +47,7 @@ def test_pip_is_asked_again_for_what_it_overlooked(tmp_path):
         if any("tomli" in word for word in argv):
             other(Path(target), "tomli")
         other(Path(target), "edgesem", "tomli; python_version < '3.11'")
-        return Done(0)
+        return CommandResult(0)
 
     own = wheel(tmp_path / "own")
     ask = {"python": "3.10", "arch": "aarch64", "glibc": "2.35", "extra": [own]}
@@ -138,7 +138,7 @@ def test_our_own_wheel_is_made_of_the_sources_of_now_and_leaves_nothing_in_the_c
         packed.extend(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
         (source / "build").mkdir()  # as pip would
         wheel(tmp_path)
-        return Done(0)
+        return CommandResult(0)
 
     monkeypatch.setattr(wheels, "_checkout", lambda dist: checkout)
     assert wheels.own_wheel(Shell(execute=execute), tmp_path).name == "edgesem-0.0.1-py3-none-any.whl"

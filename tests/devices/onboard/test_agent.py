@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from devices.board import Board
 from devices.onboard import main as agent
 from devices.onboard.intake import receive
-from devices.onboard.place import Place, Refused, checked
+from devices.onboard.layout import Layout, Refused, checked
 from devices.onboard.probation import configure, settle
 from devices.onboard.services import Services
 from devices.units import unit_files
@@ -28,10 +28,10 @@ json_values = st.recursive(
 
 
 @pytest.fixture
-def place(tmp_path) -> Place:
-    place = Place(str(tmp_path / "root"))
-    os.makedirs(place.base)
-    return place
+def layout(tmp_path) -> Layout:
+    layout = Layout(str(tmp_path / "root"))
+    os.makedirs(layout.base)
+    return layout
 
 
 def tar_of(*entries: tuple[str, bytes]) -> bytes:
@@ -70,63 +70,63 @@ def test_a_version_is_the_name_of_one_folder(version):
 @given(st.binary(max_size=2000))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_as_a_transfer_leave_nothing_that_counts(tmp_path_factory, data):
-    place = Place(str(tmp_path_factory.mktemp("place")))
+    layout = Layout(str(tmp_path_factory.mktemp("place")))
     with contextlib.suppress(Refused):
-        receive(place, io.BytesIO(data))
-    assert os.listdir(place.blobs) == []
+        receive(layout, io.BytesIO(data))
+    assert os.listdir(layout.blobs) == []
 
 
 @given(st.integers(0, 3000))
 @settings(max_examples=60, deadline=None)
 def test_a_transfer_cut_anywhere_leaves_whole_files_only(tmp_path_factory, size):
-    place = Place(str(tmp_path_factory.mktemp("place")))
+    layout = Layout(str(tmp_path_factory.mktemp("place")))
     contents = [b"a" * 700, b"b" * 900]
     data = tar_of(*((hashlib.sha256(content).hexdigest(), content) for content in contents))
     with contextlib.suppress(Refused):
-        receive(place, io.BytesIO(data[:size]))
-    for name in os.listdir(place.blobs):
-        with open(os.path.join(place.blobs, name), "rb") as file:
+        receive(layout, io.BytesIO(data[:size]))
+    for name in os.listdir(layout.blobs):
+        with open(os.path.join(layout.blobs, name), "rb") as file:
             assert hashlib.sha256(file.read()).hexdigest() == name
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "0" * 63, "G" * 64])
-def test_a_transferred_file_has_a_digest_for_a_name(place, name):
+def test_a_transferred_file_has_a_digest_for_a_name(layout, name):
     with pytest.raises(Refused):
-        receive(place, io.BytesIO(tar_of((name, b"x"))))
+        receive(layout, io.BytesIO(tar_of((name, b"x"))))
 
 
-def test_a_link_in_a_transfer_is_refused(place):
+def test_a_link_in_a_transfer_is_refused(layout):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         info = tarfile.TarInfo("0" * 64)
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
     with pytest.raises(Refused):
-        receive(place, io.BytesIO(stream.getvalue()))
+        receive(layout, io.BytesIO(stream.getvalue()))
 
 
 @given(st.binary(max_size=100) | json_values.map(lambda value: json.dumps(value).encode()))
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_as_a_configuration_are_refused_or_stay_in_their_folder(tmp_path_factory, data):
-    place = Place(str(tmp_path_factory.mktemp("place")))
-    os.makedirs(place.base)
+    layout = Layout(str(tmp_path_factory.mktemp("place")))
+    os.makedirs(layout.base)
     try:
-        names = configure(place, data)
+        names = configure(layout, data)
     except Refused:
         return
     assert all("/" not in name and not name.startswith(".") for name in names)
 
 
-def test_a_damaged_note_of_a_switch_does_not_stop_the_board(place):
+def test_a_damaged_note_of_a_switch_does_not_stop_the_board(layout):
     for text in ("", "{", "[]", '{"to": 3}', '{"to": "x", "back": "gone", "etc": {}}'):
-        with open(place.pending, "w") as file:
+        with open(layout.pending, "w") as file:
             file.write(text)
-        settle(place, Services(place))  # nothing to go back to: nothing runs, and no exception
-        assert place.running() is None
+        settle(layout, Services(layout))  # nothing to go back to: nothing runs, and no exception
+        assert layout.running() is None
 
 
-def test_the_board_says_what_it_is(place, capsys):
-    assert agent.main(["facts", "--root", place.root]) == 0
+def test_the_board_says_what_it_is(layout, capsys):
+    assert agent.main(["facts", "--root", layout.root]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["arch"] == os.uname().machine
     assert facts["libc"].startswith("glibc") or facts["libc"] == ""
@@ -134,20 +134,20 @@ def test_the_board_says_what_it_is(place, capsys):
 
 
 @pytest.mark.parametrize("board", ["jetson-orin-nano", "raspberry-pi-5"])
-def test_a_board_with_tensorrt_builds_its_engine_beside_the_sender(place, board):
-    calls, systemctl = os.path.join(place.root, "calls"), os.path.join(place.root, "usr/bin/systemctl")
+def test_a_board_with_tensorrt_builds_its_engine_beside_the_sender(layout, board):
+    calls, systemctl = os.path.join(layout.root, "calls"), os.path.join(layout.root, "usr/bin/systemctl")
     for name, data in {
         f"opt/edgesem/releases/1/units/{k}": v for k, v in unit_files(Board.load(board)).items()
     }.items():
-        os.makedirs(os.path.dirname(os.path.join(place.root, name)), exist_ok=True)
-        with open(os.path.join(place.root, name), "wb") as file:
+        os.makedirs(os.path.dirname(os.path.join(layout.root, name)), exist_ok=True)
+        with open(os.path.join(layout.root, name), "wb") as file:
             file.write(data)
     for name, text in (("usr/bin/systemctl", f'#!/bin/sh\necho "$@" >> {calls}\n'), ("etc/edgesem/send.toml", "")):
-        os.makedirs(os.path.dirname(os.path.join(place.root, name)), exist_ok=True)
-        with open(os.path.join(place.root, name), "w") as file:
+        os.makedirs(os.path.dirname(os.path.join(layout.root, name)), exist_ok=True)
+        with open(os.path.join(layout.root, name), "w") as file:
             file.write(text)
     os.chmod(systemctl, 0o755)
-    Services(place).apply("1")
+    Services(layout).apply("1")
     with open(calls) as file:
         told = {line.split()[0]: line.split()[1:] for line in file}
     for verb in ("enable", "restart"):
@@ -156,13 +156,13 @@ def test_a_board_with_tensorrt_builds_its_engine_beside_the_sender(place, board)
     assert "--no-block" in told["restart"]  # building takes minutes, in which frames must be acknowledged
 
 
-def test_the_process_that_goes_away_does_not_vouch_for_the_one_that_comes(place):
+def test_the_process_that_goes_away_does_not_vouch_for_the_one_that_comes(layout):
     """systemd restarts without waiting, and the old sender goes on acknowledging until it is stopped."""
-    systemctl = os.path.join(place.root, "usr/bin/systemctl")
+    systemctl = os.path.join(layout.root, "usr/bin/systemctl")
     for folder in ("usr/bin", "etc/edgesem", "run/edgesem", "opt/edgesem/releases/1/units"):
-        os.makedirs(os.path.join(place.root, folder), exist_ok=True)
-    count = os.path.join(place.root, "count")
-    status = os.path.join(place.run, "send.json")
+        os.makedirs(os.path.join(layout.root, folder), exist_ok=True)
+    count = os.path.join(layout.root, "count")
+    status = os.path.join(layout.run, "send.json")
     with open(systemctl, "w") as file:  # each question finds more acknowledged, by the process of before
         file.write(
             f"#!/bin/sh\n[ $1 = is-active ] || exit 0\n"
@@ -170,15 +170,15 @@ def test_the_process_that_goes_away_does_not_vouch_for_the_one_that_comes(place)
             f'echo \'{{"pid": 7, "frames": 1, "acknowledged": \'$n\'}}\' > {status}\necho active\n'
         )
     os.chmod(systemctl, 0o755)
-    for path in (status, os.path.join(place.etc, "send.toml")):
+    for path in (status, os.path.join(layout.etc, "send.toml")):
         with open(path, "w") as file:
             file.write('{"pid": 7, "frames": 1, "acknowledged": 0}')
-    services = Services(place)
+    services = Services(layout)
     services.apply("1")
     with pytest.raises(Refused, match="gives no status"):
-        services.healthy(0.6, 3, lambda word: None)
+        services.wait_until_healthy(0.6, 3, lambda word: None)
     with open(systemctl) as file:
         script = file.read().replace('"pid": 7', '"pid": 8')
     with open(systemctl, "w") as file:
         file.write(script)
-    services.healthy(10, 3, lambda word: None)  # a new process may
+    services.wait_until_healthy(10, 3, lambda word: None)  # a new process may

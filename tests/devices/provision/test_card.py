@@ -16,8 +16,7 @@ from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision import card
 from devices.provision.seed import Setup, cloud_init, firstrun, validate
-from devices.shell import Done, Shell
-from devices.toml_text import toml_text
+from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
 from edgesem.errors import InputError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
@@ -178,23 +177,6 @@ def test_the_script_for_older_images_is_shell_and_holds_everything(setup, tmp_pa
     assert written == setup.etc["send.toml"]
 
 
-_scalars = st.one_of(
-    st.booleans(), st.integers(-(2**62), 2**62), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-)  # fmt: skip
-_tables = st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
-    st.one_of(_scalars, st.lists(_scalars, max_size=3), st.dictionaries(st.sampled_from("abc"), _scalars, max_size=3)),
-    max_size=4,
-)
-
-
-@given(_tables)
-@settings(max_examples=150, deadline=None)
-def test_toml_that_is_written_reads_as_it_was(tables):
-    assert read_toml_text(toml_text(tables)) == tables
-
-
 @given(st.binary(max_size=200))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_as_a_setup_are_refused_in_words(tmp_path_factory, data):
@@ -304,7 +286,7 @@ CARD = {"path": "/dev/sdb", "size": 31_914_983_424, "type": "disk", "rm": True, 
 
 def lsblk(**changes):
     def answer(argv, stdin, timeout_s):
-        return Done(0, json.dumps({"blockdevices": [{**CARD, **changes}]}).encode())
+        return CommandResult(0, json.dumps({"blockdevices": [{**CARD, **changes}]}).encode())
 
     return Shell(execute=answer)
 

@@ -16,7 +16,7 @@ from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision.jetson import Bsp, check, flash_command, in_recovery, nvidia_steps, overlay, prepare
 from devices.provision.seed import Setup, User
-from devices.shell import Done, Shell
+from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
@@ -117,11 +117,11 @@ def test_nvidias_scripts_come_in_their_order_and_thor_gets_its_driver(tmp_path):
     ],
 )
 def test_a_board_in_recovery_mode_is_seen(line, found):
-    assert in_recovery(Shell(execute=lambda *_: Done(0, line.encode())), ORIN) is found
+    assert in_recovery(Shell(execute=lambda *_: CommandResult(0, line.encode())), ORIN) is found
 
 
 def test_nothing_is_flashed_while_no_board_is_in_recovery_mode(tmp_path):
-    shell = Shell(execute=lambda *_: Done(0))
+    shell = Shell(execute=lambda *_: CommandResult(0))
     with pytest.raises(EnvironmentMissing, match="recovery"):
         prepare(shell, ORIN, Bsp.open(bsp(tmp_path)), SETUP, None, "secret", flash=True)
     assert shell.record == []

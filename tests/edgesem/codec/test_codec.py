@@ -1,7 +1,14 @@
+"""Codec: sizes, budgets, layers, regions, options, and what is refused."""
+
+import gc
 import json
 import shutil
+import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -10,9 +17,11 @@ from hypothesis import strategies as st
 
 import edgesem
 from edgesem.bundle.bundle import DEFAULT, MANIFEST, Bundle, digest_of
+from edgesem.bundle.runner import open_runner
 from edgesem.codec.budget import MAX_TRIALS
 from edgesem.codec.codec import Codec
 from edgesem.codec.coder import Coder
+from edgesem.codec.options import PackOptions
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
@@ -98,7 +107,7 @@ def test_a_packet_of_the_frame_before_saves_trials(codec, monkeypatch):
         for budget in (1000, 1900, 4000):
             for previous in (None, last):
                 trials.clear()
-                packet = codec.pack(now, budget_bytes=budget, previous=previous)
+                packet = codec.pack(now, budget_bytes=budget, options=PackOptions(previous=previous))
                 assert 0.95 * budget <= packet.size_bytes <= budget or packet.q == 255
                 counts.append(len(trials))
     assert sum(counts[1::2]) < 0.85 * sum(counts[::2])
@@ -171,11 +180,12 @@ def test_contradictory_options_are_refused(codec, frame):
         {},
         {"budget_bytes": 1000, "quality": 0.5},
         {"quality": 1.5},
-        {"quality": 0.5, "layers": 5},
         {"budget_bytes": 0},
     ):
         with pytest.raises(UsageError):
             codec.pack(latent, **options)
+    with pytest.raises(UsageError):
+        PackOptions(layers=5)
     with pytest.raises(UsageError):
         codec.synthesize(latent, steps=5)
 
@@ -228,13 +238,13 @@ def test_a_region_is_coded_finer_than_the_rest(codec, frame):
     region = Region(1, 1, width // 2, height // 2, drop=120)
     side_info = SideInformation(region=region)
     plain = codec.pack(latent, quality=0.6)
-    packet = Packet.from_bytes(codec.pack(latent, quality=0.6, side_info=side_info).to_bytes())
+    packet = Packet.from_bytes(codec.pack(latent, quality=0.6, options=PackOptions(side_info=side_info)).to_bytes())
     assert packet.size_bytes < plain.size_bytes
     error = np.abs(codec.unpack(packet).values - latent.values).mean(0)
     inside = np.zeros((height, width), bool)
     inside[region.top : region.bottom + 1, region.left : region.right + 1] = True
     assert error[inside].mean() < 0.7 * error[~inside].mean()
-    within = codec.pack(latent, budget_bytes=plain.size_bytes, side_info=side_info)
+    within = codec.pack(latent, budget_bytes=plain.size_bytes, options=PackOptions(side_info=side_info))
     assert 0.9 * plain.size_bytes <= within.size_bytes <= plain.size_bytes
     assert within.q >= plain.q
 
@@ -243,7 +253,9 @@ def test_outside_of_a_region_the_decoders_know_that_it_is_coarser(codec, frame):
     latent = codec.analyze(frame)
     height, width = latent.values.shape[1:]
     region = Region(0, 0, width // 2 - 1, height - 1, drop=120)
-    decoded = codec.unpack(codec.pack(latent, quality=0.6, side_info=SideInformation(region=region)))
+    decoded = codec.unpack(
+        codec.pack(latent, quality=0.6, options=PackOptions(side_info=SideInformation(region=region)))
+    )
     picture = codec.synthesize(decoded).astype(int)
     for level, columns in ((decoded.level, np.s_[: width * 8 - 16]), (decoded.outer_level, np.s_[width * 8 + 16 :])):
         alone = codec.synthesize(replace(decoded, level=level, region=None)).astype(int)
@@ -272,3 +284,53 @@ def test_a_bundle_of_another_format_is_refused_by_name(tmp_path):
     (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
     with pytest.raises(BundleError, match="format 2"):
         Bundle.open(folder)
+
+
+def test_a_closed_codec_frees_its_networks_and_refuses_to_work(frame):
+    with edgesem.load() as codec:
+        data = codec.encode(frame, quality=0.2)
+        held = [weakref.ref(runner) for runner in codec._runners.values()]
+        assert len(held) > 1
+    gc.collect()
+    assert not any(runner() for runner in held)
+    codec.close()
+    with pytest.raises(UsageError, match="closed"):
+        codec.decode(data)
+
+
+def test_threads_that_begin_together_load_each_network_once_and_see_the_same(frame, monkeypatch):
+    data, opened = edgesem.load().encode(frame, quality=0.3), Counter()
+
+    def counting(bundle, part, *more):
+        opened[part] += 1
+        return open_runner(bundle, part, *more)
+
+    monkeypatch.setattr("edgesem.codec.codec.open_runner", counting)
+    count, codec = 4, edgesem.load()
+    together = Barrier(count)
+
+    def work(_):
+        together.wait(timeout=30)
+        return codec.decode(data).tobytes(), codec.encode(frame, quality=0.3)
+
+    with ThreadPoolExecutor(count) as pool:
+        found = set(pool.map(work, range(count)))
+    assert {packet for _, packet in found} == {data}
+    assert len(found) == 1
+    assert set(opened.values()) == {1}
+
+
+def test_options_and_references_go_through_encode_and_decode_alike(frame):
+    with edgesem.load() as codec:
+        options = edgesem.PackOptions(layers=2, frame=7, epoch=3, time_ms=5)
+        packet = Packet.from_bytes(codec.encode(frame, quality=0.3, options=options))
+        assert (packet.frame, packet.epoch, packet.time_ms, packet.total_layers) == (7, 3, 5, 2)
+        if codec.has_reference:
+            known = codec.unpack(packet)
+            side_info = SideInformation(reference=edgesem.Reference(7, 2))
+            options = edgesem.PackOptions(frame=8, side_info=side_info, reference=known)
+            data = codec.encode(frame, quality=0.3, options=options)
+            shown = codec.synthesize(codec.unpack(Packet.from_bytes(data), known))
+            assert np.array_equal(codec.decode(data, known), shown)
+            with pytest.raises(edgesem.MissingReference):
+                codec.decode(data)

@@ -1,3 +1,5 @@
+"""Context model: the walk over the pass schedule, and what each network is fed."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Entropy coder: symbols come back, sizes are near the ideal, damaged words are refused."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""Packet: bytes and fields, splitting and joining, and headers that are refused."""
+
 import struct
 import zlib
 from dataclasses import replace
@@ -159,8 +161,8 @@ def _sealed(edit: bytes, position: int, body: bytes = b"base") -> bytes:
         (_sealed(b"\x20", 1), "version 2"),
         (_sealed(b"\x11", 1), "is sealed"),
         (_sealed(b"\x18", 1), "flags"),
-        (_sealed(b"\x14", 1), "inside its notes"),
-        (_sealed(b"\x14", 1, body=b"\x03\x02\x02a"), "longer than the notes"),
+        (_sealed(b"\x14", 1), "inside its side information"),
+        (_sealed(b"\x14", 1, body=b"\x03\x02\x02a"), "longer than all of it"),
         (_sealed(b"\x14", 1, body=b"\x03\x09\x01a"), "kind 9"),
         (_sealed(b"\x14", 1, body=b"\x03\x01\x01a"), "1 bytes, not 5"),
         (_sealed(b"\x00\x00", 14), "width"),

@@ -144,6 +144,6 @@ def test_hostile_messages_cost_less_than_64_mb():
 
 
 @given(packets(), st.binary(max_size=200))
-def test_notes_of_any_bytes_are_read_or_refused(packet, junk):
+def test_side_information_of_any_bytes_are_read_or_refused(packet, junk):
     data = replace(packet, side_info=SideInformation()).to_bytes()
     read(resealed(data[:1] + bytes([data[1] | 4]) + data[2:24] + junk + data[24:]))

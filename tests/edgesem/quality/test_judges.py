@@ -73,9 +73,9 @@ def test_any_output_is_read_or_refused(grid):
 def test_a_detector_runs(tmp_path, names_file):
     detector = Detector(detector_file(tmp_path / "d.onnx"), names_file)
     frame = np.zeros((64, 128, 3), np.uint8)
-    assert detector.detect(frame) == []
+    assert detector.predict(frame) == []
     frame[:, 96:] = (255, 60, 60)
-    labels = {found.label for found in detector.detect(frame, 0.3)}
+    labels = {found.label for found in detector.predict(frame, 0.3)}
     assert labels == {"car"}  # red, so RGB arrived as BGR
 
 
@@ -89,12 +89,12 @@ def test_a_bad_detector_is_refused(case, tmp_path, names_file):
     if case == "no names":
         names_file.write_text("\n\n")
     with pytest.raises(InputError):
-        Detector(path, names_file).detect(np.zeros((32, 32, 3), np.uint8))
+        Detector(path, names_file).predict(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_a_frame_of_the_wrong_form_is_refused(tmp_path, names_file):
     with pytest.raises(FrameError):
-        Detector(detector_file(tmp_path / "d.onnx"), names_file).detect(np.zeros((32, 32), np.uint8))
+        Detector(detector_file(tmp_path / "d.onnx"), names_file).predict(np.zeros((32, 32), np.uint8))
 
 
 def test_a_bad_classifier_is_refused(tmp_path):

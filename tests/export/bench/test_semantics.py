@@ -10,18 +10,18 @@ from edgesem.cli.main import main
 from edgesem.errors import InputError, UsageError
 from export.bench.semantics.link import open_link, useful
 from export.bench.semantics.meaning import OTHER, by_class, by_object, read_synonyms
-from export.bench.semantics.observations import Sight, spread
+from export.bench.semantics.observations import Observation, spread
 from export.bench.semantics.report import hull
 from tests.support.detector import detector_file
 
 
-def sight(**values):
+def observation(**values):
     known = {"picture": "p", "picture_digest": "d", "pixels": 1, "codec": "original", "setting": 0.0, "version": ""}
-    return Sight(**{**known, "size_bytes": 0, "classes": None, "object": None, **values})
+    return Observation(**{**known, "size_bytes": 0, "classes": None, "object": None, **values})
 
 
 def objects(*labels):
-    return [sight(object=label) for label in labels]
+    return [observation(object=label) for label in labels]
 
 
 def test_rare_labels_are_joined_to_as_many_sets_as_the_samples_bear():
@@ -38,19 +38,19 @@ def test_given_synonyms_join_labels():
 
 
 def test_the_likeliest_set_sums_its_classes():
-    seen = [sight(classes={"0": 0.4, "1": 0.3, "2": 0.3}), sight(classes={"0": 0.9, "2": 0.1})] * 20
+    seen = [observation(classes={"0": 0.4, "1": 0.3, "2": 0.3}), observation(classes={"0": 0.9, "2": 0.1})] * 20
     names = ("hammer", "hound, dog", "poodle")
     meaning = by_class(seen, names, {"hound": "dog", "poodle": "dog", "hammer": "tool"})
     assert meaning.of(seen[:2]) == ["dog", "tool"]
 
 
 def test_clusters_are_what_the_classifier_takes_for_the_same():
-    seen = [sight(classes={str(i % 2): 0.8, str(2 + i % 3): 0.2}) for i in range(40)]  # 40 bear 2 sets
+    seen = [observation(classes={str(i % 2): 0.8, str(2 + i % 3): 0.2}) for i in range(40)]  # 40 bear 2 sets
     meaning = by_class(seen, ("cat", "dog"), {})
     read = meaning.of(seen)
     assert len(set(read)) == 2
     assert all(read[i] == read[i % 2] for i in range(40))
-    assert meaning.of([sight(classes={"1": 0.5, "900": 0.5})]) == [read[1]]
+    assert meaning.of([observation(classes={"1": 0.5, "900": 0.5})]) == [read[1]]
 
 
 def test_the_hull_keeps_only_what_switching_cannot_beat():

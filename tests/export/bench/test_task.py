@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from edgesem.errors import InputError, UsageError
 from edgesem.files import find_pictures
 from edgesem.quality.judges import Detection
-from export.bench.rd.baselines import Subject
+from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
 from export.bench.task import report as task_report
-from export.bench.task.agreement import Match, Seen, f1, match, mean_average_precision
-from export.bench.task.measure import ORIGINAL, Sighting, Sightings, look
+from export.bench.task.agreement import Match, PictureContent, f1, match, mean_average_precision
+from export.bench.task.measure import Observation, observe, open_observations
 
 
 def dog(left, score=0.9, label="dog", width=10.0):
@@ -27,7 +27,7 @@ def dog(left, score=0.9, label="dog", width=10.0):
 
 
 def seen(*objects, classes=()):
-    return Seen(objects, classes)
+    return PictureContent(objects, classes)
 
 
 # --- agreement
@@ -63,7 +63,7 @@ def test_average_precision_is_that_of_a_known_ranking():
     assert mean_average_precision([(two, seen(dog(0)))]) == 0.5  # the mean over classes
 
 
-# --- looking
+# --- observing
 
 
 class CountingCodec:
@@ -71,7 +71,7 @@ class CountingCodec:
 
     def __init__(self, name="toy", version="1"):
         self.encoded = 0
-        self.subject = Subject(name, version, (10, 50), self.encode, self.decode)
+        self.under_test = CodecUnderTest(name, version, (10, 50), self.encode, self.decode)
 
     def encode(self, frame, setting):
         self.encoded += 1
@@ -87,9 +87,9 @@ class RowsJudge:
 
     version = "rows"
 
-    def __call__(self, frame):
+    def predict(self, frame):
         rows = int((frame.max(axis=(1, 2)) > 0).sum())
-        return Seen(tuple(dog(20.0 * index) for index in range(rows // 10)), (rows // 10, 1))
+        return PictureContent(tuple(dog(20.0 * index) for index in range(rows // 10)), (rows // 10, 1))
 
 
 @pytest.fixture
@@ -105,62 +105,66 @@ def folder(tmp_path):
 def test_each_picture_is_coded_into_its_share_of_the_budget_once(folder, tmp_path):
     codec, pictures = CountingCodec(), find_pictures(folder)
     counts: list[int] = []
-    found = look(pictures, [codec.subject], [100, 400_000], Sightings(tmp_path / "c"), RowsJudge(), counts.append)
+    found = observe(
+        pictures, [codec.under_test], [100, 400_000], open_observations(tmp_path / "c"), RowsJudge(), counts.append
+    )
     originals = [s for s in found if s.codec == ORIGINAL]
     coded = [s for s in found if s.codec == "toy"]
     assert [len(s.seen.objects) for s in originals] == [9, 12]
     assert [s.seen for s in coded if s.budget == 100] == [None, None]  # not even one row fits
-    for sighting, rows in zip([s for s in coded if s.budget == 400_000], (96, 128), strict=True):
+    for one, rows in zip([s for s in coded if s.budget == 400_000], (96, 128), strict=True):
         budget = 400_000 * rows * 160 // (640 * 480)
-        assert 0.9 * budget < sighting.size_bytes <= budget
-        assert len(sighting.seen.objects) < rows // 10
+        assert 0.9 * budget < one.size_bytes <= budget
+        assert len(one.seen.objects) < rows // 10
     assert sum(counts) == 4
     codec.encoded = 0
-    again = look(pictures, [codec.subject], [100, 400_000], Sightings(tmp_path / "c"), RowsJudge())
+    again = observe(pictures, [codec.under_test], [100, 400_000], open_observations(tmp_path / "c"), RowsJudge())
     assert again == found
     assert codec.encoded == 0
 
 
 def test_another_version_is_measured_anew_and_half_a_line_is_none(folder, tmp_path):
     pictures = find_pictures(folder)
-    look(pictures, [CountingCodec().subject], [10**6], Sightings(tmp_path / "c"), RowsJudge())
+    observe(pictures, [CountingCodec().under_test], [10**6], open_observations(tmp_path / "c"), RowsJudge())
     with (tmp_path / "c").open("a") as file:
         file.write('[]\n{"picture": "2.png", "se')
     newer = CountingCodec(version="2")
-    store = Sightings(tmp_path / "c")
-    found = look(pictures, [newer.subject], [10**6], store, RowsJudge())
+    store = open_observations(tmp_path / "c")
+    found = observe(pictures, [newer.under_test], [10**6], store, RowsJudge())
     assert newer.encoded
-    assert all(Sightings(tmp_path / "c").get(s.key) == s for s in found)
+    assert all(open_observations(tmp_path / "c").get(s.key) == s for s in found)
 
 
 def test_decoders_of_one_encoder_share_its_codings(folder, tmp_path):
     codec = CountingCodec()
-    other = Subject("toy+1step", "1", (10,), codec.encode, lambda data, size: 255 - codec.decode(data, size))
-    look(find_pictures(folder), [codec.subject], [10**6], Sightings(tmp_path / "1"), RowsJudge())
+    other = CodecUnderTest("toy+1step", "1", (10,), codec.encode, lambda data, size: 255 - codec.decode(data, size))
+    observe(find_pictures(folder), [codec.under_test], [10**6], open_observations(tmp_path / "1"), RowsJudge())
     alone, codec.encoded = codec.encoded, 0
-    look(find_pictures(folder), [codec.subject, other], [10**6], Sightings(tmp_path / "2"), RowsJudge())
+    observe(find_pictures(folder), [codec.under_test, other], [10**6], open_observations(tmp_path / "2"), RowsJudge())
     assert codec.encoded == alone
 
 
 # --- the report
 
 
-def sightings(codec, found, budget=2000, original=4, classes=(1, 2)):
+def observations(codec, found, budget=2000, original=4, classes=(1, 2)):
     """`found` of so many dogs in each picture; None where nothing fitted."""
     for number, count in enumerate(found):
         digest = str(number)
-        yield Sighting("p", digest, ORIGINAL, 0, "", None, seen(*map(dog, range(0, 40 * original, 40)), classes=(1, 2)))
+        yield Observation(
+            "p", digest, ORIGINAL, 0, "", None, seen(*map(dog, range(0, 40 * original, 40)), classes=(1, 2))
+        )
         objects = None if count is None else seen(*map(dog, range(0, 40 * count, 40)), classes=classes)
-        yield Sighting("p", digest, codec, budget, "", None if count is None else 1900, objects)
+        yield Observation("p", digest, codec, budget, "", None if count is None else 1900, objects)
 
 
 @pytest.fixture
 def report():
     some = [
-        *sightings("edgesem", [4, 4, 4, 3] * 5),
-        *sightings("avif-s6", [None, None, 4, None] * 5, classes=(3, 1)),
-        *sightings("avif-s6-half", [2, 2, 1, 2] * 5),
-        *sightings("avif-s6-quarter", [1, 1, 1, 1] * 5),
+        *observations("edgesem", [4, 4, 4, 3] * 5),
+        *observations("avif-s6", [None, None, 4, None] * 5, classes=(3, 1)),
+        *observations("avif-s6-half", [2, 2, 1, 2] * 5),
+        *observations("avif-s6-quarter", [1, 1, 1, 1] * 5),
     ]
     return {"data": "photos", "pictures": ["p"] * 20, **task_report.summarize(some, 200)}
 
@@ -175,7 +179,7 @@ def test_what_does_not_fit_is_sent_smaller(report):
 
 
 def test_nothing_is_seen_in_what_fits_at_no_size():
-    (row,) = task_report.summarize([*sightings("jpeg", [4, None])])["codecs"]["jpeg"]
+    (row,) = task_report.summarize([*observations("jpeg", [4, None])])["codecs"]["jpeg"]
     assert (row["left_out"], row["found"], row["true"], row["top1"], row["bytes"]) == (0.5, 0.5, 1, 0.5, 1900)
 
 

@@ -37,20 +37,20 @@ class Words:
 class Brightness:
     """A teacher that tells bright pictures from dark ones."""
 
-    names, digest, text = ("bright", "dark"), "d", Words()
+    names, version, text = ("bright", "dark"), "d", Words()
 
     def __init__(self):
         self.about, self.asked = {"classifier": "brightness"}, 0
 
-    def look(self, frame):
+    def predict(self, frame):
         self.asked += 1
         share = frame.mean() / 255
         return np.array([share, 1 - share], np.float32)
 
-    def meant(self, said):
+    def text_vectors(self, said):
         return said @ self.text(self.names)
 
-    def space(self, dimensions):
+    def projection_to(self, dimensions):
         return np.zeros(16, np.float32), np.eye(16, dimensions, dtype=np.float32)
 
 
@@ -76,15 +76,16 @@ def test_squares_of_a_picture_are_always_the_same(photos):
 
 def test_a_teacher_is_asked_once(photos, tmp_path):
     teacher, found = Brightness(), find_photos([photos])
-    said = Answers(tmp_path / "a.npz", teacher.look, "d", 2).of(found, lambda _: None)
-    again = Answers(tmp_path / "a.npz", teacher.look, "d", 2).of(found[::-1], lambda _: None)
+    said = Answers(tmp_path / "a.npz", teacher, 2).of(found, lambda _: None)
+    again = Answers(tmp_path / "a.npz", teacher, 2).of(found[::-1], lambda _: None)
     assert teacher.asked == 48
     assert np.array_equal(said[::-1], again)
-    Answers(tmp_path / "a.npz", teacher.look, "other", 2).of(found[:1], lambda _: None)
+    teacher.version = "other"
+    Answers(tmp_path / "a.npz", teacher, 2).of(found[:1], lambda _: None)
     assert teacher.asked == 50
     (tmp_path / "a.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="remove"):
-        Answers(tmp_path / "a.npz", teacher.look, "d", 2)
+        Answers(tmp_path / "a.npz", teacher, 2)
 
 
 def test_a_head_learns(photos):
@@ -120,7 +121,7 @@ def test_a_head_goes_into_a_bundle(photos, tmp_path):
     codec = Codec(Bundle.open(bundle))
     assert codec.bundle.id == opened.id  # what was packed before can still be read
     head, labels = SemanticHead(codec.bundle), Labels.of(codec.bundle)
-    bright, dark = (head.look(codec.analyze(np.full((200, 300, 3), level, np.uint8))) for level in (220, 30))
+    bright, dark = (head.embed(codec.analyze(np.full((200, 300, 3), level, np.uint8))) for level in (220, 30))
     query = labels.label_query("bright").vector
     assert similarity(query, bright) > similarity(query, dark)
     with pytest.raises(UsageError, match="sign"):
@@ -155,16 +156,16 @@ def test_two_encoders_leave_different_marks():
 
 
 def test_average_precision():
-    oracle = np.array([True, False, True, False])
-    assert average_precision(np.array([4.0, 3, 2, 1]), oracle) == pytest.approx((1 + 2 / 3) / 2)
-    assert average_precision(np.array([4.0, 1, 3, 2]), oracle) == 1
+    truth = np.array([True, False, True, False])
+    assert average_precision(np.array([4.0, 3, 2, 1]), truth) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.array([4.0, 1, 3, 2]), truth) == 1
     assert average_precision(np.zeros(4), np.zeros(4, bool)) == 0
 
 
 def test_label_files_are_read_or_refused(photos, tmp_path):
     (tmp_path / "0.txt").write_text("1 .5 .5 .1 .1\n0 .2 .2 .1 .1\n")
     found = read_labelled(photos, tmp_path, ("a", "b"))
-    assert found.oracle.sum() == 2
+    assert found.truth.sum() == 2
     (tmp_path / "1.txt").write_text("7 .5 .5 .1 .1\n")
     with pytest.raises(InputError, match="class"):
         read_labelled(photos, tmp_path, ("a", "b"))
@@ -192,8 +193,8 @@ def test_a_clip_folder_is_a_teacher_too(photos, tmp_path):
     size = {"height": 32, "width": 32}
     transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path)
     teacher = ClipTeacher(tmp_path, None)
-    said = np.stack([teacher.look(square) for square in squares(find_photos([photos])[0], 3)])
-    mean, projection = teacher.space(DIMENSIONS)
+    said = np.stack([teacher.predict(square) for square in squares(find_photos([photos])[0], 3)])
+    mean, projection = teacher.projection_to(DIMENSIONS)
     assert said.shape == (3, 24)
     assert np.linalg.norm(said, axis=1) == pytest.approx(1, abs=1e-4)
     assert (mean.shape, projection.shape) == ((24,), (24, DIMENSIONS))

@@ -18,6 +18,7 @@ from edgesem.files import read_picture  # noqa: E402
 from edgesem.quality.metrics import ms_ssim as reference_ms_ssim  # noqa: E402
 from edgesem.quality.metrics import psnr  # noqa: E402
 from export.bundle import model, pipeline  # noqa: E402
+from export.data.crops import infrared  # noqa: E402
 from export.graphs import write as graph  # noqa: E402
 from export.graphs.context import both_ways, export_context  # noqa: E402
 from export.networks.codec import klt_basis, move_range  # noqa: E402
@@ -42,9 +43,14 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
+def export_run(run: Path, out: Path, name: str) -> None:
+    settings = pipeline.Settings(name, PHOTOS)
+    pipeline.export_model(model.model_of_run(run), out, settings, lambda stage, done: None)
+
+
 @pytest.fixture(scope="module")
 def bundle(run) -> Path:
-    pipeline.export_bundle(run, run.parent / "bundle", PHOTOS, None, "tiny", lambda stage, done: None)
+    export_run(run, run.parent / "bundle", "tiny")
     return run.parent / "bundle"
 
 
@@ -122,7 +128,7 @@ def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
         monkeypatch.setitem(model.GRAPHS, part, copied(part))
     monkeypatch.setitem(model.GRAPHS, "encoder", _export_other_encoder)
     with pytest.raises(ExportError, match="encoder"):
-        pipeline.export_bundle(run, tmp_path / "bundle", PHOTOS, None, "bad", lambda stage, done: None)
+        export_run(run, tmp_path / "bundle", "bad")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -210,6 +216,28 @@ def test_the_training_loss_measures_what_the_bench_reports():
     b = np.clip(a + random.normal(0, 12, a.shape), 0, 255).astype(np.uint8)
     planes = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255 for x in (a, b)]
     assert losses.ms_ssim(*planes).item() == pytest.approx(reference_ms_ssim(a, b), abs=2e-3)
+
+
+def test_a_share_of_the_pictures_is_seen_as_by_night():
+    frames = torch.rand(64, 3, 16, 16)
+    torch.manual_seed(2)
+    seen = infrared(frames, share=0.5)
+    grey = (seen[:, 0] == seen[:, 2]).flatten(1).all(1)
+    assert 16 < grey.sum() < 48
+    assert torch.equal(seen[~grey], frames[~grey])
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+    mean = (frames * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+    assert (seen[grey, 0] - mean[grey]).abs().mean() < 0.05
+
+
+def test_a_run_with_ssimulacra2_goes_on_from_its_checkpoint(tmp_path):
+    asked = ["--data", str(PHOTOS), "--out", str(tmp_path), "--board", "--crop", "192", "--batch", "2", "--no-plot"]
+    for minutes in ("0.02", "0.04"):
+        more = ["--minutes", minutes, "--ssimulacra2", "0.3", "--threads", "1", "--json"]
+        assert cli.main(["train", *asked, *more]) == 0
+    assert open_run(tmp_path)[1].ssimulacra2 == 0.3
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
 
 
 def test_the_learning_rate_follows_the_clock():

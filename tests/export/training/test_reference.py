@@ -14,6 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.bundle.runner import OrtRunner  # noqa: E402
 from edgesem.codec.codec import Codec, load  # noqa: E402
+from edgesem.codec.options import PackOptions  # noqa: E402
 from edgesem.codec.reference import in_steps  # noqa: E402
 from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph  # noqa: E402
 from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E402
@@ -23,8 +24,8 @@ from edgesem.packet.side_information import Reference, SideInformation  # noqa: 
 from export.bundle.tables import starting_tables  # noqa: E402
 from export.data.sequences import LENGTH, Sequences  # noqa: E402
 from export.graphs.context import both_ways, export_reference  # noqa: E402
-from export.graphs.proof import EXACT, largest_sum  # noqa: E402
-from export.networks.context import ContextModel  # noqa: E402
+from export.graphs.proof import largest_sum  # noqa: E402
+from export.networks.context import EXACT, ContextModel  # noqa: E402
 from export.networks.reference import ReferenceModel  # noqa: E402
 from export.training.codec import CodecNet, TrainConfig  # noqa: E402
 from export.training.reference import ReferenceConfig, open_reference, train_reference  # noqa: E402
@@ -74,7 +75,7 @@ def latents(codec):
 def test_a_packet_with_a_reference_decodes_to_what_the_sender_had(codec, latents):
     known_packet, known = codec.pack_decoded(latents[0], quality=0.4)
     assert np.array_equal(codec.unpack(known_packet).values, known.values)
-    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, side_info=NAME, reference=known)
+    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, options=PackOptions(side_info=NAME, reference=known))
     again = codec.unpack(Packet.from_bytes(packet.to_bytes()), known)
     assert again.values.tobytes() == decoded.values.tobytes()
 
@@ -96,7 +97,9 @@ def test_a_scene_that_stands_still_costs_little(latents):
     key, known = codec.pack_decoded(latents[0], quality=0.5)
     for frame in range(3):
         packet, known = codec.pack_decoded(
-            latents[0], quality=0.5, side_info=SideInformation(reference=Reference(frame, 4)), reference=known
+            latents[0],
+            quality=0.5,
+            options=PackOptions(side_info=SideInformation(reference=Reference(frame, 4)), reference=known),
         )
         assert packet.size_bytes < 0.35 * key.size_bytes
 
@@ -105,13 +108,15 @@ def test_a_scene_that_stands_still_costs_little(latents):
 def test_a_reference_may_itself_be_decoded_from_fewer_layers(codec, latents, layers):
     known = codec.unpack(codec.pack(latents[0], quality=0.5).prefix(layers))
     side_info = SideInformation(reference=Reference(7, layers))
-    packet, decoded = codec.pack_decoded(latents[1], quality=0.3, side_info=side_info, reference=known)
+    packet, decoded = codec.pack_decoded(
+        latents[1], quality=0.3, options=PackOptions(side_info=side_info, reference=known)
+    )
     assert np.array_equal(codec.unpack(packet, known).values, decoded.values)
 
 
 def test_without_its_reference_a_packet_is_refused_and_never_drawn_wrong(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
-    packet = codec.pack(latents[1], quality=0.4, side_info=NAME, reference=known)
+    packet = codec.pack(latents[1], quality=0.4, options=PackOptions(side_info=NAME, reference=known))
     with pytest.raises(MissingReference, match="keyframe"):
         codec.unpack(packet)
     with pytest.raises(PacketError, match="no reference for a picture of this size"):
@@ -126,13 +131,13 @@ def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(
         {"side_info": NAME, "reference": latents[0]},
     ):
         with pytest.raises(UsageError):
-            codec.pack(latents[1], quality=0.4, **wrong)
+            codec.pack(latents[1], quality=0.4, options=PackOptions(**wrong))
 
 
 def test_a_budget_is_met_with_a_reference_too(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
     for budget in (900, 2500):
-        packet = codec.pack(latents[1], budget_bytes=budget, side_info=NAME, reference=known)
+        packet = codec.pack(latents[1], budget_bytes=budget, options=PackOptions(side_info=NAME, reference=known))
         assert packet.size_bytes <= budget
         codec.unpack(packet, known)
 

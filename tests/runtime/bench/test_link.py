@@ -1,4 +1,4 @@
-"""The link bench: trace parsers, the emulated queue with a clock of the test's, figures, and real namespaces."""
+"""The link bench: trace parsers, the queue of the emulated link, figures, and runs over real namespaces."""
 
 import json
 import queue
@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesem.codec.options import PackOptions
 from edgesem.errors import BudgetError, InputError, UsageError
 from edgesem.packet.packet import Packet
 from edgesem.trace import load_trace, parse_trace
 from runtime.bench.link.baselines import SENDERS, make_control
 from runtime.bench.link.bench import Options, run_sender, why_relay
 from runtime.bench.link.clip import Clip, ClipCodec, load_images, placeholder, read_clip, write_clip
-from runtime.bench.link.figures import Run, figures
-from runtime.bench.link.namespace import FAR_IP, missing
-from runtime.bench.link.queueing import Line
+from runtime.bench.link.figures import RunLog, figures
+from runtime.bench.link.link_queue import LinkQueue
+from runtime.bench.link.namespace import RECEIVER_IP, missing
 from runtime.process.child import Child
 from tests.support.traces import trace_of
 
@@ -88,43 +89,43 @@ def test_any_bytes_are_a_trace_or_an_input_error(data):
     st.lists(st.integers(0, 300), min_size=1, max_size=50),
     st.lists(st.tuples(st.floats(0, 0.5), st.integers(20, 1500)), max_size=40),
 )
-def test_a_line_carries_everything_in_order_and_no_faster_than_its_trace(opportunities, packets):
+def test_a_link_carries_everything_in_order_and_no_faster_than_its_trace(opportunities, packets):
     trace = parse_trace("t", "".join(f"{ms}\n" for ms in sorted(opportunities)).encode())
-    line = Line(trace=trace, start_s=0.0, delay_s=0.02)
+    link = LinkQueue(trace=trace, start_s=0.0, delay_s=0.02)
     sent = sorted((at_s, bytes([number]) * size) for number, (at_s, size) in enumerate(packets))
     came = []
     waiting = list(sent)
     for ms in range(60_000):
         now_s = ms / 1000
         while waiting and waiting[0][0] <= now_s:
-            line.put(waiting.pop(0)[1], now_s)
-        came += line.take(now_s)
+            link.put(waiting.pop(0)[1], now_s)
+        came += link.take(now_s)
         assert sum(map(len, came)) <= trace.between_bytes(0, now_s) + 1e-6
         if len(came) == len(sent):
             break
     assert came == [packet for _, packet in sent]
 
 
-def test_a_line_delays_drops_what_does_not_fit_and_loses_by_chance():
-    line = Line(trace=trace_of(8e6), start_s=0.0, delay_s=0.05, queue_bytes=2000)
+def test_a_link_delays_drops_what_does_not_fit_and_loses_by_chance():
+    link = LinkQueue(trace=trace_of(8e6), start_s=0.0, delay_s=0.05, queue_bytes=2000)
     for _ in range(3):
-        line.put(bytes(1000), 0.0)
-    assert (line.dropped_packets, line.queued_bytes) == (1, 2000)
-    assert line.take(0.04) == []
-    assert len(line.take(0.06)) == 2
-    lossy = Line(trace=None, start_s=0.0, loss=0.5)
+        link.put(bytes(1000), 0.0)
+    assert (link.dropped_packets, link.queued_bytes) == (1, 2000)
+    assert link.take(0.04) == []
+    assert len(link.take(0.06)) == 2
+    lossy = LinkQueue(trace=None, start_s=0.0, loss=0.5)
     for _ in range(1000):
         lossy.put(b"x", 0.0)
     assert 400 < lossy.dropped_packets < 600
 
 
-def test_before_its_start_a_line_only_delays():
-    line = Line(trace=trace_of(8e3), start_s=5.0, delay_s=0.05)
-    line.put(bytes(1000), 0.0)
-    assert len(line.take(0.051)) == 1
-    line.put(bytes(1000), 5.0)
-    assert line.take(5.9) == []
-    assert len(line.take(6.1)) == 1
+def test_before_its_start_a_link_only_delays():
+    link = LinkQueue(trace=trace_of(8e3), start_s=5.0, delay_s=0.05)
+    link.put(bytes(1000), 0.0)
+    assert len(link.take(0.051)) == 1
+    link.put(bytes(1000), 5.0)
+    assert link.take(5.9) == []
+    assert len(link.take(6.1)) == 1
 
 
 def test_the_camera_of_the_built_in_clip_stands_still():
@@ -158,34 +159,35 @@ def test_a_clip_runs_forwards_and_backwards_and_survives_its_file(clip, tmp_path
 
 def test_the_clips_codec_fills_a_budget_and_says_what_is_the_least(clip):
     codec = ClipCodec(clip)
-    packet = codec.pack(codec.analyze(placeholder(1)), budget_bytes=7000, epoch=3, frame=9, time_ms=5)
+    packet = codec.pack(
+        codec.analyze(placeholder(1)), budget_bytes=7000, options=PackOptions(epoch=3, frame=9, time_ms=5)
+    )
     assert 5900 < packet.size_bytes <= 7000
     assert (packet.epoch, packet.frame, packet.time_ms) == (3, 9, 5)
     with pytest.raises(BudgetError) as caught:
-        codec.pack(0, budget_bytes=100, epoch=0, frame=0, time_ms=0)
+        codec.pack(0, budget_bytes=100, options=PackOptions())
     assert 500 < caught.value.smallest_bytes <= 600
 
 
-def run_of(clip, came, captured_s, whole_only=False):
-    told = [{"event": "packed", "frame": number, "name": str(number)} for number in range(len(captured_s))]
-    near = {"begin_s": 100.0, "captured_s": captured_s, "told": told, "state": [], "waiting": 0}
-    return Run(
+def log_of(clip, arrivals, captured_s, whole_only=False):
+    events = [{"event": "packed", "frame": number, "name": str(number)} for number in range(len(captured_s))]
+    return RunLog(
         clip=clip,
         trace=trace_of(80e3),
         offset_s=0.0,
         start_s=100.0,
         fps=1,
         seconds=4,
-        near=near,
-        far={"came": came, "promised": []},
+        sender={"begin_s": 100.0, "captured_s": captured_s, "events": events, "states": [], "undelivered": 0},
+        receiver={"arrivals": arrivals, "promised": []},
         whole_only=whole_only,
     )
 
 
 def test_figures_of_a_run_worked_out_by_hand(clip):
     captured_s = [100.0, 101.0, 102.0, 103.0]
-    came = [[100.2, 0, 0, 1, 0, 150, 40], [100.5, 0, 1, 1, 0, 150, 40], [102.4, 2, 0, 1, 0, 150, 40]]
-    result = figures(run_of(clip, came, captured_s))
+    arrivals = [[100.2, 0, 0, 1, 0, 150, 40], [100.5, 0, 1, 1, 0, 150, 40], [102.4, 2, 0, 1, 0, 150, 40]]
+    result = figures(log_of(clip, arrivals, captured_s))
     assert result["base_delay_p50_s"] == pytest.approx(0.3)
     assert result["last_delay_p95_s"] == pytest.approx(0.495)
     assert result["skipped"] == 2
@@ -199,14 +201,14 @@ def test_figures_of_a_run_worked_out_by_hand(clip):
 
 def test_where_frames_cannot_be_larger_all_that_they_are_sent_in_is_usable(clip):
     packets = clip.packets[0][4].split()
-    came = [[100.2, 0, part.first_layer, 1, 0, part.size_bytes, 40] for part in packets]
-    run = run_of(clip, came, [100.0, 101.0, 102.0, 103.0])
-    assert figures(replace(run, trace=trace_of(8e6)))["usable_share"] == pytest.approx(0.25, rel=0.001)
+    arrivals = [[100.2, 0, part.first_layer, 1, 0, part.size_bytes, 40] for part in packets]
+    log = log_of(clip, arrivals, [100.0, 101.0, 102.0, 103.0])
+    assert figures(replace(log, trace=trace_of(8e6)))["usable_share"] == pytest.approx(0.25, rel=0.001)
 
 
 def test_without_layers_a_frame_counts_only_when_it_is_whole(clip):
-    came = [[100.2 + layer / 10, 0, layer, 1, 0, 150, 40] for layer in range(4)] + [[102.4, 2, 0, 1, 0, 150, 40]]
-    result = figures(run_of(clip, came, [100.0, 101.0, 102.0, 103.0], whole_only=True))
+    arrivals = [[100.2 + layer / 10, 0, layer, 1, 0, 150, 40] for layer in range(4)] + [[102.4, 2, 0, 1, 0, 150, 40]]
+    result = figures(log_of(clip, arrivals, [100.0, 101.0, 102.0, 103.0], whole_only=True))
     assert result["base_delay_p95_s"] == pytest.approx(0.5)
     assert result["skipped"] == 3
 
@@ -256,7 +258,7 @@ def test_packets_cross_the_emulated_link_late_and_its_settings_may_change(tmp_pa
         assert ready["event"] == "ready", (name, ready)
 
         def round_trip_s():
-            argv = [sys.executable, "-c", probe, ready["near"], FAR_IP]
+            argv = [sys.executable, "-c", probe, ready["sender"], RECEIVER_IP]
             return float(subprocess.run(argv, capture_output=True, text=True, timeout=WAIT_S, check=True).stdout)
 
         assert 0.08 <= round_trip_s() < 0.5

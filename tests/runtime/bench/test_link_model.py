@@ -1,4 +1,4 @@
-"""bench link --model: the same control, packets and figures in simulated time, the same each time, for anybody."""
+"""bench link --model: the real sender pipeline and figures in simulated time, the same each time, for anybody."""
 
 import json
 

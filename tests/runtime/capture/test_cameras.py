@@ -79,7 +79,7 @@ def test_a_sender_whose_pipeline_is_told_to_end_with_it_ends_in_peace(tmp_path):
 @pytest.mark.skipif(not has_rtsp_server(), reason="needs apt install gir1.2-gst-rtsp-server-1.0 and x264enc")
 def test_an_rtsp_camera_is_opened_again_when_it_was_away(monkeypatch):
     port = free_port()
-    monkeypatch.setattr("runtime.capture.source._FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr("runtime.capture.network._FIRST_WAIT_S", 0.1)
     camera, stop = source(f"rtsp://127.0.0.1:{port}/camera")
     frames = iter(camera)
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_an_rtsp_camera_is_opened_again_when_it_was_away(monkeypatch):
 
 
 def test_a_password_in_a_uri_is_not_said(caplog, monkeypatch):
-    monkeypatch.setattr("runtime.capture.source._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("runtime.capture.network._FIRST_WAIT_S", 0.0)
     camera, stop = source(f"rtsp://user:s3cret@127.0.0.1:{free_port()}/camera")
     monkeypatch.setattr(stop, "wait", lambda _: stop.set())
     with caplog.at_level(logging.DEBUG):

@@ -208,12 +208,12 @@ def test_a_lost_message_is_forgotten():
     control.sent(0.0, size_bytes=1000, base=True)
     control.sent(0.0, size_bytes=500)
     control.lost(0.1, size_bytes=1000)
-    assert control.state()["under_way_bytes"] == 500
+    assert control.state()["in_flight_bytes"] == 500
     control.lost(0.1, size_bytes=777)
-    assert control.state()["under_way_bytes"] == 500
+    assert control.state()["in_flight_bytes"] == 500
 
 
-def test_a_new_connection_has_nothing_under_way_and_keeps_the_rate():
+def test_a_new_connection_has_nothing_in_flight_and_keeps_the_rate():
     control = Control(interval_s=0.1)
     control.connected(0.0, 0.05)
     control.sent(0.0, size_bytes=10_000, base=True)
@@ -222,7 +222,7 @@ def test_a_new_connection_has_nothing_under_way_and_keeps_the_rate():
     before = control.state()
     control.connected(5.0, 0.2)
     after = control.state()
-    assert (after["under_way_bytes"], after["rtt_s"]) == (0, 0.2)
+    assert (after["in_flight_bytes"], after["rtt_s"]) == (0, 0.2)
     assert after["capacity_bps"] == before["capacity_bps"]
     assert control.budget_bytes(5.0) > 5000
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from edgesem.errors import LinkError
-from runtime.mqtt.connection import Address, Connection, Topics
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.clock import clock_ms
+from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import EdgesemProcess
 from tests.support.publishing import photo_packet
 from tests.support.real_broker import Mosquitto

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon import receive
-from runtime.daemon.receive import Plan
+from runtime.daemon.receive import run_receive
+from runtime.daemon.receive_settings import DrawSettings, OutSettings, ReceiveSettings
 from runtime.mqtt import connection as mqtt
-from runtime.mqtt.connection import Address, Connection, Topics
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
-from runtime.receiver import streams
-from runtime.receiver.stream import Limits
+from runtime.protocol.topics import Topics
+from runtime.receiver import stream_table
+from runtime.receiver.options import Limits
 from runtime.receiver.streams import Streams
-from runtime.web.server import Place
+from runtime.settings import BrokerSettings
 from tests.support.publishing import frame, plain
 from tests.support.real_broker import Mosquitto
 
@@ -57,7 +59,7 @@ def test_connections_that_fail_leave_nothing_open(at_once, tls):
                 tried.release()
 
         threading.Thread(target=hang_up, daemon=True).start()
-        with Connection(Address("127.0.0.1", server.getsockname()[1], tls=tls), name="x", patient=True):
+        with Connection(Address("127.0.0.1", server.getsockname()[1], tls=tls), name="x", retry=True):
             counts = []
             for _ in range(2):
                 for _ in range(40):
@@ -74,7 +76,7 @@ def test_connections_that_are_lost_leave_nothing_open(at_once, tmp_path):
     up = threading.Semaphore(0)
     address = Address("127.0.0.1", broker.port, user="u", password="p")
     try:
-        with Connection(address, name="x", subscribe="a/b", on_up=up.release, patient=True) as connection:
+        with Connection(address, name="x", subscribe="a/b", on_up=up.release, retry=True) as connection:
             counts = []
             for _ in range(2):
                 for _ in range(15):
@@ -95,7 +97,7 @@ def deliver(receiver, packet, name):
 
 
 def test_streams_that_come_and_go_are_forgotten_and_strangers_displace_none(monkeypatch):
-    monkeypatch.setattr(streams, "_FORGET_S", 0.0)
+    monkeypatch.setattr(stream_table, "_FORGET_S", 0.0)
     forgotten = []
     receiver = Streams(bundle_id=7, publish=lambda *_: None, limits=Limits(streams=4), on_forgotten=forgotten.append)
     for number in range(100):
@@ -110,13 +112,13 @@ def test_streams_that_come_and_go_are_forgotten_and_strangers_displace_none(monk
 @needs_proc
 @needs_broker
 def test_a_daemon_holds_nothing_of_streams_that_have_gone(monkeypatch, tmp_path):
-    monkeypatch.setattr(streams, "_FORGET_S", 0.0)
+    monkeypatch.setattr(stream_table, "_FORGET_S", 0.0)
     broker = Mosquitto(tmp_path / "broker")
     address = Address("127.0.0.1", broker.port, user="u", password="p")
     told = threading.Semaphore(0)
     open_videos = []
 
-    def tell(event):
+    def on_event(event):
         if event["event"] == "picture":
             open_videos.append(len(open_files(".mkv")))
         told.release()
@@ -135,16 +137,12 @@ def test_a_daemon_holds_nothing_of_streams_that_have_gone(monkeypatch, tmp_path)
     cameras = threading.Thread(target=film)
     cameras.start()
     try:
-        plan = Plan(
-            address,
-            workers=1,
-            limits=Limits(streams=2),
-            folder=tmp_path / "out",
-            kind="mkv",
-            http=Place("127.0.0.1", 0),
-            most_pictures=8,
+        settings = ReceiveSettings(
+            broker=BrokerSettings(port=broker.port, user="u", password_file=tmp_path / "broker" / "password"),
+            draw=DrawSettings(workers=1, max_streams=2),
+            out=OutSettings(folder=tmp_path / "out", kind="mkv", http="0"),
         )
-        receive.run(plan, tell)
+        run_receive(settings, on_event, max_pictures=8)
     finally:
         cameras.join(60)
         broker.kill()

@@ -19,11 +19,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edgesem.packet.packet import Packet
 from runtime.capture.frame import Frame
 from runtime.congestion.control import Control
-from runtime.mqtt.connection import Address, Connection, Topics
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.clock import clock_ms
+from runtime.protocol.topics import Topics
 from runtime.receiver.streams import Streams
-from runtime.sender.sender import Sender
+from runtime.sender.pipeline import SenderPipeline
 from tests.support.edgesem_process import WAIT_S
 from tests.support.real_broker import Mosquitto
 
@@ -44,9 +46,20 @@ class Codec:
     def analyze(self, frame):
         return frame.shape
 
-    def pack(self, latent, *, budget_bytes, epoch, frame, time_ms):
+    def pack(self, latent, *, budget_bytes, options):
         sizes = (400, 800, 1200, SIZE_BYTES - 2400 - 30)
-        return Packet(BUNDLE, epoch, frame, time_ms, 320, 240, 100, 4, 0, tuple(bytes(size) for size in sizes))
+        return Packet(
+            BUNDLE,
+            options.epoch,
+            options.frame,
+            options.time_ms,
+            320,
+            240,
+            100,
+            4,
+            0,
+            tuple(bytes(size) for size in sizes),
+        )
 
 
 def bare_client(port):
@@ -117,7 +130,7 @@ def test_what_is_added_to_the_bare_transport(broker, first_in_line):
     assert here.recv()[0] == "ready"
     bare = bare_client(broker.port)
     bare.loop_start()
-    sender = Sender(
+    sender = SenderPipeline(
         codec=Codec(),
         topics=TOPICS,
         control=Control(interval_s=0.1, unacked_bytes=lambda: link.unacked_bytes()),

@@ -22,14 +22,17 @@ from edgesem.errors import LinkError
 from edgesem.packet.keys import new_key, read_key
 from edgesem.packet.packet import Packet
 from edgesem.packet.seal import Seal
-from runtime.mqtt.connection import Address, Connection, Topics
+from runtime.daemon.send_settings import SendSettings
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
-from runtime.settings import PromiseSettings, SendSettings, SourceSettings, StreamSettings
+from runtime.protocol.topics import Topics
+from runtime.settings import PromiseSettings, SourceSettings, StreamSettings
 from tests.support import dashboard
 from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
 
@@ -296,7 +299,7 @@ def test_tls_with_client_certificates(start, tmp_path, pictures):
 
 
 def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
-    guide = (Path(__file__).parents[3] / "docs" / "send.md").read_text("utf-8")
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "send.md").read_text("utf-8")
     example = guide.partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "send.toml").write_text(example, "utf-8")
     settings = load_config(tmp_path / "send.toml", SendSettings)

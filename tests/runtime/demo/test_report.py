@@ -7,15 +7,21 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from runtime.capture.frame import PHOTOS, capture
+from edgesem.packet.packet import Packet
+from runtime.capture.frame import PHOTOS
+from runtime.capture.samples import sample_frames
 from runtime.demo.compare import jpeg_within, measure
-from runtime.demo.report import CONTACT_SHEET, REPORT, Facts, draw, rate_text, table, write_files
+from runtime.demo.progress import Progress
+from runtime.demo.report import CONTACT_SHEET, REPORT, draw, rate_text, table, write_files
 from runtime.demo.sheet import Cell, draw_sheet
+from runtime.protocol.topics import Topics
+from runtime.receiver.received_picture import ReceivedPicture
+from runtime.sender.events import FramePacked, LayersAcknowledged, LayersSent
 
 
 @pytest.fixture(scope="module")
 def photo():
-    return next(iter(capture(PHOTOS, 1))).image
+    return next(iter(sample_frames(PHOTOS, 1))).image
 
 
 @pytest.mark.parametrize("budget_bytes", [6000, 15_000, 30_000])
@@ -41,61 +47,87 @@ def test_equal_pictures_have_no_psnr_that_json_cannot_hold(photo):
 
 
 @pytest.fixture
-def facts(tmp_path, photo):
-    paths = []
-    for number in range(2):
-        paths.append(tmp_path / f"{number}.png")
-        Image.fromarray(photo).save(paths[-1])
-    return Facts(["one", "two"], paths)
+def progress(photo):
+    return Progress(["one", "two"], [photo, photo])
 
 
-def feed(facts, tmp_path, photo, frame, layers=4, acknowledged=4):
-    worse = tmp_path / f"received{frame}.png"
-    Image.fromarray(photo // 2).save(worse)
-    packed = {"budget_bytes": 5000, "capacity_bps": 64000, "layers_packed": 4, "q": 9, "analyze_s": 0.1, "pack_s": 0.1}
-    facts.take("sender", {"event": "packed", "frame": frame, "name": "x", **packed})
+def packed(row, frame=None):
+    return FramePacked(row if frame is None else frame, str(row), 5000, 64_000, 4, 4000, 9, None, 0.1, 0.1)
+
+
+def feed(progress, photo, row, layers=4, acknowledged=4, frame=None):
+    """A picture is sent as a frame of so many layers of 1000 bytes, and received."""
+    number = row if frame is None else frame
+    progress.add_event(packed(row, frame))
     for layer in range(layers):
-        facts.take("sender", {"event": "sent", "frame": frame, "layer": layer, "layers": 1, "size_bytes": 1000})
+        progress.add_event(LayersSent(number, layer, 1, 1000))
     for layer in range(acknowledged):
-        facts.take("sender", {"event": "acked", "frame": frame, "layer": layer, "layers": 1, "delay_s": 0.2 + layer})
-    picture = {"layers": layers, "decode_s": 0.1, "delay_s": 1.5, "size_bytes": 1000 * layers, "file": str(worse)}
-    facts.take("receiver", {"event": "picture", "frame": frame, **picture})
+        progress.add_event(LayersAcknowledged(number, layer, 1, 0.2 + layer, 0))
+    height, width = photo.shape[:2]
+    chunks = tuple(bytes(1000 - 2) for _ in range(layers))
+    packet = Packet(7, 1, number, 0, width, height, 9, 4, 0, chunks)
+    picture = ReceivedPicture("home/demo/main", Topics(), packet, photo // 2, 0, 0.1, 1.5, provenance=None)
+    assert progress.row_of(picture) == row
+    progress.add_picture(row, picture, f"received/{row:04d}.png")
 
 
-def test_all_received_and_acknowledged_is_ok(facts, tmp_path, photo):
-    assert not facts.counts()["ok"]
-    feed(facts, tmp_path, photo, 0)
-    feed(facts, tmp_path, photo, 1, layers=3, acknowledged=3)
-    assert facts.counts() == {"ok": True, "pictures": 2, "lost": 0, "layers_sent": 7, "layers_acknowledged": 7}
-    row = facts.rows[0]
-    assert (row["sent_bytes"], row["size_bytes"], row["base_delay_s"], row["name"]) == (4000, 4000, 0.2, "one")
+def test_all_received_and_acknowledged_is_ok(progress, photo):
+    assert not progress.counts()["ok"]
+    feed(progress, photo, 0)
+    feed(progress, photo, 1, layers=3, acknowledged=3)
+    assert progress.counts() == {"ok": True, "pictures": 2, "lost": 0, "layers_sent": 7, "layers_acknowledged": 7}
+    assert progress.is_complete()
+    row = progress.rows[0]
+    assert (row["sent_bytes"], row["base_delay_s"], row["name"]) == (4000, 0.2, "one")
+    assert row["size_bytes"] == progress.packets[0].size_bytes
 
 
-def test_a_lost_picture_or_acknowledgement_is_not_ok(facts, tmp_path, photo):
-    feed(facts, tmp_path, photo, 0)
-    assert facts.counts()["lost"] == 1
-    assert not facts.counts()["ok"]
-    feed(facts, tmp_path, photo, 1, acknowledged=3)
-    assert facts.counts()["lost"] == 0
-    assert not facts.counts()["ok"]
+def test_a_lost_picture_or_acknowledgement_is_not_ok(progress, photo):
+    feed(progress, photo, 0)
+    assert progress.counts()["lost"] == 1
+    assert not progress.is_complete()
+    assert not progress.counts()["ok"]
+    feed(progress, photo, 1, acknowledged=3)
+    assert progress.counts()["lost"] == 0
+    assert not progress.counts()["ok"]
 
 
-def test_events_of_frames_that_were_never_sent_are_ignored(facts):
-    facts.take("sender", {"event": "acked", "frame": 7, "layer": 0, "delay_s": 1})
-    assert len(facts.rows) == 2
+def test_a_picture_that_was_sent_again_counts_once(progress, photo):
+    progress.add_event(packed(0, frame=0))
+    progress.add_event(LayersSent(0, 0, 4, 4000))  # and nobody has heard it
+    feed(progress, photo, 0, frame=1)
+    progress.add_event(LayersAcknowledged(0, 0, 4, 9.0, 0))
+    progress.add_event(LayersAcknowledged(1, 3, 1, 9.0, 0))  # the same layer again
+    assert (progress.rows[0]["layers_sent"], progress.rows[0]["layers_acknowledged"]) == (4, 4)
+    assert progress.rows[0]["base_delay_s"] == 0.2
 
 
-def test_sheet_report_and_table_show_received_and_missing_pictures(facts, tmp_path, photo):
-    feed(facts, tmp_path, photo, 0)
-    sheet = draw(facts, "title", "subtitle")
-    write_files(tmp_path, sheet, {"rows": facts.rows})
-    assert json.loads((tmp_path / REPORT).read_text())["rows"][0]["jpeg"]["size_bytes"] <= 4000
+def test_a_picture_is_final_when_no_layer_of_it_can_come(progress, photo):
+    feed(progress, photo, 0, layers=2)
+    assert not progress.is_final(0)
+    feed(progress, photo, 1)
+    assert progress.is_final(0)
+    assert progress.is_final(1)
+
+
+def test_events_of_frames_that_were_never_sent_are_ignored(progress):
+    progress.add_event(LayersAcknowledged(7, 0, 1, 1.0, 0))
+    progress.add_event(packed(7))
+    assert [set(row) for row in progress.rows] == [{"frame", "name"}] * 2
+
+
+def test_sheet_report_and_table_show_received_and_missing_pictures(progress, tmp_path, photo):
+    feed(progress, photo, 0)
+    sheet = draw(progress, "title", "subtitle")
+    write_files(tmp_path, sheet, {"rows": progress.rows})
+    row = json.loads((tmp_path / REPORT).read_text())["rows"][0]
+    assert row["jpeg"]["size_bytes"] <= row["size_bytes"]
     with Image.open(tmp_path / CONTACT_SHEET) as image:
         assert image.size == sheet.size
     assert not list(tmp_path.glob(".*"))
     console = Console(width=80, record=True, file=None, quiet=False)
     with console.capture() as shown:
-        console.print(table(facts.rows, "title"))
+        console.print(table(progress.rows, "title"))
     assert "…" not in shown.get()
     assert "4,000" in shown.get()
 

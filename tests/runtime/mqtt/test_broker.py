@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edgesem.errors import EnvironmentMissing, LinkError, UsageError
+from edgesem.errors import EnvironmentMissing, LinkError
 from runtime.mqtt import loopback_broker as broker_module
-from runtime.mqtt.connection import Address, Connection, Topics
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.loopback_broker import Broker, choose_kind, find_tool
-from runtime.process.child import Child, write_private
 
 MOSQUITTO = pytest.param(
     "mosquitto", marks=pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -113,43 +113,3 @@ def test_no_broker_at_an_address_is_a_link_error():
 def test_publishing_without_a_connection_is_a_link_error():
     with pytest.raises(LinkError):
         Connection(Address("127.0.0.1", 1), name="x").publish("a", b"")
-
-
-def test_topics_are_those_of_the_design():
-    topics = Topics(site="farm", device="gate", stream="day")
-    assert topics.layer(2) == "edgesem/v1/farm/gate/day/pkt/2"
-    assert topics.ack == "edgesem/v1/farm/gate/day/ack"
-    assert topics.every_layer == "edgesem/v1/farm/gate/day/pkt/+"
-
-
-@pytest.mark.parametrize("part", ["", "a/b", "+", "#", "a\0"])
-def test_a_topic_part_that_would_reach_elsewhere_is_refused(part):
-    with pytest.raises(UsageError):
-        Topics(site=part)
-
-
-def test_a_private_file_is_private_and_never_overwrites(tmp_path):
-    path = tmp_path / "secret"
-    write_private(path, "x")
-    assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(FileExistsError):
-        write_private(path, "y")
-
-
-def test_a_child_tells_of_itself_and_ends_when_its_stdin_closes(tmp_path):
-    events = queue.Queue()
-    job = {"host": "127.0.0.1", "port": 1, "rate_bps": 1e6}
-    with Child(name="relay", module="runtime.bench.relay", job=job, folder=tmp_path, events=events) as child:
-        assert events.get(timeout=20)[1]["event"] == "ready"
-        assert child.finish(timeout_s=10) == 0
-    assert [events.get(timeout=10)[1]["event"] for _ in range(2)] == ["done", "exit"]
-
-
-def test_a_child_that_fails_says_why(tmp_path):
-    events = queue.Queue()
-    job = {"host": "127.0.0.1", "port": 1, "rate_bps": 0}
-    with Child(name="relay", module="runtime.bench.relay", job=job, folder=tmp_path, events=events):
-        name, event = events.get(timeout=20)
-    assert (name, event["event"]) == ("relay", "exit")
-    assert event["code"] != 0
-    assert "positive rate" in event["words"]

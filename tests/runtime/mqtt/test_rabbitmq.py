@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgesem.packet.keys import new_key
-from runtime.mqtt.connection import Address, Connection
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import end, find_tool
 from tests.support.edgesem_process import EdgesemProcess, free_port
 from tests.support.real_broker import draw_pictures, wait_for_port

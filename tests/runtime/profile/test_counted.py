@@ -43,9 +43,9 @@ def test_the_module_that_is_written_says_what_was_counted(counting):
     large = {"encode": 40e6, "pack": 100e6 + 800 * 192 * 128, "unpack": 200e6 + 900 * 192 * 128, "step0": 16e6}
     macs = {"encode": 80e6, "step0": 64e6}
     text = counting.module([small, large], ["96x64", "192x128"], macs, "abc123", "cortex-a53")
-    told: dict = {}
-    exec(compile(text, "counted.py", "exec"), told)
-    assert told["PER_FRAME"] == {"pack": (100e6, 800.0), "unpack": (200e6, 900.0)}
-    assert told["PER_MAC"] == {"encode": 0.5, "step0": 0.25}
-    assert (told["BUNDLE"], told["CPU"], told["QUALITY"]) == ("abc123", "cortex-a53", counted.QUALITY)
-    assert set(told) >= {name for name in vars(counted) if name.isupper()}
+    found: dict = {}
+    exec(compile(text, "counted.py", "exec"), found)
+    assert found["PER_FRAME"] == {"pack": (100e6, 800.0), "unpack": (200e6, 900.0)}
+    assert found["PER_MAC"] == {"encode": 0.5, "step0": 0.25}
+    assert (found["BUNDLE"], found["CPU"], found["QUALITY"]) == ("abc123", "cortex-a53", counted.QUALITY)
+    assert set(found) >= {name for name in vars(counted) if name.isupper()}

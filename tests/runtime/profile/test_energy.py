@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesem.errors import InputError
-from runtime.profile.energy import Drawn, Ledger, Sample, Window, drawn, watts
-from runtime.profile.external import External
+from runtime.profile.csv_meter import CsvMeter
+from runtime.profile.energy import Ledger, Sample, WindowEnergy, power_series, window_energy
+from runtime.profile.timing import Window
 
 
 def at(time_s, value, width_s=0.0):
@@ -22,44 +23,44 @@ def ramp(start_s, end_s, period_s=0.05, power_w=lambda t: 2 + 0.1 * t):
 
 
 def test_a_ramp_is_integrated_exactly_also_between_readings():
-    told = drawn(ramp(0, 20), Window(3.013, 11.027), counts=False, period_s=0.05)
-    assert told.energy_j == pytest.approx(2 * 8.014 + 0.05 * (11.027**2 - 3.013**2), rel=1e-9)
-    assert (told.gaps, told.coverage) == (0, pytest.approx(1))
+    found = window_energy(ramp(0, 20), Window(3.013, 11.027), counts=False, period_s=0.05)
+    assert found.energy_j == pytest.approx(2 * 8.014 + 0.05 * (11.027**2 - 3.013**2), rel=1e-9)
+    assert (found.gaps, found.coverage) == (0, pytest.approx(1))
 
 
 def test_readings_count_at_their_middle():
     slow = [Sample(t / 10, t / 10 + 0.08, 1.0 if t < 100 else 3.0) for t in range(200)]
-    told = drawn(slow, Window(5.04, 15.04), counts=False, period_s=0.1)
+    found = window_energy(slow, Window(5.04, 15.04), counts=False, period_s=0.1)
     # The step stands between the middles 9.94 and 10.04.
-    assert told.energy_j == pytest.approx(1.0 * 4.9 + 2.0 * 0.1 + 3.0 * 5.0, rel=1e-6)
+    assert found.energy_j == pytest.approx(1.0 * 4.9 + 2.0 * 0.1 + 3.0 * 5.0, rel=1e-6)
 
 
 def test_a_gap_is_left_out_counted_and_lowers_the_coverage():
     samples = [s for s in ramp(0, 20, power_w=lambda t: 4.0) if not 8.01 < s.at_s < 8.49]
-    told = drawn(samples, Window(2, 18), counts=False, period_s=0.05)
-    assert told.gaps == 1
-    assert told.coverage == pytest.approx(1 - 0.5 / 16)
-    assert told.energy_j == pytest.approx(64)  # the mean of what was seen stands for the gap
+    found = window_energy(samples, Window(2, 18), counts=False, period_s=0.05)
+    assert found.gaps == 1
+    assert found.coverage == pytest.approx(1 - 0.5 / 16)
+    assert found.energy_j == pytest.approx(64)  # the mean of what was seen stands for the gap
 
 
 def test_a_badly_seen_window_is_refused():
     samples = [s for s in ramp(0, 20) if not 8.01 < s.at_s < 10]
-    assert "was seen" in drawn(samples, Window(2, 18), counts=False, period_s=0.05)
+    assert "was observed" in window_energy(samples, Window(2, 18), counts=False, period_s=0.05)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.9])
 def test_a_short_window_is_refused_and_the_least_length_told(seconds):
-    said = drawn(ramp(0, 20), Window(5, 5 + seconds), counts=False, period_s=0.05)
-    assert "20 are the least: measure for 1 s" in said
-    assert isinstance(drawn([], Window(0, 60), counts=False, period_s=0.05), str)
+    reason = window_energy(ramp(0, 20), Window(5, 5 + seconds), counts=False, period_s=0.05)
+    assert "20 are the least: measure for 1 s" in reason
+    assert isinstance(window_energy([], Window(0, 60), counts=False, period_s=0.05), str)
 
 
 def test_a_counter_loses_nothing_in_a_gap():
     samples = [s for s in ramp(0, 20, power_w=lambda t: 5 * t) if not 8.01 < s.at_s < 9]
-    told = drawn(samples, Window(2.01, 18.01), counts=True, period_s=0.05)
-    assert isinstance(told, Drawn)
-    assert (told.energy_j, told.gaps) == (pytest.approx(80), 0)
-    assert all(power_w == pytest.approx(5) for _, power_w in watts(samples, counts=True))
+    found = window_energy(samples, Window(2.01, 18.01), counts=True, period_s=0.05)
+    assert isinstance(found, WindowEnergy)
+    assert (found.energy_j, found.gaps) == (pytest.approx(80), 0)
+    assert all(power_w == pytest.approx(5) for _, power_w in power_series(samples, counts=True))
 
 
 def test_net_is_what_goes_beyond_the_idle_windows():
@@ -91,12 +92,12 @@ def write_csv(path, rows, header=("t_s", "power_w")):
 
 def test_a_meter_s_file_is_read_on_our_clock(tmp_path):
     rows = [(1.7e9 + t / 10, 4.0 + t / 1000) for t in range(300)]
-    meter = External(write_csv(tmp_path / "meter.csv", rows))
+    meter = CsvMeter(write_csv(tmp_path / "meter.csv", rows))
     samples = meter.read(offset_s=1.7e9 - 100)
     assert samples[10].at_s == pytest.approx(101, abs=1e-5)
     assert meter.period_s == pytest.approx(0.1, abs=1e-5)
-    told = drawn(samples, Window(102, 128), counts=False, period_s=meter.period_s)
-    assert told.energy_j == pytest.approx(26 * 4.15, rel=0.005)
+    found = window_energy(samples, Window(102, 128), counts=False, period_s=meter.period_s)
+    assert found.energy_j == pytest.approx(26 * 4.15, rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +114,14 @@ def test_a_meter_s_file_is_read_on_our_clock(tmp_path):
 )
 def test_a_file_that_cannot_be_true_is_refused(tmp_path, rows, says):
     with pytest.raises(InputError, match=says):
-        External(write_csv(tmp_path / "meter.csv", rows)).read(0)
+        CsvMeter(write_csv(tmp_path / "meter.csv", rows)).read(0)
 
 
 def test_a_missing_file_or_column_is_an_error(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        External(tmp_path / "none.csv").read(0)
+        CsvMeter(tmp_path / "none.csv").read(0)
     with pytest.raises(InputError, match="t_s and power_w"):
-        External(write_csv(tmp_path / "meter.csv", [(1, 2)], header=("time", "mW"))).read(0)
+        CsvMeter(write_csv(tmp_path / "meter.csv", [(1, 2)], header=("time", "mW"))).read(0)
 
 
 @given(st.binary(max_size=300))
@@ -128,4 +129,4 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("csv") / "meter.csv"
     path.write_bytes(b"t_s,power_w\n" + data)
     with contextlib.suppress(InputError):
-        assert External(path).read(0)
+        assert CsvMeter(path).read(0)

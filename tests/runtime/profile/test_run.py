@@ -1,4 +1,4 @@
-"""The profile itself: stages, heat, the reading process, rivals, the command, and projections against the published."""
+"""The profile: stages, heat, the sampling process, other codecs, the command, and projections against the published."""
 
 import csv
 import json
@@ -14,17 +14,16 @@ from edgesem.cli.main import main
 from edgesem.errors import UsageError
 from runtime.profile import compare
 from runtime.profile.chart import cost_of
-from runtime.profile.energy import Ledger, Sample, Window
-from runtime.profile.latency import Stopwatch, percentile
+from runtime.profile.energy import Ledger, Sample
+from runtime.profile.frames import parse_size
 from runtime.profile.operators import by_operator, macs_by_kind
 from runtime.profile.predict import core_of, network_span
 from runtime.profile.published import BOARDS
 from runtime.profile.run import Settings, _add_energy, profile
 from runtime.profile.sampler import Sampler
 from runtime.profile.sensors import candidates
-from runtime.profile.stages import Phase, parse_size
-from runtime.profile.sysfs import Board
-from runtime.profile.thermal import steady, throttling
+from runtime.profile.sysfs import Sysfs, throttling
+from runtime.profile.timing import Phase, Stopwatch, Window, percentile, steady
 from tests.support.profile_trees import unpack, write
 
 SIZE = "160x128"
@@ -43,8 +42,8 @@ def photos(tmp_path):
 
 def run_command(capsys, *argv):
     code = main(["profile", *map(str, argv)])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 def test_percentiles_are_interpolated():
@@ -61,16 +60,16 @@ def test_warm_up_is_kept_out_of_the_figures_but_the_first_frame_is_told():
         watch.warming = duration_s > 1
         with watch.stage("encode"):
             now_s[0] += duration_s
-    told = watch.summary()["encode"]
-    assert (told["p50_s"], told["p99_s"], told["frames"], told["first_s"]) == (1, 1, 3, 5)
+    found = watch.summary()["encode"]
+    assert (found["p50_s"], found["p99_s"], found["frames"], found["first_s"]) == (1, 1, 3, 5)
 
 
 def test_a_run_is_steady_from_where_speed_and_heat_stay():
     latencies = [(t / 10, 0.1 if t < 300 else 0.15) for t in range(800)]
     flat = [(float(t), 60.0) for t in range(80)]
-    told = steady(latencies, flat)
-    assert told["reached"]
-    assert told["after_s"] == pytest.approx(30, abs=10)
+    found = steady(latencies, flat)
+    assert found["reached"]
+    assert found["after_s"] == pytest.approx(30, abs=10)
     warming = [(float(t), 40 + 0.4 * t) for t in range(80)]
     assert steady(latencies, warming) == {
         "reached": False,
@@ -92,14 +91,14 @@ def test_a_run_is_steady_from_where_speed_and_heat_stay():
     ],
 )
 def test_a_throttled_run_is_not_valid(before, after, valid, during):
-    told = throttling(before, after)
-    assert (told["valid"], told["during"]) == (valid, during)
+    found = throttling(before, after)
+    assert (found["valid"], found["during"]) == (valid, during)
     assert throttling(None, 0) is None
 
 
 def test_the_reading_process_takes_samples_and_a_share_of_time_below_one_percent(tmp_path):
     root = unpack("orin_nano_jp6", tmp_path / "board")
-    meter = next(iter(candidates(Board(root))))
+    meter = next(iter(candidates(Sysfs(root))))
     with Sampler(meter, tmp_path, root) as sampler:
         time.sleep(4)  # what it does meanwhile is the subject
     assert len(sampler.samples) > 20
@@ -114,11 +113,11 @@ def test_a_sensor_that_goes_away_leaves_no_energy_but_its_reason(tmp_path, photo
     root = unpack("orin_nano_jp6", tmp_path / "board")
     gone = root / "sys/bus/i2c/devices/1-0040/hwmon/hwmon3/curr1_input"
 
-    def tell(what):
+    def progress(what):
         if what.startswith("receiver"):
             gone.unlink()
 
-    result = profile(Settings(4, str(photos), SIZE, idle_s=0), tell, root)
+    result = profile(Settings(4, str(photos), SIZE, idle_s=0), progress, root)
     assert result["energy"] is None
     assert "receiver" in result["energy_reason"]
     assert result["sampling"]["failed"] > 0
@@ -141,8 +140,8 @@ def test_a_profile_on_a_board_with_a_sensor_tells_joules(tmp_path, photos):
     assert set(result["stages"]) >= {"capture", "encode", "pack", "unpack", "step0"}
     if result["send"]["broker"]:
         assert result["stages"]["send"]["p50_s"] > 0
-    for told in result["stages"].values():
-        assert 0 < told["p50_s"] <= told["p95_s"] <= told["p99_s"]
+    for found in result["stages"].values():
+        assert 0 < found["p50_s"] <= found["p95_s"] <= found["p99_s"]
     energy = seen(result)
     assert (energy["meter"], energy["scope"]) == ("ina3221-hwmon@1-0040", "input")
     assert energy["idle_before_w"] == pytest.approx(power_w)
@@ -159,7 +158,7 @@ def test_a_profile_on_a_board_with_a_sensor_tells_joules(tmp_path, photos):
 
 
 def test_what_a_pi_5_draws_at_the_plug_is_told_as_an_estimate_beside_its_energy(tmp_path):
-    meter = next(iter(candidates(Board(unpack("pi5_pmic", tmp_path)))))
+    meter = next(iter(candidates(Sysfs(unpack("pi5_pmic", tmp_path)))))
     samples = [Sample(t / 5, t / 5, 2.0) for t in range(200)]
     phases = [Phase(Window(*span), 10, []) for span in ((2, 12), (14, 30))]
     result = {}
@@ -172,11 +171,11 @@ def test_what_a_pi_5_draws_at_the_plug_is_told_as_an_estimate_beside_its_energy(
 def test_a_throttled_board_gives_no_energy(tmp_path, photos):
     root = unpack("pi4_ina219", tmp_path / "board")
 
-    def tell(what):
+    def progress(what):
         if what.startswith("receiver"):
             write(root / "vcgencmd/get_throttled", "throttled=0x10001")
 
-    result = profile(Settings(4, str(photos), SIZE, idle_s=0), tell, root)
+    result = profile(Settings(4, str(photos), SIZE, idle_s=0), progress, root)
     assert result["energy"] is None
     assert "throttled (undervoltage" in result["energy_reason"]
     assert not result["throttle"]["valid"]
@@ -187,11 +186,11 @@ def test_the_command_without_a_sensor_says_null_and_why(capsys, photos, tmp_path
     code, out, _ = run_command(
         capsys, "--seconds", 1, "--source", photos, "--size", SIZE, "--meter", "none", "--out", picture, "--json"
     )
-    told = json.loads(out)
+    found = json.loads(out)
     assert code == 0
-    assert told["energy"] is None
-    assert told["energy_reason"] == "switched off"
-    assert told["stages"]["encode"].keys() >= {"p50_s", "p95_s", "p99_s"}
+    assert found["energy"] is None
+    assert found["energy_reason"] == "switched off"
+    assert found["stages"]["encode"].keys() >= {"p50_s", "p95_s", "p99_s"}
     with Image.open(picture) as chart:
         assert chart.format == "PNG"
         assert chart.width > 1000
@@ -207,7 +206,7 @@ def steady_meter(path):
     return path
 
 
-def test_rivals_are_measured_with_the_same_meter_and_the_radio_is_added(tmp_path, photos, monkeypatch):
+def test_other_codecs_are_measured_with_the_same_meter_and_the_radio_is_added(tmp_path, photos, monkeypatch):
     monkeypatch.setattr(compare, "_SETTINGS", {name: each[:1] for name, each in compare._SETTINGS.items()})
     meter = f"csv:{steady_meter(tmp_path / 'meter.csv')}"  # which is read evenly, however busy this machine is
     settings = Settings(5, str(photos), SIZE, meter=meter, idle_s=0, compare=True, joule_per_byte=1e-5)
@@ -266,23 +265,23 @@ def test_counted_multiplications_are_those_of_the_manifest():
 
 
 def test_operators_share_all_of_the_time():
-    told = by_operator(edgesem.load(), np.full((128, 160, 3), 90, np.uint8), 1)
-    assert {"encoder", "context", "decoder"} <= set(told)
-    for lines in told.values():
+    found = by_operator(edgesem.load(), np.full((128, 160, 3), 90, np.uint8), 1)
+    assert {"encoder", "context", "decoder"} <= set(found)
+    for lines in found.values():
         assert sum(line["share"] for line in lines) == pytest.approx(1)
         assert [line["seconds"] for line in lines] == sorted((line["seconds"] for line in lines), reverse=True)
 
 
 def test_a_prediction_is_labelled_and_has_a_band(capsys):
     code, out, _ = run_command(capsys, "--predict", "raspberry-pi-4", "--size", SIZE, "--json")
-    told = json.loads(out)
+    found = json.loads(out)
     assert code == 0
-    assert told["projection"] is True
+    assert found["projection"] is True
     mmac = edgesem.load().bundle.manifest["encoder"]["kmac_per_pixel"] * 160 * 128 / 1e3
-    assert told["stages"]["encode"]["mmac"] == pytest.approx(mmac, rel=0.01)  # of fp32
-    assert told["energy"] is None
+    assert found["stages"]["encode"]["mmac"] == pytest.approx(mmac, rel=0.01)  # of fp32
+    assert found["energy"] is None
     for stage in ("encode", "pack", "unpack", "step0"):
-        line = told["stages"][stage]
+        line = found["stages"][stage]
         assert 0 < line["low_s"] < line["projected_s"] < line["high_s"]
         assert "p50_s" not in line  # nobody must take it for a measurement
 

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from edgesem.errors import EnvironmentMissing, UsageError
-from runtime.profile.energy import Ledger, Window
+from runtime.profile.energy import Ledger
 from runtime.profile.meter import MeterFault, choose, prove
 from runtime.profile.sampler import Recorder, period_of
 from runtime.profile.sensors import candidates
-from runtime.profile.sysfs import Board
-from runtime.profile.thermal import temperature_c, throttle_bits
+from runtime.profile.sysfs import Sysfs, temperature_c, throttle_bits
+from runtime.profile.timing import Window
 from tests.support.profile_trees import LAYOUTS, unpack, write
 
 NANO = "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
@@ -36,7 +36,7 @@ class Clock:
 
 
 def meter_of(root):
-    return choose(candidates(Board(root)), clock=Clock(), wait=lambda _: None).meter
+    return choose(candidates(Sysfs(root)), clock=Clock(), wait=lambda _: None).meter
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_the_pi_5_adds_up_rails_that_tell_both_volts_and_amperes(tmp_path):
 
 
 def test_a_bare_pi_4_has_no_meter_and_says_so(tmp_path):
-    choice = choose(candidates(Board(unpack("pi4_bare", tmp_path))))
+    choice = choose(candidates(Sysfs(unpack("pi4_bare", tmp_path))))
     assert choice.meter is None
     assert choice.reason == "no power sensor found on this board"
 
 
 def test_heat_and_throttling_are_read(tmp_path):
-    board = Board(unpack("pi4_bare", tmp_path))
+    board = Sysfs(unpack("pi4_bare", tmp_path))
     assert temperature_c(board) == 48.2
     assert throttle_bits(board) == 0x50000
-    assert throttle_bits(Board(tmp_path / "nothing")) is None
+    assert throttle_bits(Sysfs(tmp_path / "nothing")) is None
 
 
 UNITS = [
@@ -121,7 +121,7 @@ def test_a_sensor_without_a_number_is_refused_and_named(tmp_path, layout, path, 
 def test_a_refused_sensor_is_told_with_its_reason_and_the_next_one_is_tried(tmp_path):
     root = unpack("agx_thor_jp7", tmp_path)
     write(root / THOR / "power1_input", 28995)
-    choice = choose(candidates(Board(root)))
+    choice = choose(candidates(Sysfs(root)))
     assert choice.meter.name == "ina3221-hwmon@2-0040"
     assert choice.meter.scope == "module"
     assert "wrong unit" in choice.tried[0]["said"]
@@ -129,17 +129,17 @@ def test_a_refused_sensor_is_told_with_its_reason_and_the_next_one_is_tried(tmp_
 
 def test_a_named_meter_is_used_or_it_is_an_error(tmp_path):
     root = unpack("agx_thor_jp7", tmp_path)
-    assert choose(candidates(Board(root)), "ina3221").meter.name == "ina3221-hwmon@2-0040"
+    assert choose(candidates(Sysfs(root)), "ina3221").meter.name == "ina3221-hwmon@2-0040"
     with pytest.raises(UsageError, match="found: ina238"):
-        choose(candidates(Board(root)), "rapl")
+        choose(candidates(Sysfs(root)), "rapl")
     write(root / THOR / "in1_input", 0)
     with pytest.raises(EnvironmentMissing, match="ina238"):
-        choose(candidates(Board(root)), "ina238")
+        choose(candidates(Sysfs(root)), "ina238")
 
 
 def test_rapl_counts_packages_alone_and_across_their_wrap(tmp_path):
     root = unpack("x86_rapl", tmp_path)
-    (meter,) = candidates(Board(root))
+    (meter,) = candidates(Sysfs(root))
     assert meter.rails == ("package-0", "package-1")
     assert meter.read() == 0
     zones = [root / RAPL / f"intel-rapl:{number}" for number in (0, 1)]
@@ -161,7 +161,7 @@ def test_a_counter_that_stands_still_or_races_is_refused(tmp_path, step_uj):
         clock.wait(seconds)
         write(root / RAPL / "intel-rapl:1/energy_uj", 5_000_000 + step_uj)
 
-    choice = choose(candidates(Board(root)), clock=clock, wait=wait)
+    choice = choose(candidates(Sysfs(root)), clock=clock, wait=wait)
     assert choice.meter is None
     assert "wrong unit or no sensor" in choice.reason
 
@@ -238,7 +238,7 @@ def test_integrated_energy_is_within_half_a_percent_of_the_truth(tmp_path, layou
     root = unpack(layout, tmp_path)
     play, volt_v, standing_w = PLAYED[layout]
     clock = Clock()
-    meter = next(iter(candidates(Board(root))))
+    meter = next(iter(candidates(Sysfs(root))))
 
     class Played:
         """The sensor looks at the board in the middle of a reading, and a reading takes its time."""

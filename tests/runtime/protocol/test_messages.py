@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from edgesem.errors import PacketError, UsageError
 from edgesem.packet.keys import Identity
-from runtime.mqtt.connection import Topics
 from runtime.protocol.birth import MAX_BIRTH_BYTES, Birth
-from runtime.protocol.command import KINDS, MAX_COMMAND_BYTES, Command, Once
+from runtime.protocol.command import KINDS, MAX_COMMAND_BYTES, Command, SeenCommands
 from runtime.protocol.state import MAX_STATE_BYTES, State
+from runtime.protocol.topics import Topics
 
 BASE = "edgesem/v1/home/gate/main"
 IDENTITY = Identity(bytes(32))
@@ -141,10 +141,10 @@ def test_a_command_that_may_not_be_given_is_refused(fields):
 
 
 def test_a_command_is_obeyed_once():
-    once, command = Once(), Command("key")
-    assert once.first_time(command)
-    assert not once.first_time(replace(command, kind="resume"))
-    assert once.first_time(Command("key"))
+    seen, command = SeenCommands(), Command("key")
+    assert seen.first_time(command)
+    assert not seen.first_time(replace(command, kind="resume"))
+    assert seen.first_time(Command("key"))
 
 
 PARSERS = [State.from_bytes, Command.from_bytes, lambda data: Birth.from_bytes(data, base=BASE)]

@@ -1,57 +1,93 @@
-"""The decoder's process: draws what the codec draws, and is started again when it is lost."""
+"""The decoder's process: decodes what the codec decodes, and is started again when it is lost."""
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from edgesem.errors import BundleError, EdgesemError, LinkError, UsageError
-from runtime.receiver.decoder_process import Decoder, Drawing
+from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.synthesis import SynthesisOptions
 from tests.support.publishing import codec, frame, photo_packet
+
+BASE = SynthesisOptions()
 
 
 @pytest.fixture(scope="module")
 def decoder():
-    with Decoder() as running:
+    with DecoderProcess() as running:
         yield running
 
 
-def test_it_draws_what_the_codec_draws(decoder):
-    image = decoder.draw(photo_packet(), Drawing())
-    assert np.array_equal(image, codec().synthesize(codec().unpack(photo_packet())))
+def test_it_decodes_what_the_codec_decodes(decoder):
+    image, latent = decoder.decode(photo_packet(), BASE)
+    expected = codec().unpack(photo_packet())
+    assert np.array_equal(image, codec().synthesize(expected))
     assert decoder.bundle_id == codec().bundle.id
+    if decoder.has_reference:
+        assert np.array_equal(latent.values, expected.values)
+        assert latent.level == photo_packet().q
 
 
 def test_symbols_that_do_not_hold_together_are_an_error_and_the_next_frame_comes(decoder):
     with pytest.raises(EdgesemError):
-        decoder.draw(frame(1, chunks=(b"\xff" * 40,) * 4), Drawing())
-    assert decoder.draw(frame(2), Drawing()).shape == (112, 160, 3)
+        decoder.decode(frame(1, chunks=(b"\xff" * 40,) * 4), BASE)
+    assert decoder.decode(frame(2), BASE)[0].shape == (112, 160, 3)
 
 
 def test_a_killed_decoder_costs_one_frame(decoder):
     os.kill(decoder._process.pid, signal.SIGKILL)
     with pytest.raises(LinkError):
-        decoder.draw(frame(1), Drawing())
-    assert decoder.draw(frame(2), Drawing()).shape == (112, 160, 3)
+        decoder.decode(frame(1), BASE)
+    assert decoder.decode(frame(2), BASE)[0].shape == (112, 160, 3)
 
 
 def test_a_frame_that_takes_too_long_costs_the_process_and_not_the_thread(decoder):
     decoder._timeout_s = 0.0
     with pytest.raises(LinkError):
-        decoder.draw(frame(1), Drawing())
+        decoder.decode(frame(1), BASE)
     decoder._timeout_s = 60.0
-    assert decoder.draw(frame(2), Drawing()).shape == (112, 160, 3)
+    assert decoder.decode(frame(2), BASE)[0].shape == (112, 160, 3)
+
+
+def test_a_decoder_that_stands_still_is_ended_after_its_time(decoder):
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    decoder._timeout_s = 0.2
+    with pytest.raises(LinkError):
+        decoder.decode(frame(1), BASE)
+    decoder._timeout_s = 60.0
+    assert decoder.decode(frame(2), BASE)[0].shape == (112, 160, 3)
 
 
 def test_a_missing_bundle_is_said_at_once(tmp_path):
-    with pytest.raises(BundleError, match="no bundle"), Decoder(tmp_path):
+    with pytest.raises(BundleError, match="no bundle"), DecoderProcess(tmp_path):
         pass
+
+
+SCRIPT = """
+print("once")
+from runtime.receiver.decoder_process import DecoderProcess
+with DecoderProcess() as decoder:
+    print(decoder.bundle_id)
+"""
+
+
+@pytest.mark.parametrize("from_stdin", [True, False])
+def test_a_script_without_a_main_guard_runs_once(from_stdin, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-" if from_stdin else script]
+    run = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout == f"once\n{codec().bundle.id}\n"
+    assert run.stderr == ""
 
 
 @pytest.mark.parametrize(
     "wrong", [{"steps": 5}, {"steps": -1}, {"seed": -1}, {"realism": 1.5}, {"realism": float("nan")}]
 )
-def test_what_cannot_be_drawn_is_refused(wrong):
+def test_synthesis_options_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError):
-        Drawing(**wrong)
+        SynthesisOptions(**wrong)

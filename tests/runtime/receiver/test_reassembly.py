@@ -1,16 +1,15 @@
-"""Receiver and assembly without a network: messages in, acknowledgements and pictures out."""
+"""Inbox and reassembly without a network: messages in, acknowledgements and frames out."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesem.errors import PacketError
 from edgesem.packet.packet import Packet
-from runtime.demo.receiver import Receiver
-from runtime.mqtt.connection import Topics
+from runtime.protocol.topics import Topics
+from runtime.receiver.inbox import Inbox
 from runtime.receiver.reassembly import Reassembly
 
 TOPICS = Topics()
@@ -21,98 +20,76 @@ def packet(frame=0, epoch=1, layers=4, time_ms=0):
     return Packet(7, epoch, frame, time_ms, 64, 48, 100, layers, 0, chunks)
 
 
-class Codec:
-    """Draws the frame number; stumbles over frame 13."""
-
-    def unpack(self, whole):
-        if whole.frame == 13:
-            raise RuntimeError("unlucky")
-        return whole
-
-    def synthesize(self, whole):
-        return np.full((whole.height, whole.width, 3), whole.frame, np.uint8)
-
-
 @pytest.fixture
 def acks():
     return []
 
 
 @pytest.fixture
-def receiver(acks):
-    return Receiver(codec=Codec(), bundle_id=7, topics=TOPICS, acknowledge=acks.append, backlog=2)
+def box(acks):
+    return Inbox(topics=TOPICS, bundle_id=7, acknowledge=acks.append, backlog=2)
 
 
-def deliver(receiver, whole, layers=None):
+def deliver(box, whole, layers=None):
     for part in whole.split()[:layers]:
-        receiver.on_message(TOPICS.layer(part.first_layer), part.to_bytes())
+        box.take(TOPICS.layer(part.first_layer), part.to_bytes())
 
 
-def test_a_whole_frame_is_acknowledged_layer_by_layer_and_decoded(receiver, acks):
-    deliver(receiver, packet(5))
+def test_a_whole_frame_is_acknowledged_layer_by_layer_and_waits(box, acks):
+    deliver(box, packet(5))
     assert [(ack.epoch, ack.frame, ack.layer) for ack in acks] == [(1, 5, layer) for layer in range(4)]
-    picture = receiver.next_picture(timeout_s=0.01)
-    assert picture.packet == packet(5)
-    assert (picture.image == 5).all()
-    assert receiver.next_picture(timeout_s=0.01) is None
+    assert box.pop() == packet(5)
+    assert box.pop() is None
 
 
-def test_a_frame_cut_short_is_decoded_when_the_next_begins(receiver):
-    deliver(receiver, packet(1), layers=2)
-    assert receiver.next_picture(timeout_s=0.01) is None
-    deliver(receiver, packet(2), layers=1)
-    assert receiver.next_picture(timeout_s=0.01).packet == packet(1).prefix(2)
-    deliver(receiver, replace(packet(3), time_ms=packet(1).time_ms + 1000), layers=1)
-    assert receiver.next_picture(timeout_s=0.01) is None  # the base layer alone of 2: 1 was fuller, and as new
-    receiver.flush()
-    assert receiver.next_picture(timeout_s=0.01).packet.frame == 3  # and now 1 is too old
-    assert receiver.counters.base_alone == 1
+def test_a_frame_cut_short_waits_when_the_next_begins(box):
+    deliver(box, packet(1), layers=2)
+    assert box.pop() is None
+    deliver(box, packet(2), layers=1)
+    assert box.pop() == packet(1).prefix(2)
+    deliver(box, replace(packet(3), time_ms=packet(1).time_ms + 1000), layers=1)
+    assert box.pop() is None  # the base layer alone of 2: 1 was fuller, and as new
+    box.flush()
+    assert box.pop().frame == 3  # and now 1 is too old
+    assert box.counters.base_alone == 1
 
 
-def test_bad_messages_cost_a_counter_each_and_nothing_else(receiver, acks):
+def test_bad_messages_cost_a_counter_each_and_nothing_else(box, acks):
     base, second = packet(3).split()[:2]
-    receiver.on_message(TOPICS.layer(0), b"")
-    receiver.on_message(TOPICS.layer(0), b"\xe5" * 100)
-    receiver.on_message(TOPICS.layer(1), base.to_bytes())  # wrong topic
-    receiver.on_message(TOPICS.layer(1), replace(second, promised=True).to_bytes())  # those travel whole
-    receiver.on_message(TOPICS.layer(0), replace(base, bundle_id=8).to_bytes())
-    receiver.on_message(TOPICS.base, base.to_bytes())
-    assert (receiver.counters.malformed, acks) == (6, [])
-    receiver.on_message(TOPICS.layer(0), base.to_bytes())
-    receiver.on_message(TOPICS.layer(1), replace(second, width=65).to_bytes())  # contradicts the base layer
-    assert receiver.counters.malformed == 7
-    deliver(receiver, packet(3))
-    assert receiver.next_picture(timeout_s=0.01).packet == packet(3)
+    box.take(TOPICS.layer(0), b"")
+    box.take(TOPICS.layer(0), b"\xe5" * 100)
+    box.take(TOPICS.layer(1), base.to_bytes())  # wrong topic
+    box.take(TOPICS.layer(1), replace(second, promised=True).to_bytes())  # those travel whole
+    box.take(TOPICS.layer(0), replace(base, bundle_id=8).to_bytes())
+    box.take(TOPICS.base, base.to_bytes())
+    assert (box.counters.malformed, acks) == (6, [])
+    box.take(TOPICS.layer(0), base.to_bytes())
+    box.take(TOPICS.layer(1), replace(second, width=65).to_bytes())  # contradicts the base layer
+    assert box.counters.malformed == 7
+    deliver(box, packet(3))
+    assert box.pop() == packet(3)
 
 
 @given(st.sampled_from([TOPICS.layer(0), TOPICS.layer(3), "x"]), st.binary(max_size=60))
-def test_no_bytes_make_the_receiver_raise(topic, payload):
-    receiver = Receiver(codec=Codec(), bundle_id=7, topics=TOPICS, acknowledge=lambda _: None)
-    receiver.on_message(topic, payload)
-    assert receiver.counters.malformed + receiver.counters.layers == 1
+def test_no_bytes_make_the_inbox_raise(topic, payload):
+    box = Inbox(topics=TOPICS, bundle_id=7, acknowledge=lambda _: None)
+    box.take(topic, payload)
+    assert box.counters.malformed + box.counters.layers == 1
 
 
-def test_a_frame_that_cannot_be_decoded_is_counted_and_the_next_one_comes(receiver):
-    deliver(receiver, packet(13))
-    assert receiver.next_picture(timeout_s=0.01) is None
-    assert receiver.counters.undecodable == 1
-    deliver(receiver, packet(14))
-    assert receiver.next_picture(timeout_s=0.01).packet.frame == 14
-
-
-def test_when_decoding_falls_behind_the_oldest_frame_is_given_up(receiver):
+def test_when_decoding_falls_behind_the_oldest_frame_is_dropped(box):
     for frame in range(4):
-        deliver(receiver, packet(frame))
-    assert receiver.counters.dropped == 2
-    assert [receiver.next_picture(timeout_s=0.01).packet.frame for _ in range(2)] == [2, 3]
+        deliver(box, packet(frame))
+    assert box.counters.dropped == 2
+    assert [box.pop().frame for _ in range(2)] == [2, 3]
 
 
-def test_a_repeated_layer_is_acknowledged_again_but_counts_once(receiver, acks):
-    deliver(receiver, packet(1))
-    deliver(receiver, packet(1))
+def test_a_repeated_layer_is_acknowledged_again_but_counts_once(box, acks):
+    deliver(box, packet(1))
+    deliver(box, packet(1))
     assert len(acks) == 8
-    assert receiver.next_picture(timeout_s=0.01) is not None
-    assert receiver.next_picture(timeout_s=0.01) is None
+    assert box.pop() is not None
+    assert box.pop() is None
 
 
 def test_late_layers_of_an_older_frame_change_nothing():

@@ -8,11 +8,12 @@ import pytest
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.cli.main import main
+from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import reference_graph
 from edgesem.files import read_picture
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.semantics.embedding import LABELS, Labels, to_bytes
-from runtime.bench.link.oracle_decoder import OracleDecoder, Recorder
+from runtime.bench.link.oracle_decoder import OracleDecoder, RecordingCodec
 from runtime.capture.frame import PHOTOS, Frame
 from runtime.congestion.control import Control
 from runtime.mqtt.connection import Connection
@@ -21,9 +22,10 @@ from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
+from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.search import complete
 from runtime.receiver.stream_receiver import StreamReceiver
-from runtime.sender.sender import Sender
+from runtime.sender.pipeline import SenderPipeline
 from tests.support.publishing import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -45,11 +47,11 @@ class Camera:
     """A sender whose packets are remembered, and whose ears can be closed to acknowledgements."""
 
     def __init__(self, address):
-        self.codec, self.told, self.held = Recorder(Bundle.open()), [], set()
+        self.codec, self.told, self.held = RecordingCodec(Bundle.open()), [], set()
         self.deaf, self.frames, self._come = False, 0, threading.Condition()
-        self.sender = Sender(
+        self.sender = SenderPipeline(
             codec=self.codec, topics=TOPICS, control=Control(interval_s=0.01, max_bytes=2500), publish=self._publish,
-            tell=self._tell,
+            on_event=self._take,
         )  # fmt: skip
         self.connection = Connection(
             address, name="camera", subscribe=(TOPICS.ack, TOPICS.cmd), on_message=self._hear, on_up=self._up
@@ -70,9 +72,9 @@ class Camera:
     def _publish(self, topic, payload, confirm):
         self.connection.publish(topic, payload, confirm=confirm)
 
-    def _tell(self, **fields):
+    def _take(self, event):
         with self._come:
-            self.told.append(fields)
+            self.told.append(event.as_dict())
             self._come.notify_all()
 
     def _hear(self, topic, payload):
@@ -107,7 +109,7 @@ class Viewer(StreamReceiver):
 
     def __init__(self, address):
         self.shown = []
-        super().__init__(address, "home/gate/main", on_picture=self.shown.append, workers=1)
+        super().__init__(address, "home/gate/main", ReceiverOptions(decoders=1), on_picture=self.shown.append)
 
     @property
     def missing(self):
@@ -185,19 +187,22 @@ def test_a_late_joiner_lost_acknowledgements_and_a_new_start_never_give_a_wrong_
 
 @needs_head
 def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsys):
-    codec = Recorder(Bundle.open())
+    codec = RecordingCodec(Bundle.open())
     labels = Labels.of(codec.bundle)
     name = labels.names[0].split(",")[0]
     likeness = to_bytes(labels.query(name).vector)
-    _, known = codec.pack_decoded(codec.analyze(scene(0)), quality=0.4, frame=1)
+    _, known = codec.pack_decoded(codec.analyze(scene(0)), quality=0.4, options=PackOptions(frame=1))
     refers = SideInformation(reference=Reference(1, 4), embedding=likeness)
-    second = codec.pack(codec.analyze(scene(1)), quality=0.4, side_info=refers, reference=known, frame=2, time_ms=2)
-    alone = codec.pack(
-        codec.analyze(scene(2)), quality=0.4, side_info=SideInformation(embedding=likeness), frame=3, time_ms=3
-    )
+
+    def pack(number, **more):
+        options = PackOptions(frame=number + 1, time_ms=number + 1, **more)
+        return codec.pack(codec.analyze(scene(number)), quality=0.4, options=options)
+
+    second = pack(1, side_info=refers, reference=known)
+    alone = pack(2, side_info=SideInformation(embedding=likeness))
     silent = SideInformation(reference=Reference(1, 4))  # says nothing of what it means, so it would have to be decoded
-    third = codec.pack(codec.analyze(scene(3)), quality=0.4, side_info=silent, reference=known, frame=4, time_ms=4)
-    mute = codec.pack(codec.analyze(scene(4)), quality=0.4, frame=5, time_ms=5)
+    third = pack(3, side_info=silent, reference=known)
+    mute = pack(4)
     with Archive(tmp_path) as archive:
         for packet in (second, alone, third, mute):  # and not the keyframe
             archive.add("home/gate/main", packet, 1000.0 + packet.frame)

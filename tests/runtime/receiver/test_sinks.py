@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgesem.errors import InputError
 from runtime.daemon.homeassistant import discovery, jpeg_topic
-from runtime.mqtt.connection import Topics
+from runtime.protocol.topics import Topics
 from runtime.receiver.sinks import VideoSink, encode_picture
 
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from edgesem.errors import UsageError
 from edgesem.packet.seal import Seal
-from runtime.mqtt.connection import Topics
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
+from runtime.protocol.topics import Topics
+from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
-from runtime.receiver.stream import Limits
 from runtime.receiver.stream_receiver import topic_filters
 from runtime.receiver.streams import Streams
 from tests.support.publishing import birth, identity, plain

@@ -1,4 +1,4 @@
-"""The slot between camera and encoder, on a clock that the test holds: which frame is taken, and when."""
+"""Frame slot between camera and encoder, on a clock that the test holds: which frame is taken, and when."""
 
 import threading
 from types import SimpleNamespace
@@ -7,50 +7,34 @@ import numpy as np
 import pytest
 
 from runtime.capture.frame import Frame
-from runtime.sender import frame_slot as frame_slot_module
 from runtime.sender.frame_slot import FrameSlot
 
 INTERVAL_S = 0.1
-
-
-class Passing:
-    """A condition on which time passes in place of being waited for."""
-
-    def __init__(self, wait):
-        self.wait = wait
-
-    def notify_all(self):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
+STEP_S = 0.005
 
 
 class World:
     """A camera that takes a frame each interval from 100 s on, and a link that has no room now and then."""
 
-    def __init__(self, monkeypatch, busy=()):
+    def __init__(self, busy=()):
         self.now_s = 99.0
         self.frames, self.skipped, self.busy = 0, 0, busy
         self.lock = threading.RLock()
-        self.changed = Passing(self.wait)
-        monkeypatch.setattr(frame_slot_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
-        monkeypatch.setattr(frame_slot_module, "threading", SimpleNamespace(Condition=lambda _lock: Passing(self.wait)))
+        self.changed = threading.Condition(self.lock)
+        self.control = SimpleNamespace(interval_s=INTERVAL_S)
         self.frame_slot = FrameSlot(
             publisher=self,
-            control=SimpleNamespace(interval_s=INTERVAL_S),
+            control=self.control,
             ready_in_s=lambda: 0.0,
             skip=self.skip,
             stop=threading.Event(),
             promise_every=0,
+            clock=lambda: self.now_s,
         )
 
-    def wait(self, timeout_s):
+    def step(self):
         """Time passes, and the camera does its work."""
-        self.now_s += min(timeout_s, 0.005)
+        self.now_s += STEP_S
         if self.now_s >= 100.0 + self.frames * INTERVAL_S:
             self.frame_slot.offer(Frame(np.zeros((1, 1, 3), np.uint8), str(self.frames), 0))
             self.frames += 1
@@ -65,14 +49,18 @@ class World:
     def take(self, count):
         """The next frames: number, and seconds from when the camera took it."""
         taken = []
-        for _ in range(count):
-            number = int(self.frame_slot.take().frame.name)
+        while len(taken) < count:
+            queued = self.frame_slot.take(wait=False)
+            if queued is None:
+                self.step()
+                continue
+            number = int(queued.frame.name)
             taken.append((number, self.now_s - 100.0 - number * INTERVAL_S))
         return taken
 
 
-def test_each_frame_is_taken_when_it_comes(monkeypatch):
-    world = World(monkeypatch)
+def test_each_frame_is_taken_when_it_comes():
+    world = World()
     taken = world.take(20)
     assert [number for number, _ in taken] == list(range(20))
     assert max(late_s for _, late_s in taken) < 0.01
@@ -80,8 +68,8 @@ def test_each_frame_is_taken_when_it_comes(monkeypatch):
 
 
 @pytest.mark.parametrize("until_s", [0.53, 0.58, 0.63, 0.68, 0.73, 0.77, 0.86, 0.93])
-def test_after_a_time_without_room_frames_are_taken_when_they_come_again(monkeypatch, until_s):
-    world = World(monkeypatch, busy=[(0.5, until_s)])
+def test_after_a_time_without_room_frames_are_taken_when_they_come_again(until_s):
+    world = World(busy=[(0.5, until_s)])
     taken = world.take(20)
     newest = int(until_s / INTERVAL_S)
     assert [number for number, _ in taken[:6]] == [0, 1, 2, 3, 4, newest]
@@ -89,8 +77,8 @@ def test_after_a_time_without_room_frames_are_taken_when_they_come_again(monkeyp
     assert world.skipped == newest - 5
 
 
-def test_a_camera_that_is_faster_than_asked_for_is_slowed_down(monkeypatch):
-    world = World(monkeypatch)
-    world.frame_slot._control.interval_s = 3 * INTERVAL_S
+def test_a_camera_that_is_faster_than_asked_for_is_slowed_down():
+    world = World()
+    world.control.interval_s = 3 * INTERVAL_S
     numbers = [number for number, _ in world.take(10)]
     assert 22 <= numbers[-1] <= 28  # each third one

@@ -35,19 +35,19 @@ def messages(frame, **how):
     ],
 )
 def test_what_a_link_takes_soon_goes_together_but_the_base_alone(rate_bps, layers):
-    parts = messages(FRAME, rate_bps=rate_bps, apart=False)
+    parts = messages(FRAME, rate_bps=rate_bps, separate=False)
     assert [len(part.chunks) for part in parts] == layers
 
 
 def test_each_layer_goes_alone_where_that_is_asked_for():
-    assert [len(part.chunks) for part in messages(FRAME, rate_bps=1e9, apart=True)] == [1, 1, 1, 1]
+    assert [len(part.chunks) for part in messages(FRAME, rate_bps=1e9, separate=True)] == [1, 1, 1, 1]
 
 
 @given(st.floats(0, 1e7), st.booleans(), st.lists(st.binary(max_size=3000), min_size=1, max_size=4))
-def test_messages_are_the_frame_in_order_and_notes_go_with_the_base(rate_bps, apart, chunks):
+def test_messages_are_the_frame_in_order_and_notes_go_with_the_base(rate_bps, separate, chunks):
     side_info = SideInformation(embedding=bytes(64))
     frame = plain(layers=len(chunks), chunks=tuple(chunks), side_info=side_info)
-    parts = messages(frame, rate_bps=rate_bps, apart=apart)
+    parts = messages(frame, rate_bps=rate_bps, separate=separate)
     assert [chunk for part in parts for chunk in part.chunks] == chunks
     assert [part.side_info for part in parts] == [side_info] + [NO_SIDE_INFO] * (len(parts) - 1)
     assert [part.first_layer for part in parts] == [sum(len(p.chunks) for p in parts[:n]) for n in range(len(parts))]

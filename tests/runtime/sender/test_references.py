@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from edgesem.bundle.bundle import DEFAULT
 from edgesem.codec.codec import load
-from edgesem.codec.reference import Ring
+from edgesem.codec.options import PackOptions
+from edgesem.codec.reference import ReferenceBuffer
 from edgesem.entropy.schedule import reference_graph
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
+from edgesem.packet.side_information import Reference, Region, SideInformation
 from edgesem.quality.metrics import ms_ssim
 from runtime.bench.link.oracle_decoder import OracleDecoder
 from runtime.capture.frame import PHOTOS, Frame
@@ -25,8 +26,8 @@ from runtime.congestion.control import Control
 from runtime.congestion.frame_rate import SLOWEST, FrameRate
 from runtime.protocol.ack import Ack
 from runtime.protocol.topics import Topics
+from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.references import References
-from runtime.sender.sender import Sender
 from runtime.sender.spool import Spool
 
 TOPICS = Topics("home", "gate", "main")
@@ -51,19 +52,8 @@ class Model:
     def analyze(self, image):
         return SimpleNamespace(values=np.zeros((96, 4, 4)), width=64, height=64)
 
-    def pack_decoded(
-        self,
-        latent,
-        *,
-        budget_bytes,
-        epoch,
-        frame,
-        time_ms,
-        side_info=NO_SIDE_INFO,
-        reference=None,
-        previous=None,
-    ):
-        return packet(epoch, frame, 4, side_info.reference), latent
+    def pack_decoded(self, latent, *, budget_bytes, options):
+        return packet(options.epoch, options.frame, 4, options.side_info.reference), latent
 
     def pack(self, latent, **about):
         return self.pack_decoded(latent, **about)[0]
@@ -81,7 +71,7 @@ class Receiver:
     """Decodes what comes, holds it, and says so; may be cut off, late, or started anew."""
 
     def __init__(self, number):
-        self.number, self.ring, self.shown, self.refused = number, Ring(12), {}, 0
+        self.number, self.ring, self.shown, self.refused = number, ReferenceBuffer(12), {}, 0
 
     def take(self, whole, layers, model):
         part = whole.prefix(min(layers, len(whole.chunks)))
@@ -115,12 +105,9 @@ class Film:
         scene = (frame // 300) % 2  # a cut at each 300th frame
         latent = self._latents[10 * scene + (0 if frame % 20 < 5 else frame % 10)]
         region = Region(0, 0, 1, 1, drop=60) if dice.random() < 0.1 else None
-        about = {
-            "side_info": SideInformation(reference=name, region=region),
-            "reference": reference,
-            "layers": layers,
-        }
-        return self.codec.pack_decoded(latent, quality=0.9 * dice.random(), epoch=epoch, frame=frame, **about)
+        side_info = SideInformation(reference=name, region=region)
+        options = PackOptions(layers=layers, side_info=side_info, reference=reference, epoch=epoch, frame=frame)
+        return self.codec.pack_decoded(latent, quality=0.9 * dice.random(), options=options)
 
     def same(self, latent, other):
         return latent.level == other.level and latent.values.tobytes() == other.values.tobytes()
@@ -164,7 +151,7 @@ def run(frames, seed, *, receivers=2, loss=0.3, model=None):
             there.pop()
         dice.shuffle(on_the_way)
         while on_the_way and dice.random() < 0.7:
-            book.heard(on_the_way.pop(), now_s)
+            book.acknowledged(on_the_way.pop(), now_s)
         if asked:
             book.ask_for_key()
         known = book.choose(now_s)
@@ -233,13 +220,13 @@ def test_without_losses_all_but_the_first_packet_refer():
         known = book.choose(now_s)
         kinds.append(known is not None)
         book.made(packet(3, frame, 4, known and known.name), frame, None, now_s)
-        book.heard(Ack(3, frame, 3, 0, 0, receiver=5, held=4), now_s)
+        book.acknowledged(Ack(3, frame, 3, 0, 0, receiver=5, held=4), now_s)
         now_s += 1
     assert kinds == [False] + [True] * 19
 
 
 def held(book, frame, receiver=5, layers=4, epoch=3, now_s=0.0):
-    book.heard(Ack(epoch, frame, layers - 1, 0, 0, receiver=receiver, held=layers), now_s)
+    book.acknowledged(Ack(epoch, frame, layers - 1, 0, 0, receiver=receiver, held=layers), now_s)
 
 
 def started(**options):
@@ -252,7 +239,7 @@ def started(**options):
 def test_what_is_not_acknowledged_as_held_is_never_referred_to():
     book = References(Model().unpack, epoch=3)
     book.made(packet(3, 0, 4), "latent", None, 0.0)
-    book.heard(Ack(3, 0, 0, 0, 0, receiver=5), 0.0)  # it came, and was perhaps never decoded
+    book.acknowledged(Ack(3, 0, 0, 0, 0, receiver=5), 0.0)  # it came, and was perhaps never decoded
     assert book.choose(0.1) is None
     held(book, 0, epoch=2)  # said of the run before
     assert book.choose(0.1) is None
@@ -274,7 +261,7 @@ def test_silence_a_request_and_the_interval_each_bring_a_key_packet():
 
 def test_a_late_joiner_brings_a_key_packet_and_then_all_must_hold_the_same():
     book = started()
-    book.heard(Ack(3, 0, 0, 0, 0, receiver=6), 0.1)
+    book.acknowledged(Ack(3, 0, 0, 0, 0, receiver=6), 0.1)
     assert book.choose(0.1) is None
     held(book, 0, receiver=6, layers=2)
     assert book.choose(0.2) is None
@@ -307,7 +294,7 @@ def test_what_packets_refer_to_is_kept_however_many_follow():
 
 
 def test_another_epoch_ends_what_was_held():
-    ring = Ring(3)
+    ring = ReferenceBuffer(3)
     ring.put(1, 0, 4, "old")
     ring.put(2, 0, 4, "new")
     assert (ring.get(1, 0, 4), ring.get(2, 0, 4), len(ring)) == (None, "new", 1)
@@ -332,10 +319,7 @@ def test_a_scene_that_stands_still_becomes_sharper_at_the_same_bytes():
         previous, known = codec.pack_decoded(
             latent,
             budget_bytes=key.size_bytes,
-            side_info=named,
-            reference=known,
-            previous=previous or key,
-            frame=frame,
+            options=PackOptions(side_info=named, reference=known, previous=previous or key, frame=frame),
         )
         assert previous.size_bytes <= key.size_bytes
         assert not codec.is_cut(latent, previous, key)
@@ -349,10 +333,10 @@ def test_another_scene_is_a_cut_and_the_same_one_is_not():
     film = Film(side=96)
     still, moved, other = (film._latents[place] for place in (0, 1, 10))
     key, known = film.codec.pack_decoded(still, quality=0.5)
-    named = SideInformation(reference=Reference(0, 4))
-    packet = film.codec.pack(moved, quality=0.5, side_info=named, reference=known)
+    referring = PackOptions(side_info=SideInformation(reference=Reference(0, 4)), reference=known)
+    packet = film.codec.pack(moved, quality=0.5, options=referring)
     assert not film.codec.is_cut(moved, packet, key)
-    packet = film.codec.pack(other, quality=0.5, side_info=named, reference=known)
+    packet = film.codec.pack(other, quality=0.5, options=referring)
     cut = film.codec.pack(other, quality=0.5).size_bytes <= packet.size_bytes
     assert film.codec.is_cut(other, packet, key) == film.codec.is_cut(other, packet) == cut
 
@@ -372,28 +356,29 @@ class Stand:
     """A sender whose link takes everything; `show` and `promise` a frame and wait until it is packed."""
 
     def __init__(self, folder):
-        self.sent, self.told, self.come = [], [], threading.Condition()
+        self.sent, self.events, self.come = [], [], threading.Condition()
         self.spool = Spool(folder / "s.sqlite", max_bytes=1 << 20)
-        self.sender = Sender(
-            codec=Model(), topics=TOPICS, control=Control(interval_s=0.001), publish=self.publish, tell=self.tell,
+        self.sender = SenderPipeline(
+            codec=Model(), topics=TOPICS, control=Control(interval_s=0.001), publish=self.publish,
+            on_event=self.take,
             spool=self.spool,
         )  # fmt: skip
 
     def publish(self, topic, payload, confirm):
         confirm()
 
-    def tell(self, **fields):
+    def take(self, event):
         with self.come:
-            self.told.append(fields)
+            self.events.append(event.as_dict())
             self.come.notify_all()
 
     def pack(self, give):
         """The number of the packet that was made of a frame, and what it refers to."""
-        before = len(self.told)
+        before = len(self.events)
         give(Frame(np.zeros((64, 64, 3), np.uint8), "f", 1))
 
         def packed():
-            return [one for one in self.told[before:] if one["event"] == "packed"]
+            return [one for one in self.events[before:] if one["event"] == "packed"]
 
         with self.come:
             assert self.come.wait_for(packed, 10)

@@ -17,8 +17,8 @@ from runtime.congestion.control import Control
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import MAX_COMMAND_BYTES, Command
 from runtime.protocol.topics import Topics
+from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
-from runtime.sender.sender import Sender
 from runtime.sender.spool import Spool
 
 TOPICS = Topics("home", "gate", "main")
@@ -33,26 +33,21 @@ class Latent:
 
 
 class Codec:
-    """Packs anything; keeps what it was asked to note."""
-
-    def __init__(self):
-        self.side_info = []
+    """Packs anything."""
 
     def analyze(self, image):
         return Latent(int(image[0, 0, 0]))
 
-    def pack(self, latent, *, budget_bytes, epoch, frame, time_ms, side_info=None):
-        self.side_info.append(side_info)
-        more = {} if side_info is None else {"side_info": side_info}
+    def pack(self, latent, *, budget_bytes, options):
         return Packet(
-            bundle_id=1, epoch=epoch, frame=frame, time_ms=time_ms, width=64, height=64, q=100, total_layers=1,
-            first_layer=0, chunks=(bytes([latent.level]),), **more,
+            bundle_id=1, epoch=options.epoch, frame=options.frame, time_ms=options.time_ms, width=64, height=64, q=100,
+            total_layers=1, first_layer=0, chunks=(bytes([latent.level]),), side_info=options.side_info,
         )  # fmt: skip
 
 
 @dataclass
 class Eyes:
-    """A watch by the brightness of a frame: 200 and more is looked for, the same as before is known."""
+    """A semantic trigger by the brightness of a frame: 200 and more is looked for, the same as before is known."""
 
     asked: list = field(default_factory=list)
     known: int = -1
@@ -63,7 +58,7 @@ class Eyes:
         return TriggerDecision(new, looked_for and new, 0.5, float(new), "a light", 0.5, meaning, to_bytes(meaning))
 
     def sent(self, frame, decision, now_s):
-        self.under_way = frame
+        self.in_flight = frame
 
     def delivered(self, frame):
         self.asked.append(("delivered", frame))
@@ -73,32 +68,33 @@ class Eyes:
 
 
 class Stand:
-    def __init__(self, tmp_path, watch):
-        self.told, self.come = [], threading.Condition()
-        self.codec, self.sent = Codec(), []
+    def __init__(self, tmp_path, trigger):
+        self.events, self.come = [], threading.Condition()
+        self.codec, self.sent, self.trigger = Codec(), [], trigger
         self.spool = Spool(tmp_path / "s.sqlite", max_bytes=1 << 20)
-        self.sender = Sender(
-            codec=self.codec, topics=TOPICS, control=Control(interval_s=0.001), publish=self.publish, tell=self.tell,
-            spool=self.spool, watch=watch,
+        self.sender = SenderPipeline(
+            codec=self.codec, topics=TOPICS, control=Control(interval_s=0.001), publish=self.publish,
+            on_event=self.take,
+            spool=self.spool, trigger=trigger,
         )  # fmt: skip
 
     def publish(self, topic, payload, confirm):
         self.sent.append(Packet.from_bytes(payload))
         confirm()
 
-    def tell(self, **fields):
+    def take(self, event):
         with self.come:
-            self.told.append(fields)
+            self.events.append(event.as_dict())
             self.come.notify_all()
 
     def show(self, level):
         """Offer a frame and wait for what becomes of it."""
-        before = len(self.told)
+        before = len(self.events)
         self.sender.offer(Frame(np.full((64, 64, 3), level, np.uint8), "f", 1))
         ends = ("unchanged", "news", "skipped")
         with self.come:
-            assert self.come.wait_for(lambda: any(one["event"] in ends for one in self.told[before:]), 10)
-        return [one["event"] for one in self.told[before:]]
+            assert self.come.wait_for(lambda: any(one["event"] in ends for one in self.events[before:]), 10)
+        return [one["event"] for one in self.events[before:]]
 
 
 @pytest.fixture
@@ -112,9 +108,9 @@ def stand(tmp_path):
 
 def test_what_is_known_is_not_sent_and_what_is_new_says_what_it_means(stand):
     assert "news" in stand.show(10)
-    stand.sender._watch.known = 10
+    stand.trigger.known = 10
     assert "unchanged" in stand.show(10)
-    assert stand.sender.unchanged == 1
+    assert stand.sender.counters.unchanged == 1
     assert "news" in stand.show(20)
     assert len(stand.sent) == 2
     assert all(len(packet.side_info.embedding) == EMBEDDING_BYTES for packet in stand.sent)
@@ -129,7 +125,7 @@ def test_an_acknowledgement_tells_what_was_delivered(stand):
     stand.show(10)
     stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 0, 1, 1).to_bytes())
     stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch ^ 1, 5, 0, 1, 1).to_bytes())
-    assert stand.sender._watch.asked == [("delivered", 0)]
+    assert stand.trigger.asked == [("delivered", 0)]
 
 
 def test_what_a_receiver_holds_counts_once_however_often_it_says_so(stand):
@@ -139,19 +135,19 @@ def test_what_a_receiver_holds_counts_once_however_often_it_says_so(stand):
     for _ in range(2):
         stand.sender.on_message(TOPICS.ack, Ack(epoch, 0, 0, 1, 1, receiver=5, held=1).to_bytes())
     assert stand.sender.counters.acknowledged == 1
-    assert [one["event"] for one in stand.told].count("acked") == 1
+    assert [one["event"] for one in stand.events].count("acked") == 1
 
 
 def test_that_a_frame_is_held_tells_of_its_base_layer_whose_own_word_was_lost(stand):
     stand.show(10)
     stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 3, 1, 1, receiver=5, held=4).to_bytes())
-    assert stand.sender._watch.asked == [("delivered", 0)]
+    assert stand.trigger.asked == [("delivered", 0)]
 
 
 class Head:
-    """Sees the vector that a latent is."""
+    """Takes a latent for its own embedding."""
 
-    def look(self, latent):
+    def embed(self, latent):
         return latent
 
 
@@ -159,26 +155,26 @@ class Head:
 def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
     there = np.zeros(DIMENSIONS, np.float32)
     there[7] = 1
-    watch = SemanticTrigger(Bundle.open(DEFAULT), send_on="change", queries=["dog"], vectors=[to_bytes(there)])
-    watch._head = Head()
-    away = watch.look(-there, 0.0)
-    watch.sent(0, away, 0.0)
-    watch.delivered(0)
+    trigger = SemanticTrigger(Bundle.open(DEFAULT), send_on="change", queries=["dog"], vectors=[to_bytes(there)])
+    trigger._head = Head()
+    away = trigger.look(-there, 0.0)
+    trigger.sent(0, away, 0.0)
+    trigger.delivered(0)
     assert not away.promise
-    lost = watch.look(there, 0.1)  # it appears, and then the link has no room: `sent` is never called
+    lost = trigger.look(there, 0.1)  # it appears, and then the link has no room: `sent` is never called
     assert (lost.promise, lost.query) == (True, "dog")
-    again = watch.look(there, 0.2)
+    again = trigger.look(there, 0.2)
     assert (again.promise, again.send) == (True, True)
-    watch.sent(1, again, 0.2)
-    watch.delivered(1)
-    after = watch.look(there, 0.3)
+    trigger.sent(1, again, 0.2)
+    trigger.delivered(1)
+    after = trigger.look(there, 0.3)
     assert (after.promise, after.send) == (False, False)
 
 
 def test_queries_and_a_region_are_asked_for(stand):
     command = Command("watch", queries=("a truck", "red car"), vectors=(b"", b"v" * 64))
     stand.sender.on_message(TOPICS.cmd, command.to_bytes())
-    assert stand.sender._watch.asked == [(("a truck", "red car"), (b"", b"v" * 64))]
+    assert stand.trigger.asked == [(("a truck", "red car"), (b"", b"v" * 64))]
     stand.sender.on_message(TOPICS.cmd, Command("region", roi=(0.5, 0.5, 0.5, 0.5), drop=40).to_bytes())
     stand.show(10)
     region = stand.sent[-1].side_info.region

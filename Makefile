@@ -1,0 +1,19 @@
+# The five commands that people use here.
+.PHONY: install test check docs demo
+
+install:  ## everything for development; a CPU build of torch first spares gigabytes
+	pip install -e '.[dev,export]'
+
+test:  ## all tests that take seconds; `pytest -m long` has the others
+	pytest
+
+check:  ## lint, format, types
+	ruff check
+	ruff format --check
+	mypy
+
+docs:  ## the site, into site/
+	mkdocs build --strict
+
+demo:  ## broker, thin link, sender and receiver on this machine
+	edgesem demo

@@ -1,0 +1,44 @@
+"""Options of one packet: what `Codec.pack` takes beside the latent and the size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgesem.entropy.schedule import GROUPS
+from edgesem.errors import UsageError
+from edgesem.packet.packet import Packet
+from edgesem.packet.side_information import NO_SIDE_INFO, SideInformation
+
+if TYPE_CHECKING:
+    from edgesem.codec.latent import Latent
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How a latent is packed. Raises UsageError for a number of layers that cannot be."""
+
+    layers: int = len(GROUPS)
+    """The most layers that the packet gets, 1 to 4; `budget_bytes` may leave room for fewer."""
+    side_info: SideInformation = NO_SIDE_INFO
+    """What travels in the packet beside its layers; it counts toward `budget_bytes`. Where it names a region, that is
+    coded finer than the rest."""
+    reference: Latent | None = None
+    """The decoded latent of the frame that `side_info.reference` names: the packet is then an inter frame, which
+    codes only what differs, and a receiver needs that latent too. None: a keyframe."""
+    previous: Packet | None = None
+    """A packet of a similar picture, such as the frame before. It tells `budget_bytes` where to start looking, which
+    saves about every second trial; the result is as good without it."""
+    epoch: int = 0
+    """Counts the sender's starts, 0 to 65535."""
+    frame: int = 0
+    """Number of the frame within its epoch, 0 to 2^32 - 1."""
+    time_ms: int = 0
+    """Capture time in Unix milliseconds, modulo 2^32."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.layers <= len(GROUPS):
+            raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {self.layers}")
+
+
+DEFAULT_OPTIONS = PackOptions()

@@ -1,0 +1,35 @@
+"""Options and helpers that several commands of the workstation share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edgesem.errors import InputError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+BundleOption = Annotated[
+    Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "int8"], typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it")
+]
+SizesOption = Annotated[str, typer.Option(help="Sizes at which the codecs other than edgesem code.")]
+
+
+def one_thread() -> None:
+    """Let numpy, torch and the processes started from here use one thread; to be called before they are loaded."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+
+
+def result_folder(out: Path) -> Path:
+    """`out`, which is made if it is not there. Raises InputError when it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
+    return out

@@ -1,0 +1,84 @@
+"""Context of a capture: what every kind of source is given, and how it makes frames of its pictures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesem.errors import InputError, UsageError
+from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame
+from runtime.protocol.clock import clock_ms
+from runtime.settings import SourceSettings
+
+Picture = NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB."""
+
+
+@dataclass(frozen=True)
+class CaptureContext:
+    """The source's settings, the frame rate that is asked for, and the event that ends it."""
+
+    settings: SourceSettings
+    fps: float
+    stop: threading.Event
+
+    @property
+    def uri(self) -> str:
+        """What names the source."""
+        return self.settings.uri
+
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """Width and height to ask of a camera: a width that is a multiple of 4 has no padding between its rows."""
+        width, height = self.settings.width or 640, self.settings.height or 480
+        return max(MIN_SIDE, width // 4 * 4), max(MIN_SIDE, height // 2 * 2)
+
+    @property
+    def camera_number(self) -> int:
+        """The number after the colon of a URI such as `csi:1`; 0 without one, UsageError if it is none."""
+        number = self.uri.partition(":")[2] or "0"
+        if not number.isdecimal() or len(number) > 3:
+            raise UsageError(f"{self.uri}: after the colon stands the camera's number, such as csi:0")
+        return int(number)
+
+    @property
+    def live_period_s(self) -> float:
+        """How often a live picture is of use: turning one into RGB costs, and the sender takes the newest."""
+        return min(0.1, 0.5 / self.fps)
+
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """The size of a picture shrunk to what is asked for; never enlarged."""
+        most_w, most_h = self.settings.width or MAX_SIDE, self.settings.height or MAX_SIDE
+        scale = min(1.0, most_w / width, most_h / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def frame(self, rgb: Picture, name: str) -> Frame:
+        """A picture of the right size as a frame captured now, turned as asked; InputError if it is too small."""
+        turned = np.rot90(rgb, -self.settings.rotate // 90)
+        if min(turned.shape[:2]) < MIN_SIDE:
+            raise InputError(
+                f"{name}: {turned.shape[1]}x{turned.shape[0]} is too small, {MIN_SIDE} a side is the least"
+            )
+        return Frame(np.ascontiguousarray(turned), name, clock_ms())
+
+    def shrunk_frame(self, rgb: Picture, name: str) -> Frame:
+        """A picture of any size as a frame, shrunk to fit."""
+        from PIL import Image
+
+        size = self.fit(rgb.shape[1], rgb.shape[0])
+        if size != (rgb.shape[1], rgb.shape[0]):
+            rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+        return self.frame(rgb, name)
+
+    def paced(self, pictures: Iterable[tuple[Picture, str]], period_s: float) -> Iterator[Frame]:
+        """Frames of named pictures, one each `period_s`, or at once if that is 0; until the stop."""
+        for rgb, name in pictures:
+            began_s = time.monotonic()
+            yield self.shrunk_frame(rgb, name)
+            if self.stop.wait(max(0.0, began_s + period_s - time.monotonic()) if period_s else 0):
+                return

@@ -1,0 +1,51 @@
+"""Network camera: RTSP, HTTP or a stream of UDP or TCP, opened again whenever it is lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+
+from edgesem.errors import InputError, require
+from runtime.capture.context import CaptureContext
+from runtime.capture.frame import Frame
+from runtime.capture.live_video import live_frames
+
+log = logging.getLogger(__name__)
+
+NETWORK_SCHEMES = ("rtsp://", "rtsps://", "http://", "https://", "udp://", "tcp://")
+
+_FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 30.0
+_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+
+
+def network_frames(context: CaptureContext) -> Iterator[Frame]:
+    """The camera's frames until the stop; each failure costs a log line and a wait, longer each time."""
+    wait_s = _FIRST_WAIT_S
+    while not context.stop.is_set():
+        try:
+            for frame in _connection_frames(context):
+                wait_s = _FIRST_WAIT_S
+                yield frame
+        except InputError as error:
+            log.warning("%s", error)
+        context.stop.wait(wait_s * random.uniform(0.5, 1.0))
+        wait_s = min(2 * wait_s, _LAST_WAIT_S)
+
+
+def _connection_frames(context: CaptureContext) -> Iterator[Frame]:
+    """The frames of one connection. InputError if it fails."""
+    av = require("av", "video")
+
+    name = _without_login(context.uri)
+    try:
+        yield from live_frames(context, _OPTIONS, name=name)
+    except (av.FFmpegError, OSError) as error:
+        # Not the error's own words, nor as its cause: they repeat the URI with its user and password.
+        raise InputError(f"no picture from {name}: {error.strerror or type(error).__name__}") from None
+
+
+def _without_login(uri: str) -> str:
+    """A URI as it may stand in a log: without user and password."""
+    scheme, mark, rest = uri.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

@@ -1,0 +1,34 @@
+"""Video file as a source: played as a camera would show it, at its own speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgesem.video import read_video
+from runtime.capture.context import CaptureContext
+from runtime.capture.frame import Frame
+
+_LATE_S = 0.04
+
+
+def video_file_frames(context: CaptureContext) -> Iterator[Frame]:
+    """The frames of a video in their time; what is late is left out. With `loop`, again and again.
+
+    Raises InputError if the file is no video or is damaged.
+    """
+    path = Path(context.uri)
+    while not context.stop.is_set():
+        began_s, shown = time.monotonic(), 0
+        for picture in read_video(path):
+            due_s = began_s + picture.time_s
+            if time.monotonic() > due_s + _LATE_S and shown:
+                continue
+            if context.stop.wait(max(0.0, due_s - time.monotonic())):
+                return
+            shown += 1
+            rgb = picture.rgb(*context.fit(picture.width, picture.height))
+            yield context.frame(rgb, f"{path.stem}-{shown:06d}")
+        if not context.settings.loop:
+            return

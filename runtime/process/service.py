@@ -1,0 +1,35 @@
+"""Service: the life of a daemon under systemd, from READY to STOPPING, ended by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from runtime.process.signals import stop_on_signals
+from runtime.process.systemd import notify
+
+
+class Service:
+    """A running daemon. `stop` is set by the first SIGTERM, SIGINT or SIGHUP."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def ready(self) -> None:
+        """Tell systemd that the daemon serves now."""
+        notify("READY=1")
+
+    def alive(self) -> None:
+        """Tell systemd's watchdog that the daemon works; without it for `WatchdogSec`, systemd starts it again."""
+        notify("WATCHDOG=1")
+
+
+@contextlib.contextmanager
+def running_service() -> Iterator[Service]:
+    """Handle signals inside the `with`; at its end, tell systemd that the daemon ends."""
+    with stop_on_signals() as stop:
+        try:
+            yield Service(stop)
+        finally:
+            notify("STOPPING=1")

@@ -1,0 +1,108 @@
+"""Freshness store: the newest birth and frame of each sealed stream, on disk.
+
+Without it, a receiver that starts anew would take a recorded birth for the newest one, and show recorded packets.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesem.errors import InputError
+
+FILE = "freshness.sqlite"
+_FORMAT = 1
+_MOST = 10_000
+"""Starts that are remembered; those heard longest ago go first."""
+_TABLE = """
+create table if not exists starts (
+  stream text not null, public_key blob not null, birth blob not null, epoch integer, frame integer,
+  number integer not null, primary key (stream, public_key)
+)
+"""
+
+
+@dataclass(frozen=True)
+class FreshStart:
+    """The newest start of one device as a sender of one stream."""
+
+    stream: str
+    """The base of the stream's topics."""
+    public_key: bytes
+    birth: bytes
+    """The birth message as it came."""
+    newest: tuple[int, int] | None
+    """Epoch and frame of the newest ordinary packet that was sealed for this start."""
+
+
+class FreshnessStore:
+    """Freshness store in `folder`. Thread-safe. Only births that a stream's key has authenticated belong here.
+
+    Raises InputError if the file cannot be used. Use it as a context manager.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._base = sqlite3.connect(self.path, check_same_thread=False, timeout=10)
+            self._base.execute("pragma journal_mode=wal")
+            self._base.execute("pragma synchronous=normal")
+            version = self._base.execute("pragma user_version").fetchone()[0]
+            if version not in (0, _FORMAT):
+                raise InputError(f"{self.path} has format {version}, only {_FORMAT} is known here: update edgesem")
+            with self._base:
+                self._base.execute(_TABLE)
+                self._base.execute(f"pragma user_version={_FORMAT}")
+        except (sqlite3.Error, OSError) as error:
+            raise InputError(
+                f"{self.path} cannot be used: {error}; name another --state-dir, or delete the file: then recordings "
+                "of earlier starts are not known as such until each sender has been heard"
+            ) from error
+
+    def __enter__(self) -> FreshnessStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._base.close()
+
+    def load(self) -> list[FreshStart]:
+        """All starts, those heard longest ago first. Raises InputError if the file is damaged."""
+        try:
+            with self._lock:
+                rows = self._base.execute(
+                    "select stream, public_key, birth, epoch, frame from starts order by number"
+                ).fetchall()
+            return [
+                FreshStart(str(stream), bytes(key), bytes(birth), None if frame is None else (int(epoch), int(frame)))
+                for stream, key, birth, epoch, frame in rows
+            ]
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise InputError(f"{self.path} is damaged: {error}; delete it") from error
+
+    def save(self, starts: Iterable[FreshStart]) -> None:
+        """Write these starts. Raises InputError if the disk does not take them."""
+        try:
+            with self._lock, self._base:
+                number = self._base.execute("select coalesce(max(number), 0) from starts").fetchone()[0]
+                self._base.executemany(
+                    "insert into starts values (?,?,?,?,?,?) on conflict do update set birth=excluded.birth, "
+                    "epoch=excluded.epoch, frame=excluded.frame, number=excluded.number",
+                    [
+                        (one.stream, one.public_key, one.birth, *(one.newest or (None, None)), number + 1)
+                        for one in starts
+                    ],
+                )
+                self._base.execute(
+                    "delete from starts where rowid in (select rowid from starts order by number desc limit -1 offset ?)",
+                    (_MOST,),
+                )
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} does not take what is to be remembered: {error}") from error

@@ -1,0 +1,51 @@
+"""Options of a receiver: which layers, how pictures are synthesized, and what strangers may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgesem.errors import UsageError
+from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
+from runtime.receiver.synthesis import SynthesisOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on memory and computing time that senders can cause. Raises UsageError for a value out of range."""
+
+    streams: int = 256
+    """Streams at a time. One too many replaces a stream that was silent for 10 minutes, or is ignored."""
+    streams_per_device: int = 16
+    """The same for one device."""
+    backlog: int = 2
+    """Ordinary frames of one stream that may wait for a decoder; one more drops the oldest."""
+    max_pixels: int = 1920 * 1088
+    """Largest frame, in pixels: it bounds the decoder's time and memory."""
+
+    def __post_init__(self) -> None:
+        if not 256 <= self.max_pixels <= MAX_SIDE * MAX_SIDE:
+            raise UsageError(f"max_pixels must be 256 to {MAX_SIDE * MAX_SIDE}, got {self.max_pixels}")
+        if min(self.streams, self.streams_per_device, self.backlog) < 1:
+            raise UsageError("limits of streams and backlog must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverOptions:
+    """Options of a `StreamReceiver`. Raises UsageError for a value out of range.
+
+    Resources (bundle, folder, key, archive) are arguments of the receiver instead.
+    """
+
+    layers: int = MAX_LAYERS
+    """Layers to subscribe to, counted from the base layer, 1 to 4."""
+    synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
+    """How pictures of a new stream are synthesized; `receiver.streams.set_synthesis` changes it later."""
+    decoders: int | None = None
+    """Decoder processes; one for each processor core if None."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.layers <= MAX_LAYERS:
+            raise UsageError(f"layers must be 1 to {MAX_LAYERS}, got {self.layers}")
+        if self.decoders is not None and self.decoders < 1:
+            raise UsageError(f"decoders must be 1 or more, got {self.decoders}")

@@ -1,0 +1,73 @@
+"""Seals of one stream: one for each start of a sender whose birth the stream's key has authenticated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgesem.errors import PacketError
+from edgesem.packet.packet import Packet
+from edgesem.packet.seal import Seal
+
+_MOST = 4
+"""A stream has one sender; there are more after a board was set up anew, or where two share a name."""
+
+
+@dataclass
+class SealedStart:
+    """One start of a sender."""
+
+    public_key: bytes
+    seal: Seal
+    floor: tuple[int, int] | None = None
+    """Epoch and frame up to which ordinary packets came in an earlier run of this receiver: they are repeats."""
+    newest: tuple[int, int] | None = None
+    """Epoch and frame of the newest ordinary packet."""
+
+    def is_repeat(self, packet: Packet) -> bool:
+        """Whether an ordinary packet came before this receiver was started."""
+        return self.floor is not None and packet.epoch == self.floor[0] and packet.frame <= self.floor[1]
+
+    def note(self, packet: Packet) -> None:
+        """An ordinary packet was taken."""
+        self.newest = max(self.newest or (0, 0), (packet.epoch, packet.frame))
+
+
+class StreamSeals:
+    """Seals of one stream, the one that opened the last packet first. Not thread-safe.
+
+    A later start of the same device replaces the earlier one: what was sealed for that cannot be opened any more.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[SealedStart] = []
+        self.current: SealedStart | None = None
+        """The start whose seal opened the last packet; acknowledgements and commands are signed with it."""
+
+    def offer(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None = None) -> None:
+        """Take the seal of an authenticated birth; those that are too many go, the ones that opened nothing first."""
+        start = SealedStart(public_key, seal, floor, floor)
+        kept = [one for one in self._starts if one.public_key != public_key]
+        if self.current is not None and self.current not in kept:
+            self.current = None
+        first = [self.current] if self.current is not None else []
+        self._starts = [*first, start, *(one for one in kept if one is not self.current)][:_MOST]
+
+    def open(self, payload: bytes) -> tuple[bytes, SealedStart]:
+        """The packet in a sealed one, and the start that it is of. Raises PacketError if no seal opens it."""
+        failure = PacketError("the stream's birth, which says how to open its packets, has not come")
+        for start in self._starts:
+            try:
+                return start.seal.open(payload), start
+            except PacketError as error:
+                failure = error
+        raise failure
+
+    def use(self, start: SealedStart) -> None:
+        """A packet of this start was opened: it is tried first from now on."""
+        if start is not self.current:
+            self.current = start
+            self._starts = [start, *(one for one in self._starts if one is not start)]
+
+    def starts(self) -> list[SealedStart]:
+        """All starts."""
+        return list(self._starts)

@@ -1,0 +1,100 @@
+"""Inbound messages of a sender: acknowledgements and commands, checked, and handed to whom they concern."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from edgesem.errors import PacketError, UsageError
+from edgesem.packet.seal import Seal
+from runtime.process.rate_limit import RateLimitedLog
+from runtime.protocol.ack import Ack
+from runtime.protocol.command import APART_S, Command, SeenCommands
+from runtime.protocol.topics import Topics
+from runtime.sender.events import CommandTaken, SenderEvent
+from runtime.sender.frame_slot import FrameSlot
+from runtime.sender.packer import Packer
+from runtime.sender.publisher import Publisher
+from runtime.sender.references import References
+from runtime.sender.semantic_trigger import SemanticTrigger
+
+log = logging.getLogger(__name__)
+
+
+class InboundMessages:
+    """Handler of what comes on a stream's `ack` and `cmd` topics; `take` runs on the network thread.
+
+    `can_promise`: whether there is a spool, which snapshots need. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        topics: Topics,
+        seal: Seal | None,
+        publisher: Publisher,
+        packer: Packer,
+        frame_slot: FrameSlot,
+        references: References | None,
+        trigger: SemanticTrigger | None,
+        can_promise: bool,
+        on_event: Callable[[SenderEvent], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._epoch, self._topics, self._seal = epoch, topics, seal
+        self._publisher, self._packer, self._frame_slot = publisher, packer, frame_slot
+        self._references, self._trigger, self._can_promise = references, trigger, can_promise
+        self._on_event, self._clock = on_event, clock
+        self._seen = SeenCommands()
+        self._limited_log = RateLimitedLog(log)
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Take one message. A bad one costs one log line, and many bad ones no more than one in ten seconds."""
+        try:
+            if self._seal is not None:
+                payload = self._seal.verify(payload, topic)
+            if topic == self._topics.ack:
+                self._acknowledge(Ack.from_bytes(payload))
+            elif topic == self._topics.cmd:
+                self._obey(Command.from_bytes(payload))
+        except (PacketError, UsageError) as error:
+            self._limited_log.warn("dropped a message on %s: %s", topic, error)
+
+    def _acknowledge(self, ack: Ack) -> None:
+        """A receiver has a layer, or holds a frame that it has decoded, whose layers it has acknowledged before."""
+        if self._references is not None:
+            with self._publisher.lock:
+                self._references.acknowledged(ack, self._clock())
+        if not ack.held:
+            self._publisher.acknowledged(ack)
+        if self._trigger is not None and (ack.layer == 0 or ack.held) and ack.epoch == self._epoch:
+            self._trigger.delivered(ack.frame)
+
+    def _obey(self, command: Command) -> None:
+        if not self._seen.first_time(command):
+            return
+        log.info("asked for: %s", command)
+        with self._publisher.lock:
+            if command.kind == "pause":
+                self._frame_slot.pause(command.pause_s or float("inf"))
+            elif command.kind == "resume":
+                self._frame_slot.pause(0.0)
+            elif command.kind == "snapshot":
+                if not self._can_promise:
+                    raise UsageError("this sender has no spool, so it can promise no snapshot")
+                self._frame_slot.snapshot(command.size_bytes)
+            elif command.kind == "key" and self._references is not None:
+                self._references.ask_for_key()
+            elif command.kind == "apart":
+                self._publisher.separate_layers_until_s = self._clock() + APART_S
+            elif command.kind == "roi":
+                self._packer.roi = command.roi
+            elif command.kind == "region":
+                self._packer.region, self._packer.drop = command.roi, command.drop
+            elif command.kind == "watch":
+                if self._trigger is None:
+                    raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
+                self._trigger.look_for(command.queries, command.vectors)
+        self._on_event(CommandTaken(command.kind))

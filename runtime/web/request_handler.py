@@ -1,0 +1,175 @@
+"""HTTP requests to a receiver: what each path answers, and who may ask.
+
+Whoever reaches the server may look and ask. A browser is answered only if the page that it shows is our own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from edgesem.errors import EdgesemError, UsageError
+from runtime.protocol.command import Command
+from runtime.receiver.stream import Stream
+from runtime.receiver.stream_receiver import StreamReceiver
+from runtime.settings import ListenAddress
+from runtime.web.gallery import Gallery
+from runtime.web.overview import overview
+
+_MAX_BODY_BYTES = 4096
+_SILENT_S = 20.0
+_BOUNDARY = "edgesem-picture"
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the handlers serve: a receiver, its latest pictures and its metrics."""
+
+    receiver: StreamReceiver
+    gallery: Gallery
+    metrics: Callable[[], bytes]
+    loopback: bool
+    """Whether only this machine can reach the server: then a request must name it so."""
+
+
+class RequestHandler(BaseHTTPRequestHandler):
+    """Handler of one client's requests, on a thread of its own; the server makes a subclass with a `site`."""
+
+    site: Site
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "edgesem", ""
+    timeout = _SILENT_S
+
+    def do_GET(self) -> None:
+        """Answer a GET request."""
+        url = urlsplit(self.path)
+        if not self._is_allowed():
+            return
+        if url.path in _PAGE:
+            name, kind = _PAGE[url.path]
+            self._answer(200, kind, files("runtime.page").joinpath(name).read_bytes())
+        elif url.path == "/streams.json":
+            since = parse_qs(url.query).get("since", ["0"])[0]
+            at_ms = int(since) if since.isascii() and since.isdigit() and len(since) < 16 else 0
+            self._json(200, overview(self.site.receiver, self.site.gallery, at_ms))
+        elif url.path == "/metrics":
+            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
+        else:
+            self._picture(url.path)
+
+    def do_POST(self) -> None:
+        """Answer a POST request."""
+        size = self.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdigit() and int(size) <= _MAX_BODY_BYTES):
+            self.close_connection = True
+            return self._json(413, {"error": f"a request has a Content-Length of at most {_MAX_BODY_BYTES} bytes"})
+        body = self.rfile.read(int(size))
+        if not self._is_allowed():
+            return None
+        # A form on somebody else's page can send text, but not this type.
+        if self.headers.get_content_type() != "application/json":
+            return self._json(415, {"error": "a request is application/json"})
+        try:
+            asked = json.loads(body)
+            stream = self.site.receiver.streams.find(asked["stream"])
+            if stream is None:
+                return self._json(404, {"error": "no such stream"})
+            if self.path == "/settings":
+                self._json(200, self._set(stream, asked))
+            elif self.path == "/snapshot":
+                size_bytes = asked.get("size_bytes", 8000)
+                if type(size_bytes) is not int or not 256 <= size_bytes <= 65535:
+                    raise UsageError("size_bytes must be a whole number from 256 to 65535")
+                self.site.receiver.command(stream, Command("snapshot", size_bytes=size_bytes))
+                self._json(202, {"asked": "snapshot"})
+            else:
+                self._json(404, {"error": "nothing here"})
+        except EdgesemError as error:
+            self._json(400, {"error": str(error)})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._json(400, {"error": "not a request that is known here"})
+        return None
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing: a page that asks each second would fill the log."""
+
+    def _set(self, stream: Stream, asked: dict[str, Any]) -> dict[str, Any]:
+        steps, realism = asked.get("steps"), asked.get("realism")
+        if steps is not None and (type(steps) is not int or not 0 <= steps <= self.site.receiver.max_steps):
+            raise UsageError(f"steps must be 0 to {self.site.receiver.max_steps}: more this bundle cannot do")
+        if realism is not None and (type(realism) not in (int, float) or not math.isfinite(realism)):
+            raise UsageError("realism must be a number from 0 to 1")
+        self.site.receiver.streams.set_synthesis(stream, steps=steps, realism=realism)
+        return {"steps": stream.synthesis.steps, "realism": stream.synthesis.realism}
+
+    def _is_allowed(self) -> bool:
+        """Refuse a browser that shows another site's page, also one whose host name was made to lead here."""
+        host = self.headers.get("Host", "")
+        origin = self.headers.get("Origin")
+        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        ours = not self.site.loopback or ListenAddress(name.strip("[]")).is_loopback
+        if ours and origin in (None, f"http://{host}", f"https://{host}"):
+            return True
+        self._json(403, {"error": "this page may not ask here"})
+        return False
+
+    def _picture(self, path: str) -> None:
+        name, _, kind = path.removeprefix("/").rpartition(".")
+        stream = "/".join(unquote(part) for part in name.split("/"))
+        latest = self.site.gallery.latest(stream)
+        if kind not in ("jpg", "mjpg") or latest is None:
+            self._json(404, {"error": "nothing here"})
+        elif kind == "jpg":
+            self._answer(200, "image/jpeg", latest.jpeg)
+        else:
+            self._follow(stream)
+
+    def _follow(self, stream: str) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self._send_headers(f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        number = 0
+        while not self.site.gallery.closed:
+            latest = self.site.gallery.wait_for_next(stream, number, _SILENT_S)
+            if latest is None:
+                # Nothing new; a client that has gone is found out by what is sent to it.
+                latest = self.site.gallery.latest(stream)
+            if latest is None:
+                return
+            number = latest.number
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(latest.jpeg)}\r\n\r\n"
+            self.wfile.write(head.encode() + latest.jpeg + b"\r\n")
+
+    def _json(self, status: int, what: dict[str, Any]) -> None:
+        self._answer(status, "application/json", json.dumps(what, allow_nan=False).encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self._send_headers(kind)
+        self.wfile.write(body)
+
+    def _send_headers(self, kind: str) -> None:
+        self.send_header("Content-Type", kind)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()

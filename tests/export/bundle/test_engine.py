@@ -1,0 +1,109 @@
+"""TensorRT engines: named by what they fit, built once, found whole."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+onnx = pytest.importorskip("onnx", reason="needs the extra export")
+
+from edgesem import engine_build as engine_builder  # noqa: E402
+from edgesem.bundle import engine as engines  # noqa: E402
+from edgesem.bundle.bundle import DEFAULT  # noqa: E402
+from edgesem.engine_build import Sizes, build_plan  # noqa: E402
+from edgesem.errors import ExportError, UsageError  # noqa: E402
+from export.bundle import verify as verification  # noqa: E402
+from export.bundle.verify import tensorrt_builds  # noqa: E402
+from tests.support.bundles import with_file  # noqa: E402
+
+PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+
+pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
+
+
+def quiet(stage, done):
+    pass
+
+
+def key(**changes) -> engines.EngineKey:
+    values = {"graph_sha256": "0" * 64, "tensorrt": "10.3.0", "compute_capability": "8.7", "gpu": "Orin"}
+    return engines.EngineKey(**{**values, "profile": "64x64-640x480-1920x1088", **changes})
+
+
+def test_an_engine_of_another_gpu_tensorrt_or_graph_has_another_name():
+    names = {key().digest}
+    for change in ({"tensorrt": "10.7.0"}, {"compute_capability": "11.0"}, {"gpu": "Thor"}, {"graph_sha256": "1" * 64}):
+        names.add(key(**change).digest)
+    assert len(names) == 5
+    assert key().digest == key().digest
+
+
+def test_only_whole_engines_of_this_bundle_are_ever_found(bundle, quantized, tmp_path, monkeypatch):
+    bundle = with_file(bundle, quantized[0] / "tensorrt.onnx", "encoder.trt-int8.onnx")
+    mine = key(graph_sha256=bundle.files["encoder.trt-int8.onnx"])
+    folder = tmp_path / "cache" / "engines"
+    folder.mkdir(parents=True)
+    assert "no engine was built" in engines.find_engine(bundle, "encoder", folder=tmp_path / "cache").reason
+    plan = folder / f"{mine.digest}.engine"
+    plan.write_bytes(b"an engine")
+    digest = __import__("hashlib").sha256(b"an engine").hexdigest()
+    record = {"key": engines.asdict(mine), "engine_sha256": digest}
+    plan.with_suffix(".json").write_text(json.dumps(record))
+    (folder / "strange.json").write_text("{")
+
+    def here(version, capability):  # stands in for a Jetson: what it answers is all that is used of it
+        trt = type("tensorrt", (), {"__version__": version})
+        monkeypatch.setattr(engines, "require", lambda module, extra: trt)
+        monkeypatch.setattr(engines, "gpu", lambda: engines.Gpu("Orin", capability, 1 << 30))
+        return engines.find_engine(bundle, "encoder", folder=tmp_path / "cache")
+
+    assert here("10.3.0", "8.7").path == plan
+    assert here("10.7.0", "8.7").path is None
+    assert here("10.3.0", "11.0").path is None
+    plan.write_bytes(b"half an eng")
+    assert here("10.3.0", "8.7").path is None
+
+
+def test_sizes_of_a_camera():
+    assert str(Sizes.of("1280x720")) == "64x64-1280x720-1920x1088"
+    for wrong in ("large", "10x10", "640"):
+        with pytest.raises(UsageError):
+            Sizes.of(wrong)
+
+
+def test_every_graph_builds_with_tensorrt_rtx_in_every_form(bundle, frames, tmp_path):
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    found = tensorrt_builds(bundle, frames, quiet)
+    forms = {f"{part}.trt-{form}.onnx" for part in ("encoder", "decoder", "flow") for form in ("fp16", "int8")}
+    parts = {name.split(".")[0] for name in bundle.files if name.endswith(".onnx")} - {"head", "vision"}
+    wanted = {name for name in forms if name.split(".")[0] in parts}
+    wanted |= {f"{part}.onnx" for part in parts if part.startswith("context")}
+    assert set(found) == {*wanted, "tensorrt_rtx", "compute_capabilities"}
+    assert all(found[name]["engine_bytes"] > 1000 for name in wanted)
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match="cannot read"):
+        build_plan(trt, tmp_path / "broken.onnx", Sizes())
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_an_engine_is_built_once_and_again_when_it_was_damaged(bundle, tmp_path, monkeypatch):
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    for_no_gpu = partial(build_plan, configure=partial(verification._aim, trt, ["SM86"]))
+    monkeypatch.setattr(engine_builder, "build_plan", for_no_gpu)
+    source = bundle.folder / "encoder.onnx"
+
+    def build(version=trt.__version__):
+        named = key(graph_sha256=bundle.files[source.name], tensorrt=version)
+        here = engines.Gpu(named.gpu, named.compute_capability, 1 << 30)
+        return engine_builder.build_cached(trt, named, source, Sizes.of("1280x720"), here, tmp_path)
+
+    first, again, later = build(), build(), build("99.0")
+    assert (first["built"], again["built"], later["built"]) == (True, False, True)
+    assert first["engine"] == again["engine"] != later["engine"]
+    first["engine"].write_bytes(b"half an eng")
+    assert build()["built"]
+    assert first["engine"].stat().st_size == first["size_bytes"]
+    assert len(list(tmp_path.glob("timing-*.cache"))) == 2  # one for each TensorRT
+    assert not list(tmp_path.rglob("*.part"))

@@ -1,0 +1,46 @@
+"""Pictures and bundles for the tests of the workstation."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesem.bundle.bundle import DEFAULT, Bundle
+from edgesem.files import find_pictures, read_picture
+
+PHOTOS = Path(__file__).parents[2] / "runtime" / "photos"
+
+
+@pytest.fixture(scope="session")
+def frames():
+    return [np.ascontiguousarray(read_picture(path)[:192, :192]) for path in find_pictures(PHOTOS)[:6]]
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    """The default bundle as a folder of its own, without the forms that it may have."""
+    from export.bundle.pipeline import seal
+
+    shutil.copytree(DEFAULT, tmp_path / "bundle")
+    for path in (tmp_path / "bundle").glob("*.onnx"):
+        if path.name.count(".") > 1:
+            path.unlink()
+    manifest = json.loads((DEFAULT / "manifest.json").read_text())
+    manifest.pop("signature", None)
+    return seal(tmp_path / "bundle", {**manifest, "target": "x86"})
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory, frames):
+    """The int8 encoder of the default bundle, its prepared float graph and its feeds."""
+    from export.quantization import forms, quantize
+
+    folder = tmp_path_factory.mktemp("quantized")
+    feeds = forms.feeds(Bundle.open(), "encoder", frames)
+    quantize.prepare(DEFAULT / "encoder.onnx", folder / "prepared.onnx")
+    ranges = quantize.calibrate(folder / "prepared.onnx", feeds)
+    for profile in quantize.PROFILES.values():
+        quantize.quantize(folder / "prepared.onnx", folder / f"{profile.name}.onnx", ranges, profile)
+    return folder, feeds

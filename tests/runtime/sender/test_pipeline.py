@@ -1,0 +1,356 @@
+"""The sender pipeline against a link that the test plays: what it publishes when, and how it takes what comes back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgesem.errors import BudgetError, LinkError, PacketError, UsageError
+from edgesem.packet.packet import Packet
+from edgesem.packet.seal import Seal
+from runtime.capture.frame import Frame
+from runtime.protocol.ack import Ack
+from runtime.protocol.clock import clock_ms
+from runtime.protocol.command import Command
+from runtime.sender.spool import Spool
+from tests.support.sender_bench import TOPICS, WAIT_S, Bench
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def make(*, promises=False, **more):
+        spool = Spool(tmp_path / "a.spool", max_bytes=10**6) if promises else None
+        made.append((Bench(spool=spool, **more), spool))
+        return made[-1][0]
+
+    yield make
+    for bench, spool in made:
+        bench.sender.__exit__()
+        if spool is not None:
+            spool.close()
+
+
+def test_a_frame_goes_out_base_first_and_its_delay_is_told(make):
+    bench = make()
+    bench.sender.connected()
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert [part.first_layer for part in parts] == [0, 1, 2, 3]
+    for part in parts:
+        bench.acknowledge(part)
+        assert bench.expect("acked")["delay_s"] < WAIT_S
+    state = bench.sender.state()
+    assert (state.frames, state.skipped, state.sent_bytes > 1000, state.age_s < WAIT_S) == (1, 0, True, True)
+    assert bench.sender.idle
+    assert bench.control.in_flight == 0
+
+
+def test_all_that_mqtt_adds_fits_into_the_budget(make):
+    bench = make(budget_bytes=2000)
+    bench.sender.connected()
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert sum(part.size_bytes + len(TOPICS.layer(0)) + 8 for part in parts) <= 2000
+
+
+def test_nothing_is_taken_or_published_without_a_connection(make):
+    bench = make()
+    bench.offer("stale")
+    bench.expect("skipped")
+    bench.offer("fresh")
+    bench.sender.connected()
+    assert bench.expect("packed")["name"] == "fresh"
+
+
+def test_what_the_broker_confirms_frees_the_window_and_counts_once(make):
+    bench = make(window_bytes=800)
+    bench.sender.connected()
+    bench.offer()
+    part, confirm = bench.next()
+    _, confirm_1 = bench.next()
+    assert bench.published.empty()
+    confirm()
+    bench.acknowledge(part)
+    bench.next()
+    assert bench.control.acks == 1
+    confirm_1()
+
+
+def test_layers_share_a_message_where_the_link_takes_them_in_a_moment_and_nobody_minds(make):
+    bench = make()
+    bench.sender.connected()
+    bench.control.rate_bps = 10e6
+    bench.offer()
+    part, confirm = bench.next()
+    assert (part.first_layer, len(part.chunks)) == (0, 4)
+    confirm()
+    bench.sender.on_message(TOPICS.cmd, Command("apart").to_bytes())  # a receiver of base layers, on a slower link
+    bench.offer()
+    parts = [bench.next()[0] for _ in range(4)]
+    assert [(part.first_layer, len(part.chunks)) for part in parts] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert {part.frame for part in parts} == {1}
+
+
+def test_layers_that_wait_go_together_when_the_link_has_become_fast(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer()
+    _, confirm = bench.next()
+    bench.control.rate_bps = 10e6
+    confirm()
+    part, _ = bench.next()
+    assert (part.first_layer, len(part.chunks)) == (1, 3)
+    assert bench.published.empty()
+
+
+def test_a_newer_frame_takes_the_place_of_the_layers_that_wait(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer("old")
+    base, confirm = bench.next()
+    bench.offer("new")
+    assert bench.expect("dropped")["layers"] == 3
+    confirm()
+    newer, confirm = bench.next()
+    assert (base.frame, newer.frame, newer.first_layer) == (0, 1, 0)
+    assert bench.sender.state().dropped_layers == 3
+    confirm()
+
+
+def test_frames_are_skipped_and_not_made_worse_than_asked_for(make):
+    bench = make(min_quality=20 / 255, budget_bytes=1500)
+    bench.sender.connected()
+    bench.offer("bad")
+    bench.expect("skipped")
+    while bench.sender.state().frames == 0:  # the floor rises until a frame is good enough
+        bench.offer("next")
+        bench.events.get(timeout=WAIT_S)
+    assert bench.next()[0].q >= 20
+
+
+def test_the_least_that_a_frame_needs_falls_when_the_scene_becomes_simpler(make):
+    bench = make(budget_bytes=500)
+    bench.control.min_bytes, needed = 400, 9000
+    packed = bench.codec.pack
+
+    def pack(latent, *, budget_bytes, options):
+        if budget_bytes < needed:
+            raise BudgetError("a fuller scene", smallest_bytes=needed)
+        return packed(latent, budget_bytes=budget_bytes, options=options)
+
+    bench.codec.pack = pack
+    bench.sender.packer._least_bytes = 400
+    bench.sender.connected()
+    bench.offer()
+    bench.expect("skipped")
+    assert bench.control.min_bytes > 9000
+    needed = 0
+    before = bench.control.min_bytes
+    for _ in range(5):
+        bench.offer()
+        bench.expect("packed")
+    assert bench.control.min_bytes < 0.85 * before
+
+
+def test_a_lost_link_is_tried_again_and_a_message_too_large_is_left_out(make):
+    bench = make(fail=[LinkError("gone"), PacketError("too large")])
+    bench.sender.connected()
+    bench.offer()
+    assert bench.next()[0].first_layer == 1
+    assert bench.control.losses == 2
+
+
+def test_a_reconnect_forgets_what_was_in_flight(make):
+    bench = make(window_bytes=1)
+    bench.sender.connected()
+    bench.offer("before")
+    _, confirm = bench.next()
+    bench.sender.disconnected()
+    bench.sender.connected()
+    confirm()  # of the old connection: means nothing now
+    bench.offer("after")
+    assert bench.next()[0].frame == 1
+    assert bench.control.acks == 0
+    assert bench.sender.state().reconnects == 1
+
+
+def test_a_broker_that_confirms_nothing_is_stuck(make):
+    bench = make(ack_timeout_s=0.05)
+    bench.sender.connected()
+    bench.offer()
+    assert "nothing was confirmed" in bench.stuck.get(timeout=WAIT_S)
+
+
+def test_bad_messages_are_ignored(make):
+    bench = make()
+    bench.sender.connected()
+    bench.offer()
+    part, _ = bench.next()
+    bench.sender.on_message(TOPICS.ack, b"\xff\xff")
+    bench.sender.on_message(TOPICS.cmd, b"\xff\xff")
+    bench.sender.on_message("else", b"")
+    bench.acknowledge(replace(part, epoch=(part.epoch + 1) % 65536))
+    bench.acknowledge(replace(part, frame=99))
+    assert bench.sender.state().age_s is None
+    assert bench.control.acks == 0
+
+
+def test_a_sealed_sender_listens_to_who_has_the_key_alone(make):
+    seal = Seal(bytes(32), stream=TOPICS.base, salt=bytes(16))
+    bench = make(seal=seal)
+    bench.sender.connected()
+    bench.offer()
+    _, payload, _ = bench.published.get(timeout=WAIT_S)
+    part = Packet.from_bytes(seal.open(payload))
+    bench.acknowledge(part)
+    assert bench.sender.state().age_s is None
+    ack = Ack(part.epoch, part.frame, 0, clock_ms(), 0)
+    bench.sender.on_message(TOPICS.ack, seal.sign(ack.to_bytes(), TOPICS.ack))
+    assert bench.sender.state().age_s is not None
+
+
+def test_commands_are_obeyed_once(make):
+    bench = make()
+    bench.sender.connected()
+    pause = Command("pause").to_bytes()
+    bench.sender.on_message(TOPICS.cmd, pause)
+    assert bench.sender.state().paused
+    bench.sender.on_message(TOPICS.cmd, Command("resume").to_bytes())
+    bench.sender.on_message(TOPICS.cmd, pause)
+    assert not bench.sender.state().paused
+    bench.sender.on_message(TOPICS.cmd, Command("roi", roi=(0.5, 0.5, 0.5, 0.25)).to_bytes())
+    bench.offer(size=320)
+    bench.next()
+    assert bench.codec.shapes[-1] == (80, 160, 3)
+
+
+def test_a_snapshot_is_a_promised_frame_of_the_size_asked_for(make):
+    bench = make(promises=True)
+    bench.sender.connected()
+    bench.offer("seen")
+    for _ in range(4):
+        bench.next()[1]()
+    bench.sender.on_message(TOPICS.cmd, Command("snapshot", size_bytes=5000).to_bytes())
+    part, _ = bench.next()
+    assert part.promised
+    assert 4000 < part.size_bytes < 5000
+    assert len(part.chunks) == 4
+    bench.acknowledge(part, kept=1)
+    assert bench.expect("kept")["frame"] == part.frame
+
+
+def test_a_promised_frame_is_on_disk_until_somebody_keeps_it(make, tmp_path):
+    bench = make(promises=True, promise_every=1)
+    bench.offer()  # with no connection at all
+    bench.expect("promised")
+    bench.sender.connected()
+    part, confirm = bench.next()
+    confirm()
+    bench.acknowledge(part)  # by a viewer, who keeps nothing
+    assert bench.sender.state().promised_waiting == 1
+    bench.sender.connected()
+    again, _ = bench.next()
+    assert again == part
+    bench.acknowledge(again, kept=1)
+    bench.expect("kept")
+    assert bench.sender.state().promised_waiting == 0
+
+
+def test_promised_frames_survive_their_sender_and_no_number_comes_twice(tmp_path):
+    path = tmp_path / "a.spool"
+    spool = Spool(path, max_bytes=10**6)
+    first = Bench(spool=spool, promise_every=1)
+    first.offer()
+    about = first.expect("promised")
+    first.sender.__exit__()
+    spool.close()
+    spool = Spool(path, max_bytes=10**6)
+    second = Bench(spool=spool)
+    assert second.sender.epoch != about["epoch"]
+    second.sender.connected()
+    part, _ = second.next()
+    assert (part.epoch, part.frame, part.promised) == (about["epoch"], about["frame"], True)
+    second.sender.__exit__()
+    spool.close()
+
+
+def test_promises_wait_for_live_base_layers_but_not_for_the_rest(make):
+    bench = make(promises=True, window_bytes=1)
+    bench.sender.connected()
+    bench.offer()
+    _, confirm = bench.next()
+    bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 2000)
+    bench.expect("promised")
+    confirm()
+    part, confirm = bench.next()
+    assert part.promised
+    confirm()
+
+
+def test_a_full_spool_is_told_and_the_frame_goes_as_an_ordinary_one(tmp_path):
+    spool = Spool(tmp_path / "a.spool", max_bytes=65536)
+    bench = Bench(spool=spool, budget_bytes=9000)
+    for _ in range(40):
+        bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 8000)
+    refused = bench.expect("refused")
+    state = bench.sender.state()
+    assert state.promised_refused >= 1
+    bench.sender.connected()
+    seen = [bench.next()[0] for _ in range(4)]
+    assert refused["frame"] not in [part.frame for part in seen if part.promised]
+    bench.sender.__exit__()
+    spool.close()
+
+
+def test_a_sender_without_a_spool_promises_nothing(make):
+    with pytest.raises(UsageError, match="spool"):
+        make().sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", 0))
+
+
+class SimulatedTime:
+    """A pipeline without threads, on a clock that the test moves; what is published is confirmed after `delay_s`."""
+
+    def __init__(self, **options):
+        self.now_s, self.delay_s, self.confirmations = 0.0, 0.05, []
+        self.bench = Bench(start=False, clock=lambda: self.now_s, interval_s=0.1, **options)
+
+    def run(self, seconds, step_s=0.001):
+        """Let time pass, with a frame each 100 ms; returns what was published, as (time, frame, layer)."""
+        published, pipeline = [], self.bench.sender
+        for number in range(round(seconds / step_s)):
+            self.now_s = number * step_s
+            if number % round(0.1 / step_s) == 0:
+                self.bench.offer(str(number))
+            while self.confirmations and self.confirmations[0][0] <= self.now_s:
+                self.confirmations.pop(0)[1]()
+            while pipeline.encode_step():
+                pass
+            while pipeline.publish_step():
+                pass
+            while not self.bench.published.empty():
+                part, confirm = self.bench.next()
+                published.append((self.now_s, part.frame, part.first_layer))
+                self.confirmations.append((self.now_s + self.delay_s, confirm))
+        return published
+
+
+def test_without_threads_it_is_stepped_in_simulated_time():
+    world = SimulatedTime()
+    assert not world.bench.sender.encode_step()  # nothing is there, and it does not wait
+    assert not world.bench.sender.publish_step()
+    world.bench.sender.connected()
+    published = world.run(1.0)
+    assert [frame for _, frame, layer in published if layer == 0] == list(range(10))
+    assert max(abs(now_s - 0.1 * frame) for now_s, frame, _ in published) < 0.0015
+    assert world.bench.sender.state().skipped == 0
+
+
+def test_in_simulated_time_a_window_holds_layers_back_until_their_confirmation():
+    world = SimulatedTime(window_bytes=1)
+    world.bench.sender.connected()
+    published = world.run(0.3)
+    assert [(frame, layer) for _, frame, layer in published] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [now_s for now_s, _, _ in published] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25], abs=0.0015)
+    assert world.bench.sender.state().dropped_layers == 4

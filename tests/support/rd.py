@@ -1,0 +1,40 @@
+"""A picture, and made points of the rate-distortion bench."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgesem
+from export.bench.rd.points import Coding, Point, Quality
+
+needs_bundle = pytest.mark.skipif(
+    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
+)
+needs_bench = pytest.mark.skipif(find_spec("ssimulacra2") is None, reason="pip install 'edgesem[bench]'")
+
+
+def photo(height=99, width=131):
+    """A smooth picture with a few edges."""
+    y, x = np.mgrid[:height, :width]
+    planes = [128 + 90 * np.sin(x / 17 + y / 29), 128 + 70 * np.cos(x / 11), 40 + 120 * (x + y > 110)]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+def point(codec="edgesem", setting=0.5, size_bytes=100, run="monday", **quality):
+    values = {"psnr": 30.0, "ms_ssim": 0.9, "ssimulacra2": 50.0} | quality
+    coding = Coding(size_bytes, 0.02, 0.03, 0.019, 0.029, "pixels", run)
+    return Point("a.png", "digest", 8000, codec, setting, "1", coding, Quality(**values))
+
+
+def curve(name, factor, bpps, run="monday"):
+    """Points of a codec that spends `factor` times the bytes for the same quality."""
+    points = []
+    for bpp in bpps:
+        gain = np.log2(bpp / factor / 0.02)
+        quality = {"psnr": 20 + 2.5 * gain, "ms_ssim": float(1 - 0.3 * 0.6**gain), "ssimulacra2": -50 + 25 * gain}
+        made = point(name, bpp, run=run, **quality)
+        points.append(replace(made, pixels=10**6, coding=replace(made.coding, bytes=round(bpp * 10**6 / 8))))
+    return points
