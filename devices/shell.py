@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 from edgesem.errors import EdgesemError, EnvironmentMissing
 
+MAX_OUTPUT_BYTES = 64 << 20
+"""Of a command's stdout: one that writes more is stopped."""
 _MAX_LINE_BYTES = 1 << 20
+_MAX_TALK_BYTES = 8 << 20
+_MAX_ERROR_BYTES = 64 << 10  # of stderr, its last bytes
+_MAX_REASON = 600
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WHERE_FROM: Mapping[str, str] = {
     "bmaptool": "apt-get install bmap-tools",
     "cloud-init": "apt-get install cloud-init",
@@ -48,24 +56,97 @@ class CommandResult:
     @property
     def reason(self) -> str:
         """The last lines of stderr, or of stdout if there are none: why it failed."""
-        lines = (self.err.strip() or self.out.strip()).decode(errors="replace").splitlines()
-        return " / ".join(line.strip() for line in lines[-3:]) or f"exit code {self.code}"
+        tail = (self.err.strip() or self.out.strip())[-4 * _MAX_REASON :]
+        lines = [printable(line.strip()) for line in tail.decode(errors="replace").splitlines()]
+        return " / ".join(lines[-3:])[-_MAX_REASON:] or f"exit code {self.code}"
 
 
 Execute = Callable[[Sequence[str], "IO[bytes] | bytes | None", "float | None"], CommandResult]
 
 
 def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: float | None) -> CommandResult:
-    """Run a program to its end, without a shell between."""
+    """Run a program to its end, without a shell between. One that writes more than MAX_OUTPUT_BYTES is stopped."""
     # Users of Debian have no sbin on their path, and sfdisk and debugfs, which need no root, are there.
     found = shutil.which(argv[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    argv = [found or argv[0], *argv[1:]]
+    source = subprocess.PIPE if isinstance(stdin, bytes) else subprocess.DEVNULL if stdin is None else stdin
+    child = subprocess.Popen(
+        [found or argv[0], *argv[1:]], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    out, err = _Head(child, MAX_OUTPUT_BYTES), _Tail()
+    readers = [threading.Thread(target=out.read, args=(child.stdout,), daemon=True)]
+    readers.append(threading.Thread(target=err.read, args=(child.stderr,), daemon=True))
     if isinstance(stdin, bytes):
-        run = subprocess.run(list(argv), input=stdin, capture_output=True, timeout=timeout_s, check=False)
-    else:
-        source = subprocess.DEVNULL if stdin is None else stdin
-        run = subprocess.run(list(argv), stdin=source, capture_output=True, timeout=timeout_s, check=False)
-    return CommandResult(run.returncode, run.stdout, run.stderr)
+        assert child.stdin is not None
+        readers.append(threading.Thread(target=_feed, args=(child.stdin, stdin), daemon=True))
+    try:
+        for reader in readers:
+            reader.start()
+        child.wait(timeout_s)
+        for reader in readers:
+            reader.join()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        for reader in readers:
+            reader.join(5)  # a grandchild may hold the pipe open
+    if out.too_much:
+        said = f"{argv[0]} was stopped: it wrote more than {MAX_OUTPUT_BYTES >> 20} MB\n".encode()
+        return CommandResult(child.returncode or 1, bytes(out.data), said)
+    return CommandResult(child.returncode, bytes(out.data), bytes(err.data))
+
+
+class _Head:
+    """First bytes of a stream; a child that writes more is killed."""
+
+    def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
+        self._child, self._most = child, most
+        self.data = bytearray()
+        self.too_much = False
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read to the end, or to one byte too many."""
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 1 << 16):
+                self.data += chunk[: self._most - len(self.data)]
+                if len(self.data) >= self._most:
+                    self.too_much = True
+                    self._child.kill()
+                    return
+
+
+class _Tail:
+    """Last bytes of a stream, which is read to its end."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read to the end."""
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 1 << 16):
+                self.data += chunk
+                del self.data[:-_MAX_ERROR_BYTES]
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:
+        pipe.write(data)
+
+
+def printable(text: str, most: int = 4096) -> str:
+    """`text` from outside as it may be printed: control characters as escapes, and cut where it is longer.
+
+    A terminal would obey the escape sequences in it, and text that changes its direction would show other words.
+    """
+    shown = _CONTROLS.sub(lambda found: _escape(ord(found[0])), text[:most].replace("\t", " "))
+    return shown if len(text) <= most else f"{shown} ... ({len(text)} characters)"
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 @dataclass
@@ -116,8 +197,8 @@ class Shell:
         """Result of a program that is written to while it runs: `say` writes, `hear` gets each line of its output.
 
         With `keep_open`, `hear` may write too. A program that ends while it is written to is no error here: its exit
-        code and its stderr tell more. One that writes no line for `quiet_s`, counted from its last line or the end of
-        `say`, is killed.
+        code and its stderr tell more. It is killed when it writes no line for `quiet_s`, counted from its last line or
+        the end of `say`, when it writes more than 8 MB, and when it goes on for four times as long as `quiet_s`.
         """
         self.record.append(argv)
         if self.dry_run:
@@ -129,10 +210,11 @@ class Shell:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
-        errors: list[bytes] = []
-        reader = threading.Thread(target=lambda pipe=child.stderr: errors.append(pipe.read()), daemon=True)
+        errors = _Tail()
+        reader = threading.Thread(target=errors.read, args=(child.stderr,), daemon=True)
         reader.start()
         timer = _SilenceTimer(child, quiet_s)
+        end_s, heard_bytes, stopped = time.monotonic() + 4 * quiet_s, 0, ""
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 say(child.stdin)
@@ -142,6 +224,14 @@ class Shell:
             timer.restart()
             while line := child.stdout.readline(_MAX_LINE_BYTES):
                 timer.restart()
+                heard_bytes += len(line)
+                if heard_bytes > _MAX_TALK_BYTES:
+                    stopped = f"it wrote more than {_MAX_TALK_BYTES >> 20} MB"
+                elif time.monotonic() > end_s:
+                    stopped = f"it did not end within {4 * quiet_s:g} s"
+                if stopped:
+                    child.kill()
+                    break
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     hear(line, child.stdin)
             child.wait()
@@ -151,33 +241,36 @@ class Shell:
                 child.kill()
                 child.wait()
             reader.join()
-            for pipe in (child.stdin, child.stdout, child.stderr):
+            for pipe in (child.stdin, child.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()
         if timer.expired:
-            errors.append(f"{argv[0]} was stopped: nothing was heard for {quiet_s:g} s\n".encode())
-        return CommandResult(child.returncode, b"", b"".join(errors))
+            stopped = f"nothing was heard for {quiet_s:g} s"
+        said = f"\n{argv[0]} was stopped: {stopped}\n".encode() if stopped else b""
+        return CommandResult(child.returncode, b"", bytes(errors.data) + said)
 
 
 class _SilenceTimer:
-    """Timer that kills a child process when no line has come from it for too long."""
+    """Thread that kills a child process when no line has come from it for too long."""
 
     def __init__(self, child: subprocess.Popen[bytes], quiet_s: float) -> None:
         self._child, self._quiet_s, self.expired = child, quiet_s, False
-        self._timer = threading.Timer(quiet_s, self._expire)
-        self._timer.start()
+        self._heard_s = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def restart(self) -> None:
         """A line has come: wait anew."""
-        self._timer.cancel()
-        self._timer = threading.Timer(self._quiet_s, self._expire)
-        self._timer.start()
+        self._heard_s = time.monotonic()
 
     def end(self) -> None:
         """Wait no longer."""
-        self._timer.cancel()
+        self._ended.set()
 
-    def _expire(self) -> None:
+    def _watch(self) -> None:
+        while (left_s := self._heard_s + self._quiet_s - time.monotonic()) > 0:
+            if self._ended.wait(left_s):
+                return
         self.expired = True
         self._child.kill()
 

@@ -14,6 +14,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -116,13 +117,16 @@ def sections(kind: Any, prefix: str = "") -> Iterator[tuple[str, list[tuple[str,
 
 
 def _field_texts(kind: Any) -> dict[str, str]:
-    """What stands under each field of a dataclass as its docstring; Python itself does not keep it."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    """The docstring below each field of a dataclass, and of those that it inherits from."""
     texts = {}
-    for field, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-            texts[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split()).replace("|", "\\|")
+    for one in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(one):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, after in pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+                texts[field.target.id] = " ".join(str(ast.literal_eval(after.value)).split()).replace("|", "\\|")
     return texts
 
 
@@ -165,7 +169,7 @@ def _command(name: str, run: Any, extras: Any) -> str:
     usage = " ".join(["edgesem", name, *(_metavar(one) for one in arguments), "[OPTIONS]"])
     parts = [f"## edgesem {name}\n", f"    {usage}\n", _escaped(text.strip()) + "\n"]
     if extras:
-        parts.append(f"Needs `pip install 'edgesem[{','.join(extras)}]'`.\n")
+        parts.append(f"Needs `pip install '.[{','.join(extras)}]'` in a checkout.\n")
     if example:
         parts.append("Example:\n\n```sh\n" + " ".join(example.replace("`", "").split()) + "\n```\n")
     if arguments:

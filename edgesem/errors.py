@@ -93,11 +93,14 @@ class ExportError(EdgesemError, RuntimeError):
     """A model cannot be exported with what is promised of it."""
 
 
+def install_hint(*extras: str) -> str:
+    """What to run for extras of edgesem; it is on no package index, so that takes a checkout."""
+    return f"pip install '.[{','.join(extras)}]' in a checkout of edgesem"
+
+
 def require(module: str, extra: str) -> ModuleType:
     """The imported module, or MissingDependency that says which extra brings it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependency(
-            f"{module} cannot be imported ({error}): run pip install 'edgesem[{extra}]' (in a checkout: '.[{extra}]')"
-        ) from error
+        raise MissingDependency(f"{module} cannot be imported ({error}): run {install_hint(extra)}") from error

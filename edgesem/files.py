@@ -37,7 +37,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
     HEIC counts where its plugin is installed; elsewhere a warning says that it is left out.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*PICTURE_SUFFIXES, *HEIC_SUFFIXES))
+    files = picture_files(folder)
     found = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     hint = ""
     if len(found) < len(files):
@@ -50,6 +50,11 @@ def find_pictures(folder: Path) -> list[Path]:
             f"no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}: name a folder that holds some{hint}"
         )
     return found
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The files in a folder and below that are named as pictures, HEIC too, sorted; none if there are none."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*PICTURE_SUFFIXES, *HEIC_SUFFIXES))
 
 
 def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[np.uint8]:

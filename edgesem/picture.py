@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from edgesem.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL._imagingcms import CmsProfile
     from PIL.Image import Image
-    from PIL.ImageCms import core
 
 BACKGROUND = "white"  # behind what is transparent
 
@@ -175,7 +175,7 @@ def _in_srgb(image: Image, profile: bytes | None) -> Image:
 
 
 @lru_cache
-def _srgb() -> core.CmsProfile:
+def _srgb() -> CmsProfile:
     from PIL import ImageCms
 
     return ImageCms.createProfile("sRGB")

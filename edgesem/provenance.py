@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.errors import InputError
+from edgesem.packet.capture_time import capture_text, utc_text
 
 if TYPE_CHECKING:
     from edgesem.bundle.bundle import Bundle
@@ -46,13 +47,27 @@ class Provenance:
     bundle_digest: str
     epoch: int = 0
     frame: int = 0
-    time_ms: int = 0
+    captured: str = ""
+    """Capture time in UTC, with its date; empty where the packet does not say."""
     generated: bool = True
     source_type: str = SOURCE_TYPE
 
     @classmethod
-    def of(cls, packet: Packet, bundle: Bundle, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Provenance:
-        """The record of a packet's picture, as it is drawn with these options."""
+    def of(
+        cls,
+        packet: Packet,
+        bundle: Bundle,
+        *,
+        steps: int = 0,
+        seed: int = 0,
+        realism: float = 1.0,
+        captured_ms: int | None = None,
+    ) -> Provenance:
+        """The record of a packet's picture, as it is drawn with these options.
+
+        captured_ms: capture time in Unix milliseconds, where it is known better than from the packet now.
+        """
+        captured = capture_text(packet) if captured_ms is None else utc_text(captured_ms)
         return cls(
             bytes=packet.size_bytes,
             layers=len(packet.chunks),
@@ -65,7 +80,7 @@ class Provenance:
             bundle_digest=bundle.digest,
             epoch=packet.epoch,
             frame=packet.frame,
-            time_ms=packet.time_ms,
+            captured=captured or "",
         )
 
     def to_text(self) -> str:
@@ -79,6 +94,8 @@ class Provenance:
             if len(text) > _MAX_BYTES:
                 raise ValueError("it is too long")
             said = json.loads(text)
+            if isinstance(said, dict) and "captured" not in said:  # of version 0.1, whose clock had no date
+                said = {key: value for key, value in said.items() if key != "time_ms"} | {"captured": ""}
             kinds: dict[str, Any] = {field.name: type(getattr(_EXAMPLE, field.name)) for field in fields(cls)}
             wrong = [name for name in kinds if type(said[name]) is not kinds[name]]
             if wrong or set(said) != set(kinds):

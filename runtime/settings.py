@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
+import logging
 import os
+import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgesem.config import setting
-from edgesem.errors import UsageError
+from edgesem.errors import InputError, UsageError
 from edgesem.packet.keys import Identity, read_key, read_secret
 from edgesem.packet.packet import MAX_SIDE
+from edgesem.packet.seal import KEY_BYTES
 from runtime.mqtt.address import Address, HostText
 from runtime.protocol.topics import Topics
+
+log = logging.getLogger(__name__)
 
 MQTT_PORT, MQTTS_PORT = 1883, 8883
 """Without TLS, and with it."""
@@ -28,8 +34,27 @@ SPOOL_BYTES = 256 * 1024 * 1024
 """Disk space of promised frames."""
 ACK_TIMEOUT_S = 10.0
 """If the broker confirms nothing for so long, the connection is made anew."""
+WATCH_SCORE = 0.8
+"""From this score on, a frame shows what is looked for. One picture in five at large fits a query so well; of a camera
+that does not move, a scene that fits less well by itself fires when the thing comes into view."""
 STATE_INTERVAL_S = 10.0
 """How often a sender publishes its state."""
+
+
+def open_identity(path: Path) -> Identity:
+    """The device's signing key in a file, made when it is not there.
+
+    Where the disk is full or read-only, a key for this start alone is made, so that pictures go; receivers say that
+    the device has another key.
+    """
+    try:
+        return Identity.open(path)
+    except InputError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        log.error("%s; signing with a key that is lost at the end", error)
+        return Identity(secrets.token_bytes(KEY_BYTES))
 
 
 @dataclass(frozen=True)
@@ -182,6 +207,8 @@ class TriggerSettings:
     """change: only frames that show something that the receiver does not know."""
     queries: tuple[str, ...] = ()
     """Things to look for: they get the whole link, and their first frame is promised."""
+    score: float = setting(WATCH_SCORE, low=0, high=1)
+    """How well a frame must fit one of them, 0 to 1: the share of the bundle's own pictures that fit it less."""
     sensitivity: float = setting(1.0, low=0.05, high=20)
     """Of send_on = "change": 2 sends at half the change."""
     heartbeat_s: float = setting(30.0, low=0.1, high=86400)
@@ -194,27 +221,33 @@ class TriggerSettings:
 
 
 @dataclass(frozen=True)
-class MonitorSettings:
-    """State folder, state messages and metrics of a daemon."""
+class StateFolderSettings:
+    """State folder of a daemon."""
 
     state_dir: Path | None = None
-    """Spool and identity; $STATE_DIRECTORY (systemd), else ~/.local/state/edgesem."""
-    state_s: float = setting(STATE_INTERVAL_S, low=0.5, high=3600)
-    """How often the state message is published, in seconds."""
-    metrics: str = ""
-    """HOST:PORT of a Prometheus endpoint; none if empty."""
+    """What a daemon must not forget; $STATE_DIRECTORY (systemd), else ~/.local/state/edgesem."""
 
     def folder(self) -> Path:
-        """Where spool and identity are."""
+        """Where spool, identity, and what was last heard are."""
         if self.state_dir is not None:
             return self.state_dir
         systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return Path(systemd) if systemd else Path(home) / "edgesem"
 
+
+@dataclass(frozen=True)
+class MonitorSettings(StateFolderSettings):
+    """State folder, state messages and metrics of a sender."""
+
+    state_s: float = setting(STATE_INTERVAL_S, low=0.5, high=3600)
+    """How often the state message is published, in seconds."""
+    metrics: str = ""
+    """HOST:PORT of a Prometheus endpoint; none if empty."""
+
     def identity(self, path: Path | None) -> Identity:
         """The device's signing key, from the file named or the one in our folder."""
-        return Identity.open(path or self.folder() / "identity.key")
+        return open_identity(path or self.folder() / "identity.key")
 
 
 @dataclass(frozen=True)

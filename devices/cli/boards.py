@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from devices.cli.options import BundleOption, CacheOption, JsonOption, WheelsOption
 from edgesem.cli.console import emit, log
@@ -16,6 +17,7 @@ from edgesem.errors import UsageError
 if TYPE_CHECKING:
     from devices.board import Board
     from devices.deployment.release import Release
+    from devices.provision.image import ImageFacts
     from devices.shell import Shell
 
 _BoardName = Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")]
@@ -51,7 +53,7 @@ def show(board: Annotated[str, typer.Argument(metavar="BOARD")], json_: JsonOpti
     try:
         scores: dict[str, float] | None = exposure(Shell(), known)
     except EnvironmentMissing as error:
-        log.print(f"units not rated: {error}", highlight=False)
+        log.print(Text(f"units not rated: {error}"))
         scores = None
     units = {name: data.decode() for name, data in unit_files(known).items()}
     shown = {**asdict(known), "exposure": scores}
@@ -67,14 +69,21 @@ def detect(json_: JsonOption = False) -> None:
     from devices.cli import display
 
     board, model = detect()
-    result = {**_summary(board), "model": model, "sensors": sensors_found(board)}
-    emit(result, json_, display.pairs)
+    sensors = sensors_found(board)
+    # What its file says of the board is not what is on this machine: a driver may be missing, or the chip.
+    found = {"power_sensor": board.power.meter if sensors else None, "model": model, "sensors": sensors}
+    emit({**_summary(board), **found}, json_, display.pairs)
 
 
 def card(
-    config: Annotated[Path, typer.Option(help="TOML: hostname, [user], [wifi], [send] or [receive], [files].")],
-    image: Annotated[Path, typer.Option(help="Image of the system, *.img or *.img.xz.")],
-    board: _BoardName,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML: hostname, [user], [wifi], [send] or [receive], [files].")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Image of the system, *.img or *.img.xz.")] = None,
+    board: Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")] = "",
+    template: Annotated[
+        bool, typer.Option("--template", help="Print a TOML file for --config to fill in, and do nothing else.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Image to make; stays if --write is given too.")] = None,
     write: Annotated[str, typer.Option(help="Card to write, such as /dev/sda. All on it is lost.")] = "",
     writer: Annotated[str, typer.Option(help="bmaptool or rpi-imager.", show_default="what is installed")] = "",
@@ -95,17 +104,28 @@ def card(
 
     Example: edgesem device card --board raspberry-pi-5 --config cam.toml --image raspios.img.xz --out cam.img --yes
     """
-    import shutil
-    import tempfile
+    import os
 
     from devices.board import Board
     from devices.cli import display
     from devices.deployment.wheels import GLIBC_OF
     from devices.provision import card as cards
+    from devices.provision import image as images
     from devices.provision.seed import Setup
+    from devices.provision.template import template as template_for
     from devices.shell import Shell
 
+    if template:
+        text = template_for(Board.load(board) if board else None)
+        if json_:
+            emit({"template": text}, json_, lambda _: "")
+        else:
+            typer.echo(text, nl=False)
+        return
+    if config is None or image is None or not board:
+        raise UsageError("--board, --image and --config are needed; edgesem device card --template prints a config")
     known = Board.load(board)
+    cards.check_board(known)
     if out is None and not write:
         raise UsageError("nowhere to put it: name --out FILE, or --write DEVICE")
     if init not in ("", "cloud-init", "firstrun"):
@@ -114,14 +134,11 @@ def card(
     if writer not in cards.WRITERS:
         raise UsageError(f"--writer {writer}: it is {' or '.join(cards.WRITERS)}")
     if out is not None:
-        cards.refuse_target(out)
-        if out.suffix != ".img":
-            raise UsageError(f"--out {out}: name it *.img")
+        cards.check_target(out, image)
     setup = Setup.read(config, known)
     shell = Shell(dry_run=not yes)
     disk = cards.target_disk(shell, write) if write else None
-    if not image.is_file():
-        raise UsageError(f"--image {image} does not exist")
+    images.check_image(image)
     plan: dict[str, Any] = {
         "board": board,
         "hostname": setup.hostname,
@@ -135,34 +152,48 @@ def card(
         "written": yes,
     }
     if not yes:
+        with log.status("looking into the image"), images.unpacked(image, out) as system:
+            facts = images.ImageFacts.read(shell, system)
+        plan |= _of_image(facts, python)
         emit(plan, json_, lambda r: display.plan(r, "nothing was written; say --yes to do it"))
         return
-    # Beside OUT, not in /tmp: an image is often larger than what is free there.
-    with tempfile.TemporaryDirectory(prefix=".edgesem-card-", dir=out.parent if out else None) as scratch:
-        work = Path(scratch) / "card.img"
+    with images.scratch_folder(out) as scratch:
+        work = scratch / "card.img"
         with log.status("copying the image"):
-            cards.copy_image(image, work)
-        has = cards.system_python(shell, work)
-        if python and has and python != has:
-            raise UsageError(f"--python {python}, but the system in {image.name} has Python {has}: leave --python out")
-        python = python or has
+            images.copy_image(image, work)
+        facts = images.ImageFacts.read(shell, work)
+        if python and facts.python and python != facts.python:
+            raise UsageError(
+                f"--python {python}, but the system in {image.name} has Python {facts.python}: leave --python out"
+            )
+        plan |= _of_image(facts, python)
+        python = python or facts.python
         if not python:
             raise UsageError(f"{image.name} does not tell its Python: say --python (Debian 12 has 3.11, 13 has 3.13)")
         release = release_for(
             shell, known, python, glibc or GLIBC_OF.get(python, GLIBC_OF["3.11"]), bundle, wheel, cache
         )
         with log.status("laying seed and release on it"):
-            boot = cards.BootPartition.find(shell, work)
+            boot = images.BootPartition.find(shell, work)
             kind = init or cards.init_kind(boot)
             seed = cards.fill(boot, setup, release, kind)
         if disk is not None:
-            with log.status(f"writing {disk.path}"):
+            with log.status(Text(f"writing {disk.path}")):
                 cards.write_card(shell, work, disk, writer)
         if out is not None:
-            shutil.move(work, out)
-    result = {**plan, "init": kind, "seed": seed, "python": python}
+            os.replace(work, out)
+    result = {**plan, "init": kind, "seed": seed}
     result |= {"release": release.version, "release_bytes": release.size_bytes}
     emit(result, json_, lambda r: display.plan(r, "put the card in the board and switch it on"))
+
+
+def _of_image(facts: ImageFacts, python: str) -> dict[str, Any]:
+    """Entries of a plan that tell what is in the image."""
+    return {
+        "system": facts.system or "unknown",
+        "python": python or facts.python or "unknown: say --python",
+        "boot_free_bytes": facts.boot_free_bytes,
+    }
 
 
 def jetson(
@@ -187,6 +218,7 @@ def jetson(
     Prints all commands. With --yes it runs those that prepare, with --flash also the one that writes to the board.
 
     Example: edgesem device jetson prepare --bsp Linux_for_Tegra --board jetson-orin-nano --config cam.toml
+    --password-file password
     """
     from devices.board import Board
     from devices.cli import display
@@ -202,13 +234,13 @@ def jetson(
     for warning in warnings:
         if yes and not any_host:
             raise EnvironmentMissing(f"{warning}: use one of them, or say --any-host if you know that it works")
-        log.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        log.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     setup = Setup.read(config, known)
     password = jetsons.password_in(password_file)
     shell = Shell(dry_run=not yes)
     release = release_for(shell, known, *opened.python(), bundle, wheel, cache)
     paths = jetsons.prepare(shell, known, opened, setup, release, password, flash)
-    commands = [spelled(argv).replace(password, "********") for argv in shell.record]
+    commands = [spelled(argv) for argv in shell.record]
     result = {
         "board": board,
         "l4t": opened.l4t,
@@ -247,7 +279,7 @@ def release_for(
     from devices.deployment.wheels import wheelhouse
 
     cache = cache or Path("~/.cache/edgesem/wheels").expanduser()
-    with log.status(f"wheels for Python {python} on {arch or board.arch}"):
+    with log.status(Text(f"wheels for Python {python} on {arch or board.arch}")):
         found = wheelhouse(shell, cache, python=python, arch=arch or board.arch, glibc=glibc, extra=wheels or [])
     return Release.make(found, bundle, board)
 

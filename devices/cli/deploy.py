@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from devices.cli.boards import release_for
 from devices.cli.options import BundleOption, CacheOption, JsonOption, WheelsOption
 from edgesem.cli.console import emit, log
 
 if TYPE_CHECKING:
-    from devices.board import Board
     from devices.deployment.deploy import Access
     from devices.deployment.release import Release
 
@@ -50,27 +50,29 @@ def deploy(
 
     Example: edgesem device deploy edge@cam-1.local edge@cam-2.local --bundle bundle
     """
+    from devices.board import Board, match
     from devices.cli import display
     from devices.deployment import deploy as deploying
     from devices.shell import Shell
 
     access = _access(port, identity, ssh_config, python, root)
+    named = Board.load(board) if board else None
     files = {"send.toml": _read_config(config)} if config else None
     shell = Shell()
 
     def make(facts: dict[str, Any]) -> Release:
-        known = _board_for(board, facts)
+        known = named or match(facts.get("model", ""), facts["arch"])
         return release_for(shell, known, facts["python"], facts["libc"], bundle, wheel, cache, facts["arch"])
 
     maker = deploying.ReleaseMaker(make)
     if dry_run:
-        found = deploying.each(hosts, lambda host: deploying.Board(host, access).ask("facts"), at_once)
-        plans = [
-            {"host": host, **facts, "release": maker(facts).version} for host, facts in zip(hosts, found, strict=True)
-        ]
-        emit(
-            {"hosts": plans, "dry_run": True}, json_, lambda r: display.rows(r["hosts"], ("host", "running", "release"))
-        )
+
+        def plan(host: str) -> dict[str, Any]:
+            facts = deploying.Board(host, access).ask("facts")
+            return {**facts, "release": maker(facts).version}
+
+        found = _ask(hosts, plan, at_once)
+        _tell(found, ("host", "running", "release", "error"), json_, dry_run=True)
         return
     with display.LiveTable() as live:
 
@@ -102,7 +104,7 @@ def rollback(
     from devices.deployment import deploy as deploying
 
     access = _access(port, identity, ssh_config, python, root)
-    with log.status(f"{', '.join(hosts)}: going back"):
+    with log.status(Text(f"{', '.join(hosts)}: going back")):
         found = _ask(hosts, lambda host: deploying.rollback(deploying.Board(host, access), to, health_s))
     _tell(found, ("host", "running", "error"), json_)
 
@@ -148,7 +150,7 @@ def logs(
     from devices.deployment import deploy as deploying
 
     access = _access(port, identity, ssh_config, "python3", root)
-    found = _ask(hosts, lambda host: {"lines": deploying.logs(deploying.Board(host, access), lines).splitlines()})
+    found = _ask(hosts, lambda host: {"lines": deploying.logs(deploying.Board(host, access), lines)})
     for entry in found if not json_ else ():
         for line in entry.pop("lines", ()):
             typer.echo(line if len(hosts) == 1 else f"{entry['host']}: {line}")
@@ -156,42 +158,45 @@ def logs(
         _tell(found, ("host", "error"), json_)
 
 
-def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `work` has of each host; one that cannot be reached or refuses is an entry with its error."""
+def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]], at_once: int = 8) -> list[dict[str, Any]]:
+    """What `work` has of each host; one that is not reached, refuses or answers nonsense is an entry with its error."""
     from devices.deployment import deploy as deploying
-    from edgesem.errors import LinkError
 
     def one(host: str) -> dict[str, Any]:
         try:
-            return {"host": host, "ok": True, **work(host)}
-        except LinkError as error:
-            return {"host": host, "ok": False, "error": str(error).removeprefix(f"{host}: ")}
+            return {**work(host), "host": host, "ok": True}
+        except Exception as error:
+            return {"host": host, "ok": False, "error": deploying.failure(error, host)}
 
-    return deploying.each(hosts, one)
+    return deploying.each(hosts, one, at_once)
 
 
-def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool) -> None:
+def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool, **more: Any) -> None:
     from devices.cli import display
 
-    emit({"hosts": found}, json_, lambda r: display.rows(r["hosts"], columns))
+    emit({"hosts": found, **more}, json_, lambda r: display.rows(r["hosts"], columns))
     if not all(entry["ok"] for entry in found):
         raise typer.Exit(1)
 
 
-def _board_for(name: str, facts: Mapping[str, Any]) -> Board:
-    from devices.board import Board, match
-
-    return Board.load(name) if name else match(str(facts.get("model", "")), str(facts["arch"]))
-
-
 def _access(port: int | None, identity: Path | None, ssh_config: Path | None, python: str, root: str) -> Access:
-    from devices.deployment.deploy import Access
+    import shutil
 
+    from devices.deployment.deploy import Access
+    from edgesem.errors import EnvironmentMissing
+
+    if shutil.which("ssh") is None:
+        raise EnvironmentMissing("ssh is not installed: apt-get install openssh-client")
     return Access(port=port, identity=identity, config=ssh_config, root=root, python=python)
 
 
 def _read_config(path: Path) -> bytes:
+    from devices.provision.daemon_settings import check_settings
     from edgesem.config import read_toml
+    from edgesem.errors import UsageError
 
-    read_toml(path)  # what is not TOML must not reach a board
+    try:
+        check_settings("send", read_toml(path))  # what the sender would refuse must not reach a board
+    except UsageError as error:
+        raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     return path.read_bytes()

@@ -25,9 +25,9 @@ def rows(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     shown = [name for name in columns if any(entry.get(name) not in _EMPTY for entry in entries)]
     table = Table(show_edge=False)
     for name in shown:
-        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
+        table.add_column(Text(name), overflow="fold", no_wrap=name in _WHOLE)
     for entry in entries:
-        table.add_row(*(_cell(entry.get(name)) for name in shown))
+        table.add_row(*(Text(_cell(entry.get(name))) for name in shown))
     return table
 
 
@@ -92,4 +92,4 @@ class LiveTable:
             elif self._printed.get(progress.host) != progress.step:
                 self._printed[progress.host] = progress.step
                 words = [progress.host, progress.step, *([progress.message] if progress.message else [])]
-                log.print(": ".join(words), highlight=False, soft_wrap=True)
+                log.print(Text(": ".join(words)), soft_wrap=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import shlex
 import threading
@@ -19,18 +20,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from devices.deployment.answer import BadAnswer, needed, parse_answer
 from devices.deployment.release import Release, agent_source
-from devices.shell import Shell
-from edgesem.errors import EnvironmentMissing, LinkError, UsageError
+from devices.shell import Shell, printable
+from edgesem.errors import EdgesemError, LinkError, UsageError
+
+log = logging.getLogger(__name__)
 
 _HOST = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*")
 _START = (
     "import sys;sys.version_info>=(3,10) or sys.exit('edgesem needs Python 3.10 or later, this is '+sys.version[:6]);"
     "exec(compile(sys.stdin.buffer.read({size}),'agent','exec'))"
 )
-_MAX_LINE_BYTES = 1 << 20
 _QUIET_S = 900.0  # an installation on the slowest board says nothing for minutes
 _ANSWER_S = 300.0  # a loaded board takes as long to start the agent, stop its daemons, and go back
+_MAX_LOG_LINE = 2000
+_FACTS = ("arch", "python", "libc")
 
 Tell = Callable[[str], None]
 
@@ -51,8 +56,7 @@ class Access:
 
     def argv(self, host: str, *words: str) -> tuple[str, ...]:
         """The ssh command that runs `words` on `host`."""
-        if not _HOST.fullmatch(host):
-            raise UsageError(f"{host!r} is no host: name it as user@host or as an alias of your ssh configuration")
+        check_host(host)
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30"]
         # The question whether the board is alive waits behind megabytes that a thin link has not taken yet.
         options += ["-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10"]
@@ -67,6 +71,12 @@ class Access:
         start = _START.format(size=len(agent_source()))
         words = [*(["sudo", "-n"] if sudo else []), self.python, "-c", start, step, *args, "--root", self.root]
         return self.argv(host, *words)
+
+
+def check_host(host: str) -> None:
+    """Raise UsageError if `host` could not be the name of one: ssh would take some for an option."""
+    if not _HOST.fullmatch(host):
+        raise UsageError(f"{host!r} is no host: name it as user@host or as an alias of your ssh configuration")
 
 
 @dataclass
@@ -110,6 +120,7 @@ class Board:
         """
         argv = self.access.agent(self.host, step, *args)
         answer: dict[str, Any] = {}
+        wrong: list[BadAnswer] = []
 
         def say(stdin: IO[bytes]) -> None:
             stdin.write(agent_source())
@@ -118,25 +129,29 @@ class Board:
 
         def hear(line: bytes, stdin: IO[bytes]) -> None:
             answer.clear()
-            answer.update(_object(line))
+            if wrong:  # what comes behind nonsense is not taken for an answer
+                return
+            try:
+                answer.update(parse_answer(line))
+            except BadAnswer as error:
+                wrong.append(error)
+                return
             if "step" in answer:
-                heard(str(answer["step"]), stdin)
+                heard(answer["step"], stdin)
 
         done = self.shell.talk(*argv, say=say, hear=hear, quiet_s=quiet_s, keep_open=keep_open)
+        if wrong:
+            raise LinkError(f"{self.host}: {step}: {wrong[0]}")
         if "error" in answer:
             raise LinkError(f"{self.host}: {step}: {answer['error']}")
         if done.code or not answer or "step" in answer:
             why = done.reason if done.err.strip() else "the connection was cut"
             raise LinkError(f"{self.host}: {step}: {why} (ssh ended with {done.code})")
+        try:
+            needed(answer, *(_FACTS if step == "facts" else ()))
+        except BadAnswer as error:
+            raise LinkError(f"{self.host}: {step}: {error}") from error
         return answer
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"error": f"unexpected words from the board: {line[:80]!r}"}
 
 
 def deploy(
@@ -189,10 +204,18 @@ def deploy(
         answer = board.ask(*words, heard=heard, keep_open=True, quiet_s=health_s + _ANSWER_S)
         progress.running, progress.ok = str(answer.get("running")), True
         step("done")
-    except (LinkError, EnvironmentMissing, UsageError) as error:
-        progress.ok, progress.message = False, str(error).removeprefix(f"{board.host}: ")
+    except Exception as error:  # whatever one board makes us stumble on, the others go on
+        progress.ok, progress.message = False, failure(error, board.host)
         step(f"failed while {progress.step}")
     return progress
+
+
+def failure(error: Exception, host: str) -> str:
+    """What went wrong with one host, as one line. An error that is not edgesem's own is logged with its traceback."""
+    if isinstance(error, EdgesemError):
+        return printable(str(error).removeprefix(f"{host}: "))
+    log.error("%s: %s", host, type(error).__name__, exc_info=error)
+    return printable(f"{type(error).__name__}: {error}")
 
 
 def _configuration(files: dict[str, bytes]) -> bytes:
@@ -229,18 +252,21 @@ def rollback(board: Board, version: str = "", health_s: float = 90.0) -> dict[st
     return board.ask("rollback", *args, "--health-s", str(health_s), quiet_s=health_s + _ANSWER_S)
 
 
-def logs(board: Board, lines: int) -> str:
-    """The last lines of the daemons' journal."""
+def logs(board: Board, lines: int) -> list[str]:
+    """The last lines of the daemons' journal, without control characters, each cut where it is too long."""
     if board.access.root != "/":
         words: tuple[str, ...] = ("tail", "-n", str(lines), f"{board.access.root}/var/log/edgesem.log")
     else:
         words = ("sudo", "-n", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
     argv = board.access.argv(board.host, *words)
-    return board.shell.run(*argv, read_only=True, error=LinkError).text
+    text = board.shell.run(*argv, read_only=True, error=LinkError, timeout_s=_QUIET_S).text
+    return [printable(line, _MAX_LOG_LINE) for line in text.split("\n", lines)[:lines] if line]
 
 
 def each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> list[Any]:
     """What `work` gives for each host, in their order, with so many of them under way at once."""
+    for host in hosts:
+        check_host(host)
     if len(set(hosts)) != len(hosts):
         raise UsageError("a host is named twice")
     with ThreadPoolExecutor(max_workers=at_once) as pool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from devices.board import Board
 from devices.units import unit_files
-from edgesem.errors import BundleError, UsageError
+from edgesem.errors import UsageError
 
 _MODULES = ("layout", "intake", "services", "probation", "main")
 _ONBOARD = tuple(Path(__file__).parents[1] / "onboard" / f"{name}.py" for name in _MODULES)
@@ -116,10 +116,9 @@ def _fingerprint(content: Path | bytes) -> tuple[str, int]:
 
 
 def _bundle_files(folder: Path) -> list[Path]:
-    from edgesem.bundle.bundle import MANIFEST, Bundle
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.bundle.manifest import MANIFEST
 
     bundle = Bundle.open(folder)  # a damaged bundle must not leave this machine
     names = [*bundle.files, MANIFEST]
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise BundleError(f"{folder} lacks {', '.join(missing)}: copy it again")
-    return [folder / name for name in names]
+    return [bundle.folder / name for name in names]

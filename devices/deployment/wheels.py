@@ -42,13 +42,16 @@ def wheelhouse(
     `python` is such as "3.11", `glibc` such as "2.36": no wheel is taken that needs a newer one. `extra` are wheels
     that come along as they are; one of them may be edgesem itself.
     """
-    if not (re.fullmatch(r"3\.\d+", python) and OLDEST_PYTHON <= tuple(map(int, python.split("."))) <= NEWEST_PYTHON):
+    if not (
+        re.fullmatch(r"3\.\d{1,3}", python) and OLDEST_PYTHON <= tuple(map(int, python.split("."))) <= NEWEST_PYTHON
+    ):
         raise UsageError(
             f"the board has Python {python}, edgesem needs 3.10 to 3.13: choose a newer system, or name another "
             f"interpreter on the board with --python"
         )
     if arch not in _ARCHES:
         raise UsageError(f"there are no wheels of ONNX Runtime for {arch}: use a 64-bit system ({', '.join(_ARCHES)})")
+    tags = platform_tags(arch, glibc)
     given = list(extra)
     ours = [path for path in given if path.name.startswith("edgesem-")]
     place = folder / f"{arch}-{python}-{glibc}"
@@ -66,7 +69,7 @@ def wheelhouse(
         links = [f"--find-links={path}" for path in (*{path.parent for path in given}, *find_links)]
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", f"--dest={target}", *links]
         argv += [f"--python-version={python}", "--implementation=cp", f"--find-links={place}"]
-        argv += [f"--platform={tag}" for tag in platform_tags(arch, glibc)]
+        argv += [f"--platform={tag}" for tag in tags]
         wanted = [f"{place / wheel.name}[video]", "pip"]  # a board has a camera
         for _ in range(_ROUNDS):
             shell.run(*argv, *wanted, read_only=True, timeout_s=1800)
@@ -115,7 +118,7 @@ def wheel_of(folder: Path, name: str) -> Path:
 
 def platform_tags(arch: str, glibc: str) -> list[str]:
     """What pip may take for a machine with this C library, the newest first."""
-    match = re.fullmatch(r"(?:glibc)?2\.(\d+)", glibc)
+    match = re.fullmatch(r"(?:glibc)?2\.(\d{2})", glibc)
     if not match:
         raise UsageError(f"the board's C library is {glibc or 'unknown'}, wheels need glibc: use Debian or Ubuntu")
     tags = [f"manylinux_2_{minor}_{arch}" for minor in range(int(match[1]), 16, -1)]

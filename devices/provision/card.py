@@ -6,28 +6,23 @@ image file -> copy -> seed and release onto its FAT partition (mtools, no root) 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from devices.board import Board
 from devices.deployment.release import Release
+from devices.provision.image import BootPartition
 from devices.provision.seed import Setup, cloud_init, firstrun
 from devices.shell import Shell
-from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from edgesem.errors import InputError, UsageError
 
 BOOT = "/boot/firmware"
 WRITERS = ("bmaptool", "rpi-imager")
-_FAT_TYPES = ("b", "c", "e", "ef", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7")
-_LINUX_TYPES = ("83", "0fc63daf-8483-4772-8e79-3d69d8477de4", "b921b045-1df0-41c3-af44-4c6f280d3fae")
-_PYTHONS = {"debian 12": "3.11", "debian 13": "3.13", "ubuntu 22.04": "3.10", "ubuntu 24.04": "3.12"}
 _SLACK_BYTES = 4 << 20
-_CHUNK_BYTES = 4 << 20
 _FIRSTRUN = f"systemd.run={BOOT}/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
 
 
@@ -70,104 +65,6 @@ def target_disk(shell: Shell, path: str) -> Disk:
 
 def _tree(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry, *(below for child in entry.get("children", []) for below in _tree(child))]
-
-
-def copy_image(image: Path, target: Path, progress: Callable[[int], None] = lambda _: None) -> None:
-    """A copy of an image, unpacked if its name ends in .xz, .gz or .bz2, with holes where it is empty."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with _opened(image) as source, part.open("wb") as file:
-            while chunk := source.read(_CHUNK_BYTES):
-                if chunk.count(0) == len(chunk):
-                    file.seek(len(chunk), os.SEEK_CUR)
-                else:
-                    file.write(chunk)
-                progress(len(chunk))
-            file.truncate(file.tell())
-        os.replace(part, target)
-    except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise InputError(f"{image} is damaged: download it again ({error})") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _opened(image: Path) -> IO[bytes]:
-    import bz2
-    import gzip
-    import lzma
-
-    if not image.is_file():
-        raise InputError(f"{image} is no file: name the image of a system, *.img or *.img.xz")
-    if image.suffix == ".zip":
-        raise UsageError(f"{image}: unpack it first (unzip {image.name})")
-    openers: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-    opened: IO[bytes] = openers.get(image.suffix, open)(image, "rb")
-    return opened
-
-
-def partitions(shell: Shell, image: Path, types: tuple[str, ...]) -> list[int]:
-    """Where the partitions of some types begin in an image, in bytes."""
-    done = shell.run("sfdisk", "--json", str(image), read_only=True, check=False)
-    try:
-        table = json.loads(done.out)["partitiontable"]
-        sector = int(table.get("sectorsize", 512))
-        return sorted(int(p["start"]) * sector for p in table["partitions"] if p["type"].lower() in types)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{image} has no partition table: it is no image of a disk ({done.reason})") from error
-
-
-def system_python(shell: Shell, image: Path) -> str:
-    """The Python of the system in an image, such as "3.11"; empty if it cannot be told."""
-    for start in partitions(shell, image, _LINUX_TYPES):
-        argv = ("debugfs", "-R", "cat /usr/lib/os-release", f"{image}?offset={start}")
-        try:
-            text = shell.run(*argv, read_only=True, check=False).text
-        except EnvironmentMissing:
-            return ""
-        facts = dict(re.findall(r'^(ID|VERSION_ID)="?([\w.]+)', text, re.MULTILINE))
-        if facts:
-            return _PYTHONS.get(f"{facts.get('ID')} {facts.get('VERSION_ID')}", "")
-    return ""
-
-
-@dataclass(frozen=True)
-class BootPartition:
-    """The FAT partition inside an image file, reached without mounting it."""
-
-    shell: Shell
-    image: Path
-    offset_bytes: int
-
-    @classmethod
-    def find(cls, shell: Shell, image: Path) -> BootPartition:
-        """The first FAT partition of an image; InputError if there is none."""
-        starts = partitions(shell, image, _FAT_TYPES)
-        if not starts:
-            raise InputError(f"{image} has no FAT partition to put the seed on: it is no image for this kind of board")
-        return cls(shell, image, starts[0])
-
-    @property
-    def _drive(self) -> tuple[str, str]:
-        return "-i", f"{self.image}@@{self.offset_bytes}"
-
-    def free_bytes(self) -> int:
-        """Free space on the partition."""
-        text = self.shell.run("mdir", *self._drive, "::/", read_only=True, error=InputError).text
-        found = re.search(r"([\d ]+) bytes free", text)
-        if not found:
-            raise InputError(f"{self.image}: the boot partition does not say how much is free")
-        return int(found[1].replace(" ", ""))
-
-    def read(self, name: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
-        done = self.shell.run("mtype", *self._drive, f"::/{name}", read_only=True, check=False)
-        return None if done.code else done.out
-
-    def put(self, *paths: Path) -> None:
-        """Copy files and folders to the top of the partition, over what has the same name there."""
-        self.shell.run("mcopy", *self._drive, "-Q", "-s", "-o", *map(str, paths), "::/", error=InputError)
 
 
 def init_kind(boot: BootPartition) -> str:
@@ -238,7 +135,24 @@ def default_writer() -> str:
     return next((name for name in WRITERS if shutil.which(name)), WRITERS[0])
 
 
-def refuse_target(path: Path) -> None:
-    """UsageError if `path` is something that a file must not replace."""
+def check_target(path: Path, image: Path) -> None:
+    """Raise UsageError if `path` is something that the new image must not replace."""
+    if path.suffix != ".img":
+        raise UsageError(f"--out {path}: name it *.img")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UsageError(f"{path} is no plain file: to write to a card use --write {path}")
+    if path.exists() and image.exists() and path.samefile(image):
+        raise UsageError(f"--out {path} is the image itself: name another file, the image is needed again")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}")
+
+
+def check_board(board: Board) -> None:
+    """Raise UsageError for a board that does not start from a card made here."""
+    method = board.provision.method
+    if method == "jetson":
+        raise UsageError(f"{board.title} does not start from a card: use edgesem device jetson prepare")
+    if method != "card":
+        raise UsageError(
+            f"{board.title} does not start from a card made here: install its system, then edgesem device deploy"
+        )

@@ -25,6 +25,10 @@ _HOSTS = ("22.04", "24.04")
 _PYTHONS = {36: "3.10", 38: "3.12", 39: "3.12"}
 """Major release of Jetson Linux -> Python of its Ubuntu (22.04 and 24.04)."""
 _SCRIPTS = ("tools/l4t_flash_prerequisites.sh", "apply_binaries.sh", "tools/l4t_create_default_user.sh")
+# That script takes the password as an argument only, which every user of this machine could read in the list of
+# processes. So bash reads it from standard input and runs the script in its own process: arguments of a sourced script
+# are in no list, nor are they in what we print.
+_WITH_PASSWORD = 'IFS= read -r password && . "$0" -p "$password" "$@"'
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,18 @@ def in_recovery(shell: Shell, board: Board) -> bool:
     return any(not board.provision.usb_ids or usb in board.provision.usb_ids for usb in found)
 
 
-def nvidia_steps(board: Board, bsp: Bsp, setup: Setup, password: str) -> list[tuple[str, ...]]:
-    """NVIDIA's own scripts, in order, without those that have been at this root file system already."""
-    user = ("-u", setup.user.name, "-p", password, "-n", setup.hostname, "--accept-license")
+def nvidia_steps(board: Board, bsp: Bsp, setup: Setup) -> list[tuple[str, ...]]:
+    """NVIDIA's own scripts, in order, without those that have been at this root file system already.
+
+    The one that makes the first user reads the password from its standard input.
+    """
+    user = ("-u", setup.user.name, "-n", setup.hostname, "--accept-license")
     steps: list[tuple[str, ...]] = [("sudo", f"./{_SCRIPTS[0]}")]
     if _release_of(bsp.folder) is None:
         steps.append(("sudo", f"./{_SCRIPTS[1]}", *board.provision.apply_flags))
-    return steps if _owner(bsp, setup.user.name) else [*steps, ("sudo", f"./{_SCRIPTS[2]}", *user)]
+    if _owner(bsp, setup.user.name):
+        return steps
+    return [*steps, ("sudo", "bash", "-c", _WITH_PASSWORD, f"./{_SCRIPTS[2]}", *user)]
 
 
 def _owner(bsp: Bsp, user: str) -> str:
@@ -187,13 +196,13 @@ def prepare(
             f"no {board.title} in recovery mode on USB: hold its recovery button (or bridge FC REC and GND) while you "
             f"switch it on; lsusb must show 0955:..."
         )
-    for argv in nvidia_steps(board, bsp, setup, password):
-        _in_folder(shell, bsp, argv)
+    for argv in nvidia_steps(board, bsp, setup):
+        _in_folder(shell, bsp, argv, f"{password}\n".encode() if _WITH_PASSWORD in argv else None)
     paths = lay_in(shell, bsp, setup, release)
     if flash:
         _in_folder(shell, bsp, flash_command(board, bsp))
     return paths
 
 
-def _in_folder(shell: Shell, bsp: Bsp, argv: tuple[str, ...]) -> None:
-    shell.run("env", f"--chdir={bsp.folder}", *argv)
+def _in_folder(shell: Shell, bsp: Bsp, argv: tuple[str, ...], stdin: bytes | None = None) -> None:
+    shell.run("env", f"--chdir={bsp.folder}", *argv, stdin=stdin)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from devices.board import Board
+from devices.provision.choices import check_country, check_timezone, check_user
+from devices.provision.daemon_settings import check_settings
 from edgesem.config import load_config, read_toml
 from edgesem.errors import InputError, UsageError, require
 
 ETC = "/etc/edgesem/"
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _HASH = re.compile(r"\$(y|gy|7|2[aby]|6|5)\$[./A-Za-z0-9$=,]{20,200}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ECDSA = tuple(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521))
@@ -85,12 +86,16 @@ def _etc(sections: Mapping[str, Any], folder: Path, board: Board) -> dict[str, b
     send = sections["send"]
     if send is not None:
         # What the board's file knows better than a default: its camera connector and its cores.
-        source, stream = dict(send.get("source") or {}), dict(send.get("stream") or {})
+        for name in ("source", "stream"):
+            if not isinstance(send.get(name, {}), dict):
+                raise UsageError(f"send.{name} must be a section [send.{name}]")
+        source, stream = dict(send.get("source", {})), dict(send.get("stream", {}))
         source.setdefault("uri", board.camera.source)
         stream.setdefault("threads", board.run.threads)
         send = {**send, "source": source, "stream": stream}
     for name, tables in (("send", send), ("receive", sections["receive"])):
         if tables is not None:
+            check_settings(name, tables)
             files[f"{name}.toml"] = require("tomli_w", "devices").dumps(tables).encode()
     if not files:
         raise UsageError("neither [send] nor [receive] is there, so the board would do nothing: add one")
@@ -115,15 +120,21 @@ def _read(path: Path) -> bytes:
     return data
 
 
+def _line(path: Path) -> str:
+    """The text of a file, without spaces and line ends around it."""
+    try:
+        return _read(path).decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: write the password in it anew") from error
+
+
 def _checked(setup: Setup, folder: Path) -> Setup:
     """`setup` with keys and passwords read in; UsageError for what the board would stumble on without a word."""
     user, wifi = setup.user, setup.wifi
     if not _HOST.fullmatch(setup.hostname):
         raise UsageError(f"hostname {setup.hostname!r} must be 1 to 63 of a-z, 0-9 and -, and no - at its ends")
-    if not _USER.fullmatch(user.name) or user.name in ("root", "edgesem"):
-        raise UsageError(f"user.name {user.name!r} must be a-z, 0-9, _ or -, and neither root nor edgesem")
-    if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", setup.timezone):
-        raise UsageError(f"timezone {setup.timezone!r} must be such as Europe/Zurich")
+    check_user(user.name)
+    check_timezone(setup.timezone)
     if user.password_hash and not _HASH.fullmatch(user.password_hash):
         raise UsageError("user.password_hash is no hash: make one with openssl passwd -6")
     keys = tuple(_ssh_key(text, folder) for text in user.ssh_keys)
@@ -132,12 +143,13 @@ def _checked(setup: Setup, folder: Path) -> Setup:
     if wifi.password and wifi.password_file:
         raise UsageError("wifi.password and wifi.password_file exclude each other")
     if wifi.password_file:
-        wifi = replace(wifi, password=_read(folder / wifi.password_file).decode().strip(), password_file="")
+        wifi = replace(wifi, password=_line(folder / wifi.password_file), password_file="")
     if wifi.ssid:
         if not 1 <= len(wifi.ssid.encode()) <= 32:
             raise UsageError("wifi.ssid must have 1 to 32 bytes")
-        if not re.fullmatch(r"[A-Z]{2}", wifi.country):
-            raise UsageError("wifi.country must be two capital letters, such as DE: the radio stays off without")
+        if re.search(r"[\x00-\x1f]", wifi.ssid + wifi.password):
+            raise UsageError("wifi.ssid and the Wi-Fi password must not have control characters: is it one line?")
+        check_country(wifi.country)
         if not (8 <= len(wifi.password.encode()) <= 63 or re.fullmatch(r"[0-9a-fA-F]{64}", wifi.password)):
             raise UsageError("the Wi-Fi password must have 8 to 63 characters, or be a key of 64 hexadecimal digits")
     elif wifi != Wifi():
@@ -211,7 +223,10 @@ def cloud_init(setup: Setup, boot: str) -> dict[str, bytes]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+    """JSON that is YAML too: YAML breaks lines at U+0085 and U+2028, refuses DEL, and knows no surrogate pairs."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    escaped = re.sub(r"[^\n\x20-\x7e\U00010000-\U0010ffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return escaped.encode() + b"\n"
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.bundle.arrays import read_arrays
+from edgesem.bundle.manifest import MANIFEST, read_manifest
 from edgesem.entropy.schedule import CHANNELS, PASSES, context_graph, reference_graph
 from edgesem.entropy.tables import Tables
 from edgesem.errors import BundleError
 
 FORMAT = 3  # of the graphs and tables; raised when older ones can no longer be read
-MANIFEST = "manifest.json"
 GOLDEN = "golden.json"  # packets and digests of what they decode to, for `edgesem verify`
 DEFAULT = Path(__file__).parents[1] / "default_bundle"
+DEFAULT_WORD = "default"  # what names it in every command and setting; a folder of that name needs its whole path
 CODING = (*map(context_graph, range(len(PASSES))), "tables.npz")  # both ends must share these to read the same symbols
 REFERENCE = tuple(map(reference_graph, range(len(PASSES))))  # a bundle has all of them or none
 REQUIRED = ("encoder.onnx", "decoder.onnx", *CODING)
 _ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_guess")
 _FOR_REFERENCES = ("reference_radius", "reference_frequency")
-_MAX_MANIFEST_BYTES = 1 << 20
+_LARGEST_GAIN = 1e9
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,16 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: Path | str | None = None) -> Bundle:
-        """The bundle in `folder`, or the default one. Raises BundleError when it is missing, incomplete or altered."""
-        folder = DEFAULT if folder is None else Path(folder)
-        path = folder / MANIFEST
-        try:
-            if path.stat().st_size > _MAX_MANIFEST_BYTES:
-                raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES} bytes: this is no manifest")
-            manifest = json.loads(path.read_text())
-            files = manifest["files"]
-            wrong = [name for name in {*REQUIRED, *files} if digest_of(folder / Path(name).name) != files.get(name)]
-        except OSError as error:
-            raise BundleError(f"no bundle in {folder}: {error}; make one with edgesem export") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, BundleError):
-                raise
-            raise BundleError(f"{path} cannot be read as a manifest: {error!r}") from error
-        if manifest.get("format") != FORMAT:
-            raise BundleError(
-                f"{folder}: a bundle of format {manifest.get('format')}, this edgesem reads format {FORMAT}: export it "
-                "again from its run"
-            )
-        if wrong:
-            raise BundleError(f"{folder}: {', '.join(sorted(wrong))} is not what the manifest says: copy it again")
-        return cls(folder, manifest)
+        """The bundle in `folder`; None and the word `default` are the one that ships.
+
+        Raises BundleError when it is missing, incomplete or altered, when a name in its manifest is no plain file name,
+        or when it is signed and the signature does not hold.
+        """
+        folder = DEFAULT if folder is None or str(folder) == DEFAULT_WORD else Path(folder)
+        return cls(folder, read_manifest(folder, REQUIRED, FORMAT))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bundle.open, (DEFAULT_WORD if self.folder == DEFAULT else self.folder.absolute(),)
 
     @property
     def files(self) -> dict[str, str]:
@@ -89,19 +79,15 @@ class Bundle:
 
     @cached_property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        try:
-            with np.load(self.folder / "tables.npz", allow_pickle=False) as stored:
-                arrays = {
-                    name: stored[name] for name in (*_ARRAYS, *_FOR_REFERENCES) if name in stored or name in _ARRAYS
-                }
-        except (OSError, ValueError, KeyError) as error:
-            raise BundleError(f"{self.folder / 'tables.npz'} does not hold tables and gains: {error}") from error
-        shapes = {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_guess": (9, 9)}
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-                raise BundleError(f"{self.folder / 'tables.npz'}: {name} must be finite, {list(shape)}")
-        if arrays["gain"].min() <= 0:
-            raise BundleError(f"{self.folder / 'tables.npz'}: gain must be above 0")
+        path = self.folder / "tables.npz"
+        arrays = read_arrays(path, _ARRAYS, optional=_FOR_REFERENCES)
+        for name, shape in {"gain": (256, CHANNELS), "inverse_gain": (256, CHANNELS), "rate_guess": (9, 9)}.items():
+            found = arrays[name]
+            largest = float(np.abs(found.astype(np.float64)).max()) if found.shape == shape else math.inf
+            if not largest <= _LARGEST_GAIN:  # also where one is no number
+                raise BundleError(f"{path}: {name} must be finite, {list(shape)}, up to {_LARGEST_GAIN:g}")
+        if arrays["gain"].astype(np.float32).min() <= 0:
+            raise BundleError(f"{path}: gain must be above 0")
         return arrays
 
     @cached_property
@@ -130,8 +116,3 @@ class Bundle:
     def rate_guess(self) -> npt.NDArray[np.float64]:
         """float64 [9, 9]: the bytes a position that each of edgesem.codec.budget.features stands for."""
         return self._arrays["rate_guess"]
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.errors import BundleError
+
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
@@ -17,3 +19,19 @@ class GraphRunner(Protocol):
     def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         """The outputs of the graph by name, float32, for inputs by name."""
         ...
+
+
+def output_of(found: Arrays, name: str, shape: tuple[int, ...] = (), size: int = 0) -> npt.NDArray[np.float32]:
+    """The output `name` of a graph, if it has this shape, or so many numbers. BundleError otherwise.
+
+    A graph comes from a bundle's maker: that its digest is right does not say that it is the graph it should be.
+    """
+    array = found.get(name)
+    if array is None:
+        raise BundleError(f"a graph of the bundle has no output {name}, but {', '.join(found)}: export it again")
+    if array.size != size if size else array.shape != shape:
+        raise BundleError(
+            f"a graph of the bundle gives {name} of shape {list(array.shape)}, it should be {list(shape) or size}: "
+            "export it again"
+        )
+    return array

@@ -61,10 +61,15 @@ class OrtRunner:
                 "check the GPU's driver and libraries, or use the CPU"
             )
         self._names = [output.name for output in self._session.get_outputs()]
+        self._path = path
 
     def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
-        """See GraphRunner."""
-        return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))
+        """See GraphRunner. BundleError when the graph does not take these inputs, or cannot be run with them."""
+        try:
+            found = self._session.run(self._names, dict(feed))
+            return {name: np.asarray(array, np.float32) for name, array in zip(self._names, found, strict=True)}
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise BundleError(f"{self._path}: ONNX Runtime cannot run this graph: {error}") from error
 
     def close(self) -> None:
         """Free the graph; `run` must not be called any more."""
@@ -84,7 +89,8 @@ def choose(bundle: Bundle, part: str, precision: Precision = "auto", runtime: Ru
     """What would run `part` ("encoder", "decoder", "context_00" ...) of a bundle on this machine, and why.
 
     Left to itself, a TensorRT engine that was built here for this graph comes first; then int8 where the CPU has
-    instructions for it and the bundle has such a graph; then fp32. What is named is used, or is an error.
+    instructions for it and the bundle has such a graph; then fp32. A runtime that is named is used, or is an error.
+    With int8, parts that have no such form run in fp32; BundleError if no part has one.
     """
     plain, quantized = f"{part}.onnx", f"{part}.int8.onnx"
     if part.startswith("context"):
@@ -93,26 +99,28 @@ def choose(bundle: Bundle, part: str, precision: Precision = "auto", runtime: Ru
         raise UsageError(f"precision must be auto, fp32 or int8, got {precision!r}")
     if runtime not in ("auto", "tensorrt", *_PROVIDERS):
         raise UsageError(f"runtime must be auto, cpu, cuda, ort-tensorrt or tensorrt, got {runtime!r}")
-    note = ""
+    suffix = ".int8.onnx" if runtime in ("auto", "cpu") else ".trt-int8.onnx"
+    if precision == "int8" and not any(name.endswith(suffix) for name in bundle.files):
+        raise BundleError(f"{bundle.folder} has no int8 form (*{suffix}): make one with edgesem quantize, or use fp32")
+    lacks = precision == "int8" and part + suffix not in bundle.files
+    note = f"; int8 was asked for, and the bundle has no {part}{suffix}" if lacks else ""
     if runtime in ("auto", "tensorrt"):
         from edgesem.bundle.engine import find_engine
 
-        found = find_engine(bundle, part, precision)
+        found = find_engine(bundle, part, "auto" if lacks else precision)
         if found.path is not None:
-            return Choice(str(found.path), "tensorrt", found.reason)
+            return Choice(str(found.path), "tensorrt", found.reason + note)
         if runtime == "tensorrt":
             raise EnvironmentMissing(f"{part}: no TensorRT engine to run: {found.reason}")
-        note = f"; no TensorRT: {found.reason}" if found.worth_saying else ""
+        note += f"; no TensorRT: {found.reason}" if found.worth_saying else ""
     if runtime in ("cuda", "ort-tensorrt"):
-        graph = f"{part}.trt-int8.onnx" if precision == "int8" else plain
-        if graph not in bundle.files:
-            raise BundleError(f"{bundle.folder} has no {graph}: export it for a target with TensorRT, or use fp32")
-        return Choice(graph, runtime, "asked for")
+        graph = part + suffix if precision == "int8" and not lacks else plain
+        return Choice(graph, runtime, "asked for" + note)
     if precision == "fp32":
         return Choice(plain, "cpu", "fp32 was asked for" + note)
+    if lacks:
+        return Choice(plain, "cpu", "there is only fp32" + note)
     if quantized not in bundle.files:
-        if precision == "int8":
-            raise BundleError(f"{bundle.folder} has no {quantized}: make it with edgesem quantize, or use fp32")
         return Choice(plain, "cpu", f"the bundle has no {quantized}" + note)
     if precision == "int8":
         return Choice(quantized, "cpu", "int8 was asked for" + note)

@@ -11,7 +11,7 @@ import typer
 from edgesem.cli.console import emit, progress, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
 def bench_uncertainty(
@@ -26,7 +26,9 @@ def bench_uncertainty(
     """Measure whether the map of `decode --uncertainty` is where the errors are: Spearman's rank correlation.
 
     Each picture's map is compared with the absolute error of the picture that is shown, over blocks of 8x8 pixels and
-    pixel by pixel. A map that only knew where the picture is busy stands beside it: the gradient of the base picture.
+    pixel by pixel. Beside it stands a map that needs no samples, and knows only where the picture is busy: the gradient
+    of the base picture. With the bundle that ships, busyness alone is nearer to the errors than the map is: on six
+    Kodak pictures 0.76 over blocks, the map 0.54 (by pixels 0.32).
 
     Example: edgesem bench uncertainty --data kodak --bytes 3000
     """
@@ -61,11 +63,17 @@ def bench_uncertainty(
     emit({"bytes": bytes_, "steps": steps, "samples": samples, "mean": mean, "pictures": rows}, json_, _render)
 
 
-def _render(result: Mapping[str, Any]) -> Table:
+def _render(result: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
     names = list(result["mean"])
     rows = [
         (row["picture"], *(f"{row[name]:.3f}" for name in names))
         for row in [*result["pictures"], {"picture": "mean", **result["mean"]}]
     ]
     columns = ["picture", *(name.replace("_", ", ") for name in names)]
-    return table(columns, rows, f"Map against error, {result['samples']} samples")
+    mean = result["mean"]
+    nearer = "map" if mean["spearman_blocks"] > mean["gradient_blocks"] else "gradient, which needs no samples,"
+    shown = table(columns, rows, f"Map against error, {result['samples']} samples")
+    return Group(shown, Text(f"over blocks, the {nearer} is nearer to the errors"))

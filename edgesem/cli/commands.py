@@ -94,7 +94,9 @@ def decode(
     realism: Annotated[float, typer.Option(min=0, max=1, help="0 closest to the pixels sent, 1 most natural.")] = 1.0,
     uncertainty: Annotated[
         Path | None,
-        typer.Option(help="Also write a map of what was drawn rather than seen: the spread of several samples."),
+        typer.Option(
+            help="Also write a map of where several samples differ. It is no map of errors: see `bench uncertainty`."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=2, max=64, help="With --uncertainty: how many.")] = 6,
     bundle: _Bundle = None,
@@ -203,7 +205,12 @@ def _refuse_same(source: Path, target: Path) -> None:
 
 
 def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
-    """All that the header and the sizes of a packet say."""
+    """All that the header and the sizes of a packet say.
+
+    captured: in UTC; unless `captured_exact`, the time nearest to now, since a header has milliseconds modulo 2^32.
+    """
+    from edgesem.packet.capture_time import capture_text
+
     return {
         "size_bytes": packet.size_bytes,
         "wire_bytes": packet.wire_bytes,
@@ -217,7 +224,8 @@ def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
         "bundle_id": packet.bundle_id,
         "epoch": packet.epoch,
         "frame": packet.frame,
-        "time_ms": packet.time_ms,
+        "captured": capture_text(packet),
+        "captured_exact": packet.side_info.time_high is not None,
         "sha256": hashlib.sha256(data).hexdigest(),
     } | ({"side_info": _describe_side_info(packet.side_info)} if packet.side_info.size_bytes else {})
 

@@ -19,29 +19,42 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
-log = Console(stderr=True)
-"""For progress, warnings and errors: stderr, so that stdout holds the result alone."""
+log = Console(stderr=True, markup=False, emoji=False)
+"""For progress, warnings and errors: stderr, so that stdout holds the result alone. Text is shown as it is: brackets in
+a file name are no markup, and colons no picture."""
 
 
 def emit(result: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[str, Any]], RenderableType]) -> None:
     """Print `result` on stdout: as one JSON object, or as what `render` makes of it for a human."""
     if as_json:
-        sys.stdout.write(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(plain_json(result), indent=2, allow_nan=False) + "\n")
     else:
-        Console().print(render(result))
+        shown = render(result)
+        Console(markup=False, emoji=False).print(Text(visible(shown)) if isinstance(shown, str) else shown)
 
 
 def fail(error: Exception, exit_code: int, as_json: bool) -> int:
-    """Report `error` as one red line on stderr, for machines also as JSON on stdout, and return `exit_code`."""
+    """Report `error` as one red line on stderr, for machines also as one line of JSON on stdout; return `exit_code`."""
     message = str(error) or type(error).__name__
-    log.print(Text(f"error: {message}", style="bold red"), soft_wrap=True)
+    log.print(Text(visible(f"error: {message}"), style="bold red"), soft_wrap=True)
     if as_json:
         # Typer hangs private marks of its own on an exception.
         public = {name: value for name, value in vars(error).items() if not name.startswith("_")}
         details = public if isinstance(error, EdgesemError) else {}
         body = {"type": type(error).__name__, "message": message, "exit_code": exit_code, **details}
-        sys.stdout.write(json.dumps(_plain({"error": body}), indent=2, allow_nan=False) + "\n")
+        # One line: it may end the output of a command that prints an event a line.
+        sys.stdout.write(json.dumps(plain_json({"error": body}), allow_nan=False) + "\n")
     return exit_code
+
+
+def visible(text: str) -> str:
+    """A text for a terminal, in which control characters, and what else cannot be printed, stand as escapes.
+
+    Names of files, streams and bundles come from outside: they must not move the cursor or set the window's title.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text)
 
 
 class Bar:
@@ -77,7 +90,13 @@ def progress(what: str, total: float | None = 1.0) -> Iterator[Bar]:
     )
 
     share = MofNCompleteColumn() if isinstance(total, int) else TaskProgressColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        share,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=log, transient=True) as shown:
         yield Bar(shown, shown.add_task(what, total=total))
 
@@ -86,14 +105,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     """A table for a human: the first `left` columns hold words, the others figures, which stand to the right.
 
     A cell is text, rich Text, or anything that `str` makes text of; None is an empty cell. Text is shown as it is, with
-    no markup. More rows can be added to what is returned.
+    no markup. More rows can be added to what is returned. On a terminal too narrow for it, each row becomes a block.
     """
     from rich import box
-    from rich.table import Table
 
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    from edgesem.cli.fitting_table import FittingTable
+
+    head = None if title is None else Text(visible(title), "bold")
+    shown = FittingTable(title=head, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.words = left
     for place, name in enumerate(columns):
-        shown.add_column(name, justify="left" if place < left else "right", no_wrap=place >= left, overflow="fold")
+        # The head of a figure may fold, at its spaces; a figure itself never.
+        shown.add_column(Text(name), justify="left" if place < left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*map(_cell, row))
     return shown
@@ -103,11 +126,12 @@ def pairs(values: Mapping[str, Any], title: str | None = None) -> Table:
     """Names and values, one pair a line; what is nested stands as `outer.inner`."""
     from rich.table import Table
 
-    shown = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    head = None if title is None else Text(visible(title), "bold")
+    shown = Table(title=head, title_justify="left", show_header=False, box=None)
     shown.add_column(no_wrap=True)
     shown.add_column(overflow="fold")  # a digest is of use only when whole
     for name, value in _flat(values):
-        shown.add_row(Text(name), _cell(value))
+        shown.add_row(_cell(name), _cell(value))
     return shown
 
 
@@ -126,18 +150,18 @@ def _cell(value: Any) -> Text:
     if isinstance(value, Text):
         return value
     if isinstance(value, (list, tuple)):
-        return Text(" ".join(map(str, value)))
-    return Text("" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value))
+        return Text(visible(" ".join(map(str, value))))
+    return Text("" if value is None else f"{value:.6g}" if isinstance(value, float) else visible(str(value)))
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """`value` as JSON can hold it: numpy scalars as numbers, paths as text, infinity and NaN as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if hasattr(value, "tolist"):  # numpy, without importing it
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, PurePath) else value

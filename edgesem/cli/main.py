@@ -1,8 +1,8 @@
 """The front door: the command `edgesem`, put together from what the installed packages offer.
 
 Commands are the entry points of the group `edgesem.commands`: plain functions with Typer's annotations, whose docstring
-ends with a paragraph `Example: ...`. A command whose extra is not installed is listed all the same and says what to
-install.
+ends with a paragraph `Example: ...`. A command whose extra is not installed is listed all the same, with its options,
+and says what to install.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edgesem.cli.console import emit, fail
-from edgesem.errors import EdgesemError, EnvironmentMissing, MissingDependency, UsageError
+from edgesem.errors import EdgesemError, EnvironmentMissing, MissingDependency, UsageError, install_hint
 
 GROUP = "edgesem.commands"
 
@@ -30,7 +31,7 @@ MARKERS = {
     "optimum": ("optimum", "transformers"),
     "measure": ("matplotlib", "ai_edge_litert"),
     "text": ("tokenizers",),
-    "bench": ("av", "matplotlib", "ssimulacra2"),
+    "bench": ("av", "matplotlib"),
     "devices": ("tomli_w",),
     "video": ("av",),
 }
@@ -62,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder without permission: no fault of the program
         return fail(error, 1, as_json)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, EOFError):  # Typer takes it for the end of an input at a terminal
+            return fail(abort.__context__, 1, as_json)
+        return 130
+    except KeyboardInterrupt:
         return 130
 
 
@@ -112,7 +117,9 @@ def _front(
             raise UsageError(f"--json goes after the command: edgesem {context.invoked_subcommand} ... --json")
         return
     if not entry_points(group=GROUP):
-        raise EnvironmentMissing("edgesem is not installed in this Python, so it has no commands: run pip install .")
+        raise EnvironmentMissing(
+            "edgesem is not installed in this Python, so it has no commands: run pip install . in a checkout"
+        )
     if json_:
         raise UsageError("no command named: run edgesem --help to see them")
     _show_help(context)
@@ -154,22 +161,31 @@ class _Command:
         return cls(run, about, example, problem)
 
     def add_to(self, app: typer.Typer, name: str) -> None:
-        if self.run is not None and self.problem is None:
+        problem = self.problem
+        if problem is None:
+            assert self.run is not None
             app.command(name, help=self.help, epilog=self.example or None)(self.run)
             return
-        problem = self.problem
-        assert problem is not None
-
-        def refuse() -> None:
-            raise problem
-
         app.command(
             name,
-            help="\n\n".join(filter(None, (self.help.split("\n\n")[0], str(problem)))),
-            short_help=str(problem).partition(" from ")[0],
+            cls=_refusing(problem),
+            help="\n\n".join(filter(None, (self.help, str(problem)))),
+            short_help=" ".join(filter(None, (self.help.split("\n\n")[0], str(problem).partition(" from ")[0]))),
             epilog=self.example or None,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(refuse)
+        )(self.run or (lambda: None))
+
+
+def _refusing(problem: EdgesemError) -> type[TyperCommand]:
+    """A command that shows its help, with its options, and ends with `problem` for everything else."""
+
+    class Refusing(TyperCommand):
+        def parse_args(self, context: Any, args: list[str]) -> list[str]:
+            if not {"--help"} & set(args):
+                raise problem
+            return super().parse_args(context, args)
+
+    return Refusing
 
 
 def _missing_extra(entry: EntryPoint) -> MissingDependency | None:
@@ -177,7 +193,7 @@ def _missing_extra(entry: EntryPoint) -> MissingDependency | None:
     missing = [extra for extra in entry.extras if not all(map(find_spec, MARKERS.get(extra, ())))]
     if not missing:
         return None
-    return MissingDependency(f"needs: pip install 'edgesem[{','.join(missing)}]'")
+    return MissingDependency(f"edgesem {entry.name.replace('.', ' ')} needs: {install_hint(*missing)}")
 
 
 def _documentation(run: Callable[..., Any]) -> tuple[str, str]:

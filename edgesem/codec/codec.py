@@ -8,21 +8,23 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.bundle import Bundle
+from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.flow import by_tiles, redraw
+from edgesem.codec.frames import Frame, check_frame
 from edgesem.codec.latent import LEVELS, Latent, share_inside
 from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
-from edgesem.entropy.schedule import GROUPS, STRIDE
-from edgesem.errors import BundleError, FrameError, PacketError, UsageError
-from edgesem.packet.packet import MAX_CHUNK_BYTES, MAX_SIDE, Packet
+from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
+from edgesem.errors import BundleError, PacketError, UsageError
+from edgesem.packet.packet import MAX_CHUNK_BYTES, Packet
 from edgesem.packet.side_information import Region
 
 if TYPE_CHECKING:
@@ -30,11 +32,8 @@ if TYPE_CHECKING:
 
     from edgesem.bundle.graph_runner import GraphRunner
 
-MIN_SIDE = 16
 MAX_STEPS = 4
 FLOW = "flow.onnx"  # a bundle may lack it
-
-Frame = npt.NDArray[np.uint8]
 
 
 class Codec:
@@ -43,6 +42,8 @@ class Codec:
     It keeps nothing between frames but the networks, which are loaded when they are first needed and stay until
     `close`, or the end of a `with` block. All methods may be called from several threads at once, except `use` and
     `close`: what is loaded lazily is loaded once, under a lock.
+
+    Pickled, or copied, it is opened anew from the bundle's folder, with networks of its own.
 
     threads: how many threads ONNX Runtime may use for each network.
     """
@@ -56,6 +57,7 @@ class Codec:
         self._lock = RLock()
         self._opened = ExitStack()
         self._closed = False
+        self._lent = False
         self._coder = Coder(bundle, lambda name: self._runner(name))
         self._shrinkage = bundle.shrinkage
 
@@ -64,6 +66,14 @@ class Codec:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed or self._lent:
+            raise UsageError(
+                "this codec cannot be pickled or copied: "
+                + ("it is closed" if self._closed else "a runner was lent to it")
+            )
+        return _reopened, (self.bundle, self._threads, self._precision, self._runtime)
 
     def close(self) -> None:
         """Free the networks, on a GPU too. Closing twice is fine; using the codec afterwards raises UsageError."""
@@ -77,7 +87,7 @@ class Codec:
 
         It stays the caller's: `close` does not close it.
         """
-        self._runners[f"{part}.onnx"] = runner
+        self._runners[f"{part}.onnx"], self._lent = runner, True
 
     def _runner(self, name: str) -> GraphRunner:
         with self._lock:
@@ -93,18 +103,17 @@ class Codec:
     def analyze(self, frame: Frame) -> Latent:
         """The latent of a frame, uint8 [H, W, 3], RGB, sides of 16 to 4096 pixels: one run of the encoder network.
 
-        Raises FrameError for any other type, shape or size.
+        Raises FrameError for any other type, shape or size, with the line of code that converts it; BundleError for an
+        encoder that gives no numbers.
         """
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise FrameError(f"a frame must be uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
-        height, width = frame.shape[:2]
-        if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
-            raise FrameError(
-                f"a frame's sides must be {MIN_SIDE} to {MAX_SIDE} pixels, got {width}x{height}: resize it"
-            )
+        height, width = check_frame(frame).shape[:2]
         padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
         planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
-        return Latent(self._runner("encoder.onnx").run({"frame": planes})["latent"][0], width, height)
+        found = self._runner("encoder.onnx").run({"frame": planes})
+        latent = output_of(found, "latent", (1, CHANNELS, planes.shape[2] // STRIDE, planes.shape[3] // STRIDE))
+        if not np.isfinite(latent).all():
+            raise BundleError("the encoder of the bundle gives no numbers: export it again")
+        return Latent(latent[0], width, height)
 
     def pack(
         self,
@@ -222,8 +231,13 @@ class Codec:
         """The picture of a latent, uint8 [H, W, 3], RGB.
 
         steps: 0 is the base decoder alone; with 1 to 4, the flow decoder adds detail that was not sent, in so many
-        steps. seed: of its noise; the same latent, steps and seed give the same picture. realism: 0 gives the base
-        picture, 1 all of the added detail. Raises UsageError for values out of range, or steps without a flow decoder.
+        steps. seed: of its noise. realism: 0 gives the base picture, 1 all of the added detail.
+
+        Every machine decodes the same symbols, and so the same latent. The pictures that it draws of them, by floats,
+        may differ by one grey level in a few pixels between machines, runtimes and numbers of threads. There is no
+        integer decoder: what must be reproduced to the bit, such as evidence, is the packet and not the picture.
+
+        Raises UsageError for values out of range, or steps without a flow decoder.
         """
         if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
             raise UsageError(
@@ -236,6 +250,8 @@ class Codec:
         if latent.outer_level is not None:  # the decoders take one quality: the rest is drawn for itself
             outside = self._draw(latent, latent.outer_level, steps, seed, realism)
             planes = outside + share_inside(latent, STRIDE) * (planes - outside)
+        if np.isnan(planes.max()):
+            raise BundleError("the decoder of the bundle gives no numbers for this latent: export it again")
         picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
         return np.ascontiguousarray(picture[: latent.height, : latent.width])
 
@@ -249,7 +265,8 @@ class Codec:
         flow = self._runner(FLOW)
 
         def step(feed: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-            return np.asarray(flow.run(feed)["picture"][0])
+            drawn: npt.NDArray[np.float32] = output_of(flow.run(feed), "picture", feed["state"].shape)[0]
+            return drawn
 
         drawn = redraw(planes, values, step, quality=quality, steps=steps, seed=seed)
         return planes + np.float32(realism) * (drawn - planes)
@@ -261,9 +278,8 @@ class Codec:
 
         def draw(top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.float32]:
             part = values[None, :, top // STRIDE : bottom // STRIDE, left // STRIDE : right // STRIDE]
-            drawn: npt.NDArray[np.float32] = runner.run({"latent": np.ascontiguousarray(part), "quality": level})[
-                "picture"
-            ][0]
+            found = runner.run({"latent": np.ascontiguousarray(part), "quality": level})
+            drawn: npt.NDArray[np.float32] = output_of(found, "picture", (1, 3, bottom - top, right - left))[0]
             return drawn
 
         return by_tiles(values.shape[1] * STRIDE, values.shape[2] * STRIDE, draw)
@@ -299,12 +315,16 @@ class Codec:
         return self.synthesize(latent, steps=steps, seed=seed, realism=realism)
 
 
+def _reopened(bundle: Bundle, threads: int, precision: Precision, runtime: Runtime) -> Codec:
+    return Codec(bundle, threads, precision=precision, runtime=runtime)
+
+
 def load(
     path: str | Path | None = None, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
 ) -> Codec:
-    """The codec of the bundle in the folder `path`, or of the default bundle. Raises BundleError when there is none.
+    """The codec of the bundle in the folder `path`; None and "default" are the one that ships. BundleError without one.
 
-    threads: as of `Codec`. precision: "auto", "fp32" or "int8"; runtime: "auto", "cpu", "cuda", "ort-tensorrt" or
-    "tensorrt": see `edgesem.bundle.runner.choose`.
+    threads: as of `Codec`. precision: "auto", "fp32", or "int8" where a part has such a form; runtime: "auto", "cpu",
+    "cuda", "ort-tensorrt" or "tensorrt": see `edgesem.bundle.runner.choose`.
     """
     return Codec(Bundle.open(path), threads, precision=precision, runtime=runtime)

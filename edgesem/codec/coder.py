@@ -31,7 +31,7 @@ from edgesem.entropy.schedule import (
     whole,
     within,
 )
-from edgesem.entropy.tables import Indices, Tables
+from edgesem.entropy.tables import MAX_RADIUS, Indices, Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
 from edgesem.packet.packet import HEADER_BYTES, Packet
 from edgesem.packet.side_information import Region, SideInformation
@@ -106,7 +106,9 @@ class Coder:
             coded, scales = _coded(scale, first, sweep, inter)
             wanted = sweep.read(target)[:, within(index, height, width)].take(coded)
             expected = mean.take(coded)
-            symbols = tables.clipped(np.rint(wanted - expected / MEAN_GRID).astype(np.int32), scales)
+            symbols = tables.clipped(
+                np.rint(wanted - expected / MEAN_GRID).clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales
+            )
             entry = tables.entry(symbols, scales)
             entries[sweep.group].append(entry)
             if ledger is not None:

@@ -7,9 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.graph_runner import GraphRunner
+from edgesem.bundle.graph_runner import Arrays, GraphRunner, output_of
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import CHANNELS, COARSE_LIMIT, GROUPS, PASSES, VALUE_LIMIT, Pass, Planes, whole, within
+from edgesem.entropy.tables import SCALES
+from edgesem.errors import BundleError
+
+_EXACT = 1 << 24  # float32 holds all integers up to here
 
 Fill = Callable[[int, Planes, Planes], Planes]
 
@@ -41,22 +45,34 @@ class ContextModel:
         """Decoded values, float32 [96, height, width], integers in 1/8 steps, coded at `levels` [height, width].
 
         `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means;
-        groups from `layers` on did not arrive and become their means.
+        groups from `layers` on did not arrive and become their means. BundleError for networks that give anything but
+        means below 2^24 and scales of 0 to 63, as many as the pass has symbols.
         """
         height, width = levels.shape
         known = _Known(levels, self._reference, self._reference_level)
         for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
-            out = runner.run(known.feed(sweep))
-            decided = out["mean"].reshape(sweep.stop - sweep.start, -1)
+            decided, scale = _expected(runner.run(known.feed(sweep)), sweep, known.values)
             inside = within(index, height, width)
             if sweep.group < layers:
-                mean, scale = decided[:, inside], out["scale"].reshape(decided.shape)[:, inside]
+                mean, scale = decided[:, inside], scale[:, inside]
                 decided = _put(fill(index, mean.ravel(), scale.ravel()).reshape(mean.shape), decided, inside)
             decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
             if not isinstance(inside, slice):
                 decided[:, ~inside] = 0
             known.add(sweep, decided)
         return known.values[:, :height, :width]
+
+
+def _expected(found: Arrays, sweep: Pass, planes: Planes) -> tuple[Planes, Planes]:
+    """Means and scales of a pass over `planes`, [n, positions] each, as its network gave them."""
+    count = planes[0].size // sweep.stride**2 * len(sweep.phases)
+    shape = (sweep.stop - sweep.start, count)
+    mean, scale = (output_of(found, name, size=shape[0] * count).reshape(shape) for name in ("mean", "scale"))
+    if not (mean.min() >= -_EXACT and mean.max() <= _EXACT and scale.min() >= 0 and scale.max() < SCALES):
+        raise BundleError(
+            f"the context model gives means or scales (0 to {SCALES - 1}) that cannot be: export it again"
+        )
+    return mean, scale
 
 
 class _Known:

@@ -1,7 +1,8 @@
 """Sampler of the flow decoder: Euler steps from the base picture plus noise, tile by tile.
 
 The network predicts the end of a straight path from noise to picture (rectified flow: Liu et al., arXiv:2209.03003).
-Details that were not sent are generated; the same latent, steps and seed give the same picture.
+Details that were not sent are generated; the same latent, steps and seed give the same noise, and the same picture but
+for the rounding of floats (see `Codec.synthesize`).
 """
 
 from __future__ import annotations

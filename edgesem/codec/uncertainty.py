@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec.codec import Codec, Frame
+from edgesem.codec.codec import Codec
+from edgesem.codec.frames import Frame
 from edgesem.codec.latent import Latent
 from edgesem.errors import UsageError
 

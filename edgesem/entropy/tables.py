@@ -53,6 +53,8 @@ class Tables:
 
         Raises BundleError unless every table has 2r+1 positive frequencies that sum to 2^16.
         """
+        if radius.dtype.kind not in "iu" or frequency.dtype.kind not in "iu":
+            raise BundleError("tables: radii and frequencies must be integers")
         if radius.shape != (SCALES,) or radius.min(initial=0) < 0 or radius.max(initial=0) > MAX_RADIUS:
             raise BundleError(f"tables: there must be {SCALES} radii between 0 and {MAX_RADIUS}")
         sizes = 2 * radius.astype(np.int64) + 1

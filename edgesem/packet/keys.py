@@ -64,18 +64,40 @@ def read_key(path: Path | None, variable: str = "EDGESEM_SEAL_KEY") -> bytes | N
 
 
 def new_key(path: Path) -> None:
-    """Put a new random key into a new file that only its owner can read. InputError if the file is there already."""
+    """Put a new random key into a new file that only its owner can read, whole or not at all.
+
+    InputError if the file is there already. An empty one is none: a power cut may have left it.
+    """
     text = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+        _write_new(path, text)
     except FileExistsError:
         raise InputError(f"{path} exists: a key is never overwritten, name another file") from None
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Make a file that nobody ever sees half of; FileExistsError if it is there."""
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(f"{path} is there already") from None
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class Identity:
@@ -88,10 +110,13 @@ class Identity:
 
     @classmethod
     def open(cls, path: Path) -> Identity:
-        """The identity in a file, made when it is not there."""
-        if not path.exists():
+        """The identity in a file, made when it is not there, or empty. InputError for a file that is damaged."""
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
             new_key(path)
-        seed = read_key(path)
+        try:
+            seed = read_key(path)
+        except UsageError as error:  # a file of ours, and no option that somebody has given
+            raise InputError(f"{error}; restore it, or remove it for a new key") from error
         assert seed is not None
         return cls(seed)
 

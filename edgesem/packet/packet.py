@@ -54,7 +54,7 @@ class Packet:
     width: int
     height: int
     q: int
-    """Quality step, 0 to 255."""
+    """Quality level, 0 to 255."""
     total_layers: int
     first_layer: int
     chunks: tuple[bytes, ...]

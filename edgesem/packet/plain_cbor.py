@@ -20,7 +20,8 @@ _BREAK = 0xFF
 def check_plain_cbor(data: bytes, max_bytes: int, max_depth: int) -> None:
     """PacketError unless `data` is one item of plain CBOR, with nothing behind it.
 
-    Plain are maps, lists, texts, bytes, integers, floats, true, false and null; any tag is refused, whatever it is.
+    Plain are maps, lists, texts, bytes, integers, floats, true, false and null; any tag is refused, whatever it is,
+    and so is a list or map as the key of a map.
     max_bytes: the largest size of `data`. max_depth: how many lists and maps may lie in one another; 0 allows none.
     Takes time in proportion to the size, and no memory to speak of. Whether texts are UTF-8 is left to the reader.
     """
@@ -46,6 +47,8 @@ def check_plain_cbor(data: bytes, max_bytes: int, max_depth: int) -> None:
             if kind in (_BYTES, _TEXT):
                 place = _string(data, place, kind, value)
             elif kind in (_LIST, _MAP):
+                if inner.is_map and inner.read % 2:  # this one is a key
+                    raise PacketError("a list or map is the key of a map")
                 if len(open_) > max_depth:
                     raise PacketError(f"lists and maps lie more than {max_depth} deep in one another")
                 count = None if value is None else value * (2 if kind == _MAP else 1)

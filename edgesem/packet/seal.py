@@ -79,16 +79,17 @@ class Seal:
 
     def sign(self, payload: bytes, topic: str) -> bytes:
         """`payload` followed by a 16-byte tag, which proves the key's owner and the topic that it is meant for."""
-        return payload + self._tag(payload, topic)
+        return payload + self.tag(payload, topic)
 
     def verify(self, message: bytes, topic: str) -> bytes:
         """The payload of a signed message. PacketError if it was not signed with this key for this topic."""
         payload, tag = message[:-TAG_BYTES], message[-TAG_BYTES:]
-        if len(message) < TAG_BYTES or not hmac.compare_digest(tag, self._tag(payload, topic)):
+        if len(message) < TAG_BYTES or not hmac.compare_digest(tag, self.tag(payload, topic)):
             raise PacketError("the message was not signed with this stream's key: refused")
         return payload
 
-    def _tag(self, payload: bytes, topic: str) -> bytes:
+    def tag(self, payload: bytes, topic: str) -> bytes:
+        """The 16-byte tag of a message on a topic: what `sign` adds."""
         name = topic.encode()
         about = struct.pack("<H", len(name)) + name + payload
         return blake2b(about, key=self._sign_key, digest_size=TAG_BYTES).digest()

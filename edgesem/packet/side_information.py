@@ -4,7 +4,10 @@
 
 It stands before the chunk of the base layer and travels with that layer only: without it the other layers are of no
 use. Items: 1 reference (the frame that an inter frame refers to), 2 embedding (what the picture shows), 3 region (where
-it is coded finer).
+it is coded finer), 4 time (upper half of the capture time).
+
+A packet of a later program may have items of other kinds. They say nothing that is needed to decode it: a reader skips
+them, and writes them again as they came.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ MAX_LAYERS = 4  # of a picture
 MAX_LEVEL = 255  # of quality
 MAX_POSITION = 255  # of a latent: 4096 pixels at stride 16
 
-_REFERENCE, _EMBEDDING, _REGION = 1, 2, 3
+_REFERENCE, _EMBEDDING, _REGION, _TIME = 1, 2, 3, 4
 _REFERENCE_FORM = struct.Struct("<IB")
 _REGION_FORM = struct.Struct("<BBBBB")
+_TIME_FORM = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,23 @@ class Region:
 class SideInformation:
     """The side information of a packet; each item is optional.
 
-    embedding: as `edgesem.semantics.embedding.to_bytes` writes it, at most 64 bytes; empty for none.
+    embedding: as `edgesem.semantics.embedding.to_bytes` writes it, at most 64 bytes; empty for none. time_high: upper
+    32 bits of the capture time in Unix milliseconds, of which the header has the lower ones; packets that may be read
+    long after have it. unknown: kind and value of each item that is not known here.
     """
 
     reference: Reference | None = None
     embedding: bytes = b""
     region: Region | None = None
+    time_high: int | None = None
+    unknown: tuple[tuple[int, bytes], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.time_high is not None and not 0 <= self.time_high <= 0xFFFFFFFF:
+            raise PacketError(f"packet: the upper half of a time is {self.time_high}, must be 0 to 4294967295")
+        kinds = [_TIME, *(kind for kind, _ in self.unknown), 256]
+        if kinds != sorted(set(kinds)) or not all(1 <= len(value) <= 255 for _, value in self.unknown):
+            raise PacketError("packet: items of side information that are not known here cannot be written")
         if len(self.embedding) > MAX_EMBEDDING_BYTES:
             raise PacketError(
                 f"packet: an embedding has {len(self.embedding)} bytes, at most {MAX_EMBEDDING_BYTES} fit"
@@ -84,8 +97,9 @@ class SideInformation:
         reference = 0 if self.reference is None else 2 + _REFERENCE_FORM.size
         region = 0 if self.region is None else 2 + _REGION_FORM.size
         embedding = len(self.embedding) and 2 + len(self.embedding)
-        both = reference + embedding + region
-        return both and 1 + both
+        time = 0 if self.time_high is None else 2 + _TIME_FORM.size
+        items = reference + embedding + region + time + sum(2 + len(value) for _, value in self.unknown)
+        return items and 1 + items
 
     def to_bytes(self) -> bytes:
         """The bytes that stand in a packet: none at all if there are no items."""
@@ -97,14 +111,17 @@ class SideInformation:
         if (region := self.region) is not None:
             ends = (region.left, region.top, region.right, region.bottom)
             parts.append((_REGION, _REGION_FORM.pack(*ends, region.drop)))
-        block = b"".join(bytes([kind, len(value)]) + value for kind, value in parts)
+        if self.time_high is not None:
+            parts.append((_TIME, _TIME_FORM.pack(self.time_high)))
+        block = b"".join(bytes([kind, len(value)]) + value for kind, value in (*parts, *self.unknown))
         return block and bytes([len(block)]) + block
 
     @classmethod
     def from_bytes(cls, body: bytes | memoryview) -> tuple[SideInformation, int]:
         """The side information at the start of a packet's body, and how many bytes it took.
 
-        Raises PacketError for anything that `to_bytes` does not write, whatever the bytes are.
+        Raises PacketError for anything that `to_bytes` does not write, whatever the bytes are. Items of unknown kinds
+        are taken as they are.
         """
         if not body or body[0] == 0 or len(body) < 1 + body[0]:
             raise PacketError("packet: ends inside its side information")
@@ -117,13 +134,15 @@ class SideInformation:
             place += 2 + size
             if place > end or size == 0:
                 raise PacketError("packet: an item of side information is longer than all of it")
-            if kind <= max(found, default=0) or kind > _REGION:
-                raise PacketError(f"packet: side information of kind {kind} is not known here, or in the wrong place")
+            if kind <= max(found, default=0):
+                raise PacketError(f"packet: side information of kind {kind} stands in the wrong place")
             found[kind] = value
         return cls(
             reference=Reference(*_read(_REFERENCE_FORM, found[_REFERENCE])) if _REFERENCE in found else None,
             embedding=found.get(_EMBEDDING, b""),
             region=Region(*_read(_REGION_FORM, found[_REGION])) if _REGION in found else None,
+            time_high=_read(_TIME_FORM, found[_TIME])[0] if _TIME in found else None,
+            unknown=tuple((kind, value) for kind, value in found.items() if kind > _TIME),
         ), end
 
 

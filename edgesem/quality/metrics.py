@@ -1,12 +1,10 @@
-"""How good a decoded picture is: PSNR, MS-SSIM and SSIMULACRA2 of a pair, and BD-rate of two curves.
+"""How good a decoded picture is: PSNR and MS-SSIM of a pair, and BD-rate of two curves.
 
-All pictures are uint8 [H, W, 3], RGB. PSNR and MS-SSIM need numpy alone, so a board can measure what it sends;
-SSIMULACRA2 comes from the optional package `ssimulacra2`.
+All pictures are uint8 [H, W, 3], RGB. Only numpy is needed, so a board can measure what it sends.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import FrameError, require
+from edgesem.errors import FrameError
 
 Frame = NDArray[np.uint8]
 _Plane = NDArray[np.float32]
@@ -63,16 +61,6 @@ def ms_ssim_scales(height: int, width: int) -> int:
     if not scales:
         raise FrameError(f"MS-SSIM needs sides of at least {_TAPS} pixels, got {width}x{height}")
     return scales
-
-
-def ssimulacra2(original: Frame, decoded: Frame) -> float:
-    """SSIMULACRA2: 100 is equal, 90 not to be told apart, 70 good, 50 medium, 30 low, below 0 very bad.
-
-    Raises MissingDependency without the package `ssimulacra2`. Takes about a second for a 768x512 picture.
-    """
-    _check_pair(original, decoded)
-    package = require("ssimulacra2", "bench")
-    return float(package.compute_ssimulacra2(_as_file(original), _as_file(decoded)))
 
 
 @dataclass(frozen=True)
@@ -196,13 +184,3 @@ def _check_pair(original: Frame, decoded: Frame) -> None:
             raise FrameError(f"the {name} picture must be uint8 [H, W, 3], got {picture.dtype} {picture.shape}")
     if original.shape != decoded.shape:
         raise FrameError(f"pictures of one size are needed, got {original.shape} and {decoded.shape}")
-
-
-def _as_file(picture: Frame) -> io.BytesIO:
-    """The package reads files only: an uncompressed one in memory."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "BMP")
-    stream.seek(0)
-    return stream

@@ -9,13 +9,15 @@ import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.bundle.arrays import read_arrays
+from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import open_runner
-from edgesem.errors import BundleError, MissingDependency, PacketError, UsageError
+from edgesem.errors import BundleError, MissingDependency, PacketError, UsageError, install_hint
 
 if TYPE_CHECKING:
     from edgesem.bundle.bundle import Bundle
@@ -29,7 +31,9 @@ MAX_QUERY_LETTERS = 200
 _LARGEST = 7  # of four bits with a sign
 _CLIPS = (1.6, 2.0, 2.4, 2.8, 3.4)  # in root mean squares, where the largest step may lie
 _MAX_LABELS, _MAX_TEXT_DIMENSIONS, _MAX_PICTURES = 20_000, 4096, 4096
+_ARRAYS = ("vectors", "mean", "projection", "pictures")
 _LEAST_LIKENESS = 0.6  # of two spellings
+_TAIL = 0.1  # of similarity, in which the score of what fits better than all pictures comes nearer to 1
 
 Vector = npt.NDArray[np.float32]
 
@@ -50,7 +54,10 @@ class SemanticHead:
     def embed(self, latent: Latent) -> Vector:
         """The embedding of a latent, straight from the encoder or decoded from a packet: float32 [128], length 1."""
         found = self._runner.run({"latent": np.ascontiguousarray(latent.values[None], np.float32)})
-        return np.asarray(found["embedding"][0])
+        embedding: Vector = output_of(found, "embedding", (1, DIMENSIONS))[0]
+        if not np.isfinite(embedding).all():
+            raise BundleError("the semantic head of the bundle gives no numbers: make it again with edgesem align")
+        return embedding
 
 
 def to_bytes(embedding: Vector) -> bytes:
@@ -84,16 +91,29 @@ def similarity(a: Vector, b: Vector) -> float:
 
 @dataclass(frozen=True)
 class Query:
-    """Text that pictures are compared with. mean, spread: of its similarity with many other photographs."""
+    """Text that pictures are compared with.
+
+    vector: float32 [128], length 1. fits: float32 [M], ascending: its similarity with each of the bundle's own pictures
+    (`Labels.pictures`), by which the score of this very query is calibrated.
+    """
 
     text: str
     vector: Vector = field(repr=False)
-    mean: float = 0.0
-    spread: float = 1.0
+    fits: Vector = field(repr=False)
 
     def score(self, embedding: Vector) -> float:
-        """How well a picture fits, 0 to 1: the share of other photographs that would fit less (normal distribution)."""
-        return 0.5 * math.erfc(-(similarity(self.vector, embedding) - self.mean) / (self.spread * math.sqrt(2)))
+        """How well a picture fits, 0 to 1: the share of the bundle's own pictures that fit this query less.
+
+        It rises with the similarity everywhere: between two of those pictures, and outside of them too.
+        """
+        fit, count = similarity(self.vector, embedding), len(self.fits)
+        place = int(np.searchsorted(self.fits, fit, side="right"))
+        if 0 < place < count:
+            low, high = float(self.fits[place - 1]), float(self.fits[place])
+            return (place - 0.5 + (fit - low) / max(high - low, 1e-9)) / count
+        end = float(self.fits[-1 if place else 0])
+        tail = 0.5 / count * math.exp(-abs(fit - end) / _TAIL)
+        return 1 - tail if place else tail
 
 
 @dataclass(frozen=True)
@@ -117,14 +137,15 @@ class Labels:
         path = bundle.folder / LABELS
         if LABELS not in bundle.files:
             raise BundleError(f"{bundle.folder} has no {LABELS}: make it with edgesem align")
+        stored = read_arrays(path, ("names", "encoder", *_ARRAYS))
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                names = bytes(stored["names"].astype(np.uint8)).decode().split("\n")
-                encoder = bytes(stored["encoder"].astype(np.uint8)).decode()
-                arrays = {n: stored[n].astype(np.float32) for n in ("vectors", "mean", "projection", "pictures")}
-        except (OSError, ValueError, KeyError) as error:
+            names = _text(stored["names"]).split("\n")
+            encoder = _text(stored["encoder"])
+        except ValueError as error:
             raise BundleError(f"{path} does not hold labels: {error}") from error
-        count, width, pictures = len(names), arrays["mean"].size, len(arrays["pictures"])
+        with np.errstate(over="ignore"):  # infinite ones are refused below
+            arrays = {name: stored[name].astype(np.float32) for name in _ARRAYS}
+        count, width, pictures = len(names), arrays["mean"].size, arrays["pictures"].size // DIMENSIONS
         wanted = {"vectors": (count, DIMENSIONS), "mean": (width,), "projection": (width, DIMENSIONS)}
         wanted["pictures"] = (pictures, DIMENSIONS)
         sizes = count <= _MAX_LABELS and 2 <= pictures <= _MAX_PICTURES and width <= _MAX_TEXT_DIMENSIONS
@@ -164,7 +185,7 @@ class Labels:
     def query_of(self, text: str, vector: Vector) -> Query:
         """A query whose vector is known, as when it was made on another machine."""
         fits = self.pictures @ _unit(vector)
-        return Query(text, _unit(vector), float(fits.mean()), float(fits.std()) or 1.0)
+        return Query(text, _unit(vector), np.sort(fits))
 
     def name(self, embedding: Vector, most: int = 3) -> list[tuple[str, float]]:
         """The labels that fit a picture best, each with its similarity."""
@@ -199,8 +220,15 @@ class Labels:
         hint = f"near are {', '.join(near)}" if near else "name a thing, in one or two English words"
         raise UsageError(
             f"no label is called {text!r} and no text encoder is installed here: {hint}; "
-            "with pip install 'edgesem[text]' any text can be looked for"
+            f"with {install_hint('text')} any text can be looked for"
         )
+
+
+def _text(letters: npt.NDArray[Any]) -> str:
+    """Text that stands in a bundle as an array of its bytes. ValueError for anything else."""
+    if letters.dtype != np.uint8 or letters.ndim != 1:
+        raise ValueError("a text must be an array of bytes")
+    return letters.tobytes().decode()
 
 
 def prompt(text: str) -> str:
@@ -242,4 +270,4 @@ def _unit(vectors: npt.NDArray[np.floating]) -> Vector:
 
 def _bytes(vectors: Vector) -> npt.NDArray[np.int8]:
     largest = np.abs(vectors).max(axis=1, keepdims=True)
-    return np.asarray(np.rint(vectors / largest * 127), np.int8)
+    return np.asarray(np.rint(vectors / np.maximum(largest, 1e-9) * 127).clip(-127, 127), np.int8)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgesem.bundle.bundle import digest_of
+from edgesem.bundle.manifest import digest_of
 from edgesem.codec.latent import LEVELS
 from edgesem.config import read_toml
 from edgesem.entropy.schedule import CHANNELS, GROUPS, MEAN_GRID, STRIDE, VALUE_LIMIT

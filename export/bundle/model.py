@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from edgesem.bundle.bundle import digest_of
+from edgesem.bundle.manifest import digest_of
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.flow import WINDOW
 from edgesem.codec.latent import LEVELS

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.bundle import FORMAT, GOLDEN, MANIFEST, Bundle, digest_of
+from edgesem.bundle.bundle import FORMAT, GOLDEN, Bundle
+from edgesem.bundle.manifest import MANIFEST, digest_of
 from edgesem.codec.budget import KNOTS
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
@@ -40,15 +41,16 @@ from export.bundle.model import Model, check_parity, graph_files
 from export.bundle.steps import Steps
 from export.bundle.tables import count_references, count_symbols, fitted_tables, rate_guess, starting_tables
 from export.bundle.verify import latent_digest, verify
+from export.data.pictures import readable_pictures
 from export.graphs.cost import cost
 from export.graphs.targets import OPSET, Target, target_of
+from export.program import program_digest
 from export.quantization.forms import add_int8, add_tensorrt
 
 CALIBRATION_PICTURES = 160
 PARITY_PICTURES = 4
 QUALITY_LEVELS = (30, 90, 150, 210)
 _CALIBRATION_SIDE = 384
-_ROOT = Path(__file__).parents[2]
 
 Progress = Callable[[str, float], None]
 
@@ -83,7 +85,7 @@ def export_model(
         raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
     paths = find_pictures(settings.data)
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
-    frames = [_crop(read_picture(path), index) for index, path in enumerate(paths)]
+    frames = [_crop(frame, index) for index, (_, frame) in enumerate(readable_pictures(paths))]
     checked_paths = find_pictures(settings.check or settings.data)[:24]
     out.parent.mkdir(parents=True, exist_ok=True)
     steps = Steps(work_folder(out), resume=settings.resume)
@@ -98,12 +100,6 @@ def export_model(
     if not settings.resume:
         shutil.rmtree(steps.folder, ignore_errors=True)
     return {**manifest, "checks": checks, "steps": steps.seconds}
-
-
-def _program() -> str:
-    """A digest over the sources that make a bundle: steps that other ones made are not kept."""
-    sources = [path for package in ("edgesem", "export") for path in sorted((_ROOT / package).rglob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def work_folder(out: Path) -> Path:
@@ -162,7 +158,7 @@ def _make(
 
     pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
     draft["flow"] = None
-    draft |= steps.run("graphs", [model.identity, _program()], graphs)
+    draft |= steps.run("graphs", [model.identity, program_digest()], graphs)
     draft["parity"] = steps.run("parity", pictures, lambda: check_parity(model, folder, frames[:PARITY_PICTURES]))
     steps.run("tables", pictures, tables)
     steps.run("rate guess", pictures, guess)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesem.bundle.bundle import MANIFEST, digest_of
+from edgesem.bundle.manifest import MANIFEST, digest_of
 from edgesem.files import write_whole
 
 _STATE = "steps.json"

@@ -86,7 +86,7 @@ def count_references(
     total = np.zeros(tables.bits.size)
     source, random = Sequences(nn.Identity(), photographs, None, seed=1), np.random.default_rng(1)
     for index in range(sequences):
-        first, *others = (np.rint(picture.transpose(1, 2, 0) * 255).astype(np.uint8) for picture in source.made())
+        first, *others = (_bytes(picture) for picture in source.made())
         level = (index * 97 + 13) % (LEVELS + 1)
         known = codec.trial(codec.analyze(np.ascontiguousarray(first)), level).decoded
         for picture in others:
@@ -121,6 +121,11 @@ def _leaning(relative: Counts, lean: Counts) -> Counts:
     """The weights with which features relative to sizes, [pictures, 9], make about 1 each."""
     goal = np.append(1 - relative @ _USUAL_BYTES, np.zeros(len(lean)))
     return np.asarray(_USUAL_BYTES + np.linalg.lstsq(np.vstack([relative, lean]), goal, rcond=None)[0])
+
+
+def _bytes(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """A picture, float [3, H, W], about 0..1, as uint8 [H, W, 3]."""
+    return np.rint(picture.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
 
 
 def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:

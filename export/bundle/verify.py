@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ PACKETS = 24
 _CAPABILITIES = ("SM86", "SM89", "SM120", "SM121")  # all of tensorrt_rtx from Orin's generation on; it refuses 8.7
 _CALIBRATED = 8  # pictures; nobody uses these forms, they only have to build
 _MAX_GOLDEN_BYTES = 1 << 20
+_MAX_ERROR = 1000  # characters
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 
@@ -109,6 +113,9 @@ def _run(name: str, check: Callable[[], dict[str, Any]]) -> Check:
         raise
     except EdgesemError as error:
         ok, findings = False, {"error": str(error)}
+    except Exception as error:  # right digests say nothing of what is in a file; every library stumbles in its own way
+        log.info("%s", name, exc_info=error)
+        ok, findings = False, {"error": f"the bundle is damaged: {type(error).__name__}: {error}"[:_MAX_ERROR]}
     return Check(name, ok, round(time.perf_counter() - start, 3), findings)
 
 

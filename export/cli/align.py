@@ -11,7 +11,7 @@ import typer
 
 from edgesem.cli.console import emit, log, pairs, progress, table
 from edgesem.errors import UsageError
-from export.cli.options import JsonOption
+from export.cli.options import JsonOption, own_bundle
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +37,7 @@ def align(
     squares: Annotated[int, typer.Option(min=2, max=200, help="Pieces of each picture to learn from.")] = 16,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
-    add: Annotated[bool, typer.Option("--add", help="Put the head into the bundle, too.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Put the head into the bundle of --bundle, too.")] = False,
     sign: Annotated[Path | None, typer.Option(help="With --add: your signing key.", show_default="unsigned")] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -47,7 +47,7 @@ def align(
     What the classifier said is kept in OUT, so that another codec's head takes its own training alone; a head that was
     made for the same encoder from the same photographs is used again as it is.
 
-    Example: edgesem align --data photos --classifier mobilenet_v2.tflite --labels names.txt --out head --add
+    Example: edgesem align --data photos --classifier mobilenet_v2.tflite --labels names.txt --out head
     """
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -59,14 +59,14 @@ def align(
     if threads is not None:
         torch.set_num_threads(threads)
     teacher_files = _files(classifier, labels, hf)
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(own_bundle(bundle) if add else bundle)
     settings = AlignSettings(tuple(data), minutes, squares, seed)
     report = made_before(opened, teacher_files, settings, out)
     if report is None:
         teacher = _teacher(classifier, labels, hf)
         report = _watched(lambda show: align(opened, teacher, teacher_files, settings, out, show))
     else:
-        log.print(f"{out} holds the head of this encoder already", markup=False)
+        log.print(f"{out} holds the head of this encoder already", markup=False, soft_wrap=True)
     result = {"folder": out, **{name: value for name, value in report.items() if name != "encoder_mark"}}
     if add:
         result["bundle"] = opened.folder

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from edgesem.cli.console import emit, log, progress
-from edgesem.errors import UsageError
+from edgesem.errors import BundleError, EdgesemError, UsageError
 from export.cli.bundle_tables import engine_table, quality_table, quantize_table, verify_table
-from export.cli.options import JsonOption
+from export.cli.options import JsonOption, own_bundle
 
 if TYPE_CHECKING:
     from edgesem.packet.keys import Identity
@@ -135,7 +135,7 @@ def quantize(
         raise UsageError("--backend must be ort or optimum, and --part encoder or decoder")
     if backend == "optimum" and part != "encoder":
         raise UsageError("optimum's quantizer is for graphs of one input: use --backend ort for the decoder")
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(own_bundle(bundle))
     frames = _frames(data)
     form = PROFILES[profile]
     path = bundle / f"{part}{form.suffix}.onnx"
@@ -157,12 +157,18 @@ def quantize(
         report = {"bundle": bundle, "graph": path.name, "backend": backend, **result.report()}
         if result.met:
             trial.replace(path)
+    except (EdgesemError, OSError):
+        raise
+    except Exception as error:  # each library lets out its own errors of a damaged graph
+        raise BundleError(f"{bundle}: its {part} cannot be quantized: {type(error).__name__}: {error}") from error
     finally:
         trial.unlink(missing_ok=True)
     if result.met:
         key = "int8" if profile == "cpu" else "tensorrt"
         entry = {(part if profile == "cpu" else path.name): {"kept": True, **result.report()}}
-        seal(bundle, {**opened.manifest, key: {**opened.manifest.get(key, {}), **entry}}, _identity(sign))
+        before = opened.manifest.get(key)
+        forms = {**before, **entry} if isinstance(before, dict) else entry
+        seal(bundle, {**opened.manifest, key: forms}, _identity(sign))
     emit(report, json_, quantize_table)
     if not result.met:
         _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")
@@ -189,7 +195,6 @@ def verify(
     Example: edgesem verify bundle --data photos --tensorrt
     """
     from edgesem.bundle.bundle import Bundle
-    from edgesem.errors import BundleError
     from export.bundle.verify import verify as run_checks
     from export.graphs.targets import target_of
 
@@ -247,11 +252,12 @@ def _frames(data: Path) -> list[Frame]:
     """Up to _PICTURES pictures of a folder, spread over it, cut to what calibration needs."""
     import numpy as np
 
-    from edgesem.files import find_pictures, read_picture
+    from edgesem.files import find_pictures
+    from export.data.pictures import readable_pictures
 
     paths = find_pictures(data)
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int)]
-    return [np.ascontiguousarray(read_picture(path)[:384, :384]) for path in chosen]
+    return [np.ascontiguousarray(frame[:384, :384]) for _, frame in readable_pictures(chosen)]
 
 
 def _identity(path: Path | None) -> Identity | None:

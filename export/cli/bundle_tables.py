@@ -34,10 +34,11 @@ def quantize_table(report: Mapping[str, Any]) -> Table:
 
 def verify_table(report: Mapping[str, Any]) -> Table:
     """The checks and what they found, from `edgesem verify`."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    shown = Table("check", "", "findings", title=str(report["bundle"]), title_justify="left", box=None)
+    columns = (Column("check"), Column(""), Column("findings", overflow="fold"))  # paths whole, to be copied
+    shown = Table(*columns, title=Text(str(report["bundle"])), title_justify="left", box=None)
     words = {True: Text("ok", "green"), False: Text("failed", "red"), None: Text("not made", "yellow")}
     for name, row in report["checks"].items():
         findings = {key: value for key, value in row.items() if key not in ("ok", "seconds")}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import UsageError
@@ -76,7 +77,7 @@ def measure(
     pictures = find_pictures(data)
     choice = choose(None if codecs == _CODECS else codecs, _CODECS, sizes, bundle)
     for name, reason in choice.left_out.items():
-        log.print(f"[yellow]without {name}:[/] {reason}")
+        log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
     kept = open_observations(result_folder(out) / "measure_cache.jsonl")
     total = len(pictures) * (1 + sum(len(spread(codec.settings, settings)) for codec in choice.codecs))
     with progress("coding and judging", total) as bar:
@@ -100,13 +101,12 @@ def measure(
     plot(result, out / "measure.png")
     for what, reason in result["refused"].items():
         log.print(f"not estimated, {what}: {reason}", style="yellow", markup=False, soft_wrap=True)
-    log.print(f"{out / 'measure.json'}, {out / 'measure.png'}")
+    log.print(Text(f"{out / 'measure.json'}, {out / 'measure.png'}"), soft_wrap=True)
     emit(result, json_, _render)
 
 
 def _render(result: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
-    from rich.text import Text
 
     parts: list[RenderableType] = []
     for name, judged in result["judges"].items():

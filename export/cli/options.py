@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, UsageError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 BundleOption = Annotated[
@@ -24,6 +24,18 @@ def one_thread() -> None:
     """Let numpy, torch and the processes started from here use one thread; to be called before they are loaded."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
+
+
+def own_bundle(bundle: Path | None) -> Path:
+    """The folder of a bundle that is to be changed. Raises UsageError where none is named, or the one that ships.
+
+    That one is a part of the installed program: a change would be for all its users, and gone with the next version.
+    """
+    from edgesem.bundle.bundle import DEFAULT, DEFAULT_WORD
+
+    if bundle is None or str(bundle) == DEFAULT_WORD:
+        raise UsageError(f"the bundle that ships is not changed: copy it (cp -r {DEFAULT} mine) and name the copy")
+    return bundle
 
 
 def result_folder(out: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
@@ -47,7 +48,9 @@ def bench_rd(
     stage_rate: Annotated[float, typer.Option(min=0.001, help="Bits per pixel at which stages are timed.")] = 0.1,
     readme: Annotated[
         Path | None,
-        typer.Option(help="Also put the short table into this file, between <!-- bench rd --> and <!-- end -->."),
+        typer.Option(
+            help="Also put the short table into this file, between the lines `<!-- bench rd -->` and `<!-- end -->`."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure quality; coding is timed alone.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure all again, use nothing from the cache.")] = False,
@@ -83,7 +86,7 @@ def bench_rd(
     measured = chosen.codecs
     section = rd_readme.Section(readme, "bench rd") if readme else None
     for name, reason in chosen.left_out.items():
-        log.print(f"[yellow]without {name}:[/] {reason}")
+        log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
     metrics = rd.PictureMetrics.create(lpips, vgg)
     store = PointStore(result_folder(out) / "rd_cache.jsonl")
     with progress("coding and measuring", len(pictures) * sum(len(codec.settings) for codec in measured)) as bar:
@@ -116,7 +119,9 @@ def bench_rd(
     rd_plot.plot(report, out / "rd.png")
     if section:
         section.fill(rd_readme.table(report))
-    log.print(f"{out / 'rd.md'}, {out / 'rd.json'} (with each picture's points), {out / 'rd.png'}")
+    log.print(
+        Text(f"{out / 'rd.md'}, {out / 'rd.json'} (with each picture's points), {out / 'rd.png'}"), soft_wrap=True
+    )
     emit(report, json_, lambda _: Markdown(text))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
@@ -32,7 +33,9 @@ def bench_task(
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for the intervals.")] = 1000,
     readme: Annotated[
         Path | None,
-        typer.Option(help="Also put the table into this file, between <!-- bench task --> and <!-- end -->."),
+        typer.Option(
+            help="Also put the table into this file, between the lines `<!-- bench task -->` and `<!-- end -->`."
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -60,7 +63,7 @@ def bench_task(
     section = rd_readme.Section(readme, "bench task") if readme else None
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
     for name, reason in chosen.left_out.items():
-        log.print(f"[yellow]without {name}:[/] {reason}")
+        log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
     kept = task.open_observations(result_folder(out) / "task_cache.jsonl")
     with progress("coding and judging", len(pictures) * len(chosen.codecs) * len(budgets)) as bar:
         observations = task.observe(pictures, chosen.codecs, budgets, kept, judge, bar.advance)
@@ -78,7 +81,7 @@ def bench_task(
     task_report.plot(report, out / "task.png")
     if section:
         section.fill(text)
-    log.print(f"{out / 'task.md'}, {out / 'task.json'}, {out / 'task.png'}")
+    log.print(Text(f"{out / 'task.md'}, {out / 'task.json'}, {out / 'task.png'}"), soft_wrap=True)
     emit(report, json_, lambda _: Markdown(text))
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from edgesem.cli.console import emit, pairs, progress
+from edgesem.cli.console import emit, log, pairs, progress
 from edgesem.errors import UsageError
 from export.cli.options import JsonOption
+
+_LINE_S = 60.0  # between two lines of progress, where there is no terminal
 
 
 def train(
@@ -75,7 +80,12 @@ def train(
         typer.Option(min=176, help="Side of the square crops, a multiple of 16.", show_default="192; 256 for a flow"),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Crops a step.", show_default="8; 4 with a flow")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
+    ] = False,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: JsonOption = False,
 ) -> None:
@@ -87,7 +97,9 @@ def train(
     """
     from export.training.codec import TrainConfig
     from export.training.codec import train as train_codec
+    from export.training.loop import RunOptions
 
+    options = RunOptions(threads, resume)
     given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
     if start_range is not None:
         if start is None or flow is not None or joint is not None or reference is not None:
@@ -98,7 +110,7 @@ def train(
         from export.training.flow import FlowConfig, train_flow
 
         config = FlowConfig(data=str(data), codec=str(flow.resolve()), minutes=minutes, seed=seed, **given)
-        result = _shown(threads, lambda show: train_flow(config, out, start=start, progress=show))
+        result = _shown(lambda show: train_flow(config, out, start=start, progress=show, options=options))
     elif joint is not None:
         from export.training.joint import JointConfig, train_joint
 
@@ -115,7 +127,7 @@ def train(
             **given,
             **_given(None, lambda_low=lambda_low, lambda_high=lambda_high),
         )
-        result = _shown(threads, lambda show: train_joint(both, start, joint, out, progress=show))
+        result = _shown(lambda show: train_joint(both, start, joint, out, progress=show, options=options))
     elif reference is not None:
         from export.training.reference import ReferenceConfig, train_reference
 
@@ -127,7 +139,7 @@ def train(
             seed=seed,
             **given,
         )
-        result = _shown(threads, lambda show: train_reference(about, out, start=start, progress=show))
+        result = _shown(lambda show: train_reference(about, out, start=start, progress=show, options=options))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
         settings = TrainConfig(
@@ -141,7 +153,7 @@ def train(
             start_range=start_range,
             **given,
         )
-        result = _shown(threads, lambda show: train_codec(settings, out, start=start, progress=show))
+        result = _shown(lambda show: train_codec(settings, out, start=start, progress=show, options=options))
     emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: pairs(r, "trained"))
 
 
@@ -185,7 +197,12 @@ def distill(
     crop: Annotated[int | None, typer.Option(min=176, help="As of train.", show_default=False)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="As of train.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
+    ] = False,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: JsonOption = False,
 ) -> None:
@@ -197,7 +214,9 @@ def distill(
     """
     from export.training.distill import DistillConfig
     from export.training.distill import distill as distill_encoder
+    from export.training.loop import RunOptions
 
+    options = RunOptions(threads, resume)
     given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
     if flow:
         from export.training.flow import open_flow, train_flow
@@ -211,7 +230,7 @@ def distill(
         _, old = open_flow(teacher)
         config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
         start = teacher / "weights.safetensors"
-        result = _shown(threads, lambda show: train_flow(config, out, start=start, progress=show))
+        result = _shown(lambda show: train_flow(config, out, start=start, progress=show, options=options))
     else:
         if vision is not None:
             from export.custom.hf import folder_of
@@ -219,7 +238,7 @@ def distill(
             given["vision"] = str(folder_of(vision).resolve())
         settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
         start = teacher / "weights.safetensors"
-        result = _shown(threads, lambda show: distill_encoder(settings, start, out, progress=show))
+        result = _shown(lambda show: distill_encoder(settings, start, out, progress=show, options=options))
         if check is not None:
             from export.training.evaluate import loss_of_student
 
@@ -234,22 +253,28 @@ def _given(crop: int | None, **options: float | None) -> dict[str, Any]:
     return {name: value for name, value in {"crop": crop, **options}.items() if value is not None}
 
 
-def _shown(threads: int | None, work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
-    """Do the work of a run under a progress bar; the weights' file, and the last figures that were shown."""
+def _shown(work: Callable[[Callable[[float, dict[str, Any]], None]], Path]) -> dict[str, Any]:
+    """Do the work of a run under a progress bar; the weights' file, threads, and the last figures that were shown.
+
+    Where there is no terminal, a line a minute tells how far it is.
+    """
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
     last: dict[str, Any] = {}
+    told_s = -math.inf
     with progress("reading photographs") as bar:
 
         def show(done: float, figures: dict[str, Any]) -> None:
+            nonlocal told_s
             last.update(figures)
             text = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
             bar.update(done, what=text)
+            if not log.is_terminal and time.monotonic() - told_s >= _LINE_S:
+                told_s = time.monotonic()
+                log.print(Text(f"{done:.1%}  {text}"), soft_wrap=True)
 
         weights = work(show)
-    return {"weights": weights, **last}
+    return {"weights": weights, "threads": torch.get_num_threads(), **last}
 
 
 def _plotted(run: Path, wanted: bool) -> dict[str, Path]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgesem.bundle.bundle import digest_of
+from edgesem.bundle.manifest import digest_of
 from edgesem.entropy.schedule import STRIDE
 from edgesem.errors import InputError, UsageError, require
 from export.graphs import write as graph

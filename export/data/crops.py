@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from edgesem.errors import InputError
-from edgesem.files import find_pictures, read_picture
+from edgesem.files import find_pictures
+from export.data.pictures import readable_pictures
 
 
 class Crops:
@@ -20,9 +21,8 @@ class Crops:
     def __init__(self, folder: Path, crop: int, seed: int, shrink: tuple[float, ...] = (1.0, 0.75, 0.5)) -> None:
         self.crop, self.seed, self.random = crop, seed, np.random.default_rng(seed)
         self.pictures: list[npt.NDArray[np.uint8]] = []
-        self.names = [p.name for p in find_pictures(folder)]
-        for path in find_pictures(folder):
-            full = Image.fromarray(read_picture(path))
+        for _, frame in readable_pictures(find_pictures(folder)):
+            full = Image.fromarray(frame)
             for factor in shrink:
                 size = (round(full.width * factor), round(full.height * factor))
                 if min(size) >= crop:
@@ -58,6 +58,11 @@ def overcast(frames: Tensor, share: float = 0.2) -> Tensor:
     mean = frames.mean((1, 2, 3), keepdim=True)
     flat = mean + (0.25 + 0.65 * contrast) * (frames - mean) + 0.3 * (shift - 0.5)
     return torch.where(chosen < share, flat.clamp(0, 1), frames)
+
+
+def varied(frames: Tensor) -> Tensor:
+    """Pictures as training sees them: a share of them dull, and a share as by night."""
+    return infrared(overcast(frames))
 
 
 def infrared(frames: Tensor, share: float = 0.08) -> Tensor:

@@ -160,7 +160,7 @@ def as_product(graph: onnx.GraphProto, name: str) -> None:
     exact = weight / scale[:, None, None, None]
     coarse = np.rint(exact)
     fine = np.rint((exact - coarse) * _FINER)  # what rounding lost, as a second byte: the picture's mean must not leak
-    rows = np.concatenate([coarse, fine]).astype(np.int8).transpose(1, 2, 3, 0).reshape(-1, 2 * outputs)
+    rows = np.concatenate([coarse, fine]).clip(-128, 127).astype(np.int8).transpose(1, 2, 3, 0).reshape(-1, 2 * outputs)
     scales = np.concatenate([scale, scale / _FINER]) / 255
     picture = graph.input[0].name
     values = {

@@ -50,14 +50,19 @@ class Lpips:
         )
 
     def features(self, planes: Tensor) -> list[Tensor]:
-        """The five layers' features [B, C, h, w], of unit length at each position, of planes float32 [B, 3, H, W]."""
+        """The five layers' features [B, C, h, w], of unit length at each position, of planes float32 [B, 3, H, W].
+
+        The first layer always computes in float32. In bfloat16 a pixel has the precision of a grey level or two, which
+        is what two pictures differ by: the gradient's cosine with the real one was 0.84, now it is 0.997.
+        """
         import torch
         from torch.nn import functional as F
 
-        x = (planes * 2 - 1 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SPREAD).view(1, 3, 1, 1)
+        x = (planes.float() * 2 - 1 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SPREAD).view(1, 3, 1, 1)
         features = []
         for k, (stride, pad) in enumerate(_STRIDE_PAD):
-            x = F.relu(F.conv2d(x, self._weights[f"conv{k}.w"], self._weights[f"conv{k}.b"], stride, pad))
+            with torch.autocast(x.device.type, enabled=k > 0 and torch.is_autocast_enabled(x.device.type)):
+                x = F.relu(F.conv2d(x, self._weights[f"conv{k}.w"], self._weights[f"conv{k}.b"], stride, pad))
             features.append(x / (x.float().square().sum(1, keepdim=True) + 1e-8).sqrt())  # smooth where all is dark
             if k in _POOL_AFTER:
                 x = F.max_pool2d(x, 3, 2)

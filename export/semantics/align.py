@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgesem.bundle.bundle import Bundle, digest_of
+from edgesem.bundle.bundle import Bundle
+from edgesem.bundle.manifest import digest_of
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
@@ -198,7 +199,7 @@ def encoder_mark(codec: Codec) -> list[float]:
     """What an encoder makes of a fixed pattern: two exports of the same encoder agree in it, two encoders do not."""
     y, x = np.mgrid[:64, :64]
     waves = [np.sin(x / 3 + y / 7), np.sin(x * y / 90), np.sin((x - 32) ** 2 / 60)]
-    frame = np.rint(127.5 + 120 * np.stack(waves, axis=2)).astype(np.uint8)
+    frame = np.rint(127.5 + 120 * np.stack(waves, axis=2)).clip(0, 255).astype(np.uint8)
     return [round(float(value), 4) for value in codec.analyze(frame).values[::5, 1, 2]]
 
 

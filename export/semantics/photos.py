@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgesem.bundle.bundle import digest_of
+from edgesem.bundle.manifest import digest_of
 from edgesem.errors import InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.quality.judges import Judge

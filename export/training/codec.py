@@ -22,10 +22,10 @@ from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.entropy.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from edgesem.errors import InputError
-from export.data.crops import Crops, infrared, overcast
+from export.data.crops import Crops, varied
 from export.networks.codec import Decoder, Encoder, Gains, Teacher, klt_basis, move_range
 from export.networks.context import ContextModel, group_of_channel
-from export.training.loop import Progress, read_weights, run
+from export.training.loop import Progress, RunOptions, read_weights, run
 from export.training.losses import ms_ssim, rate
 from export.training.ssimulacra2 import distance
 
@@ -175,7 +175,14 @@ def base_distortion(
     return distortion, figures
 
 
-def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    progress: Progress,
+    options: RunOptions | None = None,
+) -> Path:
     """Train until `config.minutes` are spent and return the averaged weights' file.
 
     Continues when `out` holds a checkpoint; `start` names a weights file to begin from instead of the KLT.
@@ -193,10 +200,10 @@ def train(config: TrainConfig, out: Path, *, start: Path | None = None, progress
         net.start_from_klt(crops.batch(600))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = infrared(overcast(crops.batch(config.batch))).to(accelerator.device, memory_format=torch.channels_last)
+        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         return loss_of(net, frame, config, done)
 
-    return run(net, config, out, loss, progress, resumed=crops.restart)
+    return run(net, config, out, loss, progress, options, resumed=crops.restart)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:

@@ -42,7 +42,9 @@ class Critic(nn.Module):
         """Score maps [B,1,h,w] of all heads, above 0 for real. planes: float32 [B,3,H,W]; features as of `Lpips`."""
         # features have unit length at each position: bring them to unit size before a convolution
         scores = [head(f * f.shape[1] ** 0.5) for head, f in zip(self.heads, features, strict=True)]
-        return [*scores, self.pixels(F.pixel_unshuffle(planes - 0.5, 2) * 4)]
+        with torch.autocast(planes.device.type, enabled=False):  # bfloat16 rounds pixels to a grey level or two
+            fine = self.pixels[0](F.pixel_unshuffle(planes.float() - 0.5, 2) * 4)
+        return [*scores, self.pixels[1:](fine)]
 
 
 def critic_loss(real: list[Tensor], drawn: list[Tensor]) -> Tensor:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from edgesem.codec.latent import LEVELS
 from export.custom.hf import alignment, open_vision
-from export.data.crops import Crops, overcast
+from export.data.crops import Crops, varied
 from export.training.codec import CodecNet, TrainConfig, load_weights, loss_of
-from export.training.loop import Progress, run
+from export.training.loop import Progress, RunOptions, run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def match_loss(student: Tensor, teacher: Tensor, gain: Tensor) -> Tensor:
     return ((student - teacher) * gain).square().mean()
 
 
-def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progress) -> Path:
+def distill(
+    config: DistillConfig, teacher: Path, out: Path, *, progress: Progress, options: RunOptions | None = None
+) -> Path:
     """Train a board's encoder from a teacher's weights file; returns the averaged weights' file of the whole codec.
 
     For the first `config.match` of the time it learns the teacher's latents, then rate and distortion. Raises
@@ -69,7 +71,7 @@ def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progre
         return distance, {"match": distance.item()}
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         total, figures = codec_loss(net, frame, done, accelerator)
         if vision is None:
             return total, figures
@@ -78,4 +80,4 @@ def distill(config: DistillConfig, teacher: Path, out: Path, *, progress: Progre
         alike = alignment(accelerator.unwrap_model(net).encoder.parts(frame)[1], seen)
         return total + config.vision_weight * (1 - alike), {**figures, "vision": alike.item()}
 
-    return run(net, config, out, loss, progress, resumed=crops.restart)
+    return run(net, config, out, loss, progress, options, resumed=crops.restart)

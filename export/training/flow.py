@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from edgesem.codec.flow import NOISE
 from edgesem.codec.latent import LEVELS
 from edgesem.errors import InputError
-from export.data.crops import Crops, overcast
+from export.data.crops import Crops, varied
 from export.networks.flow import FlowDecoder
 from export.training.codec import CodecNet, load_weights, spread_levels
 from export.training.critic import PerceptualLoss
-from export.training.loop import Progress, run
+from export.training.loop import Progress, RunOptions, run
 
 FEW = 4  # steps that the student is taught to start from
 
@@ -51,7 +51,14 @@ class FlowConfig:
     seed: int = 0
 
 
-def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
+def train_flow(
+    config: FlowConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    progress: Progress,
+    options: RunOptions | None = None,
+) -> Path:
     """Train a flow decoder on the codec in run folder `config.codec`; returns its averaged weights' file.
 
     With LPIPS weights (`config.lpips`) a few-step student, usually one that `start`s from a teacher's weights; without,
@@ -70,7 +77,7 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
         load_weights(net, start)
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         level = spread_levels(config.batch).to(frame.device)
         with torch.no_grad():
             base, latent = codec.redraw(frame, level)
@@ -90,7 +97,7 @@ def train_flow(config: FlowConfig, out: Path, *, start: Path | None = None, prog
         return cost.mean(), {**figures, **seen}
 
     beside = {"critic": perceptual.critic} if perceptual else {}
-    return run(net, config, out, loss, progress, resumed=crops.restart, beside=beside)
+    return run(net, config, out, loss, progress, options, resumed=crops.restart, beside=beside)
 
 
 def times_of_few_steps(share: Tensor) -> Tensor:

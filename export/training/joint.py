@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from edgesem.codec.flow import NOISE
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS
-from export.data.crops import Crops, overcast
+from export.data.crops import Crops, varied
 from export.training.codec import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights, spread_levels
 from export.training.critic import PerceptualLoss
 from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps
-from export.training.loop import Progress, run
+from export.training.loop import Progress, RunOptions, run
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,15 @@ class JointConfig(TrainConfig, FlowConfig):
     drawn_weight: float = 150.0
 
 
-def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, progress: Progress) -> Path:
+def train_joint(
+    config: JointConfig,
+    start: Path,
+    flow: Path,
+    out: Path,
+    *,
+    progress: Progress,
+    options: RunOptions | None = None,
+) -> Path:
     """Train the codec of weights file `start` and the flow decoder of run folder `flow` on each other.
 
     `config.lpips` names the weights of AlexNet's LPIPS. Returns the file of both averaged weights. Raises InputError
@@ -60,7 +68,7 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         codec, flow = accelerator.unwrap_model(net)["codec"], accelerator.unwrap_model(net)["flow"]
-        frame = overcast(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
         level = spread_levels(config.batch).to(frame.device)
         base, bpp, latent = codec.draw(frame, level, torch.full_like(level, len(GROUPS)))
         distortion, figures = base_distortion(base, frame, config, done)
@@ -73,4 +81,4 @@ def train_joint(config: JointConfig, start: Path, flow: Path, out: Path, *, prog
         total = (bpp + weight * (distortion + config.drawn_weight * cost)) / weight.sqrt()
         return total.mean(), {"bpp": bpp.mean().item(), **figures, **seen}
 
-    return run(net, config, out, loss, progress, resumed=crops.restart, beside={"critic": perceptual.critic})
+    return run(net, config, out, loss, progress, options, resumed=crops.restart, beside={"critic": perceptual.critic})

@@ -24,7 +24,7 @@ def plot_log(run: Path) -> Path:
     figure, panels = pyplot.subplots(len(names), 1, figsize=(7, 2.2 * len(names)), sharex=True, squeeze=False)
     for panel, name in zip(panels[:, 0], names, strict=True):
         points = [(line["minutes"], line[name]) for line in lines if name in line]
-        panel.plot(*zip(*points, strict=True), linewidth=1)
+        panel.plot(*zip(*points, strict=True), linewidth=1, marker="o" if len(points) == 1 else None)
         panel.set_ylabel(name)
         panel.grid(alpha=0.3)
     panels[-1, 0].set_xlabel("minutes")

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, Protocol
@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, UsageError
 from export.training.muon import Muon
+from export.training.threads import ThreadTrial
 
 LOG_STEPS = 100  # steps that a line of the log is the mean of
 _SAVE_S = 180.0
@@ -48,12 +49,23 @@ class Settings(Protocol):
     def average(self) -> float: ...
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of one call of a run that say nothing of what comes of it."""
+
+    threads: int | None = None
+    """CPU threads; None: as many as the first steps show to be fastest."""
+    resume: bool = False
+    """Continue a run that was begun with other settings."""
+
+
 def run(
     net: nn.Module,
     config: Settings,
     out: Path,
     loss_of: Callable[[nn.Module, float, Accelerator], tuple[Tensor, dict[str, float]]],
     progress: Progress,
+    options: RunOptions | None = None,
     *,
     resumed: Callable[[int], None] = lambda step: None,
     beside: Mapping[str, nn.Module] | None = None,
@@ -63,8 +75,15 @@ def run(
     `loss_of(net, done, accelerator)` draws its own batch and gives the loss and what to log; `done` is 0..1 of the run.
     `progress(done, figures)` is called about once a second. Continues when `out` holds a checkpoint, after
     `resumed(step)`. `beside` names modules that are trained in `loss_of` and must be in the checkpoint too.
-    Raises InputError for a checkpoint that does not fit.
+    Raises InputError for a checkpoint that does not fit, and UsageError for one of other settings that
+    `options.resume` does not ask to continue.
     """
+    options = options or RunOptions()
+    if not options.resume:
+        _check_same(config, out)
+    trial = ThreadTrial() if options.threads is None else None
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision="bf16")
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -105,6 +124,8 @@ def run(
             for key, value in {"loss": loss.item(), **figures}.items():
                 seen.setdefault(key, []).append(value)
             now = time.monotonic()
+            if trial is not None:
+                trial.step_s(now - clock)
             spent_s, clock = spent_s + now - clock, now
             if now - shown_at > 1:
                 progress(min(1.0, spent_s / (config.minutes * 60)), {"step": step, **_means(seen)})
@@ -119,6 +140,29 @@ def run(
                 _save(out, {**saved, "net": accelerator.unwrap_model(net)}, spent_s, step)
                 saved_at = clock = time.monotonic()
     return out / "weights.safetensors"
+
+
+def _check_same(config: Settings, out: Path) -> None:
+    """Raise UsageError if `out` holds a checkpoint that was made with other settings; its time may be another."""
+    if not (out / "checkpoint.pt").exists():
+        return
+    try:
+        before = json.loads((out / "config.json").read_text())
+        now = json.loads(json.dumps(asdict(config)))
+        other = [name for name in now if name in before and name != "minutes" and before[name] != now[name]]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{out} cannot be continued: {error}; name another --out or remove it") from error
+    if other := [name for name in other if not _same_place(before[name], now[name], name)]:
+        changes = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in other)
+        raise UsageError(
+            f"{out} was trained with other settings ({changes}): say --resume to continue it with these, give its own, "
+            f"or name another --out"
+        )
+
+
+def _same_place(before: Any, now: Any, name: str) -> bool:
+    """Whether two settings are one path, written in two ways."""
+    return name in _PRIVATE and bool(before) and bool(now) and Path(before).resolve() == Path(now).resolve()
 
 
 def _means(seen: Mapping[str, list[float]]) -> dict[str, float]:

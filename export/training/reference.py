@@ -25,7 +25,7 @@ from export.data.sequences import Sequences
 from export.networks.context import centred
 from export.networks.reference import ReferenceModel, reference_of
 from export.training.codec import CodecNet, open_run
-from export.training.loop import Progress, read_weights, run
+from export.training.loop import Progress, RunOptions, read_weights, run
 from export.training.losses import rate, symbol_bits
 
 _NEAR = 25  # levels between a picture and its reference, mostly: a link's rate changes slowly
@@ -53,7 +53,14 @@ class ReferenceConfig:
     seed: int = 0
 
 
-def train_reference(config: ReferenceConfig, out: Path, *, start: Path | None = None, progress: Progress) -> Path:
+def train_reference(
+    config: ReferenceConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    progress: Progress,
+    options: RunOptions | None = None,
+) -> Path:
     """Train until `config.minutes` are spent and return the averaged weights' file, as `export.training.codec.train`
     does.
 
@@ -81,7 +88,7 @@ def train_reference(config: ReferenceConfig, out: Path, *, start: Path | None = 
             sample = pool.draw(config.batch)
             return loss_of(net, codec, sample, usual)
 
-    return run(net, config, out, loss, progress, resumed=sequences.restart)
+    return run(net, config, out, loss, progress, options, resumed=sequences.restart)
 
 
 class Pool:

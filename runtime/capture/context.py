@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError, UsageError
-from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame
+from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame, fitted
 from runtime.protocol.clock import clock_ms
 from runtime.settings import SourceSettings
+
+log = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB."""
@@ -51,11 +54,14 @@ class CaptureContext:
         """How often a live picture is of use: turning one into RGB costs, and the sender takes the newest."""
         return min(0.1, 0.5 / self.fps)
 
+    @property
+    def most(self) -> tuple[int, int]:
+        """Width and height that a picture is shrunk to fit in."""
+        return self.settings.width or MAX_SIDE, self.settings.height or MAX_SIDE
+
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """The size of a picture shrunk to what is asked for; never enlarged."""
-        most_w, most_h = self.settings.width or MAX_SIDE, self.settings.height or MAX_SIDE
-        scale = min(1.0, most_w / width, most_h / height)
-        return max(1, round(width * scale)), max(1, round(height * scale))
+        return fitted(width, height, *self.most)
 
     def frame(self, rgb: Picture, name: str) -> Frame:
         """A picture of the right size as a frame captured now, turned as asked; InputError if it is too small."""
@@ -76,9 +82,17 @@ class CaptureContext:
         return self.frame(rgb, name)
 
     def paced(self, pictures: Iterable[tuple[Picture, str]], period_s: float) -> Iterator[Frame]:
-        """Frames of named pictures, one each `period_s`, or at once if that is 0; until the stop."""
+        """Frames of named pictures, one each `period_s`, or at once if that is 0; until the stop.
+
+        A picture that is too small costs a log line.
+        """
         for rgb, name in pictures:
             began_s = time.monotonic()
-            yield self.shrunk_frame(rgb, name)
+            try:
+                frame = self.shrunk_frame(rgb, name)
+            except InputError as error:
+                log.warning("left out: %s", error)
+                continue
+            yield frame
             if self.stop.wait(max(0.0, began_s + period_s - time.monotonic()) if period_s else 0):
                 return

@@ -5,46 +5,82 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from edgesem.errors import EdgesemError
-from edgesem.files import PICTURE_SUFFIXES, find_pictures, read_picture
+from edgesem.files import find_pictures, picture_files, read_picture
 from runtime.capture.context import CaptureContext, Picture
 from runtime.capture.frame import Frame
+from runtime.process.rate_limit import RateLimitedLog
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 
 
-def folder_frames(context: CaptureContext) -> Iterator[Frame]:
-    """The pictures of a folder, one each 1/fps; with `watch`, then those that come, each once it is whole.
+class _Version(NamedTuple):
+    """What tells one content of a file from another."""
 
-    InputError if there are none and none are waited for. One that cannot be read costs a log line.
+    size_bytes: int
+    changed_ns: int
+
+
+def folder_frames(context: CaptureContext) -> Iterator[Frame]:
+    """The pictures of a folder and of those in it, one each 1/fps; with `watch`, then those that come.
+
+    A watched picture is read once its size and time stay the same; one that cannot be read then is read again when
+    they change, and one that is written anew is a new picture. InputError if there are none and none are waited for.
+    A picture that cannot be read, or a folder that is gone for a while, costs a log line.
     """
-    folder, watch = Path(context.uri), context.settings.watch
-    seen: set[Path] = set()
-    sizes: dict[Path, int] = {}
+    if context.settings.watch:
+        yield from context.paced(_coming(context), 1 / context.fps)
+        return
     while not context.stop.is_set():
-        if watch:
-            found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-            now = {path: path.stat().st_size for path in found if path not in seen and path.exists()}
-            whole = [path for path, size in now.items() if size and sizes.get(path) == size]
-            sizes = now
-        else:
-            whole = find_pictures(folder)
-        seen.update(whole)
-        yield from context.paced(_readable(whole), 1 / context.fps)
-        if watch:
-            seen.intersection_update(found)
-            context.stop.wait(_LOOK_S)
-        elif not context.settings.loop:
+        yield from context.paced(_readable(find_pictures(Path(context.uri)), context), 1 / context.fps)
+        if not context.settings.loop:
             return
 
 
-def _readable(paths: Iterable[Path]) -> Iterator[tuple[Picture, str]]:
+def _coming(context: CaptureContext) -> Iterator[tuple[Picture, str]]:
+    """The pictures of a watched folder, as they come, until the stop."""
+    done: dict[Path, _Version] = {}
+    before: dict[Path, _Version] = {}
+    limited_log = RateLimitedLog(log, 60.0)
+    while not context.stop.is_set():
+        try:
+            found = _versions(Path(context.uri))
+        except OSError as error:
+            limited_log.warn("%s cannot be looked at: %s; looking again", context.uri, error)
+            found = {}
+        else:
+            done = {path: version for path, version in done.items() if path in found}
+        for path, version in found.items():
+            if context.stop.is_set():
+                return
+            if version.size_bytes and before.get(path) == version != done.get(path):
+                done[path] = version
+                yield from _readable([path], context)
+        before = found
+        context.stop.wait(_LOOK_S)
+
+
+def _versions(folder: Path) -> dict[Path, _Version]:
+    """The pictures there, and what tells their contents apart. Raises OSError if the folder cannot be read."""
+    folder.stat()
+    found = {}
+    for path in picture_files(folder):
+        try:
+            about = path.stat()
+        except OSError:  # gone meanwhile
+            continue
+        found[path] = _Version(about.st_size, about.st_mtime_ns)
+    return found
+
+
+def _readable(paths: Iterable[Path], context: CaptureContext) -> Iterator[tuple[Picture, str]]:
     for path in paths:
         try:
-            picture = read_picture(path)
+            picture = read_picture(path, fit=context.most)
         except EdgesemError as error:
             log.warning("left out: %s", error)
             continue

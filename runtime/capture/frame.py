@@ -24,3 +24,9 @@ class Frame:
     name: str
     time_ms: int
     """When it was captured: Unix milliseconds, modulo 2^32."""
+
+
+def fitted(width: int, height: int, most_width: int = MAX_SIDE, most_height: int = MAX_SIDE) -> tuple[int, int]:
+    """The size of a picture shrunk to fit, its aspect kept; never enlarged."""
+    scale = min(1.0, most_width / width, most_height / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 
 import numpy as np
 
-from edgesem.errors import EnvironmentMissing
+from edgesem.errors import EnvironmentMissing, UsageError
 from runtime.capture.context import CaptureContext
-from runtime.capture.frame import Frame
+from runtime.capture.frame import MIN_SIDE, Frame, fitted
 from runtime.capture.pipe import piped_pictures
+
+_SENSOR = (1920, 1080)  # the mode that nvarguscamerasrc is asked for
 
 
 def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
     """The pipeline's frames, by gst-launch-1.0. EnvironmentMissing if that is not installed, or ends.
 
+    A pipeline's pictures keep their shape, with black borders where the size that is asked for has another one.
     `csi` has not run on a board yet.
     """
     width, height = context.camera_size
     if context.uri.startswith("gst:"):
-        pipeline = context.uri.removeprefix("gst:")
+        pipeline = _words(context.uri.removeprefix("gst:"))
     else:
-        pipeline = (
+        width, height = _even(fitted(*_SENSOR, width, height))
+        pipeline = _words(
             f"nvarguscamerasrc sensor-id={context.camera_number} ! "
-            "video/x-raw(memory:NVMM),width=1920,height=1080 ! "
+            f"video/x-raw(memory:NVMM),width={_SENSOR[0]},height={_SENSOR[1]} ! "
             f"nvvidconv ! video/x-raw,format=BGRx,width={width},height={height}"
         )
-    pipeline += (
-        " ! queue leaky=downstream max-size-buffers=1 ! videoconvert ! videoscale ! "
-        f"video/x-raw,format=RGB,width={width},height={height} ! fdsink fd=1 sync=false"
+    # Square pixels: without them, videoscale would squeeze a picture of another shape; so it adds borders.
+    pipeline += _words(
+        "! queue leaky=downstream max-size-buffers=1 ! videoconvert ! videoscale add-borders=true ! "
+        f"video/x-raw,format=RGB,width={width},height={height},pixel-aspect-ratio=1/1 ! fdsink fd=1 sync=false"
     )
     tool = shutil.which("gst-launch-1.0")
     if tool is None:
         raise EnvironmentMissing("gst-launch-1.0 is not installed: apt install gstreamer1.0-tools")
-    for data in piped_pictures([tool, "-q", *pipeline.split()], width * height * 3, context.stop):
+    for data in piped_pictures([tool, "-q", *pipeline], width * height * 3, context.stop):
         yield context.frame(np.frombuffer(data, np.uint8).reshape(height, width, 3), "gstreamer")
+
+
+def _words(pipeline: str) -> list[str]:
+    """The words of a pipeline as a shell would split them, with its quotes."""
+    try:
+        return shlex.split(pipeline)
+    except ValueError as error:
+        raise UsageError(f"gst:{pipeline}: a quote is not closed ({error})") from error
+
+
+def _even(size: tuple[int, int]) -> tuple[int, int]:
+    """A size whose rows have no padding, a little smaller."""
+    return max(MIN_SIDE, size[0] // 4 * 4), max(MIN_SIDE, size[1] // 2 * 2)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from edgesem.errors import InputError, require
-from runtime.capture.context import CaptureContext, Picture
+from edgesem.video import VideoFrame, whole_frames
+from runtime.capture.context import CaptureContext
 from runtime.capture.frame import Frame
+from runtime.process.rate_limit import RateLimitedLog
+
+log = logging.getLogger(__name__)
 
 _OPEN_S, _READ_S = 10.0, 10.0
 
@@ -18,6 +22,8 @@ def live_frames(
 ) -> Iterator[Frame]:
     """The frames of `context.uri`, as often as is of use, called `name`; until the stop, or the end of the stream.
 
+    Broken frames are left out, with a log line now and then.
+
     Raises PyAV's own errors (av.FFmpegError, OSError), whose words may repeat the URI, and InputError without video.
     """
     av = require("av", "video")
@@ -26,16 +32,13 @@ def live_frames(
     with av.open(context.uri, format=form, options=options, timeout=(_OPEN_S, _READ_S)) as container:
         if not container.streams.video:
             raise InputError(f"{name}: there is no video in it")
-        container.streams.video[0].thread_type = "SLICE"  # threads by frame would hold some frames back
-        for picture in container.decode(container.streams.video[0]):
+        stream = container.streams.video[0]
+        stream.thread_type = "SLICE"  # threads by frame would hold some frames back
+        warnings = RateLimitedLog(log)
+        for picture in whole_frames(container, stream, lambda why: warnings.warn("%s: %s; left out", name, why)):
             if context.stop.is_set():
                 return
             if time.monotonic() - last_s >= context.live_period_s:
                 last_s = time.monotonic()
-                yield context.frame(to_rgb(picture, *context.fit(picture.width, picture.height)), name)
-
-
-def to_rgb(picture: Any, width: int, height: int) -> Picture:
-    """A frame of PyAV's, scaled."""
-    rgb: Picture = picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return rgb
+                shown = VideoFrame(picture, 0.0, stream.sample_aspect_ratio)
+                yield context.frame(shown.rgb(*context.fit(shown.width, shown.height)), name)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgesem.errors import EnvironmentMissing, require
+from edgesem.video import VideoFrame
 from runtime.capture.context import CaptureContext
 from runtime.capture.frame import Frame
-from runtime.capture.live_video import to_rgb
 from runtime.capture.pipe import piped_pictures
 
 _NAME = "picamera"
@@ -52,4 +52,4 @@ def _rpicam_frames(context: CaptureContext, number: int) -> Iterator[Frame]:
         last_s = time.monotonic()
         planes = np.frombuffer(data, np.uint8).reshape(height * 3 // 2, width)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        yield context.frame(to_rgb(picture, *context.fit(width, height)), _NAME)
+        yield context.frame(VideoFrame(picture, 0.0).rgb(*context.fit(width, height)), _NAME)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesem.errors import InputError
-from edgesem.files import find_pictures
+from edgesem.files import find_pictures, read_picture
 from edgesem.video import sample_video
-from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame
+from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame, fitted
 from runtime.protocol.clock import clock_ms
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def sample_frames(source: Path, count: int) -> Iterator[Frame]:
@@ -23,35 +20,20 @@ def sample_frames(source: Path, count: int) -> Iterator[Frame]:
 
     InputError if there is nothing to see in `source`, or a picture has a side of less than 64 pixels.
     """
-    from PIL import Image
-
     if source.is_dir():
         paths = find_pictures(source)
         count = min(len(paths), count)
         for path in (paths[index * len(paths) // count] for index in range(count)):
-            yield _frame(_open(path), path.stem)
+            yield _frame(read_picture(path, fit=(MAX_SIDE, MAX_SIDE)), path.stem)
     elif source.is_file():
         for number, frame in enumerate(sample_video(source, count)):
-            yield _frame(Image.fromarray(frame.rgb()), f"{source.stem}-{number:04d}")
+            yield _frame(frame.rgb(*fitted(frame.width, frame.height)), f"{source.stem}-{number:04d}")
     else:
         raise InputError(f"{source}: neither a folder of pictures nor a video file")
 
 
-def _open(path: Path) -> Image.Image:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # a large JPEG need not be decoded whole
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error})") from error
-
-
-def _frame(image: Image.Image, name: str) -> Frame:
-    if min(image.size) < MIN_SIDE:
-        raise InputError(f"{name}: {image.width}x{image.height} is too small, {MIN_SIDE} is the least for a side")
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
-    if min(image.size) < MIN_SIDE:
-        raise InputError(f"{name}: too long and narrow; shrunk to {MAX_SIDE} it is only {min(image.size)} wide")
-    return Frame(np.asarray(image), name, clock_ms())
+def _frame(rgb: NDArray[np.uint8], name: str) -> Frame:
+    height, width = rgb.shape[:2]
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"{name}: {width}x{height}, as it fits {MAX_SIDE}, is too small: a side must have {MIN_SIDE}")
+    return Frame(rgb, name, clock_ms())

@@ -2,7 +2,7 @@
 
     /dev/video0                   v4l2.py        picamera, picamera:1         picamera.py
     rtsp://..., http://...        network.py     csi, csi:1, gst:PIPELINE     gstreamer.py
-    FOLDER                        folder.py      -                            ppm.py
+    FOLDER                        folder.py      -                            pnm.py
     clip.mp4                      video_file.py
 
 To add a kind of camera, write a module like these, with a function that makes frames of a `CaptureContext`, and name it
@@ -21,9 +21,9 @@ from runtime.capture.context import CaptureContext
 from runtime.capture.folder import folder_frames
 from runtime.capture.frame import Frame
 from runtime.capture.gstreamer import gstreamer_frames
-from runtime.capture.network import NETWORK_SCHEMES, network_frames
+from runtime.capture.network import NETWORK_SCHEMES, network_frames, without_login
 from runtime.capture.picamera import picamera_frames
-from runtime.capture.ppm import stdin_frames
+from runtime.capture.pnm import stdin_frames
 from runtime.capture.v4l2 import v4l2_frames
 from runtime.capture.video_file import video_file_frames
 from runtime.settings import SourceSettings
@@ -68,10 +68,10 @@ class Source:
 
 def _kind_of(uri: str) -> _Kind:
     for kind in _KINDS:
-        if uri.startswith(kind.prefixes):
+        if uri.lower().startswith(kind.prefixes):
             return kind
     if uri == "-":
         return _STDIN
     if not Path(uri).exists():
-        raise InputError(f"{uri}: no such file, folder or device")
+        raise InputError(f"{without_login(uri)}: no such file, folder or device")
     return _FOLDER if Path(uri).is_dir() else _VIDEO_FILE

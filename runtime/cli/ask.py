@@ -85,7 +85,7 @@ def watch(
 ) -> None:
     """Have a sender look for something else from now on, or for nothing.
 
-    The text is encoded here, so that the board needs no text encoder. Without one here (pip install 'edgesem[text]')
+    The text is encoded here, so that the board needs no text encoder. Without one here (pip install '.[text]')
     it must be one of the bundle's labels.
 
     Example: edgesem ask watch home/gate/main "a truck" "a person with a dog"

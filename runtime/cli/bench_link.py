@@ -103,7 +103,8 @@ def bench_link(
     if relay:
         log.print(
             f"No namespaces here: {relay}. Using a relay on loopback at each trace's mean rate, without delay; "
-            "outages and delays are not shown."
+            "outages and delays are not shown.",
+            markup=False,
         )
     codec = edgesem.load(bundle)
     link = "model" if model else "relay" if relay else "namespaces"

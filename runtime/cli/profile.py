@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgesem.cli.console import emit, log, table
-from edgesem.errors import UsageError
+from edgesem.errors import InputError, UsageError
 from runtime.cli.options import BundleOption, JsonOption
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def profile(
         typer.Option(metavar="BOARD", help="Measure nothing, but project to another board, such as raspberry-pi-4."),
     ] = None,
     bundle: BundleOption = None,
-    out: Annotated[Path | None, typer.Option(help="Draw latency, power and energy into this PNG file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw latency, power and energy into this PNG file; needs matplotlib.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure what each stage of coding takes on this board: time, memory and, with a power sensor, energy.
@@ -65,7 +67,7 @@ def profile(
     Without a power sensor energy is null: it is never estimated. --predict measures nothing here, but counts what a
     frame needs and projects that to another board, with an error band.
 
-    Example: edgesem profile --seconds 60 --compare --out profile.png
+    Example: edgesem profile --seconds 60 --compare
     """
     from runtime.profile import chart
     from runtime.profile import predict as prediction
@@ -82,6 +84,8 @@ def profile(
     if out is not None:
         if out.suffix.lower() != ".png":
             raise UsageError(f"--out {out}: the chart is a PNG, name it so")
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"--out {out}: there is no folder {out.absolute().parent}")
         chart.need()
     settings = Settings(
         seconds=seconds,

@@ -10,7 +10,7 @@ import typer
 
 from edgesem.cli.console import emit, log, table
 from runtime.cli.event_output import log_to_stderr, print_json_line
-from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, broker_options
+from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, StateDirOption, broker_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,18 +66,28 @@ def receive(
     ] = None,
     only_score: Annotated[
         float | None,
-        typer.Option(help="With --only: least share of pictures at large that fit less, 0 to 1.", show_default="0.9"),
+        typer.Option(help="With --only: from which score on a picture shows it, 0 to 1.", show_default="0.75"),
     ] = None,
     archive: Annotated[
         Path | None, typer.Option(help="Keep all packets in this folder, for `edgesem search`.", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Number of decoder processes.", show_default="one a processor core")
+        int | None,
+        typer.Option(
+            help="Most decoder processes.", show_default="as many as have work, at most one a core that we may use"
+        ),
     ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(help="Largest frame to decode, in pixels.", show_default="1920*1088")
     ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="With --out: disk space of ordinary pictures, in bytes; the oldest go.", show_default="all but 256 MiB"
+        ),
+    ] = None,
     bundle: BundleOption = None,
+    state_dir: StateDirOption = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="End after N pictures.", show_default="never")] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="End after N seconds.", show_default="never")] = None,
     json_: Annotated[
@@ -113,6 +123,8 @@ def receive(
         "out.archive": archive,
         "out.only": tuple(only) if only else None,
         "out.only_score": only_score,
+        "out.max_bytes": max_bytes,
+        "monitor.state_dir": state_dir,
     }
     settings = load_config(config, ReceiveSettings, given)
     log_to_stderr()
@@ -131,8 +143,8 @@ def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
     def show(event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
             where = f", live page at {event['url']}" if event["url"] else ""
-            log.print(f"receiving{where}; Ctrl-C ends", highlight=False)
-        elif event["stream"] not in seen:
+            log.print(f"receiving{where}; Ctrl-C ends", highlight=False, markup=False)
+        elif event["event"] == "picture" and event["stream"] not in seen:
             seen.add(event["stream"])
             log.print(
                 f"{event['stream']}: {event['width']}x{event['height']}, {event['size_bytes']} bytes, "
@@ -145,9 +157,20 @@ def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
 
 
 def _render(result: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
     rare = ("dropped", "kept", "malformed", "unsealed", "undecodable")
     names = ["pictures", "layers", "size_bytes", "decode_s"]
     names += [name for name in rare if any(stream[name] for stream in result["streams"])]
     rows = [(stream["stream"], *(f"{stream[name]:,}" for name in names)) for stream in result["streams"]]
-    title = f"{result['pictures']} pictures in {result['seconds']:.0f} s"
-    return table(["stream", *(name.replace("_", " ") for name in names)], rows, title)
+    drawn = sum(stream["pictures"] for stream in result["streams"])
+    title = f"{drawn} pictures in {result['seconds']:.0f} s"
+    if result["unwritten"]:
+        title += f", {result['unwritten']} of them could not be written"
+    shown = table(["stream", *(name.replace("_", " ") for name in names)], rows, title)
+    only = result.get("only")
+    if only is None:
+        return shown
+    words = f"--only: {only['passed']} frames show it, {only['left']} do not and were left out"
+    return Group(shown, Text(words + (f", {only['unknown']} came without an embedding" if only["unknown"] else "")))

@@ -48,7 +48,7 @@ def search(
 ) -> None:
     """Find received frames by what they show, and draw them.
 
-    Any text will do where a text encoder is installed (pip install 'edgesem[text]'); elsewhere it must name one of the
+    Any text will do where a text encoder is installed (pip install '.[text]'); elsewhere it must name one of the
     bundle's labels. Frames that came without an embedding get one the first time that they are searched.
 
     Example: edgesem search "red car" --archive received --since 2h --out found
@@ -94,7 +94,8 @@ def _draw(
     picture = codec.synthesize(latent, **synthesis)
     entry = hit.entry
     path = out / f"{place:03d}-{entry.stream.replace('/', '_')}-{entry.epoch}-{entry.frame}.png"
-    write_whole(path, encode_with_provenance(picture, "png", Provenance.of(packet, codec.bundle, **synthesis)))
+    provenance = Provenance.of(packet, codec.bundle, captured_ms=round(entry.captured_s * 1000), **synthesis)
+    write_whole(path, encode_with_provenance(picture, "png", provenance))
     row["file"] = str(path)
 
 
@@ -102,12 +103,13 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     hits = result["hits"]
     for hit in hits:
         if "error" in hit:
-            log.print(f"frame {hit['frame']} of {hit['stream']} cannot be drawn: {hit['error']}", style="yellow")
-    words = ["time", "stream", *(["file"] if any("file" in hit for hit in hits) else [])]
-    names = [*words, "frame", "score", "size_bytes"]
+            words = f"frame {hit['frame']} of {hit['stream']} cannot be drawn: {hit['error']}"
+            log.print(words, style="yellow", markup=False, highlight=False)
+    left = ["time", "stream", *(["file"] if any("file" in hit for hit in hits) else [])]
+    names = [*left, "frame", "score", "size_bytes"]
     rows = []
     for hit in hits:
         shown = {**hit, "time": hit["time"][:19], "score": f"{hit['score']:.2f}"}  # to the second
         rows.append([shown.get(name) for name in names])
     title = f"{len(hits)} of {result['among']} frames for {result['query']!r}"
-    return table([name.replace("_", " ") for name in names], rows, title, left=len(words))
+    return table([name.replace("_", " ") for name in names], rows, title, left=len(left))

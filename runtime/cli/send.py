@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +63,12 @@ def send(
         list[str] | None,
         typer.Option(help='Look for this, such as "a truck"; may be repeated.', show_default=False),
     ] = None,
+    watch_score: Annotated[
+        float | None,
+        typer.Option(
+            help="With --watch: from which score on a frame shows it, 0 to 1; higher is stricter.", show_default="0.8"
+        ),
+    ] = None,
     heartbeat: Annotated[
         float | None,
         typer.Option(help="With --send-on change: send a frame at least every N seconds.", show_default="30"),
@@ -110,6 +116,7 @@ def send(
         "promise.linger_s": linger,
         "watch.send_on": send_on,
         "watch.queries": tuple(watch) if watch else None,
+        "watch.score": watch_score,
         "watch.heartbeat_s": heartbeat,
         "watch.sensitivity": sensitivity,
         "monitor.state_dir": state_dir,
@@ -117,19 +124,33 @@ def send(
     }
     settings = load_config(config, SendSettings, given)
     log_to_stderr()
-    run_send(settings, print_json_line if json_ else _show_state)
+    run_send(settings, print_json_line if json_ else _states(settings.watch.score))
 
 
-def _show_state(event: Mapping[str, Any]) -> None:
-    """Show the sender's state as one line on stderr; other events are not shown."""
-    if event["event"] != "state":
-        return
+def _states(watch_score: float) -> Callable[[Mapping[str, Any]], None]:
+    """Shows each state as one line on stderr, with the best score since the last one of what is looked for."""
+    best: list[Mapping[str, Any]] = []
+
+    def show(event: Mapping[str, Any]) -> None:
+        if event["event"] == "news" and "score" in event:
+            best[:] = [max([event, *best], key=lambda one: one["score"])]
+        elif event["event"] == "state":
+            found = best.pop() if best else None
+            words = "" if found is None else f", {found['query']} {found['score']:.2f} of {watch_score:g}"
+            _show_state(event, words)
+
+    return show
+
+
+def _show_state(event: Mapping[str, Any], found: str) -> None:
     capacity = event["capacity_bps"]
     rate = "unknown" if capacity is None else f"{capacity / 1000:.0f} kbit/s"
     age = "nothing delivered yet" if event["age_s"] is None else f"newest delivered {event['age_s']:.1f} s old"
     log.print(
         f"{'connected' if event['up'] else 'NOT CONNECTED'}, link {rate}, {event['frames']} frames, "
-        f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, {event['promised_waiting']} promised wait",
+        f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, "
+        f"{event['promised_waiting']} promised wait{found}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )

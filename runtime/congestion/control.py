@@ -15,6 +15,8 @@ _LEAST_SHARE = 0.02
 _PROBE_STEP, _MOST_PROBE = 1.4, 3.0
 _SHORT_S = 0.05  # less than this on the link, and a message is too small to measure it
 _LEAST_INTERVALS = 0.5
+_SAME_RTT, _SAME_RTT_S = 1.25, 0.1
+_LONGEST_DRAIN_S = 3.0
 _ON_THE_WAY_S = 0.01  # from our hands into the socket
 _LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
 
@@ -56,6 +58,7 @@ class Control:
     stall_s: float = 0.05
     recent_s: float = 0.12
     aim_s: float = 0.03
+    rtt_window_s: float = 10.0
     unacked_bytes: Callable[[], int | None] = lambda: None
     """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
     capacity: Capacity = field(default_factory=Capacity)
@@ -64,18 +67,32 @@ class Control:
     _acks: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
     _due_s: float = field(default=float("-inf"), repr=False)
     _probe_gain: float = field(default=1.0, repr=False)
+    _rtt_seen_s: float = field(default=float("-inf"), repr=False)
+    """When a round trip as short as the shortest known was last seen."""
+    _rtt_doubtful: bool = field(default=False, repr=False)
+    """Whether something was confirmed since then, and took longer."""
+    _drain_s: float | None = field(default=None, repr=False)
+    """Since when nothing is begun, so that a round trip can be measured."""
+    _asked_free: bool = field(default=False, repr=False)
+    _best_bps: float = field(default=0.0, repr=False)
+    """The best rate since the path was last measured."""
+    _unacked_before: int = field(default=0, repr=False)
 
     def connected(self, now_s: float, rtt_s: float | None) -> None:
         """A new connection stands: nothing is in flight, and the way may be another. The rate is kept as a guess."""
         self._in_flight.clear()
         self._acks.clear()
         self._in_flight_bytes = 0
-        self._due_s = now_s
+        self._due_s = self._rtt_seen_s = now_s
+        self._unacked_before, self._best_bps = 0, 0.0
+        self._drain_s, self._rtt_doubtful = None, False
         if rtt_s is not None:
             self.capacity.min_rtt_s = rtt_s
 
     def budget_bytes(self, now_s: float, *, ready_in_s: float = 0.0) -> int | None:
         """What all messages of the next frame may have, if it is packed in `ready_in_s`; None: not now."""
+        if self._drain_s is not None:
+            return None
         rate_bps = self._rate_bps()
         if rate_bps is None:
             return None if self._in_flight else max(self.min_bytes, _FIRST_BUDGET_BYTES)
@@ -95,6 +112,8 @@ class Control:
         """Whether this message may be handed to the socket now."""
         if not self._in_flight:
             return True
+        if self._drain_s is not None:
+            return False
         if self._stalled(now_s):
             return False
         window_bytes = self._window_bytes()
@@ -124,6 +143,11 @@ class Control:
     def acked(self, now_s: float, *, size_bytes: int, sent_s: float) -> None:
         """A message has come through."""
         self._forget(sent_s, size_bytes)
+        self._best_bps = max(self._best_bps, self.capacity.rate_bps or 0.0)
+        alone_s = now_s - sent_s - (size_bytes * 8 / self._best_bps if self._best_bps else 0.0)
+        self._rtt_doubtful = alone_s > _SAME_RTT * self.capacity.min_rtt_s + _SAME_RTT_S
+        if not self._rtt_doubtful:
+            self._rtt_seen_s = now_s
         self.capacity.acked(size_bytes=size_bytes, sent_s=sent_s, now_s=now_s)
         self._acks.append((now_s, size_bytes))
         while self._acks[0][0] < now_s - self.recent_s:
@@ -133,6 +157,37 @@ class Control:
         """A message was given up, or never left."""
         sent_s = next((at_s for at_s, size in reversed(self._in_flight) if size == size_bytes), now_s)
         self._forget(sent_s, size_bytes)
+
+    def progressed(self) -> bool:
+        """Whether bytes have come through since the last call, as the kernel knows; False where that is not known."""
+        unacked_bytes = self.unacked_bytes()
+        before, self._unacked_before = self._unacked_before, unacked_bytes or 0
+        return unacked_bytes is not None and unacked_bytes < before
+
+    def wants_rtt(self, now_s: float) -> bool:
+        """Whether a round trip of a small message is to be measured now.
+
+        The shortest round trip is that of a window of time, as in BBR: a path may become longer within a connection,
+        and who believes in the old one takes each message for overdue. If none as short was seen in the last
+        `rtt_window_s`, nothing is begun until all that is in flight has come through, and then one is measured. What
+        a message takes on the link is taken off by the best rate seen, because the present estimate is wrong then too.
+        """
+        if self._drain_s is not None:
+            if self._in_flight and now_s - self._drain_s < _LONGEST_DRAIN_S:
+                return False
+            self._drain_s, self._asked_free = None, not self._in_flight
+            self._rtt_seen_s = now_s
+            return True
+        if self._rtt_doubtful and now_s - self._rtt_seen_s >= self.rtt_window_s:
+            self._drain_s = now_s
+        return False
+
+    def rtt_measured(self, now_s: float, rtt_s: float) -> None:
+        """A round trip was measured; it counts if nothing was in flight before it, or it is the shortest known."""
+        if self._asked_free or rtt_s < self.capacity.min_rtt_s:
+            self.capacity.min_rtt_s = rtt_s
+            self._best_bps = self.capacity.rate_bps or 0.0
+        self._rtt_seen_s, self._rtt_doubtful = now_s, False
 
     def state(self) -> dict[str, Any]:
         """capacity_bps and rtt_s (None if unknown), window_bytes, in_flight_bytes."""

@@ -32,5 +32,14 @@ class LinkControl(Protocol):
     def lost(self, now_s: float, *, size_bytes: int) -> None:
         """It was given up."""
 
+    def progressed(self) -> bool:
+        """Whether bytes have come through since the last call, as the kernel knows; False where that is not known."""
+
+    def wants_rtt(self, now_s: float) -> bool:
+        """Whether a round trip of a small message is to be measured now, because what is known is old."""
+
+    def rtt_measured(self, now_s: float, rtt_s: float) -> None:
+        """It was measured."""
+
     def state(self) -> dict[str, Any]:
         """Figures for events and the state message: capacity_bps, rtt_s, window_bytes; more keys are allowed."""

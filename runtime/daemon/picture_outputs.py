@@ -12,14 +12,16 @@ from typing import Any
 
 from edgesem.errors import EdgesemError, InputError
 from edgesem.files import write_whole
-from runtime.daemon.homeassistant import discovery, jpeg_topic
+from runtime.daemon.homeassistant import HomeAssistant, jpeg_topic
+from runtime.daemon.picture_quota import PictureQuota
 from runtime.daemon.receive_settings import OutSettings
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.topics import stream_folder
-from runtime.receiver.promised_store import PROMISED, frame_name
+from runtime.receiver.promised_store import FILE_MODE, kept_path
 from runtime.receiver.received_picture import ReceivedPicture
 from runtime.receiver.sinks import VideoSink, encode_picture
 from runtime.receiver.stream_receiver import StreamReceiver
+from runtime.receiver.undrawn import frame_name
 from runtime.web.gallery import Gallery
 
 log = logging.getLogger(__name__)
@@ -31,21 +33,31 @@ _CONFIRM_S = 10.0
 class PictureOutputs:
     """Outputs of the receiving daemon. Thread-safe, but for one stream on one thread at a time.
 
-    Set `receiver` before the first picture. A full disk or a lost broker costs a counter, never an exception.
+    Call `attach` before the first picture. A full disk or a lost broker costs a counter, never an exception but for a
+    promised frame: the receiver notes that it was not written.
     """
 
     def __init__(
-        self, settings: OutSettings, on_event: Callable[[dict[str, Any]], None], *, max_pictures: int | None = None
+        self,
+        settings: OutSettings,
+        on_event: Callable[[dict[str, Any]], None],
+        *,
+        max_pictures: int | None = None,
+        about: str = "",
     ) -> None:
         self.receiver: StreamReceiver | None = None
         self.gallery = Gallery()
         self.pictures = 0
         self.unwritten = 0
         """Pictures that a full disk or a lost broker did not take."""
+        self.home_assistant: HomeAssistant | None = None
+        if settings.home_assistant:
+            self.home_assistant = HomeAssistant(settings.home_assistant_prefix, about=about)
         self._settings, self._on_event, self._max_pictures = settings, on_event, max_pictures
+        self._quota: PictureQuota | None = None
+        if settings.folder is not None:
+            self._quota = PictureQuota(settings.folder, max_bytes=settings.max_bytes, free_bytes=settings.free_bytes)
         self._videos: dict[str, VideoSink] = {}
-        self._announced: dict[str, int] = {}
-        """Number of the connection on which Home Assistant was told of each stream: a broker may have lost it since."""
         self._publishing_until_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._limited_log = RateLimitedLog(log)
@@ -59,30 +71,62 @@ class PictureOutputs:
         for video in self._videos.values():
             video.close()
 
+    def attach(self, receiver: StreamReceiver) -> None:
+        """The receiver whose pictures come here."""
+        self.receiver = receiver
+        if self.home_assistant is not None:
+            self.home_assistant.receiver = receiver
+
     def put(self, picture: ReceivedPicture) -> None:
-        """Write, show and publish a picture, and report it as an event."""
-        out, path = self._settings, None
+        """Write, show and publish a picture, and report it as an event.
+
+        Raises EdgesemError if a promised picture was not written.
+        """
+        out, path, failure = self._settings, None, None
         jpeg_wanted = out.jpeg_topic or out.home_assistant
         try:
             path = self._write(picture)
+        except EdgesemError as error:
+            failure = error
+        try:
             if out.http or jpeg_wanted:
                 latest = self.gallery.put(picture)
                 if jpeg_wanted:
                     self._publish(picture, latest.jpeg)
         except EdgesemError as error:
-            self.unwritten += 1
-            self._limited_log.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, error)
+            failure = failure or error
         file = None if path is None else str(path)
-        self._on_event({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
+        self._report({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
         with self._lock:
             self.pictures += 1
             if self._max_pictures is not None and self.pictures >= self._max_pictures and self.receiver:
                 self.receiver.stop()
+        if failure is not None:
+            self.unwritten += 1
+            if picture.packet.promised and path is None and out.folder is not None:
+                raise failure
+            self._limited_log.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, failure)
+
+    @property
+    def deleted(self) -> int:
+        """Ordinary pictures that were deleted to make room for others."""
+        return 0 if self._quota is None else self._quota.deleted
+
+    def _report(self, event: dict[str, Any]) -> None:
+        """Hand an event to the caller, whose defects cost the event alone."""
+        try:
+            self._on_event(event)
+        except BrokenPipeError:  # who read our events has gone
+            if self.receiver is not None:
+                self.receiver.stop()
+        except Exception:
+            self._limited_log.warn("an event could not be told", exc_info=True)
 
     def forget(self, stream: str) -> None:
         """Release all that is held for a stream that is not received any more."""
         self.gallery.remove(stream)
-        self._announced.pop(stream, None)
+        if self.home_assistant is not None:
+            self.home_assistant.remove(stream)
         self._publishing_until_s.pop(stream, None)
         with self._lock:
             video = self._videos.pop(stream, None)
@@ -96,15 +140,27 @@ class PictureOutputs:
         packet = picture.packet
         home = stream_folder(folder, picture.topics)
         if packet.promised:
-            path = home / PROMISED / f"{frame_name(packet)}.png"
-            return _store(path, encode_picture(picture.image, "png", picture.provenance))
+            path = kept_path(folder, picture.topics, packet).with_suffix(".png")
+            return self._store(path, encode_picture(picture.image, "png", picture.provenance))
+        if kind == "none":
+            return None
+        assert self._quota is not None
+        if not self._quota.make_room():
+            raise InputError(f"{folder}: no room for ordinary pictures, which is left to promised ones: make room")
         if kind == "mkv":
             with self._lock:
                 video = self._videos.setdefault(picture.stream, VideoSink(home / "video.mkv"))
             return video.write(picture.image, time.time() - picture.delay_s)
-        if kind == "none":
-            return None
-        return _store(home / f"{frame_name(packet)}.{kind}", encode_picture(picture.image, kind, picture.provenance))
+        path = home / f"{frame_name(packet)}.{kind}"
+        data = encode_picture(picture.image, kind, picture.provenance)
+        self._store(path, data)
+        self._quota.add(len(data))
+        return path
+
+    def _store(self, path: Path, data: bytes) -> Path:
+        _make_folder(path.parent)
+        write_whole(path, data, mode=FILE_MODE)
+        return path
 
     def _publish(self, picture: ReceivedPicture, jpeg: bytes) -> None:
         """Publish on the stream's JPEG topic, unless the broker has not confirmed the picture before yet."""
@@ -113,10 +169,8 @@ class PictureOutputs:
         connection, stream, now_s = self.receiver.connection, picture.stream, time.monotonic()
         if now_s < self._publishing_until_s.get(stream, 0.0):
             return
-        number = connection.reconnects
-        if self._settings.home_assistant and self._announced.get(stream) != number:
-            connection.publish(*discovery(picture.topics, self._settings.home_assistant_prefix), retain=True)
-            self._announced[stream] = number
+        if self.home_assistant is not None:
+            self.home_assistant.add(stream, picture.topics)
         self._publishing_until_s[stream] = now_s + _CONFIRM_S
 
         def confirmed() -> None:
@@ -124,12 +178,6 @@ class PictureOutputs:
 
         # Retained: who subscribes later gets the latest picture at once.
         connection.publish(jpeg_topic(picture.topics), jpeg, retain=True, confirm=confirmed)
-
-
-def _store(path: Path, data: bytes) -> Path:
-    _make_folder(path.parent)
-    write_whole(path, data)
-    return path
 
 
 def _make_folder(folder: Path) -> None:

@@ -13,7 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from edgesem.bundle.bundle import Bundle
+from edgesem.errors import EdgesemError
 from edgesem.semantics.embedding import Labels
+from runtime.daemon.homeassistant import OFFLINE
 from runtime.daemon.picture_outputs import PictureOutputs
 from runtime.daemon.receive_settings import ReceiveSettings
 from runtime.daemon.receiver_metrics import metrics_of
@@ -26,6 +28,8 @@ from runtime.web.server import Server
 log = logging.getLogger(__name__)
 
 _LOOK_UP_S = 0.5
+_STALLED_S = 45.0
+"""systemd's watchdog is told that we work, while every part of the receiver was seen to work within this time."""
 
 
 def run_receive(
@@ -43,7 +47,10 @@ def run_receive(
     started_s = time.monotonic()
     out, bundle = settings.out, settings.draw.bundle
     with running_service() as service, contextlib.ExitStack() as stack:
-        outputs = stack.enter_context(PictureOutputs(out, on_event, max_pictures=max_pictures))
+        outputs = stack.enter_context(
+            PictureOutputs(out, on_event, max_pictures=max_pictures, about=" ".join(settings.streams))
+        )
+        home = outputs.home_assistant
         archive = None if out.archive is None else stack.enter_context(Archive(out.archive))
         semantic_filter = None
         if out.only:
@@ -60,17 +67,33 @@ def run_receive(
             on_stream_forgotten=outputs.forget,
             archive=archive,
             semantic_filter=semantic_filter,
+            state_folder=settings.monitor.folder(),
+            other_topics={} if home is None else {f"{home.prefix}/status": home.announce_again},
+            will=None if home is None else (home.topic, OFFLINE),
+            on_up=(lambda: None) if home is None else home.announce_again,
         )
-        outputs.receiver = stack.enter_context(receiver)
-        url = None
+        stack.enter_context(receiver)
+        outputs.attach(receiver)
+        if home is not None:
+            stack.callback(home.close)
+        url, server = None, None
         if (address := out.listen_address()) is not None:
             metrics = metrics_of(receiver, outputs.gallery)
-            url = stack.enter_context(Server(address, receiver, outputs.gallery, metrics=metrics)).url
+            server = stack.enter_context(Server(address, receiver, outputs.gallery, metrics=metrics))
+            url = server.url
             log.info("the live page is at %s", url)
         on_event({"event": "ready", "url": url, "max_steps": receiver.max_steps})
         service.ready()
         while not (service.stop.is_set() or receiver.wait(_LOOK_UP_S)):
-            service.alive()
+            trouble = receiver.trouble or (
+                "" if server is None or server.alive else "the HTTP server's thread has ended"
+            )
+            if trouble:
+                raise EdgesemError(f"{trouble}: see the log above, please report it")
+            if receiver.stalled_s < _STALLED_S:
+                service.alive()
+            if home is not None:
+                home.refresh()
             if seconds is not None and time.monotonic() - started_s >= seconds:
                 break
         streams = [
@@ -82,6 +105,7 @@ def run_receive(
         "seconds": round(time.monotonic() - started_s, 2),
         "pictures": outputs.pictures,
         "unwritten": outputs.unwritten,
+        "deleted": outputs.deleted,
         "strays": receiver.streams.strays,
         "streams": streams,
     } | ({} if semantic_filter is None else {"only": semantic_filter.figures()})

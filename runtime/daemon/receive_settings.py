@@ -9,8 +9,9 @@ from edgesem.config import setting
 from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
 from runtime.receiver.options import Limits, ReceiverOptions
+from runtime.receiver.semantic_filter import MIN_SCORE
 from runtime.receiver.synthesis import MAX_STEPS, SynthesisOptions
-from runtime.settings import BrokerSettings, ListenAddress, SealSettings
+from runtime.settings import BrokerSettings, ListenAddress, SealSettings, StateFolderSettings
 
 KINDS = ("png", "jpg", "mkv", "none")
 """What ordinary pictures become in the folder: files, a video, or nothing (promised ones only)."""
@@ -29,7 +30,7 @@ class DrawSettings:
     seed: int = setting(0, low=0, high=2**32 - 1)
     """Seed of what the steps add."""
     workers: int = setting(0, low=0, high=256)
-    """Decoder processes; 0: one a processor core."""
+    """Most decoder processes, of which as many are started as have work; 0: one a processor that we may use."""
     bundle: Path | None = None
     """Folder of the senders' bundle; the one that ships if empty."""
     max_pixels: int = setting(1920 * 1088, low=256, high=MAX_SIDE * MAX_SIDE)
@@ -40,6 +41,8 @@ class DrawSettings:
     """Streams at a time."""
     max_streams_per_device: int = setting(16, low=1, high=10_000)
     """Streams of one device at a time."""
+    reference_bytes: int = setting(256 << 20, low=1 << 20, high=2**40)
+    """Memory of all latents that inter frames may refer to."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class OutSettings:
     """Folder for pictures; promised frames are acknowledged only with one."""
     kind: str = setting("png", one_of=KINDS)
     """What ordinary pictures become in the folder; none: promised ones only."""
+    max_bytes: int = setting(0, low=0, high=2**50)
+    """Disk space of ordinary pictures: the oldest are deleted; 0: as much as there is."""
+    free_bytes: int = setting(256 << 20, low=0, high=2**50)
+    """What ordinary pictures leave free on the disk, for promised frames: the oldest are deleted."""
     http: str = ""
     """Address of the live page and of the metrics: PORT on loopback, or HOST:PORT; none if empty."""
     jpeg_topic: bool = False
@@ -62,8 +69,8 @@ class OutSettings:
     """Folder where all packets are kept as they came, for `edgesem search`."""
     only: tuple[str, ...] = ()
     """Decode only pictures that show one of these."""
-    only_score: float = setting(0.9, low=0, high=1)
-    """How well they must: the share of pictures at large that fit less."""
+    only_score: float = setting(MIN_SCORE, low=0, high=1)
+    """How well they must: the share of the bundle's own pictures that fit less."""
 
     def __post_init__(self) -> None:
         if self.kind != KINDS[0] and self.folder is None:
@@ -82,11 +89,12 @@ class ReceiveSettings:
     """Settings of `edgesem receive`."""
 
     streams: tuple[str, ...] = ("+/+/+",)
-    """Streams to receive, SITE/DEVICE/STREAM with + for any name."""
+    """Streams to receive, SITE/DEVICE/STREAM with + for any name. One that is named in full always has a place."""
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     seal: SealSettings = field(default_factory=SealSettings)
     draw: DrawSettings = field(default_factory=DrawSettings)
     out: OutSettings = field(default_factory=OutSettings)
+    monitor: StateFolderSettings = field(default_factory=StateFolderSettings)
 
     def options(self) -> ReceiverOptions:
         """The options of the receiver."""
@@ -100,5 +108,6 @@ class ReceiveSettings:
                 streams_per_device=draw.max_streams_per_device,
                 backlog=draw.backlog,
                 max_pixels=draw.max_pixels,
+                reference_bytes=draw.reference_bytes,
             ),
         )

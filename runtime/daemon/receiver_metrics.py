@@ -17,6 +17,11 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
     "pictures": ("pictures decoded", lambda s: s.pictures),
     "decode_seconds": ("time spent on decoding", lambda s: s.decode_s),
     "malformed": ("messages that were no packet of this stream", lambda s: s.inbox.counters.malformed),
+    "other_bundle": (
+        "packets made with another bundle, which cannot be decoded here",
+        lambda s: s.inbox.counters.other_bundle,
+    ),
+    "too_far": ("packets with a frame number too far ahead to be believed", lambda s: s.inbox.counters.too_far),
     "unsealed": ("packets that the stream's key did not open", lambda s: s.inbox.counters.unsealed),
     "repeated": ("layers that had come before", lambda s: s.inbox.counters.repeated),
     "undecodable": ("frames that could not be decoded", lambda s: s.inbox.counters.undecodable),
@@ -49,17 +54,24 @@ class _Collector:
         age = GaugeMetricFamily(_PREFIX + "picture_age_seconds", "since capture, latest picture", labels=_LABELS)
         delay = GaugeMetricFamily(_PREFIX + "delay_seconds", "from capture to decoded, latest picture", labels=_LABELS)
         steps = GaugeMetricFamily(_PREFIX + "decode_steps", "steps of the flow decoder, latest picture", labels=_LABELS)
+        senders = GaugeMetricFamily(_PREFIX + "two_senders", "1 while two senders share the name", labels=_LABELS)
+        references = GaugeMetricFamily(
+            _PREFIX + "reference_bytes", "memory of latents that inter frames may refer to", labels=_LABELS
+        )
         waiting = GaugeMetricFamily(_PREFIX + "waiting_frames", "frames that wait for a decoder", labels=_LABELS)
         for stream in streams:
             waiting.add_metric(_labels(stream), stream.inbox.waiting)
+            senders.add_metric(_labels(stream), stream.has_two_senders)
+            references.add_metric(_labels(stream), stream.reference_bytes)
             latest = self._gallery.latest(stream.name)
             if latest is not None:
                 age.add_metric(_labels(stream), latest.age_s)
                 delay.add_metric(_labels(stream), latest.info.delay_s)
                 steps.add_metric(_labels(stream), latest.info.steps)
-        yield from (age, delay, steps, waiting)
+        yield from (age, delay, steps, waiting, senders, references)
         yield GaugeMetricFamily(_PREFIX + "streams", "streams heard", value=len(streams))
         yield GaugeMetricFamily(_PREFIX + "connected", "1 with a broker", value=self._receiver.connection.connected)
+        yield GaugeMetricFamily(_PREFIX + "decoders", "decoder processes", value=self._receiver.decoders)
         yield CounterMetricFamily(
             _PREFIX + "strays", "messages of no stream, or of one too many", value=self._receiver.streams.strays
         )

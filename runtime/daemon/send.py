@@ -16,11 +16,13 @@ from typing import Any
 
 from edgesem.errors import EdgesemError, LinkError
 from edgesem.files import write_whole
+from runtime.capture.network import without_login
 from runtime.capture.source import Source
 from runtime.daemon.send_settings import SendSettings
 from runtime.daemon.sender_metrics import serve_metrics
 from runtime.process.service import Service, running_service
 from runtime.protocol.state import State
+from runtime.sender.events import MessageRefused, SenderEvent
 from runtime.sender.options import SenderOptions
 from runtime.sender.semantic_trigger import open_trigger
 from runtime.sender.stream_sender import StreamSender
@@ -31,6 +33,7 @@ _BEAT_S = 1.0
 _SILENT_S = 30.0
 _LAST_FRAMES_S = 10.0
 _LAST_PROMISES_S = 60.0
+_FIRST_CONNECTION_S = 30.0
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -60,6 +63,8 @@ class _SendDaemon:
         self._settings, self._on_event = settings, on_event
         self._service, self._stop = service, service.stop
         self._failure: EdgesemError | None = None
+        self._refusal = ""
+        """Why the broker has refused a message, the last one."""
         self._source_ended = threading.Event()
         self._frame_s = time.monotonic()
         """When the source gave its last frame."""
@@ -89,9 +94,14 @@ class _SendDaemon:
             identity=identity,
             key=key,
             trigger=open_trigger(settings.watch, codec.bundle, stream.threads),
-            on_event=lambda event: on_event(event.as_dict()),
+            on_event=self._take_event,
         )
         self._pipeline = self._stream_sender.pipeline
+
+    def _take_event(self, event: SenderEvent) -> None:
+        if isinstance(event, MessageRefused):
+            self._refusal = f"{event.topic}: {event.reason}"
+        self._on_event(event.as_dict())
 
     def close(self) -> None:
         """Leave the spool whole."""
@@ -106,17 +116,30 @@ class _SendDaemon:
             self._on_event({"event": "ready", "epoch": self._pipeline.epoch, "stream": self._topics.base})
             self._service.ready()
             self._supervise()
+            trouble = self._stream_sender.connection.trouble  # as it is before we leave
         if self._failure is not None:
             raise self._failure
         state = self._pipeline.state()
-        if self._source_ended.is_set() and not self._service.stop.is_set() and not self._pipeline.counters.connections:
-            waiting = f"; {state.promised_waiting} promised frames stay on disk" if state.promised_waiting else ""
-            trouble = self._stream_sender.connection.trouble or "the source ended before there was a connection"
-            raise LinkError(f"nothing was sent to {self._settings.broker.host}: {trouble}{waiting}")
+        if self._source_ended.is_set() and not self._service.stop.is_set():
+            self._check_delivered(state, trouble)
         if state.promised_waiting:
             log.info("%d promised frames stay on the disk for the next start", state.promised_waiting)
         self._on_event({"event": "done", **state.as_dict()})
         return state.as_dict()
+
+    def _check_delivered(self, state: State, trouble: str) -> None:
+        """LinkError if the broker took nothing: there was no connection, or it refused what was sent."""
+        counters = self._pipeline.counters
+        waiting = f"; {state.promised_waiting} promised frames stay on disk" if state.promised_waiting else ""
+        broker = self._settings.broker.host
+        if not counters.connections:
+            reason = trouble or "the source ended before there was a connection"
+            raise LinkError(f"nothing was sent to {broker}: {reason}{waiting}")
+        if self._refusal and not counters.acknowledged:
+            raise LinkError(
+                f"{broker} refused {counters.refused} messages, and no receiver has any; the last was {self._refusal}"
+                f"; check the broker's ACL and limits{waiting}"
+            )
 
     def _capture(self) -> None:
         """Offer each frame to the sender; on a thread of its own, because a camera may block for ever."""
@@ -134,7 +157,9 @@ class _SendDaemon:
             self._failure = error
         except Exception as error:  # a driver's defect must end the daemon with a message, and systemd starts it again
             log.exception("the source failed")
-            self._failure = EdgesemError(f"{self._settings.source.uri}: {type(error).__name__}: {error}")
+            self._failure = EdgesemError(
+                f"{without_login(self._settings.source.uri)}: {type(error).__name__}, see the log"
+            )
         self._source_ended.set()
 
     def _supervise(self) -> None:
@@ -152,7 +177,7 @@ class _SendDaemon:
             if now_s - reported_s >= self._settings.monitor.state_s or state.paused != paused:
                 reported_s, paused = now_s, state.paused
                 self._stream_sender.report_state()
-            if not self._pipeline.alive:
+            if not self._stream_sender.alive:
                 self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
                 return
             if self._source_ended.is_set():
@@ -162,6 +187,8 @@ class _SendDaemon:
                 if state.promised_waiting != waiting:
                     moved_s, waiting = now_s, state.promised_waiting
                 patience_s = _LAST_PROMISES_S if waiting else _LAST_FRAMES_S
+                if not self._pipeline.counters.connections and not self._stream_sender.connection.trouble:
+                    patience_s = max(patience_s, _FIRST_CONNECTION_S)  # it is still being made
                 if (self._pipeline.idle and not waiting) or now_s - moved_s > patience_s:
                     return
                 if self._settings.promise.linger_s and now_s - ended_s > self._settings.promise.linger_s:
@@ -170,7 +197,7 @@ class _SendDaemon:
     def _moves(self, now_s: float) -> bool:
         """Whether frames really move, or could: what systemd's watchdog is told."""
         silent = self._source.continuous and now_s - self._frame_s > _SILENT_S
-        return self._pipeline.alive and not silent and now_s - self._pipeline.beat_s < _SILENT_S
+        return self._stream_sender.alive and not silent and now_s - self._pipeline.beat_s < _SILENT_S
 
     def _write_status(self, state: State) -> None:
         """Write $RUNTIME_DIRECTORY/send.json, for programs that look after the device."""

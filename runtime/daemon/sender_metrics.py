@@ -44,6 +44,9 @@ class _Collector:
             ("skipped_frames", "Frames left out, because the link had no room", state.skipped),
             ("layers_dropped", "Layers that a newer frame pre-empted", state.dropped_layers),
             ("promised_refused", "Promised frames that the disk had no room for", state.promised_refused),
+            ("promised_rejected", "Promised frames that nobody takes", state.promised_rejected),
+            ("promised_lost", "Promised frames that a damaged disk has lost", state.promised_lost),
+            ("refused", "Messages that the broker has refused", state.refused),
             ("reconnects", "Connections made anew", state.reconnects),
         ):
             counter = CounterMetricFamily(f"edgesem_sender_{name}", about, labels=_LABELS)

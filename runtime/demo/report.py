@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from edgesem.files import write_whole
 from runtime.demo.compare import Jpeg
@@ -32,7 +33,7 @@ def rate_text(rate_bps: float | None) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Table with one line a picture, with what is known of it so far; fits a terminal of 80 columns."""
-    view = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    view = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     view.add_column("#", justify="right", min_width=3, no_wrap=True)
     view.add_column("picture", no_wrap=True, width=15)
     for name in ("budget", "bytes", "bpp", "layers", "delay s", "PSNR", "MS-SSIM"):
@@ -40,7 +41,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for row in rows:
         view.add_row(
             str(row["frame"] + 1),
-            row["name"],
+            Text(row["name"]),  # a file's name, in which brackets are no markup
             _cell(row, "budget_bytes", "{:,}"),
             _cell(row, "sent_bytes", "{:,}"),
             _cell(row, "bpp", "{:.3f}"),

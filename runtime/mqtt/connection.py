@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from edgesem.errors import LinkError
@@ -21,15 +22,24 @@ from runtime.mqtt.session import CONNECT_S, DIAL_S, VERSIONS, Session
 log = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_LOOK_S = 1.0
+_PLAIN_ONLY = ("Retain not supported", "QoS not supported")
+_TOO_LARGE = ("Protocol error", "Packet too large", "protocol used by both")
+"""How connections end when a message was too large: mosquitto's answer is none that paho knows."""
+_LEAST_LIMIT_BYTES = 512
+_BELIEVED_S = 3600.0
 _REFUSED_LOGIN = ("Bad user name or password", "Not authorized")
 
 
 class Connection:
     """A connection to a broker that is made again, with jitter, whenever it is lost. Thread-safe.
 
-    `on_message(topic, payload)` and `on_up()`, `on_down(reason)` are called on its threads. Entered, it connects, and
-    raises LinkError if it cannot; with `retry` it returns at once and tries for as long as it is entered. `will` is
-    the last will: what the broker publishes for us, retained, once the connection is lost.
+    `on_message(topic, payload)` and `on_up()`, `on_down(reason)` are called on its threads; what they raise is logged.
+    Entered, it connects, and raises LinkError if it cannot; with `retry` it returns at once and tries for as long as it
+    is entered. `will` is the last will: what the broker publishes for us, retained, once the connection is lost.
+
+    A broker that cuts the connection because of a large message without saying so is found out: what was in flight,
+    and larger than all that it has confirmed, is taken for too large for an hour (`limit_bytes`).
     """
 
     def __init__(
@@ -62,6 +72,12 @@ class Connection:
         self._tls = address.tls_context()
         self._session: Session | None = None
         self._trouble_log = TroubleLog(log)
+        self._plain_will = False
+        self._largest_confirmed_bytes = 0
+        self._cut_at_bytes = 0
+        """Size of the largest message in flight when the last connection ended unasked; 0 if none was."""
+        self._learnt: tuple[int, float] | None = None
+        """The largest message that the broker seems to take, and until when we believe that."""
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"mqtt.{name}", daemon=True)
 
@@ -102,16 +118,42 @@ class Connection:
         qos: int = 1,
         retain: bool = False,
         confirm: Callable[[], None] | None = None,
+        refuse: Callable[[str], None] | None = None,
     ) -> None:
         """Hand one message to the socket; `confirm` is called once the broker has confirmed it.
 
-        LinkError if there is no connection, so that paho never queues it; PacketError if it is larger than the broker
-        takes, which would end the connection.
+        `refuse` is called with the broker's reason if it does not take the message (MQTT 5); without it, that is
+        logged. LinkError if there is no connection, or the broker takes no more at a time, so that paho never queues
+        it; PacketError if it is larger than the broker takes, which would end the connection.
         """
         session = self._session
         if session is None or not session.up:
             raise LinkError(f"not connected to {self.address}")
-        session.publish(topic, payload, qos, retain, confirm)
+        session.limit_bytes = self.limit_bytes
+        session.publish(topic, payload, qos, retain, confirm, refuse)
+
+    def subscribe(self, *topics: str) -> None:
+        """Add filters: now if there is a connection, and with the others on each new one. Known ones are left out."""
+        new = [topic for topic in topics if topic not in self._filters]
+        self._filters += new
+        session = self._session
+        if new and session is not None and session.up:
+            session.subscribe(new)
+
+    def measure_rtt(self, tell: Callable[[float], None]) -> None:
+        """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
+        session = self._session
+        if session is not None and session.up:
+            session.measure_rtt(tell)
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The largest message that the broker takes, with its topic; None if it has not said or shown one."""
+        session = self._session
+        said = None if session is None else session.limit_bytes
+        if self._learnt is None or time.monotonic() > self._learnt[1]:
+            return said
+        return self._learnt[0] if said is None else min(said, self._learnt[0])
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where that is not known."""
@@ -133,8 +175,11 @@ class Connection:
         """Connect and subscribe; returns what went wrong, or nothing."""
         trouble = ""
         # amqtt does not refuse MQTT 5, it falls silent: for it, and for any broker like it, time must run out.
-        known = self.address.version or self.version
-        for version in [known] if known else list(VERSIONS):
+        # What worked last is tried first, but another broker may be there now.
+        known = [self.address.version] if self.address.version else [*filter(None, [self.version]), *VERSIONS]
+        attempts = list(dict.fromkeys(known))
+        while attempts:
+            version = attempts.pop(0)
             session = Session(
                 self._login(),
                 version,
@@ -143,15 +188,20 @@ class Connection:
                 filters=self._filters,
                 on_message=self._on_message,
                 will=self._will,
+                plain_will=self._plain_will,
             )
             trouble = session.open()
             if not trouble:
                 self.version, self._session = version, session
+                self._tell_limits(session)
                 if session.rtt_s is not None:
                     self.rtt_s = session.rtt_s if self.rtt_s is None else min(self.rtt_s, session.rtt_s)
                 return ""
-            if trouble in _REFUSED_LOGIN or self._leaving.is_set():
+            if trouble in _REFUSED_LOGIN or self._leaving.is_set() or not session.reached:
                 break
+            if any(words in trouble for words in _PLAIN_ONLY) and not self._plain_will:
+                self._plain_will = True
+                attempts.insert(0, version)
             log.debug("MQTT %s at %s did not work: %s", version, self.address, trouble)
         return trouble
 
@@ -162,21 +212,30 @@ class Connection:
         while not self._leaving.is_set():
             session = self._session
             if session is not None:
-                session.ended.wait()
+                while not session.ended.wait(_LOOK_S):
+                    if not session.running and not session.ended.wait(_LOOK_S):
+                        session.fail("the network thread has ended by a defect: see the log")
                 session.close()
                 self._session = None
-                self._on_down(session.trouble)
+                self._call(lambda session=session: self._on_down(session.trouble))  # type: ignore[misc]
                 if self._leaving.is_set():
                     return
                 log.warning("lost %s: %s", self.address, session.trouble)
                 self.trouble = session.trouble
-                wait_s = _SHORTEST_WAIT_S
+                self._learn_limit(session)
+                # One that is lost again and again is not made anew each moment.
+                lasted = time.monotonic() - session.began_s > _LONGEST_WAIT_S
+                wait_s = _SHORTEST_WAIT_S if lasted else min(2 * wait_s, _LONGEST_WAIT_S)
             elif not first:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             # A whole fleet loses its broker at the same moment, and must not come back at the same moment.
             if not first and self._leaving.wait(wait_s * random.uniform(0.5, 1.0)):
                 return
             trouble = self._dial()
+            if self._leaving.is_set():
+                if self._session is not None:
+                    self._session.close()
+                return
             if trouble:
                 self.trouble = trouble
                 self.trouble = self._trouble_log.warn(self._login(), trouble)
@@ -185,5 +244,44 @@ class Connection:
                 self.trouble = ""
                 self._trouble_log.clear()
                 log.info("connected to %s, MQTT %s", self.address, self.version)
-                self._on_up()
+                self._call(self._on_up)
             first = False
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        """Call one of the caller's functions: its defect must not end our thread, and with it reconnecting."""
+        try:
+            callback()
+        except Exception:
+            log.exception("a callback of the connection to %s has failed", self.address)
+
+    def _tell_limits(self, session: Session) -> None:
+        """Log what a broker cannot do, and what that costs."""
+        if not session.retains:
+            log.warning(
+                "%s keeps no retained messages: receivers that start later learn of a stream within a minute",
+                self.address,
+            )
+        if session.most_qos < 1:
+            log.warning(
+                "%s confirms nothing (QoS 0 only): what it loses is not sent again, but for promised frames",
+                self.address,
+            )
+
+    def _learn_limit(self, session: Session) -> None:
+        """Look at how a connection ended: a broker may take no message as large as those that were in flight."""
+        self._largest_confirmed_bytes = max(self._largest_confirmed_bytes, session.largest_confirmed_bytes)
+        size_bytes = session.largest_unconfirmed_bytes
+        short = time.monotonic() - session.began_s < _LONGEST_WAIT_S
+        certain = any(words in session.trouble for words in _TOO_LARGE)
+        suspicious = size_bytes > self._largest_confirmed_bytes and (certain or short) and not session.was_cut
+        if suspicious and (certain or self._cut_at_bytes):
+            limit_bytes = max(self._largest_confirmed_bytes, min(size_bytes, self._cut_at_bytes or size_bytes) // 2)
+            self._learnt = (max(_LEAST_LIMIT_BYTES, limit_bytes), time.monotonic() + _BELIEVED_S)
+            log.warning(
+                "%s ends the connection (%s) at a message of %d bytes: larger ones than %d bytes are not sent",
+                self.address,
+                session.trouble,
+                size_bytes,
+                self._learnt[0],
+            )
+        self._cut_at_bytes = size_bytes if suspicious else 0

@@ -136,10 +136,11 @@ class TroubleLog:
     ) -> None:
         self._log, self._every_s, self._clock, self._lock = log, every_s, clock, threading.Lock()
         self._said_s: dict[str, float] = {}
+        self._explained: dict[str, str] = {}
         self._times = 0
 
     def warn(self, address: Address, trouble: str) -> str:
-        """Log the trouble, and return it with its explanation where it was explained."""
+        """Log the trouble if that is due, and return it with its explanation."""
         with self._lock:
             now_s = self._clock()
             self._times += 1
@@ -148,11 +149,12 @@ class TroubleLog:
             if due:
                 if len(self._said_s) >= _MOST_TROUBLES:
                     self._said_s.clear()
+                    self._explained.clear()
                 self._said_s[trouble] = now_s
         if not due:
             self._log.debug("no connection to %s: %s", address, trouble)
-            return trouble
-        explained = explain(address, trouble)
+            return self._explained.get(trouble, trouble)
+        explained = self._explained[trouble] = explain(address, trouble)
         again = f" ({times} attempts so far)" if times > 1 else ""
         self._log.warning("no connection to %s: %s%s; trying again until it works", address, explained, again)
         return explained

@@ -10,33 +10,62 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from edgesem.errors import LinkError, PacketError
 from runtime.mqtt.address import Address
+from runtime.process.rate_limit import RateLimitedLog
 
 log = logging.getLogger(__name__)
 
 VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 CONNECT_S = 10.0
-DIAL_S = 5.0
+"""The least time that a broker has to answer our CONNECT and SUBSCRIBE."""
+DIAL_S = 20.0
+"""Of the TCP and TLS handshakes."""
 
+_ROUND_TRIPS = 10  # that the answers may take, where that is longer than CONNECT_S: messages take time on a thin link
 _KEEP_ALIVE_S = 15
 _CLOSE_S = 1.0
-_CALLBACKS = ("on_connect", "on_subscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open")
-_PROBES = 5
+_CALLBACKS = (
+    "on_connect", "on_subscribe", "on_unsubscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open"
+)  # fmt: skip
+_PROBES, _PROBED_S = 4, 0.25
+_PROBE_FILTER = "edgesem/v1/none"
+_MOST_IN_FLIGHT = 0xFFFF
+_AROUND_BYTES = 16  # of a PUBLISH besides topic and payload, at most
 # Above our own window: what the kernel does not take, paho would hold, and `unacked_bytes` would not see it.
 _NOT_SENT_BYTES = 128 * 1024
+
+
+class _Client(paho.Client):
+    """A client that takes progress of its own bytes for a sign of life.
+
+    paho gives up if nothing comes in for two keep-alives. On a thin link a large message takes longer, and the answer
+    to a ping stands behind it.
+    """
+
+    unacked_bytes: Callable[[], int | None] = staticmethod(lambda: None)
+    _unacked_before: int = 0
+
+    def _check_keepalive(self) -> None:
+        unacked_bytes = self.unacked_bytes() or 0
+        if unacked_bytes < self._unacked_before:
+            with self._msgtime_mutex:
+                self._last_bytes_received = time.monotonic()
+        self._unacked_before = unacked_bytes
+        super()._check_keepalive()
 
 
 class Session:
     """A paho client that is used once: paho would send again, after a reconnect, whatever old frames it still holds.
 
-    `on_message(topic, payload)` is called on its thread; `will` is what the broker publishes for us, retained, once we
-    are lost.
+    `on_message(topic, payload)` is called on its thread; `will` is what the broker publishes for us once we are lost,
+    retained with QoS 1 unless `plain_will`. Of several filters some may be refused; that is logged.
     """
 
     def __init__(
@@ -49,36 +78,54 @@ class Session:
         filters: Sequence[str],
         on_message: Callable[[str, bytes], None] | None,
         will: tuple[str, bytes] | None,
+        plain_will: bool = False,
     ) -> None:
+        self.most_qos = 2
+        """The highest QoS that the broker takes."""
+        self.retains = True
+        """Whether the broker keeps retained messages."""
+        self.limit_bytes: int | None = None
+        """The largest packet that the broker takes, if it has said so."""
+        self.largest_confirmed_bytes = self._lost_bytes = 0
+        self.began_s = time.monotonic()
+        self.reached = False
+        """Whether there was a TCP connection at all."""
+        self.was_cut = False
+        """Whether we have ended it ourselves."""
         self.ended = threading.Event()
         self.trouble = ""
         self.rtt_s: float | None = None
         self._address, self._filters, self._on_message = address, filters, on_message
         self._settled = threading.Event()
-        self._asked_s: list[float] = []
-        self._limit_bytes: int | None = None
+        self._asked_s = 0.0
+        self._probes = 0
+        self._measuring: Callable[[float], None] | None = None
+        self._first_mid: int | None = None
+        self._most_in_flight = _MOST_IN_FLIGHT
+        self._limited_log = RateLimitedLog(log)
         self._socket: socket.socket | None = None
         # paho may confirm a message before it has told us its id. Each side first notes its half, then looks for the
         # other, so one of them finds both; a lock would deadlock with the one that paho holds in its callbacks.
-        self._waiting: dict[int, Callable[[], None]] = {}
-        self._early: set[int] = set()
-        client = paho.Client(
+        self._waiting: dict[int, _Sent] = {}
+        self._early: dict[int, str] = {}
+        client = _Client(
             CallbackAPIVersion.VERSION2, client_id=name, protocol=VERSIONS[version], reconnect_on_failure=False
         )
         client.connect_timeout = DIAL_S
-        if version == "3.1.1":  # which has no limit; in MQTT 5, brokers may tell one, and paho does not look at it
-            client.max_inflight_messages_set(0xFFFF)
+        client.unacked_bytes = self.unacked_bytes
+        client.max_inflight_messages_set(_MOST_IN_FLIGHT)  # paho would hold the rest back: `publish` refuses it
         client.username_pw_set(address.user, address.password)
         if tls is not None:
             client.tls_set_context(tls)
         if will is not None:
-            client.will_set(*will, qos=1, retain=True)
-        client.on_connect = self._connected
-        client.on_subscribe = self._subscribed
-        client.on_message = self._message
-        client.on_publish = self._published
-        client.on_disconnect = self._disconnected
-        client.on_socket_open = self._opened
+            client.will_set(*will, qos=0 if plain_will else 1, retain=not plain_will)
+        client.on_connect = _fenced(self._connected)
+        client.on_subscribe = _fenced(self._subscribed)
+        client.on_unsubscribe = _fenced(self._unsubscribed)
+        client.on_message = _fenced(self._message)
+        client.on_publish = _fenced(self._published)
+        client.on_disconnect = _fenced(self._disconnected)
+        client.on_socket_open = _fenced(self._opened)
         self._client = client
 
     @property
@@ -88,29 +135,71 @@ class Session:
 
     def open(self) -> str:
         """Connect and subscribe; returns what went wrong, or nothing."""
+        began_s = time.monotonic()
         try:
             self._client.connect(self._address.host, self._address.port, keepalive=_KEEP_ALIVE_S)
         except (OSError, ValueError) as error:
             self.ended.set()
             self.close()
             return str(error)
+        patience_s = max(CONNECT_S, _ROUND_TRIPS * (time.monotonic() - began_s))
+        self.reached = True
         self._client.loop_start()
-        if not self._settled.wait(CONNECT_S):
-            self._settle(f"no answer within {CONNECT_S:.0f} s")
+        if not self._settled.wait(patience_s):
+            self._settle(f"no answer within {patience_s:.0f} s")
         if self.trouble:
             self.close()
         return self.trouble
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, confirm: Callable[[], None] | None) -> None:
+    @property
+    def running(self) -> bool:
+        """Whether its network thread runs; a defect that ended that is in the log."""
+        thread = getattr(self._client, "_thread", None)
+        return thread is not None and thread.is_alive()
+
+    def fail(self, trouble: str) -> None:
+        """End it in place of its network thread, which is no more."""
+        self.trouble = self.trouble or trouble
+        self.ended.set()
+
+    @property
+    def largest_unconfirmed_bytes(self) -> int:
+        """Size of the largest message that the broker has not confirmed, or has refused as too large."""
+        return max([self._lost_bytes, *(sent.size_bytes for sent in list(self._waiting.values()))])
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Add filters to a connection that stands."""
+        self._client.subscribe([(topic, min(1, self.most_qos)) for topic in topics])
+
+    def measure_rtt(self, tell: Callable[[float], None]) -> None:
+        """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
+        if self._measuring is None:
+            self._measuring, self._asked_s = tell, time.monotonic()
+            self._client.unsubscribe(_PROBE_FILTER)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        confirm: Callable[[], None] | None,
+        refuse: Callable[[str], None] | None = None,
+    ) -> None:
         """As `Connection.publish`."""
-        if self._limit_bytes is not None and len(topic) + len(payload) + 16 > self._limit_bytes:
-            raise PacketError(f"{len(payload)} bytes on {topic}: the broker takes {self._limit_bytes} at most")
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        size_bytes = len(topic.encode()) + len(payload) + _AROUND_BYTES
+        if self.limit_bytes is not None and size_bytes > self.limit_bytes:
+            raise PacketError(f"{len(payload)} bytes on {topic}: the broker takes {self.limit_bytes} at most")
+        qos = min(qos, self.most_qos)
+        if qos and len(self._waiting) >= self._most_in_flight:
+            raise LinkError(f"{self._address} takes {self._most_in_flight} messages at a time")
+        info = self._client.publish(topic, payload, qos=qos, retain=retain and self.retains)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._lost_bytes = max(self._lost_bytes, size_bytes)
             raise LinkError(f"not connected to {self._address}: {info.rc.name}")
-        self._waiting[info.mid] = confirm or (lambda: None)
+        self._waiting[info.mid] = _Sent(topic, size_bytes, confirm, refuse)
         if info.mid in self._early:
-            self._confirm(info.mid)
+            self._answered(info.mid)
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where it does not tell."""
@@ -133,6 +222,7 @@ class Session:
 
     def cut(self) -> None:
         """End the connection without a word: there may be nobody to hear one."""
+        self.was_cut = True
         sock = self._socket
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -145,6 +235,9 @@ class Session:
             self.hang_up()
         with contextlib.suppress(AttributeError):  # paho forgets its thread, when that ends, without a lock
             self._client.loop_stop()
+        if self._socket is not None:  # if the thread has died by a defect, nobody else closes it
+            with contextlib.suppress(OSError):
+                self._socket.close()
         # The client and we hold each other; parted, its sockets are closed now and not when the interpreter looks for
         # circles, which in a quiet daemon may be many connections later.
         for name in _CALLBACKS:
@@ -158,56 +251,123 @@ class Session:
     def _opened(self, _client: paho.Client, _data: Any, sock: Any) -> None:
         if isinstance(sock, socket.socket):
             self._socket = sock
+            self._asked_s = time.monotonic()
             _set_options(sock, self._address.congestion)
 
     def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._settle(str(reason))
             return
-        self._limit_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.rtt_s = time.monotonic() - self._asked_s
+        self.limit_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.most_qos = getattr(properties, "MaximumQoS", 2)
+        self.retains = bool(getattr(properties, "RetainAvailable", 1))
+        if properties is not None:  # MQTT 5 only; without a word of the broker there is no limit
+            self._most_in_flight = getattr(properties, "ReceiveMaximum", _MOST_IN_FLIGHT)
         if self._filters:
-            self._ask(client)
+            self._asked_s = time.monotonic()
+            _, self._first_mid = client.subscribe([(topic, min(1, self.most_qos)) for topic in self._filters])
         else:
             self._settle("")
 
-    def _ask(self, client: paho.Client) -> None:
-        self._asked_s.append(time.monotonic())
-        client.subscribe([(topic, 1) for topic in self._filters])
-
-    def _subscribed(self, client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
-        rtt_s = time.monotonic() - self._asked_s[-1]
-        self.rtt_s = rtt_s if self.rtt_s is None else min(self.rtt_s, rtt_s)
-        refused = [
-            f"{topic}: {reason}" for topic, reason in zip(self._filters, reasons, strict=False) if reason.is_failure
-        ]
-        if refused or len(self._asked_s) >= _PROBES:
+    def _subscribed(self, client: paho.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+        first = mid == self._first_mid
+        filters = self._filters if first else [""] * len(reasons)
+        refused = [f"{topic}: {reason}" for topic, reason in zip(filters, reasons, strict=False) if reason.is_failure]
+        if refused:
+            log.warning("%s refuses what we subscribe to: %s", self._address, ", ".join(refused))
+        if not first:
+            return
+        self._measured()
+        if refused and len(refused) == len(self._filters):
             self._settle(", ".join(refused))
-        else:  # once more, for the clock's sake: a busy machine makes single round trips long
-            self._ask(client)
+        else:
+            self._probe(client)
+
+    def _unsubscribed(self, client: paho.Client, _data: Any, _mid: int, _reasons: Any, _properties: Any) -> None:
+        rtt_s = self._measured()
+        if self._settled.is_set():
+            tell, self._measuring = self._measuring, None
+            if tell is not None:
+                tell(rtt_s)
+        else:
+            self._probe(client)
+
+    def _measured(self) -> float:
+        rtt_s = time.monotonic() - self._asked_s
+        self.rtt_s = rtt_s if self.rtt_s is None else min(self.rtt_s, rtt_s)
+        return rtt_s
+
+    def _probe(self, client: paho.Client) -> None:
+        """Some more round trips, where they are short: a busy machine makes single ones long.
+
+        To leave a filter that we never had is a message that has no effect but its answer.
+        """
+        if self._probes >= _PROBES or (self.rtt_s or 0.0) > _PROBED_S:
+            self._settle("")
+            return
+        self._probes += 1
+        self._asked_s = time.monotonic()
+        client.unsubscribe(_PROBE_FILTER)
 
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        if self._on_message is None or (message.retain and message.topic.endswith("/cmd")):
+        topic = message.topic  # raises for bytes that are not UTF-8
+        if self._on_message is None or (message.retain and topic.endswith("/cmd")):
             return  # a command that the broker kept was meant for some earlier moment
-        try:
-            self._on_message(message.topic, bytes(message.payload))
-        except Exception:  # a defect of ours, or bytes of a stranger: neither may end paho's thread
-            log.exception("a message of %d bytes could not be taken", len(message.payload))
+        self._on_message(topic, bytes(message.payload))
 
-    def _published(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
-        self._early.add(mid)
+    def _published(self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self._early[mid] = str(reason) if reason is not None and reason.is_failure else ""
         if mid in self._waiting:
-            self._confirm(mid)
+            self._answered(mid)
 
-    def _confirm(self, mid: int) -> None:
-        confirm = self._waiting.pop(mid, None)
-        if confirm is not None:
-            self._early.discard(mid)
-            confirm()
+    def _answered(self, mid: int) -> None:
+        """The broker has confirmed a message, or refused it."""
+        sent = self._waiting.pop(mid, None)
+        if sent is None:
+            return
+        refused = self._early.pop(mid, "")
+        if not refused:
+            self.largest_confirmed_bytes = max(self.largest_confirmed_bytes, sent.size_bytes)
+            if sent.confirm is not None:
+                sent.confirm()
+            return
+        if "too large" in refused:
+            self._lost_bytes = max(self._lost_bytes, sent.size_bytes)
+        if sent.refuse is not None:
+            sent.refuse(refused)
+        else:
+            self._limited_log.warn("%s refuses a message on %s: %s", self._address, sent.topic, refused)
 
     def _disconnected(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._settle(f"the broker hung up ({reason})")
         self.trouble = self.trouble or str(reason)
         self.ended.set()
+
+
+class _Sent(NamedTuple):
+    """A message that was published, and who is told of the broker's answer."""
+
+    topic: str
+    size_bytes: int
+    confirm: Callable[[], None] | None
+    refuse: Callable[[str], None] | None
+
+
+def _fenced(callback: Callable[..., None]) -> Callable[..., None]:
+    """A callback of paho's whose errors go to the log: a defect of ours, or bytes of a stranger, must not end its
+    thread."""
+    limited_log = RateLimitedLog(log)
+
+    @wraps(callback)
+    def fenced(*given: Any) -> None:
+        try:
+            callback(*given)
+        except Exception as error:
+            limited_log.warn("a message of the broker could not be taken: %r", error)
+            log.debug("a callback has failed", exc_info=True)
+
+    return fenced
 
 
 def _set_options(sock: socket.socket, congestion: str) -> None:

@@ -5,6 +5,7 @@
 const POLL_MS = 1000;
 const LONGEST_MS = 300000;
 const SHORTEST_MS = 60000;
+const DEAD_S = 60;
 const CHARTS = [
   ["capacity_bps", "capacity", rate],
   ["budget_bytes", "budget", bytes],
@@ -23,6 +24,7 @@ function bytes(count) {
   return count >= 1e4 ? `${(count / 1e3).toFixed(1)} kB` : `${Math.round(count)} B`;
 }
 function seconds(s) {
+  if (s >= 172800) return `${Math.round(s / 86400)} days`;
   if (s >= 120) return s >= 7200 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 60)} min`;
   return s >= 10 ? `${Math.round(s)} s` : s >= 1 ? `${s.toFixed(1)} s` : `${Math.round(s * 1000)} ms`;
 }
@@ -68,13 +70,13 @@ class Tile {
     const find = (selector) => this.root.querySelector(selector);
     [this.image, this.age, this.facts] = [find("img"), find(".age"), find(".facts")];
     [this.steps, this.realism, this.button, this.answer] = [find(".steps"), find(".realism"), find(".snapshot"), find(".answer")];
+    [this.trouble, this.download, this.snapshotLink] = [find(".trouble"), find(".download"), find(".download-snapshot")];
     [this.stepsNow, this.realismNow] = [find(".steps-now"), find(".realism-now")];
     find("h2").textContent = name;
     this.image.alt = `latest picture of ${name}`;
     this.charts = CHARTS.map((chart) => new Chart(find(".charts"), chart));
     this.samples = [];
     this.shown = 0;
-    this.promised = 0;
     for (const input of [this.steps, this.realism]) {
       input.addEventListener("input", () => this.label());
       input.addEventListener("change", () => this.set());
@@ -101,7 +103,14 @@ class Tile {
     const state = stream.state;
     const link = !state ? "" : !state.up ? "sender is gone" : state.paused ? "paused" :
       `sent ${state.frames}, skipped ${state.skipped}` + (state.promised_waiting ? `, ${state.promised_waiting} promised wait` : "");
+    this.trouble.textContent = stream.trouble ?? "";
+    const dead = (state && !state.up) || stream.heard_s === null || stream.heard_s > DEAD_S;
+    this.root.classList.toggle("dead", Boolean(dead));
+    this.offer(this.snapshotLink, stream.snapshot, "?promised");
+    if (this.asked && stream.snapshot && stream.snapshot.frame !== this.snapshotFrame) this.showMessage("snapshot is here");
+    this.snapshotFrame = stream.snapshot?.frame;
     const picture = stream.picture;
+    this.offer(this.download, picture, "");
     if (!picture) {
       this.age.textContent = "no picture yet";
       this.facts.textContent = link;
@@ -118,8 +127,12 @@ class Tile {
       `${picture.layers} ${picture.layers === 1 ? "layer" : "layers"}`, `steps ${picture.steps}`,
       `decoded in ${seconds(picture.decode_s)}`, picture.promised ? "promised" : "", link,
     ].filter(Boolean).join(" · ");
-    if (stream.counters.kept > this.promised && this.asked) this.showMessage("snapshot is here");
-    this.promised = stream.counters.kept;
+  }
+  offer(link, picture, query) {
+    link.hidden = !picture;
+    if (!picture) return;
+    link.href = `${pathOf(this.name)}.jpg${query}`;
+    link.download = `${this.name.replaceAll("/", "_")}-${picture.frame}.jpg`;
   }
   showMessage(text, bad = false) {
     this.answer.textContent = text;

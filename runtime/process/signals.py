@@ -6,26 +6,41 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+
+SAME_SIGNAL_S = 1.0
+"""Signals so near to each other are one."""
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first signal sets; a second one ends the process at once."""
+    """An event that the first signal sets; another one, a second or more after it, ends the process at once.
+
+    Signals within that second are the same one that comes twice: a shell and its group, or `timeout` and systemd, both
+    pass it on. Where a signal has come, the handlers stay as they are behind the block, so that this holds until the
+    process has ended.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers
         return
 
+    first_s: float | None = None
+
     def leave(number: int, _frame: object) -> None:
-        if stop.is_set():
+        nonlocal first_s
+        if first_s is None:
+            first_s = time.monotonic()
+            stop.set()
+        elif time.monotonic() - first_s >= SAME_SIGNAL_S:
             sys.exit(128 + number)
-        stop.set()
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if first_s is None:
+            for number, handler in before.items():
+                signal.signal(number, handler)

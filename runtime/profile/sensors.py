@@ -15,7 +15,9 @@ INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
 _BREAKOUTS = ("ina237", "ina228", "ina219", "ina220", "ina226", "ina230", "ina231", "ina232", "ina260")
 _AGREE = 0.2  # what power and volt x ampere may differ: the two are not converted at the same moment
 _SLACK_W = 0.1
+_DENIED = "may not be read by this user: chmod it or join its group"
 PMIC = "pi5-pmic"
+_PMIC_BOARDS = ("Raspberry Pi 5", "Raspberry Pi Compute Module 5")
 # Watts at the plug out of the sum of a Pi 5's rails, as two owners fitted it; not a calibration of yours.
 PMIC_FIT = (1.1451, 0.5879)
 _PMIC = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?[0-9.]+)[AV]")
@@ -29,6 +31,23 @@ def candidates(sysfs: Sysfs) -> Iterator[Meter]:
     yield from _pmic(sysfs)
     yield from _rapl(sysfs)
     yield from _ina2xx(sysfs, _BREAKOUTS)
+    for folder in _hwmon_folders(sysfs):
+        if denied(folder / "name"):
+            yield HiddenMeter(f"hwmon@{_address(folder)}", f"{folder / 'name'} {_DENIED}")
+
+
+class HiddenMeter:
+    """Sensor that is there but gives no reading to this user, so that it is named and not passed over."""
+
+    counts, scope, limits_w, period_s = False, "", POWER_W, 1.0
+    rails: tuple[str, ...] = ()
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name, self._why = name, why
+
+    def read(self) -> float:
+        """Raises MeterFault, with the reason."""
+        raise MeterFault(self._why)
 
 
 class RailMeter:
@@ -81,8 +100,7 @@ class Channel:
     def _need(self, path: Path, unit: float) -> float:
         value = number(path, unit)
         if value is None:
-            why = "may not be read by this user: chmod it or join its group" if denied(path) else "gives no number"
-            raise MeterFault(f"{self.name}: {path} {why}")
+            raise MeterFault(f"{self.name}: {path} {_DENIED if denied(path) else 'gives no number'}")
         return value
 
 
@@ -90,11 +108,14 @@ def _ina3221_hwmon(sysfs: Sysfs) -> Iterator[Meter]:
     """JetPack 5 to 7: one meter over all chips of a board, since an AGX has two or three of them."""
     channels: list[Channel] = []
     homes: list[str] = []
+    hidden: list[Path] = []
     period_s = 0.02
     for folder in _hwmon(sysfs, ("ina3221",)):
         homes.append(_address(folder))
         for index in range(1, 4):  # in7 is the sum of the shunts, no rail
             label = text(folder / f"in{index}_label")
+            if label is None and denied(folder / f"in{index}_label"):
+                hidden.append(folder / f"in{index}_label")
             if not label or "NC" in label.split("_"):
                 continue
             power = folder / f"power{index}_input"
@@ -107,24 +128,34 @@ def _ina3221_hwmon(sysfs: Sysfs) -> Iterator[Meter]:
                 )
             )
         period_s = max(period_s, _interval_s(folder))
-    if channels:
-        yield RailMeter(f"ina3221-hwmon@{'+'.join(homes)}", channels, period_s)
+    yield from _rail_meter(f"ina3221-hwmon@{'+'.join(homes)}", channels, hidden, period_s)
+
+
+def _rail_meter(name: str, channels: list[Channel], hidden: list[Path], period_s: float) -> Iterator[Meter]:
+    """The meter over `channels`; with a rail whose name is hidden it would not tell what it adds up."""
+    if hidden:
+        yield HiddenMeter(name, f"{hidden[0]} {_DENIED}")
+    elif channels:
+        yield RailMeter(name, channels, period_s)
 
 
 def _ina3221_iio(sysfs: Sysfs) -> Iterator[Meter]:
     """JetPack 4: millivolt, milliampere and milliwatt of each rail."""
-    channels, homes = [], []
+    channels: list[Channel] = []
+    homes: list[str] = []
+    hidden: list[Path] = []
     for folder in sysfs.glob("sys/bus/i2c/drivers/ina3221x/*-*/iio:device*"):
         homes.append(folder.parent.name)
         for index in range(3):
             name = text(folder / f"rail_name_{index}")
+            if name is None and denied(folder / f"rail_name_{index}"):
+                hidden.append(folder / f"rail_name_{index}")
             if not name or "NC" in name.split("_"):
                 continue
             power = (folder / f"in_power{index}_input", MILLI)
             current = folder / f"in_current{index}_input"
             channels.append(Channel(name, folder / f"in_voltage{index}_input", current, power))
-    if channels:
-        yield RailMeter(f"ina3221-iio@{'+'.join(homes)}", channels, 0.04)
+    yield from _rail_meter(f"ina3221-iio@{'+'.join(homes)}", channels, hidden, 0.04)
 
 
 def _ina2xx(sysfs: Sysfs, chips: tuple[str, ...]) -> Iterator[Meter]:
@@ -140,12 +171,13 @@ def _ina2xx(sysfs: Sysfs, chips: tuple[str, ...]) -> Iterator[Meter]:
 
 def _hwmon(sysfs: Sysfs, names: tuple[str, ...]) -> list[Path]:
     """The hwmon folders of chips with these names; their numbers change from boot to boot."""
-    found: dict[Path, Path] = {}
-    for pattern in ("sys/class/hwmon/hwmon*", "sys/bus/i2c/devices/*-*/hwmon/hwmon*"):
-        for folder in sysfs.glob(pattern):
-            if text(folder / "name") in names:
-                found.setdefault(folder.resolve(), folder)
-    return sorted(found)
+    return [folder for folder in _hwmon_folders(sysfs) if text(folder / "name") in names]
+
+
+def _hwmon_folders(sysfs: Sysfs) -> list[Path]:
+    """All hwmon folders, each once."""
+    patterns = ("sys/class/hwmon/hwmon*", "sys/bus/i2c/devices/*-*/hwmon/hwmon*")
+    return sorted({folder.resolve() for pattern in patterns for folder in sysfs.glob(pattern)})
 
 
 def _address(folder: Path) -> str:
@@ -155,8 +187,8 @@ def _address(folder: Path) -> str:
 
 
 def _interval_s(folder: Path) -> float:
-    """Time between two new values of a chip: its update interval times how many readings it averages."""
-    return (number(folder / "update_interval", MILLI) or 0.0) * (number(folder / "samples") or 1.0)
+    """Time between two new values of a chip. All readings that it averages are in it (ina3221_reg_to_interval_us)."""
+    return number(folder / "update_interval", MILLI) or 0.0
 
 
 class PmicMeter:
@@ -192,8 +224,9 @@ class PmicMeter:
 def _pmic(sysfs: Sysfs) -> Iterator[Meter]:
     try:
         yield PmicMeter(sysfs)
-    except MeterFault:
-        return
+    except MeterFault as fault:
+        if (sysfs.model() or "").startswith(_PMIC_BOARDS):
+            yield HiddenMeter(PMIC, f"{fault} vcgencmd needs /dev/vcio: join the group video")
 
 
 class RaplMeter:
@@ -228,10 +261,10 @@ class RaplMeter:
 
 def _rapl(sysfs: Sysfs) -> Iterator[Meter]:
     """Packages only: core and dram are parts of them (`intel-rapl:0:1`), psys would count them again."""
-    zones = [
-        zone
-        for zone in sysfs.glob("sys/class/powercap/intel-rapl:*")
-        if zone.name.count(":") == 1 and (text(zone / "name") or "").startswith("package")
-    ]
-    if zones:
+    found = [zone for zone in sysfs.glob("sys/class/powercap/intel-rapl:*") if zone.name.count(":") == 1]
+    hidden = [zone / "name" for zone in found if text(zone / "name") is None and denied(zone / "name")]
+    zones = [zone for zone in found if (text(zone / "name") or "").startswith("package")]
+    if hidden:
+        yield HiddenMeter(f"rapl@{hidden[0].parent.name}", f"{hidden[0]} {_DENIED}")
+    elif zones:
         yield RaplMeter(zones)

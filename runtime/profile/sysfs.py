@@ -70,7 +70,7 @@ def number(path: Path, unit: float = 1.0) -> float | None:
 
 def denied(path: Path) -> bool:
     """Whether a file is there but not for us to read."""
-    return path.exists() and not os.access(path, os.R_OK)
+    return path.exists() and not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def temperature_c(sysfs: Sysfs) -> float | None:

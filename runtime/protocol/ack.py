@@ -1,6 +1,7 @@
-"""Acknowledgement: a receiver has a layer, or has decoded a frame and holds it; a CBOR list of 22 to 27 bytes.
+"""Acknowledgement: a receiver has a layer, or has decoded a frame and holds it; a CBOR list of 13 to 27 bytes.
 
-A list and not a map like the other messages, because one goes back for each layer.
+A list and not a map like the other messages, because one goes back for each layer. A list that is longer is one of a
+later program: what stands behind the items that are known here is skipped.
 """
 
 from __future__ import annotations
@@ -58,6 +59,6 @@ class Ack:
     def from_bytes(cls, data: bytes) -> Ack:
         """The ack that stands in `data`; PacketError for anything else, whatever the bytes are."""
         fields = load_cbor(data, what="ack", limit_bytes=MAX_ACK_BYTES)
-        if not isinstance(fields, list) or len(fields) != len(_LIMITS):
-            raise PacketError(f"not an ack: needs exactly one list of {len(_LIMITS)} integers")
-        return cls(*fields)
+        if not isinstance(fields, list) or len(fields) < len(_LIMITS):
+            raise PacketError(f"not an ack: needs one list of {len(_LIMITS)} integers")
+        return cls(*fields[: len(_LIMITS)])

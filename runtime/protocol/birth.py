@@ -1,7 +1,12 @@
-"""Birth message: the retained description of a publisher, signed with the device key."""
+"""Birth message: the retained description of a publisher, signed with the device key.
+
+Starts of a device are ordered by `start`, a counter that it keeps on its disk, and not by its clock, which may go back.
+The birth of a sealed stream also has a tag of the stream's key: whoever does not have that key cannot make one.
+"""
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 
 import cbor2
@@ -9,14 +14,14 @@ import cbor2
 from edgesem.errors import PacketError
 from edgesem.packet.keys import SIGNATURE_BYTES, Identity, check_signature
 from edgesem.packet.packet import MAX_SIDE
-from edgesem.packet.seal import SALT_BYTES
+from edgesem.packet.seal import SALT_BYTES, TAG_BYTES, Seal
 from runtime.protocol.fields import Fields
 
-MAX_BIRTH_BYTES = 512
-_MAX_BODY_BYTES = 384
+MAX_BIRTH_BYTES = 1024
+_MAX_BODY_BYTES = 768
 _KEY_BYTES = 32
 _VERSION = 1
-_MAX_TIME_MS = 2**53
+_MOST = 2**53
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,19 @@ class Birth:
     salt: bytes
     """Salt of this start's seal, drawn by lot."""
     time_ms: int
-    """Unix milliseconds. A birth older than the newest one known is a replay: refuse it."""
+    """Unix milliseconds when it was said; for information."""
     sealed: bool
     """Whether packets, acknowledgements and commands are sealed."""
     program: str
     """Name of the sending program, 32 characters at most."""
+    start: int = 0
+    """Start counter, 0 to 2^53: larger at each start of the device, the same for all births of one start. A birth with
+    a smaller one than the largest known of its key is a recording: refuse it."""
     public_key: bytes = b""
     """The key that it was signed with; set by `from_bytes`."""
 
-    def to_bytes(self, identity: Identity, *, base: str) -> bytes:
-        """The signed birth, as it is published for the stream whose topics start with `base`."""
+    def to_bytes(self, identity: Identity, *, base: str, key: bytes | None = None) -> bytes:
+        """The signed birth, as it is published for the stream whose topics start with `base`; `key` is its seal's."""
         body = cbor2.dumps(
             {
                 "v": _VERSION,
@@ -61,26 +69,31 @@ class Birth:
                 "t": self.time_ms,
                 "p": self.sealed,
                 "n": self.program,
+                "c": self.start,
             }
         )
-        return cbor2.dumps({"b": body, "k": identity.public_key, "s": identity.sign(_signed(body, base))})
+        outer = {"b": body, "k": identity.public_key, "s": identity.sign(_signed(body, base))}
+        if key is not None:
+            outer["m"] = _tag(body, key, base, self.salt)
+        return cbor2.dumps(outer)
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, base: str) -> Birth:
+    def from_bytes(cls, data: bytes, *, base: str, key: bytes | None = None) -> Birth:
         """The birth in `data`, if its signature holds for this stream; PacketError for anything else.
 
-        Whether the key is the right one is for the caller to check.
+        With `key`, the stream's seal key, it must have that key's tag too. Whether the device's key is the right one is
+        for the caller to check.
         """
         outer = Fields(data, what="birth", limit_bytes=MAX_BIRTH_BYTES)
         body = outer.raw("b", _MAX_BODY_BYTES, exact=False)
-        key = outer.raw("k", _KEY_BYTES)
+        public_key = outer.raw("k", _KEY_BYTES)
         signature = outer.raw("s", SIGNATURE_BYTES)
-        outer.end()
-        check_signature(_signed(body, base), signature, key)
+        check_signature(_signed(body, base), signature, public_key)
         fields = Fields(body, what="birth", limit_bytes=_MAX_BODY_BYTES)
         version = fields.integer("v", 0xFFFF)
         if version != _VERSION:
             raise PacketError(f"birth: version {version} is not known here, only {_VERSION}: update edgesem")
+        time_ms = fields.integer("t", _MOST)
         birth = cls(
             bundle_id=fields.integer("i", 0xFFFF),
             bundle_digest=fields.text("d", 64),
@@ -89,13 +102,19 @@ class Birth:
             fps=fields.number("f", 0, 1000),
             epoch=fields.integer("e", 0xFFFF),
             salt=fields.raw("z", SALT_BYTES),
-            time_ms=fields.integer("t", _MAX_TIME_MS),
+            time_ms=time_ms,
             sealed=fields.flag("p"),
             program=fields.text("n", 32),
-            public_key=key,
+            start=fields.integer("c", _MOST) if "c" in fields else time_ms // 1000,  # version 0.1 has none
+            public_key=public_key,
         )
-        fields.end()
+        if key is not None and not hmac.compare_digest(outer.raw("m", TAG_BYTES), _tag(body, key, base, birth.salt)):
+            raise PacketError("birth: its tag is not of this stream's key: of another sender, or a stranger")
         return birth
+
+
+def _tag(body: bytes, key: bytes, base: str, salt: bytes) -> bytes:
+    return Seal(key, stream=base, salt=salt).tag(body, f"{base}/birth")
 
 
 def _signed(body: bytes, base: str) -> bytes:

@@ -11,7 +11,7 @@ import cbor2
 from edgesem.errors import PacketError
 from runtime.protocol.fields import Fields
 
-MAX_COMMAND_BYTES = 2048
+MAX_COMMAND_BYTES = 4096
 KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart")
 MAX_QUERIES = 8
 PROMISED_BYTES = 8000
@@ -99,7 +99,6 @@ class Command:
             command = cls(kind, number, queries=_parts(texts), vectors=_vectors(fields))
         else:
             command = cls(kind, number)
-        fields.end()
         return command
 
 

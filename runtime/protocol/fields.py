@@ -1,32 +1,40 @@
-"""Reader of a small CBOR map from outside, with bounds: birth, state and command messages are such maps."""
+"""Reader of a small CBOR map from outside, with bounds: birth, state and command messages are such maps.
+
+Rule of extension: within one protocol version, entries that a reader does not know are skipped, so that a later program
+may add optional ones. What a reader knows must be there, of the right type and in its bounds.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import cbor2
 
 from edgesem.errors import PacketError
+from edgesem.packet.plain_cbor import check_plain_cbor
+
+MAX_DEPTH = 4
+"""How deep lists and maps may lie in one another. Our own need 1; the rest is for entries to come."""
 
 
 def load_cbor(data: bytes, *, what: str, limit_bytes: int) -> Any:
     """The one CBOR item in `data`. PacketError for anything else, whatever the bytes are."""
-    if len(data) > limit_bytes:
-        raise PacketError(f"not a {what}: {len(data)} bytes, at most {limit_bytes} can be")
-    stream = io.BytesIO(data)
     try:
-        item = cbor2.load(stream)
-    except Exception as error:  # a tag's decoder may raise anything; the bytes are a stranger's
+        check_plain_cbor(data, limit_bytes, MAX_DEPTH)
+    except PacketError as error:
+        raise PacketError(f"not a {what}: {error}") from None
+    try:
+        return cbor2.loads(data)
+    except Exception as error:  # text that is not UTF-8, a map as a key
         raise PacketError(f"not a {what}: {type(error).__name__}") from error
-    if stream.read(1):
-        raise PacketError(f"not a {what}: there is more after its end")
-    return item
 
 
 class Fields:
-    """Entries of a CBOR map, each read once by name, type and bounds. All methods raise PacketError."""
+    """Entries of a CBOR map, each read once by name, type and bounds; others are skipped.
+
+    All methods raise PacketError.
+    """
 
     def __init__(self, data: bytes, *, what: str, limit_bytes: int) -> None:
         item = load_cbor(data, what=what, limit_bytes=limit_bytes)
@@ -74,10 +82,9 @@ class Fields:
             raise self._wrong(key, f"{'exactly' if exact else 'at most'} {size} bytes")
         return value
 
-    def end(self) -> None:
-        """All entries have been taken; an unknown one is an error."""
-        if self._left:
-            raise PacketError(f"{self._what}: {len(self._left)} unknown entries")
+    def __contains__(self, key: str) -> bool:
+        """Whether there is such an entry, not read yet."""
+        return key in self._left
 
     def _take(self, key: str) -> Any:
         try:

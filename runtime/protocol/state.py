@@ -49,6 +49,12 @@ class State:
     """Connections after the first."""
     paused: bool = False
     """By a command."""
+    promised_rejected: int = 0
+    """Promised frames that nobody takes, put aside after many tries."""
+    promised_lost: int = 0
+    """Promised frames that were on the disk and are no more: it was damaged, or cut short."""
+    refused: int = 0
+    """Messages that the broker has refused."""
 
     def to_bytes(self) -> bytes:
         """The state as it is published."""
@@ -70,6 +76,9 @@ class State:
                 "l": self.promised_refused,
                 "n": self.reconnects,
                 "q": self.paused,
+                "g": self.promised_rejected,
+                "m": self.promised_lost,
+                "x": self.refused,
             }
         )
 
@@ -77,7 +86,7 @@ class State:
     def from_bytes(cls, data: bytes) -> State:
         """The state that stands in `data`; PacketError for anything else, whatever the bytes are."""
         fields = Fields(data, what="state", limit_bytes=MAX_STATE_BYTES)
-        state = cls(
+        return cls(
             up=fields.flag("u"),
             epoch=fields.integer("e", 0xFFFF),
             time_ms=fields.integer("t", _MOST),
@@ -94,9 +103,10 @@ class State:
             promised_refused=fields.integer("l", _MOST),
             reconnects=fields.integer("n", _MOST),
             paused=fields.flag("q"),
+            promised_rejected=fields.integer("g", _MOST) if "g" in fields else 0,
+            promised_lost=fields.integer("m", _MOST) if "m" in fields else 0,
+            refused=fields.integer("x", _MOST) if "x" in fields else 0,
         )
-        fields.end()
-        return state
 
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, for JSON."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,14 @@ create table if not exists frames (
 """
 _PRUNE_EVERY = 256
 _PRUNED_SHARE = 0.05
+_FREE_BYTES = 32 << 20
+"""With less free on the disk than this, old frames make room for new ones."""
+_FILE_MODE = 0o640
+_SOUND = (
+    "typeof(id) = 'integer' and typeof(stream) = 'text' and typeof(epoch) = 'integer' and typeof(frame) = 'integer' "
+    "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
+)
+"""Of a row that is not damaged."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,8 @@ class Entry:
 class Archive:
     """Archive in `folder`, searched by time and meaning; pictures are decoded on demand. Thread-safe.
 
-    At most `max_bytes` of packets are kept, the newest. Raises InputError if the file is not an archive, or cannot be
-    written. Use it as a context manager.
+    At most `max_bytes` of packets are kept, the newest, and fewer where the disk is nearly full. Raises InputError if
+    the file is not an archive, or cannot be written. Use it as a context manager.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES, create: bool = True) -> None:
@@ -61,6 +71,8 @@ class Archive:
             raise InputError(f"{folder} holds no {FILE}: name the folder that edgesem receive --archive writes to")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if create:
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, _FILE_MODE))  # sqlite would let all users read it
             self._base = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
             self._base.execute("pragma journal_mode=wal")
             self._base.execute("pragma synchronous=normal")
@@ -95,6 +107,8 @@ class Archive:
         )
         try:
             with self._lock:
+                if os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize < _FREE_BYTES:
+                    self._prune(keep_bytes=None)  # while there is room for deleting; its pages are used again
                 self._base.execute(
                     "insert into frames (stream, epoch, frame, time_ms, captured_s, layers, size_bytes, bundle_id, "
                     "embedding, packet) values (?,?,?,?,?,?,?,?,?,?) on conflict do update set "
@@ -104,8 +118,8 @@ class Archive:
                 )
                 self._added += 1
                 if self._added % _PRUNE_EVERY == 0:
-                    self._prune()
-        except sqlite3.Error as error:
+                    self._prune(self._max_bytes)
+        except (sqlite3.Error, OSError) as error:
             raise InputError(f"{self.path} does not take frame {packet.frame} of {stream}: {error}") from error
 
     def find(
@@ -115,65 +129,77 @@ class Archive:
 
         The embedding of a packet that had none is zero.
         """
-        where, values = ["1"], []
+        where, values = [_SOUND], []
         for clause, value in (("stream = ?", stream), ("captured_s >= ?", since_s), ("captured_s < ?", until_s)):
             if value is not None:
                 where.append(clause)
                 values.append(value)
-        with self._lock:
-            rows = self._base.execute(
-                "select id, stream, epoch, frame, captured_s, layers, size_bytes, embedding from frames "
-                f"where {' and '.join(where)} order by captured_s, id",
-                values,
-            ).fetchall()
+        rows = self._rows(
+            "select id, stream, epoch, frame, captured_s, layers, size_bytes, embedding from frames "
+            f"where {' and '.join(where)} order by captured_s, id",
+            values,
+        )
         vectors = np.zeros((len(rows), DIMENSIONS), np.float32)
         for place, row in enumerate(rows):
-            if row[-1] is not None:
+            if isinstance(row[-1], bytes):
                 with contextlib.suppress(PacketError):
                     vectors[place] = from_bytes(row[-1])
         return [Entry(*row[:-1]) for row in rows], vectors
 
     def packet(self, entry: Entry) -> Packet:
         """The packet of a frame as it came. Raises InputError if it is not archived any more."""
-        with self._lock:
-            row = self._base.execute("select packet from frames where id = ?", (entry.id,)).fetchone()
-        if row is None:
+        rows = self._rows("select packet from frames where id = ?", (entry.id,))
+        if not rows:
             raise InputError(f"{self.path}: frame {entry.frame} of {entry.stream} is not kept any more")
-        return Packet.from_bytes(row[0])
+        return self._packet(entry, rows[0][0])
 
     def earlier(self, entry: Entry, frame: int) -> Packet:
         """The packet of another frame of the same stream and epoch, which that of `entry` refers to.
 
         Raises InputError if it is not archived.
         """
-        with self._lock:
-            row = self._base.execute(
-                "select packet from frames where stream = ? and epoch = ? and frame = ? order by layers desc limit 1",
-                (entry.stream, entry.epoch, frame),
-            ).fetchone()
-        if row is None:
+        rows = self._rows(
+            "select packet from frames where stream = ? and epoch = ? and frame = ? order by layers desc limit 1",
+            (entry.stream, entry.epoch, frame),
+        )
+        if not rows:
             raise InputError(
                 f"{self.path}: frame {entry.frame} of {entry.stream} refers to frame {frame}, which is not kept"
             )
-        return Packet.from_bytes(row[0])
+        return self._packet(entry, rows[0][0])
 
     def set_embedding(self, entry: Entry, embedding: bytes) -> None:
         """Store the embedding of a frame whose packet had none."""
-        with self._lock:
-            self._base.execute("update frames set embedding = ? where id = ?", (embedding, entry.id))
+        try:
+            with self._lock:
+                self._base.execute("update frames set embedding = ? where id = ?", (embedding, entry.id))
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} does not take an embedding: {error}") from error
 
     def streams(self) -> Iterator[tuple[str, int]]:
         """Each stream and the number of its frames, by name."""
-        with self._lock:
-            rows = self._base.execute("select stream, count(*) from frames group by stream order by stream").fetchall()
-        yield from rows
+        yield from self._rows("select stream, count(*) from frames where typeof(stream) = 'text' group by 1 order by 1")
 
-    def _prune(self) -> None:
-        """Delete the oldest frames once there are too many bytes. Under the lock."""
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """Rows of a query. Raises InputError if the file is damaged."""
+        try:
+            with self._lock:
+                return self._base.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} cannot be read: {error}") from error
+
+    def _packet(self, entry: Entry, data: object) -> Packet:
+        try:
+            return Packet.from_bytes(data if isinstance(data, bytes) else b"")
+        except PacketError as error:
+            raise InputError(f"{self.path}: frame {entry.frame} of {entry.stream} is damaged: {error}") from error
+
+    def _prune(self, keep_bytes: int | None) -> None:
+        """Delete the oldest frames: what is beyond `keep_bytes`, or a part of all if None. Under the lock."""
         total = self._base.execute("select coalesce(sum(size_bytes), 0) from frames").fetchone()[0]
-        if total <= self._max_bytes:
+        if keep_bytes is not None and total <= keep_bytes:
             return
-        excess, ids = total - self._max_bytes * (1 - _PRUNED_SHARE), []
+        excess, ids = total - (total if keep_bytes is None else keep_bytes) * (1 - _PRUNED_SHARE), []
         for number, size_bytes in self._base.execute("select id, size_bytes from frames order by captured_s, id"):
             if excess <= 0:
                 break

@@ -14,7 +14,11 @@ class ReceiverCounters:
     size_bytes: int = 0
     """Bytes of the accepted messages, without their topics."""
     malformed: int = 0
-    """Messages that were no packet, did not belong to their topic or our bundle, or were larger than we decode."""
+    """Messages that were no packet, did not belong to their topic, or were larger than we decode."""
+    other_bundle: int = 0
+    """Packets that were made with another bundle than ours, so that they cannot be decoded here."""
+    too_far: int = 0
+    """Packets whose frame number is too far ahead to be believed; the sender's next one shows whether it was right."""
     unsealed: int = 0
     """Packets that the stream's key did not open, or that came before the birth message with the salt."""
     repeated: int = 0

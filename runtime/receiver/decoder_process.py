@@ -72,6 +72,13 @@ class DecoderProcess:
         self._ending = True
         self._end()
 
+    def kill(self) -> None:
+        """End the process at once, from any thread: the picture that is being decoded is lost. It is not used again."""
+        self._ending = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def decode(
         self, packet: Packet, options: SynthesisOptions, reference: Latent | None = None
     ) -> tuple[NDArray[np.uint8], Latent | None]:
@@ -90,6 +97,8 @@ class DecoderProcess:
         if reference is not None:
             order["level"] = reference.level
             parts.append(reference.values.tobytes())
+        if self._ending:
+            raise LinkError("the decoder has ended")
         if self._process is None:
             self._start()
         try:

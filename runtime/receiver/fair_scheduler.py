@@ -38,6 +38,10 @@ class FairScheduler:
         self._virtual_s = 0.0
         """Virtual time: the largest start tag served so far."""
 
+    def has_ready(self, streams: Collection[Stream]) -> bool:
+        """Whether a frame waits that a free decoder could have now."""
+        return any(stream.inbox.waiting and self._may(stream, streams) for stream in streams)
+
     def next(self, streams: Collection[Stream]) -> Stream | None:
         """Choose among the streams with a frame that waits, and mark the stream as busy; None if there is none.
 

@@ -5,6 +5,7 @@ Without it, a receiver that starts anew would take a recorded birth for the newe
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -14,14 +15,22 @@ from pathlib import Path
 
 from edgesem.errors import InputError
 
+log = logging.getLogger(__name__)
+
 FILE = "freshness.sqlite"
 _FORMAT = 1
+_ALL = "select stream, public_key, birth, epoch, frame from starts order by number"
 _MOST = 10_000
 """Starts that are remembered; those heard longest ago go first."""
 _TABLE = """
 create table if not exists starts (
-  stream text not null, public_key blob not null, birth blob not null, epoch integer, frame integer,
-  number integer not null, primary key (stream, public_key)
+  stream text not null check (typeof(stream) = 'text'),
+  public_key blob not null check (typeof(public_key) = 'blob'),
+  birth blob not null check (typeof(birth) = 'blob'),
+  epoch integer check (typeof(epoch) in ('integer', 'null')),
+  frame integer check (typeof(frame) = typeof(epoch)),
+  number integer not null,
+  primary key (stream, public_key)
 )
 """
 
@@ -50,21 +59,16 @@ class FreshnessStore:
         self._lock = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._base = sqlite3.connect(self.path, check_same_thread=False, timeout=10)
-            self._base.execute("pragma journal_mode=wal")
-            self._base.execute("pragma synchronous=normal")
-            version = self._base.execute("pragma user_version").fetchone()[0]
-            if version not in (0, _FORMAT):
-                raise InputError(f"{self.path} has format {version}, only {_FORMAT} is known here: update edgesem")
-            with self._base:
-                self._base.execute(_TABLE)
-                self._base.execute(f"pragma user_version={_FORMAT}")
+            try:
+                self._open()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:  # pictures are worth more than the memory of what was shown
+                log.error("%s is damaged (%s), and set aside: what was shown before is not known now", self.path, error)
+                os.replace(self.path, self.path.with_suffix(".damaged"))
+                self._open()
         except (sqlite3.Error, OSError) as error:
-            raise InputError(
-                f"{self.path} cannot be used: {error}; name another --state-dir, or delete the file: then recordings "
-                "of earlier starts are not known as such until each sender has been heard"
-            ) from error
+            raise InputError(f"{self.path} cannot be used: {error}; name another monitor.state_dir") from error
 
     def __enter__(self) -> FreshnessStore:
         return self
@@ -74,18 +78,16 @@ class FreshnessStore:
             self._base.close()
 
     def load(self) -> list[FreshStart]:
-        """All starts, those heard longest ago first. Raises InputError if the file is damaged."""
+        """All starts, those heard longest ago first. Raises InputError if the file cannot be read."""
         try:
             with self._lock:
-                rows = self._base.execute(
-                    "select stream, public_key, birth, epoch, frame from starts order by number"
-                ).fetchall()
-            return [
-                FreshStart(str(stream), bytes(key), bytes(birth), None if frame is None else (int(epoch), int(frame)))
-                for stream, key, birth, epoch, frame in rows
-            ]
-        except (sqlite3.Error, TypeError, ValueError) as error:
-            raise InputError(f"{self.path} is damaged: {error}; delete it") from error
+                rows = self._base.execute(_ALL).fetchall()
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} cannot be read: {error}; delete it") from error
+        return [
+            FreshStart(stream, key, birth, None if frame is None else (epoch, frame))
+            for stream, key, birth, epoch, frame in rows
+        ]
 
     def save(self, starts: Iterable[FreshStart]) -> None:
         """Write these starts. Raises InputError if the disk does not take them."""
@@ -101,8 +103,22 @@ class FreshnessStore:
                     ],
                 )
                 self._base.execute(
-                    "delete from starts where rowid in (select rowid from starts order by number desc limit -1 offset ?)",
+                    "delete from starts where rowid in "
+                    "(select rowid from starts order by number desc limit -1 offset ?)",
                     (_MOST,),
                 )
         except sqlite3.Error as error:
             raise InputError(f"{self.path} does not take what is to be remembered: {error}") from error
+
+    def _open(self) -> None:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._base = sqlite3.connect(self.path, check_same_thread=False, timeout=10)
+        self._base.execute("pragma journal_mode=wal")
+        self._base.execute("pragma synchronous=normal")
+        version = self._base.execute("pragma user_version").fetchone()[0]
+        if version not in (0, _FORMAT):
+            raise InputError(f"{self.path} has format {version}, only {_FORMAT} is known here: update edgesem")
+        with self._base:
+            self._base.execute(_TABLE)
+            self._base.execute(f"pragma user_version={_FORMAT}")
+        self._base.execute(_ALL).fetchall()

@@ -14,19 +14,23 @@ class Limits:
     """Bounds on memory and computing time that senders can cause. Raises UsageError for a value out of range."""
 
     streams: int = 256
-    """Streams at a time. One too many replaces a stream that was silent for 10 minutes, or is ignored."""
+    """Streams at a time, but for those named in full, which always have a place. One too many replaces a stream that
+    was silent for 10 minutes (10 s, if no picture has come of it), or is ignored."""
     streams_per_device: int = 16
     """The same for one device."""
     backlog: int = 2
     """Ordinary frames of one stream that may wait for a decoder; one more drops the oldest."""
     max_pixels: int = 1920 * 1088
     """Largest frame, in pixels: it bounds the decoder's time and memory."""
+    reference_bytes: int = 256 << 20
+    """Memory of all latents that inter frames may refer to. Where it does not suffice, silent streams lose theirs
+    first, and their senders are asked for a keyframe."""
 
     def __post_init__(self) -> None:
         if not 256 <= self.max_pixels <= MAX_SIDE * MAX_SIDE:
             raise UsageError(f"max_pixels must be 256 to {MAX_SIDE * MAX_SIDE}, got {self.max_pixels}")
-        if min(self.streams, self.streams_per_device, self.backlog) < 1:
-            raise UsageError("limits of streams and backlog must be 1 or more")
+        if min(self.streams, self.streams_per_device, self.backlog, self.reference_bytes) < 1:
+            raise UsageError("limits of streams, backlog and reference_bytes must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class ReceiverOptions:
     synthesis: SynthesisOptions = field(default_factory=SynthesisOptions)
     """How pictures of a new stream are synthesized; `receiver.streams.set_synthesis` changes it later."""
     decoders: int | None = None
-    """Decoder processes; one for each processor core if None."""
+    """Most decoder processes: as many are started as have work. If None, one for each processor that we may use."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

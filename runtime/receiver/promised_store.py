@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -68,10 +69,8 @@ class PromisedStore:
 
     def __exit__(self, *_: object) -> None:
         self.undrawn.stop()
-        try:
+        with contextlib.suppress(queue.Full):
             self._orders.put(None, timeout=_LAST_S)
-        except queue.Full:
-            pass
         self._thread.join(_LAST_S)
         self._leaving.set()
         self._thread.join(_LAST_S)  # a disk that hangs must not hold up the end of the program

@@ -39,6 +39,11 @@ class Reassembly:
         if (part.epoch, part.frame) == (known.epoch, known.frame) and _about(part) != _about(known):
             raise PacketError(f"packet: layer {part.first_layer} of frame {part.frame} does not fit the other layers")
 
+    def is_current(self, part: Packet) -> bool:
+        """Whether a packet is of the newest frame or a later one."""
+        newest = self._newest
+        return newest is None or (part.epoch, part.frame) == newest or self._is_later(part, *newest)
+
     def add(self, part: Packet) -> list[Packet]:
         """Take one message's packet, of one layer or more, and return the frames that it finishes, oldest first.
 

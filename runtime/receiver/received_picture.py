@@ -29,7 +29,7 @@ class PictureInfo:
     size_bytes: int
     """Bytes of its packet."""
     q: int
-    """Quality step, 0 to 255."""
+    """Quality level, 0 to 255."""
     steps: int
     decode_s: float
     delay_s: float

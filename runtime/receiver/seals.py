@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgesem.errors import PacketError
 from edgesem.packet.packet import Packet
+from edgesem.packet.replay import Replay
 from edgesem.packet.seal import Seal
 
 _MOST = 4
@@ -22,6 +23,8 @@ class SealedStart:
     """Epoch and frame up to which ordinary packets came in an earlier run of this receiver: they are repeats."""
     newest: tuple[int, int] | None = None
     """Epoch and frame of the newest ordinary packet."""
+    replay: Replay = field(default_factory=Replay)
+    """Its ordinary packets that came in this run; another start may use the same numbers."""
 
     def is_repeat(self, packet: Packet) -> bool:
         """Whether an ordinary packet came before this receiver was started."""
@@ -33,7 +36,7 @@ class SealedStart:
 
 
 class StreamSeals:
-    """Seals of one stream, the one that opened the last packet first. Not thread-safe.
+    """Seals of one stream, the one of the last new packet first. Not thread-safe.
 
     A later start of the same device replaces the earlier one: what was sealed for that cannot be opened any more.
     """
@@ -41,7 +44,7 @@ class StreamSeals:
     def __init__(self) -> None:
         self._starts: list[SealedStart] = []
         self.current: SealedStart | None = None
-        """The start whose seal opened the last packet; acknowledgements and commands are signed with it."""
+        """The start that the last new packet was of; commands are signed with its seal."""
 
     def offer(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None = None) -> None:
         """Take the seal of an authenticated birth; those that are too many go, the ones that opened nothing first."""
@@ -63,7 +66,7 @@ class StreamSeals:
         raise failure
 
     def use(self, start: SealedStart) -> None:
-        """A packet of this start was opened: it is tried first from now on."""
+        """A new packet of this start has come: its seal is tried first from now on."""
         if start is not self.current:
             self.current = start
             self._starts = [start, *(one for one in self._starts if one is not start)]

@@ -12,7 +12,7 @@ from edgesem.semantics.embedding import Query, best, from_bytes
 
 log = logging.getLogger(__name__)
 
-MIN_SCORE = 0.9  # of all pictures at large, one in ten fits so well
+MIN_SCORE = 0.75  # of all pictures at large, one in four fits so well
 
 
 class SemanticFilter:

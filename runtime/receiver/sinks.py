@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from edgesem.provenance import Provenance, encode_with_provenance
 
 Pixels = NDArray[np.uint8]
 _JPEG_QUALITY = 90
+_APART_S = 10.0
+"""A picture that was captured so much longer after the one before than it came has a clock that jumped."""
 
 
 class FolderSink:
@@ -34,8 +37,8 @@ class FolderSink:
 class VideoSink:
     """Matroska file that grows with each picture, and can be played whenever its writer was stopped. For one thread.
 
-    Pictures keep the distance in time that they were captured with. A picture of another size begins the next file:
-    `clip.mkv`, `clip-2.mkv`.
+    Pictures keep the distance in time that they were captured with, or that they came with where a clock has jumped. A
+    picture of another size begins the next file: `clip.mkv`, `clip-2.mkv`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +47,7 @@ class VideoSink:
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
-        self._first_s = self._last_ms = 0.0
+        self._captured_s = self._came_s = self._last_ms = 0.0
 
     def write(self, image: Pixels, time_s: float) -> Path:
         """Append `image` (uint8 [H, W, 3], RGB), captured at `time_s`; returns the file. InputError if it cannot."""
@@ -53,9 +56,10 @@ class VideoSink:
         height, width = image.shape[0] & ~1, image.shape[1] & ~1  # 4:2:0 has no odd sides
         try:
             if self._container is None or self._size != (width, height):
-                self._begin(width, height, time_s)
+                self._begin(width, height)
+                self._captured_s, self._came_s = time_s, time.monotonic()
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
-            at_ms = max(round((time_s - self._first_s) * 1000), self._last_ms + 1)
+            at_ms = max(self._last_ms + round(self._step_s(time_s) * 1000), self._last_ms + 1)
             frame.pts, frame.time_base = int(at_ms), self._stream.codec_context.time_base
             self._last_ms = at_ms
             self._container.mux(self._stream.encode(frame))
@@ -70,7 +74,14 @@ class VideoSink:
             self._container.close()
             self._container = None
 
-    def _begin(self, width: int, height: int, time_s: float) -> None:
+    def _step_s(self, time_s: float) -> float:
+        """Seconds from the picture before, by capture; by arrival, if the two are far apart."""
+        now_s = time.monotonic()
+        captured_s, came_s = time_s - self._captured_s, now_s - self._came_s
+        self._captured_s, self._came_s = time_s, now_s
+        return captured_s if 0 <= captured_s <= came_s + _APART_S else came_s
+
+    def _begin(self, width: int, height: int) -> None:
         from fractions import Fraction
 
         av = require("av", "video")
@@ -80,6 +91,7 @@ class VideoSink:
         while self._name().exists():  # of an earlier run
             self._files += 1
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._name().touch(mode=0o640)
         # Without buffering and with short clusters, what was received is on disk when the power goes.
         self._container = av.open(
             str(self._name()), "w", format="matroska", options={"cluster_time_limit": "1000", "flush_packets": "1"}
@@ -88,7 +100,7 @@ class VideoSink:
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, 1000)
         self._stream.codec_context.gop_size = 30
-        self._size, self._first_s, self._last_ms = (width, height), time_s, -1.0
+        self._size, self._last_ms = (width, height), -1.0
 
     def _name(self) -> Path:
         return self.path if self._files <= 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")

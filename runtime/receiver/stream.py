@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
 
 from edgesem.codec.reference import ReferenceBuffer
 from edgesem.errors import PacketError
@@ -12,9 +13,13 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
+from runtime.receiver.freshness_store import FreshStart
 from runtime.receiver.history import History
 from runtime.receiver.inbox import Inbox
+from runtime.receiver.sender_conflict import SenderConflict
 from runtime.receiver.synthesis import SynthesisOptions
+
+_MOST_BIRTHS = 4
 
 
 @dataclass(eq=False)
@@ -29,12 +34,23 @@ class Stream:
     history: History = field(default_factory=History)
     state: State | None = None
     birth: Birth | None = None
+    """The birth that was taken last."""
+    births: OrderedDict[bytes, Birth] = field(default_factory=OrderedDict)
+    """The newest start of each device that sends under this name, by its public key."""
+    birth_messages: dict[bytes, bytes] = field(default_factory=dict)
+    """The same as they came."""
+    conflict: SenderConflict = field(default_factory=SenderConflict)
+    """Whether births come from two senders."""
+    saved: list[FreshStart] = field(default_factory=list)
+    """What the disk remembers of it."""
     pictures: int = 0
     """Frames decoded."""
     decode_s: float = 0.0
     """Decoder time that the stream has used, in seconds."""
     references: ReferenceBuffer = field(default_factory=ReferenceBuffer)
     """The latents that inter frames may refer to."""
+    reference_bytes: int = 0
+    """Their memory."""
     asked_key_s: float = float("-inf")
     """When its sender was last asked for a keyframe."""
     asked_apart_s: float = float("-inf")
@@ -48,37 +64,81 @@ class Stream:
         return f"{self.topics.site}/{self.topics.device}/{self.topics.stream}"
 
     @property
+    def has_two_senders(self) -> bool:
+        """Whether two senders share the name at present."""
+        return self.conflict.seen or self.inbox.conflict.seen
+
+    @property
     def device(self) -> tuple[str, str]:
         """Whose stream it is: site and device."""
         return self.topics.site, self.topics.device
+
+    def take(
+        self,
+        kind: str,
+        topic: str,
+        payload: bytes,
+        *,
+        key: bytes | None,
+        bundle_id: int,
+        limited_log: RateLimitedLog,
+    ) -> bool:
+        """Take a message of one of the stream's topics: `pkt`, `birth` or `state`; whether it was good.
+
+        With a `key`, a state is good only for a stream that the key has authenticated: anybody can write one.
+        """
+        if kind == "pkt":
+            return self.inbox.take(topic, payload)
+        if kind not in ("birth", "state") or not payload:  # an empty one: a retained message was deleted
+            return False
+        try:
+            if kind == "state":
+                self.take_state(payload)
+                return key is None or bool(self.births)
+            self.take_birth(payload, key=key, bundle_id=bundle_id, limited_log=limited_log)
+        except PacketError as error:
+            self.inbox.counters.malformed += 1
+            limited_log.warn("dropped the %s of %s: %s", kind, self.name, error)
+            return False
+        return True
+
+    def set_synthesis(self, steps: int | None, realism: float | None) -> None:
+        """Change how the next pictures are synthesized. Raises UsageError for a value out of range."""
+        options = self.synthesis
+        if steps is not None:
+            options = replace(options, steps=steps)
+        if realism is not None:
+            options = replace(options, realism=realism)
+        self.synthesis = options
 
     def take_state(self, payload: bytes) -> None:
         """Take a state message. Raises PacketError if it is none."""
         self.state = State.from_bytes(payload)
         self.history.add_state(self.state)
 
-    def take_birth(self, payload: bytes, *, key: bytes | None, bundle_id: int, limited_log: RateLimitedLog) -> None:
-        """Take a birth message, whose salt opens the packets that follow if there is a `key`.
+    def take_birth(self, payload: bytes, *, key: bytes | None, bundle_id: int, limited_log: RateLimitedLog) -> bool:
+        """Take a birth message, whose salt opens the packets that follow if there is a `key`; whether it is news.
 
-        Raises PacketError if it is none, if it is older than the one before (recorded and sent again), or if it
-        announces packets that are not sealed although there is a key.
+        Raises PacketError if it is none, if it is of an earlier start than the one before (recorded and sent again), or
+        if there is a key and the birth is not authenticated by it, or announces packets that are not sealed.
         """
-        birth = Birth.from_bytes(payload, base=self.topics.base)
-        before = self.birth
-        if before is not None:
-            if birth.public_key != before.public_key:
-                limited_log.warn(
-                    "%s has another key than before: another device, or somebody who plays its part", self.name
-                )
-            elif birth.time_ms < before.time_ms:
-                raise PacketError("it is older than the one before: recorded and sent again")
-            elif birth == before:
-                return
-        if key is not None:
-            if not birth.sealed:
-                raise PacketError("its packets are not sealed, and this receiver has a key: refused")
-            self.inbox.offer(Seal(key, stream=self.topics.base, salt=birth.salt))
+        birth = Birth.from_bytes(payload, base=self.topics.base, key=key)
+        known = self.births.get(birth.public_key)
+        if known is not None and birth.start < known.start:
+            raise PacketError(f"it is of start {birth.start}, earlier than {known.start}: recorded and sent again")
+        if key is not None and not birth.sealed:
+            raise PacketError("its packets are not sealed, and this receiver has a key: refused")
+        if self.conflict.note(birth.salt):
+            limited_log.warn("two senders call themselves %s: give each a name of its own", self.name)
+        elif known is None and self.births:
+            limited_log.warn(
+                "%s has another key than before: another device, or somebody who plays its part", self.name
+            )
         self.birth = birth
+        self.birth_messages[birth.public_key] = payload
+        if known is not None and birth.salt == known.salt:
+            return False
+        self._remember(birth, key)
         if birth.bundle_id != bundle_id:
             limited_log.warn(
                 "%s sends with bundle %04x, this receiver has %04x: name its bundle with --bundle",
@@ -86,3 +146,25 @@ class Stream:
                 birth.bundle_id,
                 bundle_id,
             )
+        return True
+
+    def restore(self, start: FreshStart, key: bytes) -> None:
+        """Take a start that an earlier run of this receiver has remembered. Raises PacketError if it is damaged."""
+        birth = Birth.from_bytes(start.birth, base=self.topics.base, key=key)
+        self.birth_messages[birth.public_key] = start.birth
+        self._remember(birth, key, start.newest)
+
+    def fresh_starts(self) -> list[FreshStart]:
+        """What is to be remembered of this stream, if it is sealed."""
+        return [
+            FreshStart(self.topics.base, one.public_key, self.birth_messages[one.public_key], one.newest)
+            for one in self.inbox.seals.starts()
+        ]
+
+    def _remember(self, birth: Birth, key: bytes | None, newest: tuple[int, int] | None = None) -> None:
+        self.births[birth.public_key] = birth
+        self.births.move_to_end(birth.public_key)
+        while len(self.births) > _MOST_BIRTHS:
+            self.birth_messages.pop(self.births.popitem(last=False)[0], None)
+        if key is not None:
+            self.inbox.seals.offer(birth.public_key, Seal(key, stream=self.topics.base, salt=birth.salt), newest)

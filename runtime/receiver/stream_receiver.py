@@ -10,35 +10,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.errors import EdgesemError, UsageError
-from edgesem.packet.packet import MAX_LAYERS, Packet
-from edgesem.provenance import Provenance
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.process.rate_limit import RateLimitedLog
-from runtime.protocol.clock import clock_ms, elapsed_s
 from runtime.protocol.command import Command
-from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
-from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.decoder_pool import DecoderPool
+from runtime.receiver.frame_drawer import FrameDrawer
+from runtime.receiver.freshness_store import FreshnessStore
 from runtime.receiver.options import ReceiverOptions
+from runtime.receiver.processors import allowed_processors
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.received_picture import PictureHandOver, ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
 from runtime.receiver.stream import Stream
+from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.streams import Streams
 
 log = logging.getLogger(__name__)
 
-_LOOK_UP_S = 0.5
-_MAX_FILTERS = 32
+_FRESH_S = 1.0
 
 
 class StreamReceiver:
@@ -51,9 +48,13 @@ class StreamReceiver:
     `streams` are filters `site/device/stream` in which `+` stands for any name. `bundle` is the folder of the senders'
     bundle, by default the one that ships. `folder` is where promised frames are kept: without one, none is acknowledged
     as kept. With a `key` (32 bytes), packets that are not sealed by it are refused. `on_picture` is called on the
-    decoder threads, for one stream in order, for several at the same time; what it raises is logged. `archive` takes
-    every packet whose turn has come; `semantic_filter` says which frames become pictures. `on_stream_forgotten` is
-    called with the name of a stream that was silent for long and had to make room for another; it must not block.
+    decoder threads, for one stream in order, for several at the same time; what it raises is logged, and a promised
+    frame for which it raises is given to it again at the next start. `archive` takes every packet whose turn has come;
+    `semantic_filter` says which frames become pictures. `on_stream_forgotten` is called with the name of a stream that
+    was silent for long and had to make room for another; it must not block. `state_folder` is where the newest birth
+    and frame of each sealed stream are kept: without one, a receiver that starts anew shows recorded packets as new.
+    `other_topics` are more topics to subscribe to, with what takes their messages, on the network thread; `will` is
+    what the broker publishes for us, retained, once the connection is lost.
 
     All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
     itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if the bundle cannot
@@ -73,6 +74,10 @@ class StreamReceiver:
         on_stream_forgotten: Callable[[str], None] = lambda _: None,
         archive: Archive | None = None,
         semantic_filter: SemanticFilter | None = None,
+        state_folder: Path | None = None,
+        other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
+        will: tuple[str, bytes] | None = None,
+        on_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.options = options or ReceiverOptions()
         self.max_steps = 0
@@ -81,14 +86,18 @@ class StreamReceiver:
         """The streams heard, with state, counters and history; there once the receiver is entered."""
         self.connection: Connection
         """The connection to the broker; there once the receiver is entered."""
-        self._filters = topic_filters([streams] if isinstance(streams, str) else streams, self.options.layers)
+        self._filter = StreamFilter([streams] if isinstance(streams, str) else streams, self.options.layers)
         self._address, self._bundle_folder, self._folder, self._key = address, bundle, folder, key
         self._archive, self._semantic_filter = archive, semantic_filter
         self._on_stream_forgotten = on_stream_forgotten
+        self._state_folder, self._other_topics, self._will = state_folder, dict(other_topics or {}), will
+        self._on_up = on_up
+        self._freshness: FreshnessStore | None = None
+        self._store: PromisedStore | None = None
+        self._pool: DecoderPool
         self._hand_over = PictureHandOver()
         self._iterable = on_picture is None
         self._on_picture = on_picture or self._hand_over.put
-        self._bundle: Bundle
         self._stop = threading.Event()
         self._limited_log = RateLimitedLog(log)
         self._stack = contextlib.ExitStack()
@@ -96,38 +105,50 @@ class StreamReceiver:
     def __enter__(self) -> StreamReceiver:
         options = self.options
         with contextlib.ExitStack() as stack:
-            count = options.decoders or os.cpu_count() or 1
-            decoders = [stack.enter_context(DecoderProcess(self._bundle_folder)) for _ in range(count)]
-            self.max_steps = decoders[0].max_steps
+            most = options.decoders or allowed_processors()
+            self._pool = pool = stack.enter_context(DecoderPool(self._bundle_folder, most=most))
+            self.max_steps = pool.first.max_steps
             if options.synthesis.steps > self.max_steps:
                 raise UsageError(
                     f"steps is {options.synthesis.steps}, but the bundle has no flow decoder: leave it at 0, "
                     "or name a bundle that has one"
                 )
-            self._bundle = Bundle.open(self._bundle_folder)
-            store = None if self._folder is None else stack.enter_context(PromisedStore(self._folder))
+            bundle = Bundle.open(self._bundle_folder)
+            if self._folder is not None:
+                # Who seals is known; others must be named to get more than their share of the disk.
+                is_reserved = self._filter.is_named if self._key is None else lambda _: True
+                self._store = stack.enter_context(PromisedStore(self._folder, is_reserved=is_reserved))
+            if self._state_folder is not None and self._key is not None:
+                self._freshness = stack.enter_context(FreshnessStore(self._state_folder))
             self.streams = Streams(
-                bundle_id=decoders[0].bundle_id,
+                bundle_id=pool.first.bundle_id,
                 publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos),
-                decoders=len(decoders),
+                decoders=most,
                 layers=options.layers,
                 synthesis=options.synthesis,
                 limits=options.limits,
-                promised_store=store,
+                promised_store=self._store,
                 key=self._key,
-                references=decoders[0].has_reference,
+                references=pool.first.has_reference,
                 on_forgotten=self._on_stream_forgotten,
+                stream_filter=self._filter,
+                remembered=[] if self._freshness is None else self._freshness.load(),
+                ask_birth=lambda topic: self.connection.subscribe(topic),
             )
             self.connection = Connection(
                 self._address,
                 name="receiver",
-                subscribe=self._filters,
-                on_message=self.streams.on_message,
+                subscribe=[*self._filter.topics(), *self._other_topics],
+                on_message=self._take,
+                on_up=self._on_up,
+                will=self._will,
                 retry=True,
             )
-            self.streams.recover()
-            for number, decoder in enumerate(decoders):
-                thread = threading.Thread(target=self._work, args=(decoder,), name=f"decoder.{number}", daemon=True)
+            drawer = FrameDrawer(self.streams, bundle, self._on_picture, self._archive, self._semantic_filter)
+            pool.begin(self.streams, drawer.draw)
+            stack.callback(self._save_freshness)
+            if self._freshness is not None:
+                thread = threading.Thread(target=self._keep_fresh, name="freshness", daemon=True)
                 thread.start()
                 stack.callback(thread.join)
             stack.callback(self.stop)
@@ -174,6 +195,27 @@ class StreamReceiver:
         """Wait for `stop`; returns whether it came within `timeout_s` seconds."""
         return self._stop.wait(timeout_s)
 
+    @property
+    def decoders(self) -> int:
+        """Number of decoder processes at present."""
+        return self._pool.size
+
+    @property
+    def trouble(self) -> str:
+        """Which part of the receiver was ended by a defect, which is in the log; empty if none was."""
+        if not self._pool.alive:
+            return "a decoder's thread has ended"
+        if self._store is not None and not self._store.alive:
+            return "the thread that keeps promised frames has ended"
+        if not self.connection.alive:
+            return "the connection's thread has ended"
+        return ""
+
+    @property
+    def stalled_s(self) -> float:
+        """For how many seconds the slowest part of the receiver was not seen to work."""
+        return max(self._pool.stalled_s, 0.0 if self._store is None else self._store.stalled_s)
+
     def command(self, stream: Stream, command: Command) -> None:
         """Ask the sender of a stream for something. Raises LinkError if there is no connection now."""
         topic, payload = stream.topics.cmd, command.to_bytes()
@@ -187,64 +229,30 @@ class StreamReceiver:
         if not self._iterable:
             raise UsageError("this receiver gives its pictures to on_picture: leave that out to iterate over them")
 
-    def _work(self, decoder: DecoderProcess) -> None:
-        """Decode frames until the stop; on a thread of its own."""
-        while not self._stop.is_set():
-            job = self.streams.next_frame(_LOOK_UP_S)
-            if job is None:
-                continue
-            stream, packet = job
-            self._add_to_archive(stream, packet)
-            passes = self._semantic_filter is None or self._semantic_filter.passes(packet)
-            if not passes and not decoder.has_reference:  # where later frames may refer to this one, it is decoded
-                self.streams.done(stream, decode_s=0.0, good=True)
-                continue
-            started_s, decode_s = time.monotonic(), None
-            try:
-                options = stream.synthesis
-                image, latent = decoder.decode(packet, options, self.streams.reference(stream, packet))
-                if latent is not None:
-                    self.streams.hold(stream, packet, latent)
-                decode_s = time.monotonic() - started_s
-                delay_s = elapsed_s(packet.time_ms, clock_ms())
-                stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
-                if passes:
-                    steps = min(options.steps, decoder.max_steps)
-                    provenance = Provenance.of(
-                        packet, self._bundle, steps=steps, seed=options.seed, realism=options.realism
-                    )
-                    self._on_picture(
-                        ReceivedPicture(stream.name, stream.topics, packet, image, steps, decode_s, delay_s, provenance)
-                    )
-            except EdgesemError as error:
-                self._limited_log.warn("frame %d of %s: %s", packet.frame, stream.name, error)
-            except Exception:  # a caller's callback, or a defect of ours: the other streams go on
-                log.exception("frame %d of %s", packet.frame, stream.name)
-            finally:
-                good, took_s = decode_s is not None, decode_s or time.monotonic() - started_s
-                self.streams.done(stream, decode_s=took_s, good=good)
-
-    def _add_to_archive(self, stream: Stream, packet: Packet) -> None:
-        if self._archive is None:
+    def _take(self, topic: str, payload: bytes) -> None:
+        """Take a message; on the network thread."""
+        take = self._other_topics.get(topic)
+        if take is None:
+            self.streams.on_message(topic, payload)
             return
-        captured_s = time.time() - elapsed_s(packet.time_ms, clock_ms())
         try:
-            self._archive.add(stream.name, packet, captured_s)
+            take(payload)
+        except Exception:  # a caller's: messages go on
+            log.exception("a message on %s", topic)
+
+    def _keep_fresh(self) -> None:
+        """Write what is new of sealed streams to disk, once a second; on a thread of its own."""
+        while not self._stop.wait(_FRESH_S):
+            self._save_freshness()
+
+    def _save_freshness(self) -> None:
+        if self._freshness is None:
+            return
+        try:
+            starts = self.streams.fresh_starts()
+            if starts:
+                self._freshness.save(starts)
         except EdgesemError as error:
-            self._limited_log.warn("not archived: %s", error)
-
-
-def topic_filters(streams: Sequence[str], layers: int) -> list[str]:
-    """MQTT topic filters of these `site/device/stream` filters. Raises UsageError if one is none, or for too many."""
-    if not 1 <= len(streams) <= _MAX_FILTERS:
-        raise UsageError(f"{len(streams)} streams named, 1 to {_MAX_FILTERS} can be: use + for any name")
-    filters = []
-    for stream in streams:
-        parts = stream.split("/")
-        if len(parts) != 3:
-            raise UsageError(f"{stream!r} is no stream: write SITE/DEVICE/STREAM, with + for any name")
-        topics = Topics(*("any" if part == "+" else part for part in parts))  # checks the names
-        base = topics.base if "+" not in parts else "/".join(["edgesem/v1", *parts])
-        packets = ["pkt/+"] if layers == MAX_LAYERS else [f"pkt/{layer}" for layer in range(layers)]
-        filters += [f"{base}/{rest}" for rest in ("birth", "state", *packets)]
-    return filters
+            self._limited_log.warn("%s", error)
+        except Exception:
+            log.exception("the newest frames could not be remembered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -11,17 +12,25 @@ from runtime.receiver.stream import Stream
 
 _FORGET_S = 600.0
 """A stream that was silent for so long may be replaced by another."""
+_UNSEEN_S = 10.0
+"""The same for one that no picture has come of: it may be an invented name."""
+
+log = logging.getLogger(__name__)
 
 
 class StreamTable:
     """The streams by the base of their topics. Not thread-safe: use it under `Streams.lock`.
 
-    `on_forgotten` is called with the name of a stream that had to make room for another.
+    `on_forgotten` is called with the name of a stream that had to make room for another. There is always room for a
+    stream for which `is_named` answers True, and no other takes its place.
     """
 
-    def __init__(self, limits: Limits, on_forgotten: Callable[[str], None]) -> None:
-        self._limits, self._on_forgotten = limits, on_forgotten
+    def __init__(
+        self, limits: Limits, on_forgotten: Callable[[str], None], is_named: Callable[[Topics], bool] = lambda _: False
+    ) -> None:
+        self._limits, self._on_forgotten, self._is_named = limits, on_forgotten, is_named
         self._streams: dict[str, Stream] = {}
+        self._named: set[str] = set()
 
     def get(self, base: str) -> Stream | None:
         """The stream with this base of topics, `edgesem/v1/site/device/stream`."""
@@ -32,22 +41,37 @@ class StreamTable:
         return list(self._streams.values())
 
     def has_room(self, topics: Topics) -> bool:
-        """Whether another stream may be admitted, if need be in place of one that was silent for ten minutes."""
-        oldest = self._replaced_by(topics)
-        return oldest is None or (not oldest.busy and time.monotonic() - oldest.heard_s >= _FORGET_S)
+        """Whether another stream may be admitted, if need be in place of one that was silent."""
+        if self._is_named(topics):
+            return True
+        rivals = self._rivals(topics)
+        return rivals is None or self._least(rivals) is not None
 
     def admit(self, stream: Stream) -> None:
-        """Add a stream, in place of the one that was silent longest if there is no room."""
-        oldest = self._replaced_by(stream.topics)
-        if oldest is not None:
-            del self._streams[oldest.topics.base]
-            self._on_forgotten(oldest.name)
-        self._streams[stream.topics.base] = stream
+        """Add a stream for which there is room, in place of another if there must be one less."""
+        base = stream.topics.base
+        if self._is_named(stream.topics):
+            self._named.add(base)
+        elif (rivals := self._rivals(stream.topics)) is not None and (least := self._least(rivals)) is not None:
+            del self._streams[least.topics.base]
+            try:
+                self._on_forgotten(least.name)
+            except Exception:  # a caller's: the network thread goes on
+                log.exception("%s was forgotten", least.name)
+        self._streams[base] = stream
 
-    def _replaced_by(self, topics: Topics) -> Stream | None:
-        """The stream that must go if another is admitted, the one that was silent longest; None if there is room."""
-        of_device = [one for one in self._streams.values() if one.device == (topics.site, topics.device)]
-        full = len(of_device) >= self._limits.streams_per_device
-        if not full and len(self._streams) < self._limits.streams:
-            return None
-        return min(of_device if full else self._streams.values(), key=lambda one: one.heard_s)
+    def _rivals(self, topics: Topics) -> list[Stream] | None:
+        """The streams of which one must go if another is admitted; None if there is room."""
+        streams = [one for base, one in self._streams.items() if base not in self._named]
+        of_device = [one for one in streams if one.device == (topics.site, topics.device)]
+        if len(of_device) >= self._limits.streams_per_device:
+            return of_device
+        return streams if len(streams) >= self._limits.streams else None
+
+    def _least(self, streams: list[Stream]) -> Stream | None:
+        """The one that may go, first one without a picture, then the one that was silent longest; None if none may."""
+        now_s = time.monotonic()
+        silent = [
+            one for one in streams if not one.busy and now_s - one.heard_s >= (_FORGET_S if one.pictures else _UNSEEN_S)
+        ]
+        return min(silent, key=lambda one: (one.pictures > 0, one.heard_s), default=None)

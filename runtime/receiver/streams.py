@@ -9,23 +9,28 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from edgesem.codec.latent import Latent
 from edgesem.errors import MissingReference, PacketError
 from edgesem.packet.packet import MAX_LAYERS, Packet
+from edgesem.packet.seal import Seal
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import APART_S, Command
 from runtime.protocol.topics import Topics
+from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.fair_scheduler import FairScheduler, yield_processor
 from runtime.receiver.feedback import Feedback
-from runtime.receiver.inbox import Inbox
+from runtime.receiver.freshness_store import FreshStart
+from runtime.receiver.inbox import MAX_PROMISED, Settle
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
+from runtime.receiver.reference_memory import ReferenceMemory
 from runtime.receiver.stream import Stream
+from runtime.receiver.stream_filter import StreamFilter
+from runtime.receiver.stream_maker import StreamMaker
 from runtime.receiver.stream_table import StreamTable
 from runtime.receiver.synthesis import SynthesisOptions
 
@@ -40,9 +45,11 @@ _ASK_APART_EVERY_S = APART_S / 3
 class Streams:
     """All streams of a receiver. Thread-safe; `lock` guards all of it.
 
-    `on_message` is for the network thread and never raises because of what came. `next_frame`, `reference`, `hold` and
-    `done` are for the decoder threads. `publish(topic, payload, qos)` may raise LinkError. `on_forgotten` is called,
-    under the lock, with the name of a stream that had to make room for another.
+    `on_message` is for the network thread and never raises because of what came. `next_frame`, `reference`, `hold`,
+    `done` and `refill` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
+    subscribes to one birth, may raise LinkError. `on_forgotten` is called, under the lock, with the name of a stream
+    that had to make room for another. `remembered` is what the disk has of sealed streams. With a `stream_filter`, what
+    does not match it is a stray.
     """
 
     def __init__(
@@ -59,18 +66,38 @@ class Streams:
         patience_s: float = PATIENCE_S,
         references: bool = False,
         on_forgotten: Callable[[str], None] = lambda _: None,
+        stream_filter: StreamFilter | None = None,
+        remembered: Sequence[FreshStart] = (),
+        ask_birth: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.lock = threading.RLock()
         self.synthesis = synthesis or SynthesisOptions()
         """How pictures of a new stream are synthesized."""
         self.strays = 0
         """Messages on topics that belong to no stream, or of streams that there is no room for."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called without the lock when a frame waits for a decoder; must not block."""
         self._changed = threading.Condition(self.lock)
-        self._bundle_id, self._layers = bundle_id, layers
+        self.bundle_id = bundle_id
+        """The bundle that frames must be made with."""
         self._limits, self._promised_store, self._key = limits or Limits(), promised_store, key
         self._patience_s = patience_s
         self._limited_log = RateLimitedLog(log)
-        self._table = StreamTable(self._limits, on_forgotten)
+        self._stream_filter = stream_filter
+        self._births = BirthRequests(ask_birth, self._limits.streams)
+        self._references = ReferenceMemory(self._limits.reference_bytes)
+        self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
+        self._table = StreamTable(self._limits, on_forgotten, self._is_named)
+        self._maker = StreamMaker(
+            bundle_id=bundle_id,
+            key=key,
+            layers=layers,
+            limits=self._limits,
+            acknowledge=self._acknowledge,
+            keep=None if promised_store is None else self._keep,
+            limited_log=self._limited_log,
+            remembered=remembered,
+        )
         self._scheduler = FairScheduler(decoders)
         self._feedback = Feedback(
             publish,
@@ -91,15 +118,20 @@ class Streams:
                 except PacketError as error:
                     self._count_stray("dropped a message on a topic that belongs to no stream: %s", error)
                     return
+                if self._stream_filter is not None and not self._stream_filter.matches(topics):
+                    self._count_stray("dropped a message that was not subscribed to, of %s", topics.base)
+                    return
                 known = self._table.get(topics.base)
                 if known is None and not self._table.has_room(topics):
                     self._count_stray("no room for the stream %s: it is one too many", topics.base)
                     return
-                stream = known or self._new_stream(topics)
+                stream = known or self._maker.make(topics, self.synthesis)
                 kind = rest.partition("/")[0]
             else:
                 stream, kind = known, "pkt"
-            if self._take(stream, kind, topic, payload):
+            if stream.take(
+                kind, topic, payload, key=self._key, bundle_id=self.bundle_id, limited_log=self._limited_log
+            ):
                 stream.heard_s = time.monotonic()
                 if known is None:
                     self._admit(stream)
@@ -112,7 +144,11 @@ class Streams:
                     self._changed.notify()
             elif known is None:
                 self.strays += 1
+            dark = kind == "pkt" and stream.birth is None and not self._is_named(stream.topics)
+        if dark:
+            self._births.ask(stream.topics)
         if ready:
+            self.on_ready()
             yield_processor()  # where there are few cores, the frame shall not wait for its own acknowledgement
         self._feedback.publish_all()
 
@@ -158,9 +194,10 @@ class Streams:
             return
         layers = len(packet.chunks)
         with self.lock:
-            stream.references.put(packet.epoch, packet.frame, layers, latent)
+            if not self._references.hold(stream, packet, latent, self._table.all()):
+                return
             ack = Ack(packet.epoch, packet.frame, layers - 1, clock_ms(), stream.inbox.decode_ms, held=layers)
-            self._acknowledge(stream.topics, ack)
+            self._acknowledge(stream.topics, ack, stream.inbox.seal)
         self._feedback.publish_all()
 
     def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
@@ -181,20 +218,26 @@ class Streams:
                 stream.inbox.flush()
             self._changed.notify_all()
 
-    def recover(self) -> None:
-        """Queue the promised frames that an earlier run has kept and not decoded."""
-        if self._promised_store is None:
-            return
-        for topics, packet in self._promised_store.without_picture():
-            with self.lock:
-                known = self._table.get(topics.base)
-                if packet.bundle_id != self._bundle_id or (known is None and not self._table.has_room(topics)):
-                    continue
-                stream = known or self._new_stream(topics)
-                if known is None:
-                    self._admit(stream)
-                stream.inbox.recover(packet)
-                self._changed.notify_all()
+    def refill(self) -> None:
+        """Queue kept frames that still have no picture, from the disk; called without the lock."""
+        if self._promised_store is not None:
+            # Those of another bundle are left: the sender's old one, with which they may be decoded by hand.
+            self._promised_store.undrawn.refill(self._room_for_kept, self._recover)
+
+    def mark_drawn(self, stream: Stream, packet: Packet) -> None:
+        """Note on the disk that a kept frame has got its picture."""
+        if self._promised_store is not None:
+            self._promised_store.mark_drawn(stream.topics, packet)
+
+    def has_ready(self) -> bool:
+        """Whether a frame waits for a decoder that may have it now."""
+        with self.lock:
+            return self._scheduler.has_ready(self._table.all())
+
+    def fresh_starts(self) -> list[FreshStart]:
+        """What is new of sealed streams since the last call, for the disk."""
+        with self.lock:
+            return self._maker.fresh_starts(self._table.all())
 
     def all(self) -> list[Stream]:
         """Every stream heard, by name."""
@@ -209,66 +252,50 @@ class Streams:
     def set_synthesis(self, stream: Stream, *, steps: int | None = None, realism: float | None = None) -> None:
         """Change how a stream's next pictures are synthesized. Raises UsageError for a value out of range."""
         with self.lock:
-            options = stream.synthesis
-            if steps is not None:
-                options = replace(options, steps=steps)
-            if realism is not None:
-                options = replace(options, realism=realism)
-            stream.synthesis = options
+            stream.set_synthesis(steps, realism)
 
-    def _new_stream(self, topics: Topics) -> Stream:
-        """A stream that is not in the table before its first good message."""
-        promised_store = self._promised_store
+    def _room_for_kept(self, topics: Topics) -> int:
+        """How many kept frames of a stream may be queued now."""
+        with self.lock:
+            stream = self._table.get(topics.base)
+            if stream is None:
+                return MAX_PROMISED if self._table.has_room(topics) else 0
+            return MAX_PROMISED - stream.inbox.promised_waiting
 
-        def keep(packet: Packet, settle: Callable[[bool, bool], None]) -> None:
-            def settled(safe: bool, new: bool) -> None:
-                with self.lock:
-                    settle(safe, new)
-                    self._changed.notify()
-                self._feedback.publish_all()
+    def _recover(self, topics: Topics, packets: list[Packet]) -> None:
+        """Queue kept frames."""
+        with self.lock:
+            stream = self._table.get(topics.base)
+            if stream is None:
+                stream = self._maker.make(topics, self.synthesis)
+                stream.heard_s = float("-inf")  # it gives way to one that is heard
+                self._admit(stream)
+            for packet in packets:
+                if packet.bundle_id == self.bundle_id:
+                    stream.inbox.recover(packet)
+            self._changed.notify_all()
 
-            assert promised_store is not None
-            promised_store.put(topics, packet, settled)
+    def _keep(self, topics: Topics, packet: Packet, settle: Settle) -> None:
+        """Have a promised frame written to disk."""
+        store = self._promised_store
+        assert store is not None
 
-        inbox = Inbox(
-            topics=topics,
-            bundle_id=self._bundle_id,
-            acknowledge=lambda ack: self._acknowledge(topics, ack),
-            keep=None if promised_store is None else keep,
-            sealed=self._key is not None,
-            layers=self._layers,
-            backlog=self._limits.backlog,
-            max_pixels=self._limits.max_pixels,
-            limited_log=self._limited_log,
-        )
-        return Stream(topics, inbox, self.synthesis)
+        def settled(safe: bool, new: bool) -> None:
+            with self.lock:
+                if settle(safe, new):
+                    store.undrawn.claim(topics, store.path_of(topics, packet).name)
+                self._changed.notify()
+            self._feedback.publish_all()
+
+        store.put(topics, packet, settled)
 
     def _admit(self, stream: Stream) -> None:
         self._table.admit(stream)
         self._scheduler.forget_others(self._table.all())
 
-    def _take(self, stream: Stream, kind: str, topic: str, payload: bytes) -> bool:
-        """Have a stream take a message; whether it was good."""
-        if kind == "pkt":
-            return stream.inbox.take(topic, payload)
-        if kind not in ("birth", "state"):
-            return False
-        try:
-            if kind == "state":
-                stream.take_state(payload)
-            else:
-                log_, bundle_id = self._limited_log, self._bundle_id
-                stream.take_birth(payload, key=self._key, bundle_id=bundle_id, limited_log=log_)
-        except PacketError as error:
-            stream.inbox.counters.malformed += 1
-            self._limited_log.warn("dropped the %s of %s: %s", kind, stream.name, error)
-            return False
-        return True
-
-    def _acknowledge(self, topics: Topics, ack: Ack) -> None:
-        """Queue an acknowledgement; `publish_all` sends it outside of the lock."""
-        stream = self._table.get(topics.base)
-        self._feedback.ack(topics, None if stream is None else stream.inbox.seal, ack)
+    def _acknowledge(self, topics: Topics, ack: Ack, seal: Seal | None) -> None:
+        """Queue an acknowledgement, signed with `seal`; `publish_all` sends it outside of the lock."""
+        self._feedback.ack(topics, seal, ack)
 
     def _ask(self, stream: Stream, command: Command) -> None:
         """Queue a command to a stream's sender; `publish_all` sends it outside of the lock."""

@@ -6,13 +6,14 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgesem.errors import EdgesemError
 from edgesem.files import read_packet
+from edgesem.packet.capture_time import full_time_ms
 from edgesem.packet.packet import Packet
-from runtime.protocol.clock import full_time_ms
 from runtime.protocol.topics import Topics, from_file_name, stream_folder
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 DRAWN_SUFFIXES = (".png", ".jpg", ".drawn")
 """A file of the same name with one of these says that a frame was drawn."""
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}(-[0-9a-f]{16})?\.es")
+_REFILL = 32
+"""So many frames of a stream are read at a time."""
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -99,6 +102,12 @@ class UndrawnIndex:
             except EdgesemError as error:
                 log.warning("a kept frame cannot be drawn: %s", error)
         return packets
+
+    def refill(self, room_for: Callable[[Topics], int], queue: Callable[[Topics, list[Packet]], None]) -> None:
+        """Take out frames of each stream for which `room_for` says that many may wait, and hand them to `queue`."""
+        for topics in self.streams():
+            if room_for(topics) >= _REFILL and (packets := self.take(topics, _REFILL)):
+                queue(topics, packets)
 
     def used_bytes(self, topics: Topics) -> int:
         """What the kept frames of a stream's device and their pictures take on the disk."""

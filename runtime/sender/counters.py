@@ -21,4 +21,6 @@ class Counters:
     promised_refused: int = 0
     acknowledged: int = 0
     """Layers that a receiver has."""
+    refused: int = 0
+    """Messages that the broker has refused."""
     connections: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from runtime.capture.frame import Frame
@@ -63,6 +62,8 @@ class EncodeStage:
             skip=self._skip,
             stop=stop,
             promise_every=promise_every,
+            look_at_all=trigger is not None,
+            refuse=self._refuse,
             clock=clock,
         )
         self._packer, self._publisher, self._control = packer, publisher, control
@@ -83,6 +84,7 @@ class EncodeStage:
         A frame is analyzed once; what then finds no room is kept until there is some, or a newer frame comes. `wait`:
         wait for a frame, or for room, if there is none.
         """
+        self.frame_slot.beat_s = self._clock()
         if self._analyzed is None:
             queued = self.frame_slot.take(wait=wait)
             if queued is None:
@@ -102,7 +104,9 @@ class EncodeStage:
             if queued.handle is not None:
                 queued.handle.refuse("it cannot be encoded: the reason is in the log")
             return
-        decision = None if self._trigger is None else self._trigger.look(latent, self._clock())
+        decision = None
+        if self._trigger is not None:
+            decision = self._trigger.look(latent, self._clock(), connected=self._publisher.up)
         analyzed = _Analyzed(queued.frame, latent, decision)
         if queued.max_bytes:
             self._promise(analyzed, queued.max_bytes, queued.handle)
@@ -145,17 +149,22 @@ class EncodeStage:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""
         frame, latent, decision = analyzed
         embedding = decision.embedding if decision else b""
-        packet = self._packer.pack(latent, max_bytes, frame, smallest=True, embedding=embedding)
+        most_bytes = self._publisher.most_bytes(max_bytes)
+        packet = self._packer.pack(latent, most_bytes, frame, smallest=True, embedding=embedding)
         if packet is None or self._redelivery is None:
             return
-        if self._redelivery.keep(replace(packet, promised=True), handle):
+        if self._redelivery.keep(packet, handle):
             self._on_event(FramePromised(packet.epoch, packet.frame, frame.name))
             self._publisher.wake()
         else:
             self._publisher.counters.promised_refused += 1
             self._on_event(PromiseRefused(packet.epoch, packet.frame, frame.name))
             self._publisher.put(packet)
+            self._note(packet.frame, decision)
+            return
         self._note(packet.frame, decision)
+        if self._trigger is not None:  # it will be delivered, sooner or later
+            self._trigger.delivered(packet.frame)
 
     def _note(self, frame: int, decision: TriggerDecision | None) -> None:
         """A frame is on its way: what follows is compared with it."""
@@ -164,6 +173,11 @@ class EncodeStage:
         self._trigger.sent(frame, decision, self._clock())
         score = round(decision.score, 3) if decision.query else 0.0
         self._on_event(FrameTriggered(frame, round(decision.novelty, 3), decision.query, score))
+
+    def _refuse(self, frame: Frame) -> None:
+        """Count a frame that was due to be promised and cannot be: the processor is too slow. Under the lock."""
+        self._publisher.counters.promised_refused += 1
+        self._on_event(PromiseRefused(self._packer.epoch, self._packer.frame, frame.name))
 
     def _skip(self) -> None:
         """Count a frame that is left out. Under the lock."""

@@ -54,7 +54,7 @@ class FramePacked(SenderEvent):
     layers_packed: int
     size_bytes: int
     q: int
-    """Quality step, 0 to 255."""
+    """Quality level, 0 to 255."""
     refers_to: int | None
     """Number of the frame that it was predicted from; None for a keyframe."""
     analyze_s: float
@@ -170,6 +170,27 @@ class PromiseKept(SenderEvent):
     event: ClassVar[str] = "kept"
     epoch: int
     frame: int
+
+
+@dataclass(frozen=True)
+class PromiseRejected(SenderEvent):
+    """A promised frame that nobody takes was set aside: it stays in the spool, and is tried again at the next start."""
+
+    event: ClassVar[str] = "rejected"
+    row: int
+    """Its number in the spool."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class MessageRefused(SenderEvent):
+    """The broker has refused a message, or it is larger than the broker takes."""
+
+    event: ClassVar[str] = "denied"
+    frame: int
+    layer: int
+    topic: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""Frame slot: what waits to be encoded, which is the newest frame and the frames that are to be promised."""
+"""Frame slot: what waits to be encoded, which is the newest frame and the frames that are to be promised.
+
+Which frames are due to be promised, or to be looked at, goes by the time of their capture: whether there is a link, or
+room on it, makes no difference to that.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +18,8 @@ from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.publisher import IDLE_S, ROOM_S, Publisher
+
+log = logging.getLogger(__name__)
 
 _PROMISES_WAITING = 4
 
@@ -31,9 +38,11 @@ class FrameSlot:
     """Slot of one frame, overwritten by each newer one, and a rule of when it may be taken.
 
     A frame may be taken once its interval since the one before has passed and the control has room for it. A frame that
-    waits for room longer than an interval counts as skipped: `skip` is called, under the lock. Pauses and snapshots,
-    which receivers ask for, are kept here too. Thread-safe: guarded by the publisher's lock. `clock` gives monotonic
-    seconds.
+    waits for room longer than an interval counts as skipped: `skip` is called, under the lock. With `look_at_all`, a
+    frame may be taken without room: somebody decides by its content what becomes of it. Frames that are due to be
+    promised are queued as they come; `refuse` is called, under the lock, for one that finds the queue full, because the
+    processor is too slow. Pauses and snapshots, which receivers ask for, are kept here too: a snapshot is taken in a
+    pause as well. Thread-safe: guarded by the publisher's lock. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -45,12 +54,18 @@ class FrameSlot:
         skip: Callable[[], None],
         stop: threading.Event,
         promise_every: int,
+        look_at_all: bool = False,
+        refuse: Callable[[Frame], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.beat_s = clock()
-        """When somebody last wanted a frame: the encoding thread lives."""
+        """When the encoding thread was last at work, or waited for a frame or for room."""
         self.promise_every = promise_every
-        """Every so many frames one is to be promised; 0: none but those that are asked for."""
+        """Every so many frames, at the rate asked for, one is to be promised; 0: none but those that are asked for."""
+        self._look_at_all, self._refuse = look_at_all, refuse
+        self._asked_interval_s = control.interval_s
+        self._captured, self._captured_next_s = 0, clock()
+        """Frames at the rate asked for, by the time they came, and when the next of them is due."""
         self._publisher, self._control, self._stop, self._clock = publisher, control, stop, clock
         self._ready_in_s, self._skip = ready_in_s, skip
         self._arrived = threading.Condition(publisher.lock)
@@ -59,7 +74,7 @@ class FrameSlot:
         self._latest: Frame | None = None
         self._to_promise: deque[QueuedFrame] = deque()
         self._snapshot_bytes = 0
-        self._taken = 0
+        """Of a snapshot that was asked for before there was a frame."""
         self._paused_until_s = float("-inf")
         self._next_s = clock()
         """Before this, the next frame would be one more than was asked for."""
@@ -71,6 +86,15 @@ class FrameSlot:
         """Put the newest frame into the slot; what stood there is forgotten."""
         with self._arrived:
             self._offered = self._latest = frame
+            if self._snapshot_bytes:
+                size_bytes, self._snapshot_bytes = self._snapshot_bytes, 0
+                self.snapshot(size_bytes)
+            elif self._is_due() and not self.paused:
+                self._offered = None
+                if len(self._to_promise) < _PROMISES_WAITING:
+                    self._to_promise.append(QueuedFrame(frame, PROMISED_BYTES))
+                else:
+                    self._refuse(frame)
             self._arrived.notify_all()
 
     def promise(self, frame: Frame, max_bytes: int, handle: DeliveryHandle) -> None:
@@ -85,11 +109,16 @@ class FrameSlot:
             self._arrived.notify_all()
 
     def snapshot(self, size_bytes: int) -> None:
-        """Promise the newest frame: the last that there was, not the next that comes."""
+        """Promise the newest frame: the last that there was, not the next that comes; paused or not."""
         with self._arrived:
-            self._snapshot_bytes = size_bytes
-            if self._offered is None:
-                self._offered = self._latest
+            if self._latest is None:
+                self._snapshot_bytes = size_bytes
+            elif len(self._to_promise) < 2 * _PROMISES_WAITING:
+                if self._offered is self._latest:
+                    self._offered = None
+                self._to_promise.append(QueuedFrame(self._latest, size_bytes))
+            else:
+                log.warning("a snapshot is not taken: %d frames wait to be promised", len(self._to_promise))
             self._arrived.notify_all()
 
     def pause(self, seconds: float) -> None:
@@ -105,8 +134,10 @@ class FrameSlot:
 
     @property
     def overtaken(self) -> bool:
-        """Whether a newer frame is there than the one taken last. Under the lock."""
-        return self._offered is not None
+        """Whether a newer frame is there than the one taken last, and could be taken now. Under the lock."""
+        if self._to_promise:
+            return True
+        return self._offered is not None and (not self._look_at_all or self._clock() >= self._next_s)
 
     @property
     def idle(self) -> bool:
@@ -138,17 +169,15 @@ class FrameSlot:
                 self.beat_s = now_s = self._clock()
                 self._busy = False
                 if self._to_promise:
-                    self._busy = True
                     self._arrived.notify_all()
-                    return self._to_promise.popleft()
+                    return self._taken_at(now_s, interval_s, self._to_promise.popleft())
                 condition, timeout_s = self._arrived, IDLE_S
                 if self._offered is not None and not self.paused:
                     if now_s < self._next_s:
                         timeout_s = min(self._next_s - now_s, IDLE_S)
-                    elif (max_bytes := self._next_promise_bytes()) or (
-                        self._publisher.budget_bytes(self._ready_in_s()) is not None
-                    ):
-                        return self._taken_at(now_s, interval_s, max_bytes)
+                    elif self._look_at_all or self._publisher.budget_bytes(self._ready_in_s()) is not None:
+                        queued, self._offered = QueuedFrame(self._offered), None
+                        return self._taken_at(now_s, interval_s, queued)
                     else:
                         self._wait_for_room(now_s, interval_s)
                         condition, timeout_s = self._publisher.changed, ROOM_S
@@ -157,13 +186,11 @@ class FrameSlot:
                 condition.wait(timeout_s)
         return None
 
-    def _taken_at(self, now_s: float, interval_s: float, max_bytes: int) -> QueuedFrame:
-        assert self._offered is not None
-        queued, self._offered = QueuedFrame(self._offered, max_bytes), None
+    def _taken_at(self, now_s: float, interval_s: float, queued: QueuedFrame) -> QueuedFrame:
         self._busy = True
-        self._taken += 1
-        self._next_s = max(self._next_s + interval_s, now_s - interval_s / 4)
-        self._waits_since_s = None
+        if queued.handle is None:
+            self._next_s = max(self._next_s + interval_s, now_s - interval_s / 4)
+            self._waits_since_s = None
         return queued
 
     def _wait_for_room(self, now_s: float, interval_s: float) -> None:
@@ -174,9 +201,11 @@ class FrameSlot:
             self._waits_since_s += interval_s
             self._skip()
 
-    def _next_promise_bytes(self) -> int:
-        """What the next frame may have if it is a promised one; 0 if it is not."""
-        if self._snapshot_bytes:
-            size_bytes, self._snapshot_bytes = self._snapshot_bytes, 0
-            return size_bytes
-        return PROMISED_BYTES if self.promise_every and self._taken % self.promise_every == 0 else 0
+    def _is_due(self) -> bool:
+        """Whether the frame that has come is to be promised: the first, and each `promise_every`-th of the rate."""
+        now_s, interval_s = self._clock(), self._asked_interval_s
+        if not self.promise_every or now_s < self._captured_next_s - interval_s / 4:
+            return False
+        self._captured_next_s = max(self._captured_next_s + interval_s, now_s - interval_s / 4)
+        self._captured += 1
+        return (self._captured - 1) % self.promise_every == 0

@@ -32,14 +32,14 @@ class InFlight:
     """Table of the messages that were published and are not confirmed, and a memory of those published lately.
 
     Two confirmations are told apart: the broker's (PUBACK), after which a message is no longer in flight, and the
-    receiver's (ack topic). `epoch` is the sender's. Times are of the sender's monotonic clock. Not thread-safe: the
-    publisher's lock guards it.
+    receiver's (ack topic). `epoch` is the sender's, and may change. Times are of the sender's monotonic clock. Not
+    thread-safe: the publisher's lock guards it.
     """
 
     def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
         self.unacknowledged: set[MessageKey] = set()
         """What no receiver has acknowledged, of what was published lately."""
-        self._epoch = epoch
         self._messages: dict[MessageKey, InFlightMessage] = {}
         self._confirmed_s = 0.0
         """When the broker last confirmed something."""
@@ -55,6 +55,10 @@ class InFlight:
     def age_s(self) -> float | None:
         """Seconds since the capture of the newest frame that a receiver has; None before the first."""
         return None if self._newest_ms is None else max(0.0, elapsed_s(self._newest_ms, clock_ms()))
+
+    def __contains__(self, key: MessageKey) -> bool:
+        """Whether a message is in flight."""
+        return key in self._messages
 
     def begin(self, now_s: float) -> None:
         """A new connection: whatever was in flight is gone with the old one."""
@@ -92,9 +96,13 @@ class InFlight:
         self.unacknowledged.discard(key)
         known = self._lately.get(key)
         # By number, because the clock may have been set back; a promised frame of an earlier start is old.
-        if known is not None and ack.epoch == self._epoch and ack.frame >= self._newest_frame:
+        if known is not None and ack.epoch == self.epoch and ack.frame >= self._newest_frame:
             self._newest_frame, self._newest_ms = ack.frame, known[0]
         return known
+
+    def progress(self, now_s: float) -> None:
+        """Bytes of what is in flight have come through, as the kernel knows: that is a sign of life."""
+        self._confirmed_s = now_s
 
     def stuck(self, now_s: float, *, ack_timeout_s: float, rate_bps: float) -> str:
         """Why the connection must be made anew: messages are in flight and nothing is confirmed any more; or "".

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from edgesem.errors import PacketError, UsageError
@@ -21,6 +22,9 @@ from runtime.sender.semantic_trigger import SemanticTrigger
 
 log = logging.getLogger(__name__)
 
+_MOST_COMMANDS, _COMMANDS_S = 60, 10.0
+"""So many commands in so many seconds are obeyed, whoever sends them."""
+
 
 class InboundMessages:
     """Handler of what comes on a stream's `ack` and `cmd` topics; `take` runs on the network thread.
@@ -31,7 +35,6 @@ class InboundMessages:
     def __init__(
         self,
         *,
-        epoch: int,
         topics: Topics,
         seal: Seal | None,
         publisher: Publisher,
@@ -43,12 +46,14 @@ class InboundMessages:
         on_event: Callable[[SenderEvent], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._epoch, self._topics, self._seal = epoch, topics, seal
+        self._topics, self._seal = topics, seal
         self._publisher, self._packer, self._frame_slot = publisher, packer, frame_slot
         self._references, self._trigger, self._can_promise = references, trigger, can_promise
         self._on_event, self._clock = on_event, clock
         self._seen = SeenCommands()
         self._limited_log = RateLimitedLog(log)
+        self._limited_info = RateLimitedLog(log, 1.0)
+        self._commands = deque[float](maxlen=_MOST_COMMANDS)
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take one message. A bad one costs one log line, and many bad ones no more than one in ten seconds."""
@@ -69,13 +74,17 @@ class InboundMessages:
                 self._references.acknowledged(ack, self._clock())
         if not ack.held:
             self._publisher.acknowledged(ack)
-        if self._trigger is not None and (ack.layer == 0 or ack.held) and ack.epoch == self._epoch:
+        if self._trigger is not None and (ack.layer == 0 or ack.held) and ack.epoch == self._publisher.in_flight.epoch:
             self._trigger.delivered(ack.frame)
 
     def _obey(self, command: Command) -> None:
         if not self._seen.first_time(command):
             return
-        log.info("asked for: %s", command)
+        now_s = self._clock()
+        if len(self._commands) == _MOST_COMMANDS and now_s - self._commands[0] < _COMMANDS_S:
+            raise UsageError(f"more than {_MOST_COMMANDS} commands in {_COMMANDS_S:.0f} s: this one is not obeyed")
+        self._commands.append(now_s)
+        self._limited_info.info("asked for: %s", command)
         with self._publisher.lock:
             if command.kind == "pause":
                 self._frame_slot.pause(command.pause_s or float("inf"))

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from edgesem.codec.options import PackOptions
 from edgesem.codec.region import DROP, region_of
 from edgesem.errors import BudgetError, EdgesemError
+from edgesem.packet.capture_time import nearest_ms
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
+from runtime.protocol.clock import unix_ms
 from runtime.sender.events import FramePacked, SceneCut, SenderEvent
 from runtime.sender.publisher import Publisher
 from runtime.sender.references import References
@@ -25,6 +27,9 @@ from runtime.sender.references import References
 log = logging.getLogger(__name__)
 
 _EASY_Q, _FALL = 16, 0.95
+
+_LAST_FRAME = 2**32 - 1
+_TIME_ITEM_BYTES = 7  # of the whole capture time, with the length of all side information
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -42,6 +47,7 @@ class Encoder(Protocol):
 class Packer:
     """Packer of one start of a sender: analyzes and packs frames, and remembers what one cost for the next.
 
+    After the last of 2^32 frame numbers `next_epoch` is called, and numbers begin again in the epoch that it gives.
     Not thread-safe: for the encoding thread, but `roi`, `region` and `drop` may be set by others. `clock` gives
     monotonic seconds.
     """
@@ -54,12 +60,13 @@ class Packer:
         publisher: Publisher,
         epoch: int,
         min_quality: float,
+        next_epoch: Callable[[], int],
         on_event: Callable[[SenderEvent], None],
         references: References | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.frame = 0
-        """Number of the next frame."""
+        self.epoch, self.frame = epoch, 0
+        """Number of the next frame, and of the start that it belongs to."""
         self.roi = WHOLE
         """The part of each picture that is coded: left, top, width, height as shares."""
         self.region = WHOLE
@@ -73,7 +80,7 @@ class Packer:
         self._codec = codec
         self._control = control
         self._publisher = publisher
-        self._epoch = epoch
+        self._next_epoch = next_epoch
         self._least_bytes = control.min_bytes
         self._min_q = round(min_quality * 255)
         self._on_event = on_event
@@ -99,15 +106,20 @@ class Packer:
         """The packet whose messages, with all that MQTT adds, fit the budget; `embedding` travels as side
         information.
 
-        None if it would be worse than the quality asked for, unless `smallest`: then it is what comes nearest.
+        None if it would be worse than the quality asked for, unless `smallest`, for a frame to be promised: then it is
+        what comes nearest, and has its whole capture time.
         """
         started_s = self._clock()
         budget_bytes = max(budget_bytes, 1)
         around_bytes = self._publisher.around_frame_bytes
-        options = PackOptions(epoch=self._epoch, frame=self.frame, time_ms=frame.time_ms)
+        if self.frame > _LAST_FRAME:
+            self.epoch, self.frame = self._next_epoch(), 0
+        options = PackOptions(epoch=self.epoch, frame=self.frame, time_ms=frame.time_ms)
         region = None if self.region == WHOLE else region_of(self.region, latent.width, latent.height, self.drop)
         if embedding or region is not None:
             options = replace(options, side_info=SideInformation(embedding=embedding, region=region))
+        if smallest:
+            around_bytes += _TIME_ITEM_BYTES
         known: tuple[Any, Any] | None = None
         try:
             packet, known = self._code(latent, max(1, budget_bytes - around_bytes), options, refer=not smallest)
@@ -116,6 +128,9 @@ class Packer:
                 self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
                 return None
             packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, options=options)
+        if smallest:
+            time_high = nearest_ms(frame.time_ms, unix_ms()) >> 32
+            packet = replace(packet, promised=True, side_info=replace(packet.side_info, time_high=time_high))
         if packet.q < self._min_q and not smallest:
             self._control.min_bytes = max(self._control.min_bytes, round(1.1 * budget_bytes))
             return None

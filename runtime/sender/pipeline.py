@@ -38,7 +38,9 @@ class SenderPipeline:
 
     `publish(topic, payload, confirm)` hands a message to the link; the link's owner calls `connected`, `disconnected`
     and, with what comes from it, `on_message`. `on_event` takes what there is to report, `on_stuck(reason)` is called
-    when the broker confirms nothing any more. Without a `spool` nothing can be promised, and the epoch is drawn by lot.
+    when the broker confirms nothing any more, `limit_bytes()` is the largest message that the broker takes (None: it
+    has not said), and `measure_rtt(tell)` measures a round trip of a small message, and calls `tell` with its seconds.
+    Without a `spool` nothing can be promised, and the epoch is drawn by lot.
 
     As a context manager it has two threads: one makes packets, one publishes their layers. Between the caller of
     `offer` and each of them stands one frame at most, and a newer one takes its place. Not entered, it has no threads
@@ -59,6 +61,8 @@ class SenderPipeline:
         seal: Seal | None = None,
         trigger: SemanticTrigger | None = None,
         on_stuck: Callable[[str], None] = lambda _: None,
+        limit_bytes: Callable[[], int | None] = lambda: None,
+        measure_rtt: Callable[[Callable[[float], None]], None] | None = None,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,12 +82,14 @@ class SenderPipeline:
             ack_timeout_s=options.ack_timeout_s,
             on_stuck=on_stuck,
             stop=self.stop,
+            limit_bytes=limit_bytes,
+            measure_rtt=measure_rtt,
             clock=clock,
         )
         self.counters = self.publisher.counters
-        references = None
+        self._references = references = None
         if getattr(codec, "has_reference", False) and options.most_receivers:
-            references = References(
+            self._references = references = References(
                 codec.unpack,  # type: ignore[attr-defined]
                 epoch=self.epoch,
                 key_interval_s=options.key_interval_s,
@@ -95,6 +101,7 @@ class SenderPipeline:
             publisher=self.publisher,
             epoch=self.epoch,
             min_quality=options.min_quality,
+            next_epoch=self._begin_epoch,
             on_event=on_event,
             references=references,
             clock=clock,
@@ -113,7 +120,6 @@ class SenderPipeline:
         )
         self._frame_slot = self._encode_stage.frame_slot
         self._inbound = InboundMessages(
-            epoch=self.epoch,
             topics=topics,
             seal=seal,
             publisher=self.publisher,
@@ -151,6 +157,16 @@ class SenderPipeline:
             self._frame_slot.close()
             if self._redelivery is not None:
                 self._redelivery.close()
+
+    def _begin_epoch(self) -> int:
+        """All frame numbers are used: a new epoch, as at a new start."""
+        with self.publisher.lock:
+            self.epoch = (self.epoch + 1) % 2**16 if self._spool is None else self._spool.next_epoch()
+            self.publisher.in_flight.epoch = self.epoch
+            if self._references is not None:
+                self._references.epoch = self.epoch
+                self._references.clear()
+        return self.epoch
 
     @property
     def alive(self) -> bool:
@@ -230,8 +246,11 @@ class SenderPipeline:
                 skipped=counters.skipped,
                 dropped_layers=counters.dropped_layers,
                 age_s=self.publisher.in_flight.age_s,
-                promised_waiting=0 if self._spool is None else self._spool.waiting,
+                promised_waiting=0 if self._redelivery is None else self._redelivery.waiting,
                 promised_refused=counters.promised_refused,
                 reconnects=max(0, counters.connections - 1),
                 paused=self.paused,
+                promised_rejected=0 if self._redelivery is None else self._redelivery.rejected,
+                promised_lost=0 if self._spool is None else self._spool.lost,
+                refused=counters.refused,
             )

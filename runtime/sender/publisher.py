@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from edgesem.errors import LinkError, PacketError
 from edgesem.packet.packet import HEADER_BYTES, MAX_LAYERS, Packet
 from edgesem.packet.seal import TAG_BYTES, Seal
 from runtime.congestion.interface import LinkControl
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import elapsed_s
 from runtime.protocol.topics import Topics
@@ -27,12 +28,14 @@ from runtime.sender.events import (
     LayersAcknowledged,
     LayersDropped,
     LayersSent,
+    MessageRefused,
     PromiseKept,
+    PromiseRejected,
     SenderEvent,
 )
 from runtime.sender.in_flight import InFlight, MessageKey, message_key
 from runtime.sender.packetizer import after, next_part
-from runtime.sender.redelivery import Redelivery
+from runtime.sender.redelivery import DueFrame, Redelivery
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,16 @@ IDLE_S = 0.5
 
 _MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
 
-Publish = Callable[[str, bytes, Callable[[], None]], None]
-"""`publish(topic, payload, confirm)`: hands a message to the link; `confirm` is called once the broker has it."""
+
+class Confirm(Protocol):
+    """What is called once the broker has answered a message: without an argument if it has the message."""
+
+    def __call__(self, refused: str = "") -> None:
+        """`refused`: the broker's reason, if it does not take it."""
+
+
+Publish = Callable[[str, bytes, Confirm], None]
+"""`publish(topic, payload, confirm)`: hands a message to the link; `confirm` is called once the broker has answered."""
 
 
 class _Message(NamedTuple):
@@ -64,7 +75,8 @@ class Publisher:
 
     `lock` guards all of it, and frame slot and references with it; `changed` is notified when something was confirmed
     or acknowledged. `publish` may raise LinkError, then the layer is tried again, or PacketError, then it is dropped.
-    `on_stuck(reason)` is called when the broker confirms nothing any more. `clock` gives monotonic seconds; without
+    `limit_bytes()` is the largest message that the broker takes, None if it has not said. `on_stuck(reason)` is called
+    when the broker confirms nothing any more. `clock` gives monotonic seconds; without
     threads, `step` does one round of `run`. Thread-safe.
     """
 
@@ -81,6 +93,8 @@ class Publisher:
         ack_timeout_s: float,
         on_stuck: Callable[[str], None],
         stop: threading.Event,
+        limit_bytes: Callable[[], int | None] = lambda: None,
+        measure_rtt: Callable[[Callable[[float], None]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
@@ -99,6 +113,8 @@ class Publisher:
         self._seal = seal
         self._ack_timeout_s = ack_timeout_s
         self._on_stuck = on_stuck
+        self._limit_bytes, self._measure_rtt = limit_bytes, measure_rtt
+        self._limited_log = RateLimitedLog(log)
         self._stop = stop
         self._clock = clock
         self._up = False
@@ -155,7 +171,13 @@ class Publisher:
         """What the next frame's messages may have, or None: not now. Under the lock."""
         if not self._up:
             return None
-        return self._control.budget_bytes(self._clock(), ready_in_s=ready_in_s)
+        budget_bytes = self._control.budget_bytes(self._clock(), ready_in_s=ready_in_s)
+        return None if budget_bytes is None else self.most_bytes(budget_bytes)
+
+    def most_bytes(self, budget_bytes: int) -> int:
+        """A frame's budget, or less, if the broker takes no message as large."""
+        limit_bytes = self._limit_bytes()
+        return budget_bytes if limit_bytes is None else max(1, min(budget_bytes, limit_bytes))
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
@@ -181,11 +203,11 @@ class Publisher:
         with self.changed:
             known = self.in_flight.acknowledge(ack)
             if self._redelivery is not None:
-                self._redelivery.acknowledged(ack)
+                self._redelivery.acknowledged(ack, self._clock())
             if known is not None:
                 self.counters.acknowledged += 1
             self.changed.notify_all()
-            if ack.kept:
+            if self._promised:
                 self._work.notify()
         if known is not None:
             captured_ms, layers = known
@@ -203,15 +225,24 @@ class Publisher:
         if self._redelivery is not None:
             for epoch, frame in self._redelivery.settle():
                 self._on_event(PromiseKept(epoch, frame))
+            for rejected in self._redelivery.take_rejected():
+                self._on_event(PromiseRejected(rejected.row_id, rejected.reason))
         with self.lock:
             stuck = ""
+            measure = self._measure_rtt if self._up and self._measure_rtt is not None else None
+            if measure is not None and not self._control.wants_rtt(self._clock()):
+                measure = None
             if self._up:
+                if self._control.progressed():
+                    self.in_flight.progress(self._clock())
                 limit_s, rate_bps = self._ack_timeout_s, self._rate_bps
                 stuck = self.in_flight.stuck(self._clock(), ack_timeout_s=limit_s, rate_bps=rate_bps)
             message = None if stuck else self._take()
             if message is None and not stuck and wait:
                 expects = self._up and (self.in_flight or self._promised)
                 self._work.wait(ROOM_S if self._waiting and self._up else LOOK_UP_S if expects else IDLE_S)
+        if measure is not None:
+            measure(self._rtt_measured)
         if stuck:
             self._on_stuck(stuck)
         if message is None:
@@ -221,6 +252,11 @@ class Publisher:
             with self.lock:
                 self._work.wait(LOOK_UP_S)
         return published
+
+    def _rtt_measured(self, rtt_s: float) -> None:
+        with self.changed:
+            self._control.rtt_measured(self._clock(), rtt_s)
+            self.changed.notify_all()
 
     def _drop(self) -> None:
         rest, self._waiting = self._waiting, None
@@ -244,7 +280,7 @@ class Publisher:
             return None
         now_s = self._clock()
         base = self.base_waits
-        due = self._redelivery.next(now_s) if self._redelivery is not None and redeliver and not base else None
+        due = self._due(now_s) if redeliver and not base else None
         if due is not None:
             message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, row_id=due.row_id)
         elif (rest := self._waiting) is not None:
@@ -262,6 +298,14 @@ class Publisher:
         self._publishing = True
         return message
 
+    def _due(self, now_s: float) -> DueFrame | None:
+        """The promised frame to send now; one that is still on its way is not sent again."""
+        if self._redelivery is None:
+            return None
+        while (due := self._redelivery.next(now_s)) is not None and message_key(due.packet) in self.in_flight:
+            self._redelivery.postpone(due.row_id, now_s)
+        return due
+
     def _publish_one(self, message: _Message) -> bool:
         """Publish what `_take` has given; False if it must be tried again."""
         part, key = message.packet, message_key(message.packet)
@@ -270,12 +314,12 @@ class Publisher:
             data = self._seal.seal(data)
         gone = sent = False
         try:
-            self._publish(self._topics.layer(part.first_layer), data, lambda: self._confirmed(key))
+            self._publish(self._topics.layer(part.first_layer), data, lambda refused="": self._confirmed(key, refused))
             gone = sent = True
         except LinkError as error:
             log.info("frame %d layer %d waits: %s", part.frame, part.first_layer, error)
         except PacketError as error:
-            log.warning("frame %d layer %d is not sent: %s", part.frame, part.first_layer, error)
+            self._tell_refused(key, str(error))
             gone = True
         if sent:
             self._on_event(LayersSent(part.frame, part.first_layer, len(part.chunks), part.size_bytes))
@@ -283,21 +327,45 @@ class Publisher:
             self._publishing = False
             if sent:
                 self.counters.sent_bytes += message.size_bytes
-            elif self.in_flight.give_up(key):
-                self._control.lost(self._clock(), size_bytes=message.size_bytes)
+            else:
+                if self.in_flight.give_up(key):
+                    self._control.lost(self._clock(), size_bytes=message.size_bytes)
+                if message.row_id is not None and self._redelivery is not None:
+                    if gone:
+                        self._redelivery.refused(message.row_id, "it is larger than the broker takes", self._clock())
+                    else:
+                        self._redelivery.postpone(message.row_id, self._clock(), LOOK_UP_S)
             if gone and message.rest is not None and self._waiting is message.rest:  # else a newer frame is there
                 self._waiting = after(message.rest, len(part.chunks))
                 self.changed.notify_all()
         return gone
 
-    def _confirmed(self, key: MessageKey) -> None:
-        """The broker has this message."""
+    def _confirmed(self, key: MessageKey, refused: str = "") -> None:
+        """The broker has this message, or refuses it."""
         now_s = self._clock()
+        if refused:
+            self._tell_refused(key, refused)
         with self.changed:
             message = self.in_flight.confirm(key, now_s)
+            if refused and self._redelivery is not None:
+                row_id = self._redelivery.row_of(key[0], key[1])
+                if row_id is not None:
+                    self._redelivery.refused(row_id, f"the broker refuses it: {refused}", now_s)
             if message is None:
                 return
-            self._control.acked(now_s, size_bytes=message.size_bytes, sent_s=message.sent_s)
+            if refused:  # it says nothing of the link
+                self.in_flight.unacknowledged.discard(key)
+                self._control.lost(now_s, size_bytes=message.size_bytes)
+            else:
+                self._control.acked(now_s, size_bytes=message.size_bytes, sent_s=message.sent_s)
             self.changed.notify_all()
             if self._waiting or self._promised:
                 self._work.notify()
+
+    def _tell_refused(self, key: MessageKey, reason: str) -> None:
+        """Count, log and report a message that the broker does not take."""
+        _, frame, layer = key
+        topic = self._topics.layer(layer)
+        self.counters.refused += 1
+        self._limited_log.warn("the broker does not take frame %d on %s: %s", frame, topic, reason)
+        self._on_event(MessageRefused(frame, layer, topic, reason))

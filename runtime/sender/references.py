@@ -67,7 +67,7 @@ class References:
         silence_s: float = SILENCE_S,
         most_receivers: int = MAX_RECEIVERS,
     ) -> None:
-        self._decode, self._epoch = decode, epoch
+        self._decode, self.epoch = decode, epoch
         self._key_interval_s, self._silence_s, self._most_receivers = key_interval_s, silence_s, most_receivers
         self._made: OrderedDict[int, _MadeFrame] = OrderedDict()
         self._last_ack_s: dict[int, float] = {}
@@ -89,7 +89,7 @@ class References:
             self._last_ack_s[ack.receiver] = now_s
             if len(self._last_ack_s) > _MOST_RECEIVERS_REMEMBERED:
                 self._last_ack_s.pop(next(iter(self._last_ack_s)))
-            if ack.held and ack.epoch == self._epoch:
+            if ack.held and ack.epoch == self.epoch:
                 self._held(ack.receiver, ack.frame, ack.held)
 
     def _held(self, receiver: int, frame: int, layers: int) -> None:

@@ -17,7 +17,7 @@ from edgesem.errors import UsageError
 from edgesem.semantics.embedding import Labels, Query, SemanticHead, Vector, best, from_bytes, to_bytes
 from runtime.protocol.command import MAX_QUERIES
 from runtime.sender.novelty import Novelty
-from runtime.settings import TriggerSettings
+from runtime.settings import WATCH_SCORE, TriggerSettings
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SEND_ON = ("all", "change")
 _LEAST_SHARE = 0.4  # of the budget, for a frame that is neither new nor looked for
 _FULL_NOVELTY = 2.0  # a novelty that deserves the whole budget
 _INFINITE_NOVELTY = 99.0  # what is reported for it
-_PRESENT_SCORE, _ABSENT_SCORE = 0.97, 0.9  # scores at which what is looked for is there, and is no more
+_ABSENT = 0.9  # of the score at which what is looked for is there: below it is there no more
 _PROMISE_EVERY_S = 10.0  # at most one promised frame in this time: the spool is for what counts
 
 
@@ -54,8 +54,9 @@ class SemanticTrigger:
 
     send_on: "all", or "change": then frames that show what the receiver knows already are not sent. queries: texts that
     are looked for, and vectors, as `look_for` takes them; a frame that shows one is new, gets the whole budget, and
-    the first of them is promised. Raises BundleError if the bundle has no head, UsageError for what cannot be looked
-    for. `look` and `sent` are for the encoding thread; `delivered` and `look_for` may be called from another.
+    the first of them is promised; `watch_score`: from which score on (0 to 1) a frame shows it. Raises BundleError if
+    the bundle has no head, UsageError for what cannot be looked for. `look` and `sent` are for the encoding thread;
+    `delivered` and `look_for` may be called from another.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SemanticTrigger:
         send_on: str = "all",
         queries: Sequence[str] = (),
         vectors: Sequence[bytes] = (),
+        watch_score: float = WATCH_SCORE,
         novelty: Novelty | None = None,
         threads: int = 1,
     ) -> None:
@@ -72,6 +74,7 @@ class SemanticTrigger:
             raise UsageError(f"send_on must be one of {', '.join(SEND_ON)}, got {send_on!r}")
         self.novelty = novelty or Novelty()
         self.queries: tuple[Query, ...] = ()
+        self._watch_score = watch_score
         self._send_on, self._head, self._labels = send_on, SemanticHead(bundle, threads), Labels.of(bundle)
         self._present = self._match_pending = False
         self._promised_s = float("-inf")
@@ -92,16 +95,21 @@ class SemanticTrigger:
             made.append(labels.query_of(text, from_bytes(vector)) if vector else labels.label_query(text))
         self.queries = tuple(made)
 
-    def look(self, latent: Latent, now_s: float) -> TriggerDecision:
-        """What to do with a frame at `now_s`."""
+    def look(self, latent: Latent, now_s: float, *, connected: bool = True) -> TriggerDecision:
+        """What to do with a frame at `now_s`.
+
+        A change that comes while there is no connection is promised, if only changes are sent, at most one in ten
+        seconds: no later frame would show it.
+        """
         vector = self._head.embed(latent)
         with self._lock:
             new = self.novelty.look(vector, now_s)
         query, score = best(self.queries, vector)
-        appeared = score >= _PRESENT_SCORE and not self._present
-        self._present = score >= (_ABSENT_SCORE if self._present else _PRESENT_SCORE)
+        appeared = score >= self._watch_score and not self._present
+        self._present = bool(query) and score >= self._watch_score * (_ABSENT if self._present else 1.0)
         self._match_pending = self._present and (self._match_pending or appeared)
-        promise = self._match_pending and now_s - self._promised_s >= _PROMISE_EVERY_S
+        missed = not connected and self._send_on == "change" and new.due and new.novelty >= 1
+        promise = (self._match_pending or missed) and now_s - self._promised_s >= _PROMISE_EVERY_S
         worth = max(min(1.0, new.novelty / _FULL_NOVELTY), 1.0 if self._present else 0.0)
         return TriggerDecision(
             send=new.due or self._match_pending or self._send_on == "all",
@@ -142,6 +150,7 @@ def open_trigger(settings: TriggerSettings, bundle: Bundle, threads: int = 1) ->
         send_on=settings.send_on,
         queries=settings.queries,
         vectors=vectors,
+        watch_score=settings.score,
         novelty=Novelty(sensitivity=settings.sensitivity, heartbeat_s=settings.heartbeat_s),
         threads=threads,
     )

@@ -27,16 +27,18 @@ from runtime.congestion.control import Control
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.protocol.birth import Birth
-from runtime.protocol.clock import clock_ms
+from runtime.protocol.clock import clock_ms, unix_ms
 from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
+from runtime.sender.announcer import Announcer
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import SenderEvent, StateReported
 from runtime.sender.options import SenderOptions
 from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger
 from runtime.sender.spool import Spool
+from runtime.settings import open_identity
 
 _GOODBYE_S = 1.0
 
@@ -79,14 +81,15 @@ class StreamSender:
         if options.promise_every and folder is None:
             raise UsageError("promise_every needs a folder, in which promised frames are kept: name one")
         self.codec = edgesem.load() if codec is None else codec
-        self._identity = identity
         if identity is None and folder is not None:
-            self._identity = Identity.open(folder / "identity.key")
+            identity = open_identity(folder / "identity.key")
         self._on_event, self._salt, self._key = on_event, new_salt(), key
         self._spool: Spool | None = None
+        self._start = int(time.time())
         if folder is not None:
             path = stream_folder(folder / "spool", topics) / "promised.sqlite"
             self._spool = Spool(path, max_bytes=options.spool_bytes)
+            self._start = self._spool.next_start()
         self._reported_s = float("-inf")
         self._lock = threading.Lock()
         self._running = contextlib.ExitStack()
@@ -99,20 +102,27 @@ class StreamSender:
                 max_bytes=options.max_bytes,
                 unacked_bytes=lambda: self.connection.unacked_bytes(),
             ),
-            publish=lambda topic, payload, confirm: self.connection.publish(topic, payload, confirm=confirm),
+            publish=lambda topic, data, confirm: self.connection.publish(topic, data, confirm=confirm, refuse=confirm),
             on_event=on_event,
             options=options,
             spool=self._spool,
             seal=None if key is None else Seal(key, stream=topics.base, salt=self._salt),
             trigger=trigger,
             on_stuck=lambda reason: self.connection.reconnect(reason),
+            limit_bytes=lambda: self.connection.limit_bytes,
+            measure_rtt=lambda tell: self.connection.measure_rtt(tell),
         )
+        self._announcer: Announcer | None = None
+        if identity is not None:
+            self._announcer = Announcer(
+                topics=topics, make=self._birth, identity=identity, key=key, connection=lambda: self.connection
+            )
         gone = State(up=False, epoch=self.pipeline.epoch, time_ms=time.time_ns() // 1_000_000)
         self.connection = Connection(
             address,
             name="sender",
-            subscribe=(topics.ack, topics.cmd),
-            on_message=self.pipeline.on_message,
+            subscribe=(topics.ack, topics.cmd, *([topics.birth] if self._announcer else [])),
+            on_message=self._on_message,
             on_up=self._connected,
             on_down=lambda _: self.pipeline.disconnected(),
             will=(topics.state, gone.to_bytes()),
@@ -128,6 +138,8 @@ class StreamSender:
             running.callback(self.close)
             running.enter_context(self.pipeline)
             running.enter_context(self.connection)
+            if self._announcer is not None:
+                running.enter_context(self._announcer)
             self._running = running.pop_all()
         self._entered = True
         return self
@@ -145,7 +157,8 @@ class StreamSender:
     def alive(self) -> bool:
         """Whether it is entered and all its threads run."""
         running = self._entered and not self.pipeline.stop.is_set()
-        return running and self.pipeline.alive and self.connection.alive
+        announced = self._announcer is None or self._announcer.alive
+        return running and announced and self.pipeline.alive and self.connection.alive
 
     def offer(self, picture: NDArray[np.uint8], name: str = "") -> None:
         """Show the sender the newest picture; returns at once. What was offered before and not taken is forgotten.
@@ -197,24 +210,32 @@ class StreamSender:
             raise EdgesemError(f"a thread of {stream} was ended by a defect: see the log, and please report it")
         raise LinkError(f"the connection of {stream} was ended by a defect: see the log, and please report it")
 
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        if topic != self.topics.birth:
+            self.pipeline.on_message(topic, payload)
+        elif self._announcer is not None:
+            self._announcer.heard(payload)
+
+    def _birth(self) -> Birth:
+        return Birth(
+            bundle_id=self.codec.bundle.id,
+            bundle_digest=self.codec.bundle.digest[:64],
+            width=self.options.size[0],
+            height=self.options.size[1],
+            fps=self.options.fps,
+            epoch=self.pipeline.epoch,
+            salt=self._salt,
+            time_ms=unix_ms(),
+            sealed=self._key is not None,
+            program="edgesem",
+            start=self._start,
+        )
+
     def _connected(self) -> None:
         """On each new connection: the birth message, before anything else."""
         with contextlib.suppress(LinkError):  # lost again already; the next connection sends it
-            if self._identity is not None:
-                birth = Birth(
-                    bundle_id=self.codec.bundle.id,
-                    bundle_digest=self.codec.bundle.digest[:64],
-                    width=self.options.size[0],
-                    height=self.options.size[1],
-                    fps=self.options.fps,
-                    epoch=self.pipeline.epoch,
-                    salt=self._salt,
-                    time_ms=time.time_ns() // 1_000_000,
-                    sealed=self._key is not None,
-                    program="edgesem",
-                )
-                data = birth.to_bytes(self._identity, base=self.topics.base)
-                self.connection.publish(self.topics.birth, data, retain=True)
+            if self._announcer is not None:
+                self._announcer.say()
             self.pipeline.connected(self.connection.rtt_s)
             self.report_state()
 

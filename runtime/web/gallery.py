@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from runtime.receiver.received_picture import PictureInfo, ReceivedPicture
 from runtime.receiver.sinks import encode_picture
 
+_MAX_FOLLOWERS = 32
+
 
 @dataclass(frozen=True)
 class LatestPicture:
@@ -31,7 +33,10 @@ class Gallery:
     """The latest picture of each stream. Thread-safe. A promised picture never replaces one that was captured later."""
 
     def __init__(self) -> None:
+        self.followers = threading.BoundedSemaphore(_MAX_FOLLOWERS)
+        """Of those who wait for each new picture."""
         self._latest: dict[str, LatestPicture] = {}
+        self._promised: dict[str, LatestPicture] = {}
         self._changed = threading.Condition()
         self._closed = False
 
@@ -45,17 +50,26 @@ class Gallery:
             if before is None or not latest.info.promised or before.age_s >= latest.age_s:
                 self._latest[picture.stream] = latest
                 self._changed.notify_all()
+            if latest.info.promised:
+                shown = self._promised.get(picture.stream)
+                if shown is None or shown.age_s >= latest.age_s:
+                    self._promised[picture.stream] = latest
         return latest
 
     def remove(self, stream: str) -> None:
         """Show nothing more of a stream."""
         with self._changed:
             self._latest.pop(stream, None)
+            self._promised.pop(stream, None)
             self._changed.notify_all()
 
     def latest(self, stream: str) -> LatestPicture | None:
         """The latest picture of a stream, or None."""
         return self._latest.get(stream)
+
+    def latest_promised(self, stream: str) -> LatestPicture | None:
+        """The promised picture of a stream that was captured last, or None: a snapshot that was asked for."""
+        return self._promised.get(stream)
 
     def wait_for_next(self, stream: str, number: int, timeout_s: float) -> LatestPicture | None:
         """Wait for a picture with a number other than `number`; None if there is none in time, or after `close`."""

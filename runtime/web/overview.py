@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,9 @@ from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
+_SILENT_S = 60.0
+"""A sender that was not heard for so long is dead or cut off: its state alone comes each 10 s."""
+
 
 def overview(receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
     """Every stream with its latest picture, link, counters, and the samples after `since_ms`, Unix time."""
@@ -17,21 +21,46 @@ def overview(receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> d
         "time_ms": time.time_ns() // 1_000_000,
         "connected": receiver.connection.connected,
         "max_steps": receiver.max_steps,
-        "streams": [_stream(stream, gallery, since_ms) for stream in receiver.streams.all()],
+        "streams": [_stream(stream, receiver, gallery, since_ms) for stream in receiver.streams.all()],
     }
 
 
-def _stream(stream: Stream, gallery: Gallery, since_ms: int) -> dict[str, Any]:
-    latest = gallery.latest(stream.name)
+def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms: int) -> dict[str, Any]:
+    latest, promised = gallery.latest(stream.name), gallery.latest_promised(stream.name)
+    heard_s = time.monotonic() - stream.heard_s
     picture = None
     if latest is not None:
         picture = {"number": latest.number, **asdict(latest.info), "age_s": round(latest.age_s, 3)}
     return {
         "name": stream.name,
         "picture": picture,
+        "snapshot": None if promised is None else {"frame": promised.info.frame, "age_s": round(promised.age_s, 3)},
+        "heard_s": round(heard_s, 1) if math.isfinite(heard_s) else None,
+        "trouble": _trouble(stream, receiver),
+        "two_senders": stream.has_two_senders,
         "steps": stream.synthesis.steps,
         "realism": stream.synthesis.realism,
         "state": None if stream.state is None else stream.state.as_dict(),
         "counters": asdict(stream.inbox.counters),
         "samples": stream.history.since(since_ms),
     }
+
+
+def _trouble(stream: Stream, receiver: StreamReceiver) -> str | None:
+    """Why there are no new pictures, or none that can be trusted; None if nothing is wrong."""
+    ours = receiver.streams.bundle_id
+    if not receiver.connection.connected:
+        return "no connection to the broker"
+    if stream.has_two_senders:
+        return "two senders share this name: give each its own"
+    if stream.birth is not None and stream.birth.bundle_id != ours:
+        return (
+            f"it sends with bundle {stream.birth.bundle_id:04x}, this receiver has {ours:04x}: start it with --bundle"
+        )
+    if stream.state is not None and not stream.state.up:
+        return "the sender is gone"
+    if time.monotonic() - stream.heard_s > _SILENT_S:
+        return "nothing is heard from the sender"
+    if stream.state is not None and stream.state.paused:
+        return "paused by a command"
+    return None

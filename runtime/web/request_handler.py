@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from edgesem.errors import EdgesemError, UsageError
@@ -22,8 +22,16 @@ from runtime.settings import ListenAddress
 from runtime.web.gallery import Gallery
 from runtime.web.overview import overview
 
+if TYPE_CHECKING:
+    from runtime.web.server import BoundedServer
+
 _MAX_BODY_BYTES = 4096
 _SILENT_S = 20.0
+_REQUEST_S = 20.0
+"""A request must have come whole so long after the one before it was answered."""
+_ANSWER_S = 20.0
+"""A client must have taken an answer, or one picture of a video, within this time."""
+_MAX_SINCE_MS = 2**53
 _BOUNDARY = "edgesem-picture"
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -32,6 +40,7 @@ _PAGE = {
 }
 _HEADERS = {
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
@@ -59,30 +68,42 @@ class RequestHandler(BaseHTTPRequestHandler):
     server_version, sys_version = "edgesem", ""
     timeout = _SILENT_S
 
+    def handle_one_request(self) -> None:
+        """Read a request and answer it, in bounded time."""
+        self._set_deadline(_REQUEST_S)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         """Answer a GET request."""
+        if not self._drain() or not self._is_allowed():
+            return None
         url = urlsplit(self.path)
-        if not self._is_allowed():
-            return
         if url.path in _PAGE:
             name, kind = _PAGE[url.path]
             self._answer(200, kind, files("runtime.page").joinpath(name).read_bytes())
         elif url.path == "/streams.json":
-            since = parse_qs(url.query).get("since", ["0"])[0]
-            at_ms = int(since) if since.isascii() and since.isdigit() and len(since) < 16 else 0
-            self._json(200, overview(self.site.receiver, self.site.gallery, at_ms))
+            since = parse_qs(url.query, keep_blank_values=True).get("since", ["0"])[0]
+            if not _is_number(since, _MAX_SINCE_MS):
+                return self._json(400, {"error": "since must be a time in Unix milliseconds"})
+            self._json(200, overview(self.site.receiver, self.site.gallery, int(since)))
         elif url.path == "/metrics":
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
         else:
-            self._picture(url.path)
+            self._picture(url.path, promised="promised" in parse_qs(url.query, keep_blank_values=True))
+        return None
+
+    def do_HEAD(self) -> None:
+        """Answer a HEAD request: what GET answers, without its body."""
+        self.do_GET()
 
     def do_POST(self) -> None:
         """Answer a POST request."""
         size = self.headers.get("Content-Length", "")
-        if not (size.isascii() and size.isdigit() and int(size) <= _MAX_BODY_BYTES):
+        if not _is_number(size, _MAX_BODY_BYTES) or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             return self._json(413, {"error": f"a request has a Content-Length of at most {_MAX_BODY_BYTES} bytes"})
         body = self.rfile.read(int(size))
+        self._set_deadline(_ANSWER_S)
         if not self._is_allowed():
             return None
         # A form on somebody else's page can send text, but not this type.
@@ -105,7 +126,7 @@ class RequestHandler(BaseHTTPRequestHandler):
                 self._json(404, {"error": "nothing here"})
         except EdgesemError as error:
             self._json(400, {"error": str(error)})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             self._json(400, {"error": "not a request that is known here"})
         return None
 
@@ -121,34 +142,56 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.site.receiver.streams.set_synthesis(stream, steps=steps, realism=realism)
         return {"steps": stream.synthesis.steps, "realism": stream.synthesis.realism}
 
+    def _drain(self) -> bool:
+        """Read the body that a GET request has for no reason: left where it is, it would be the next request."""
+        size = self.headers.get("Content-Length", "0")
+        if not _is_number(size, _MAX_BODY_BYTES) or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self._json(400, {"error": "a GET request has no body"})
+            return False
+        self.rfile.read(int(size))
+        self._set_deadline(_ANSWER_S)
+        return True
+
     def _is_allowed(self) -> bool:
         """Refuse a browser that shows another site's page, also one whose host name was made to lead here."""
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         ours = not self.site.loopback or ListenAddress(name.strip("[]")).is_loopback
-        if ours and origin in (None, f"http://{host}", f"https://{host}"):
+        # A browser says whose page it is that loads this; a link that the user has followed shows it to nobody else.
+        site, mode = self.headers.get("Sec-Fetch-Site"), self.headers.get("Sec-Fetch-Mode")
+        followed = mode == "navigate" and self.headers.get("Sec-Fetch-Dest") == "document" and self.command != "POST"
+        foreign = site not in (None, "same-origin", "none") and not followed
+        if ours and not foreign and origin in (None, f"http://{host}", f"https://{host}"):
             return True
         self._json(403, {"error": "this page may not ask here"})
         return False
 
-    def _picture(self, path: str) -> None:
+    def _picture(self, path: str, *, promised: bool) -> None:
         name, _, kind = path.removeprefix("/").rpartition(".")
         stream = "/".join(unquote(part) for part in name.split("/"))
-        latest = self.site.gallery.latest(stream)
+        gallery = self.site.gallery
+        latest = gallery.latest_promised(stream) if promised else gallery.latest(stream)
         if kind not in ("jpg", "mjpg") or latest is None:
             self._json(404, {"error": "nothing here"})
         elif kind == "jpg":
             self._answer(200, "image/jpeg", latest.jpeg)
+        elif not gallery.followers.acquire(blocking=False):
+            self._json(503, {"error": "too many videos are followed already"})
         else:
-            self._follow(stream)
+            try:
+                self._follow(stream)
+            finally:
+                gallery.followers.release()
 
     def _follow(self, stream: str) -> None:
         self.close_connection = True
         self.send_response(200)
         self._send_headers(f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
         number = 0
-        while not self.site.gallery.closed:
+        while self.command != "HEAD" and not self.site.gallery.closed:
+            self._set_deadline(2 * _SILENT_S)
             latest = self.site.gallery.wait_for_next(stream, number, _SILENT_S)
             if latest is None:
                 # Nothing new; a client that has gone is found out by what is sent to it.
@@ -157,7 +200,11 @@ class RequestHandler(BaseHTTPRequestHandler):
                 return
             number = latest.number
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(latest.jpeg)}\r\n\r\n"
+            self._set_deadline(_ANSWER_S)  # of a client that does not read, too
             self.wfile.write(head.encode() + latest.jpeg + b"\r\n")
+
+    def _set_deadline(self, seconds: float) -> None:
+        cast("BoundedServer", self.server).set_deadline(self.connection, seconds)
 
     def _json(self, status: int, what: dict[str, Any]) -> None:
         self._answer(status, "application/json", json.dumps(what, allow_nan=False).encode())
@@ -166,10 +213,16 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self._send_headers(kind)
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _send_headers(self, kind: str) -> None:
         self.send_header("Content-Type", kind)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _is_number(text: str, most: int) -> bool:
+    """Whether `text` is a whole number from 0 to `most`, in digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most

@@ -2,7 +2,7 @@
 
 GET  /                                  the live page
 GET  /streams.json?since=UNIX_MS        all streams: latest picture, link, counters, samples for the charts
-GET  /SITE/DEVICE/STREAM.jpg            the latest picture; .mjpg: all of them as they come
+GET  /SITE/DEVICE/STREAM.jpg            the latest picture, with ?promised the latest promised one; .mjpg: all of them
 GET  /metrics                           for Prometheus
 POST /settings {"stream", "steps", "realism"}     how pictures are synthesized from now on
 POST /snapshot {"stream", "size_bytes"}           ask the sender for a promised picture
@@ -10,9 +10,13 @@ POST /snapshot {"stream", "size_bytes"}           ask the sender for a promised 
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,6 +30,10 @@ from runtime.web.request_handler import RequestHandler, Site
 log = logging.getLogger(__name__)
 
 _MAX_CLIENTS = 64
+_MAX_CLIENTS_OF_ADDRESS = 16
+_MAX_CLIENTS_OF_LOOPBACK = 48
+"""Behind a reverse proxy, all clients come from this machine."""
+_LOOK_S = 0.5
 
 
 class Server:
@@ -39,7 +47,7 @@ class Server:
     ) -> None:
         site = Site(receiver, gallery, metrics, address.is_loopback)
         try:
-            self._server = _BoundedServer(
+            self._server = BoundedServer(
                 (address.host, address.port), type("Handler", (RequestHandler,), {"site": site})
             )
         except OSError as error:
@@ -66,9 +74,14 @@ class Server:
         self._server.server_close()
         self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves; a defect that ended its thread is in the log."""
+        return self._thread.is_alive()
 
-class _BoundedServer(ThreadingHTTPServer):
-    """HTTP server with a thread a client, and a bound on their number."""
+
+class BoundedServer(ThreadingHTTPServer):
+    """HTTP server with a thread a client, and bounds on their number, that of one address, and each one's time."""
 
     daemon_threads = True
     block_on_close = False
@@ -76,7 +89,10 @@ class _BoundedServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
+        self._lock = threading.Lock()
+        self._clients: Counter[str] = Counter()
+        self._deadlines_s: dict[socket.socket, float] = {}
+        self._looked_s = 0.0
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -86,17 +102,53 @@ class _BoundedServer(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
+    def set_deadline(self, connection: socket.socket, seconds: float) -> None:
+        """End a connection unless its deadline is set anew within so many seconds: a socket's own timeout is for each
+        byte, and who sends one now and then would never meet it."""
+        with self._lock:
+            self._deadlines_s[connection] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        """Cut the connections that are over their time; called by `serve_forever` again and again."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        with self._lock:
+            late = [connection for connection, deadline_s in self._deadlines_s.items() if deadline_s < now_s]
+        for connection in late:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
+        host = str(client_address[0])
+        with self._lock:
+            full = self._clients.total() >= _MAX_CLIENTS or self._clients[host] >= _share_of(host)
+            if not full:
+                self._clients[host] += 1
+        if full:
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        host = str(client_address[0])
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            with self._lock:
+                self._deadlines_s.pop(request, None)
+                self._clients[host] -= 1
+                if not self._clients[host]:
+                    del self._clients[host]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a client went away", exc_info=True)
+
+
+def _share_of(host: str) -> int:
+    """The most clients of one address."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            return _MAX_CLIENTS_OF_LOOPBACK
+    return _MAX_CLIENTS_OF_ADDRESS

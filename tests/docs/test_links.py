@@ -53,7 +53,7 @@ def test_paths_that_are_named_exist(page):
 
 
 def test_names_that_stand_behind_a_path_are_in_that_file():
-    for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):
+    for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
         for path, name in re.findall(r"`([\w/.]+\.py)`(?:: | \()`([\w.]+?)(?:\(\))?`", page.read_text("utf-8")):
             if not name.endswith(".py"):
                 text = (ROOT / path).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""How a picture is shown: what its file says of orientation, colours, transparency and depth counts, as in a browser."""
+"""How a picture is shown: orientation, colours, transparency and depth that its file names count, as in a browser."""
 
 import contextlib
 import io

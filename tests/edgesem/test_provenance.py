@@ -1,6 +1,7 @@
 """What a decoded picture says of itself, regions of interest, and maps of what was drawn rather than seen."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgesem.codec.options import PackOptions
 from edgesem.codec.region import parse_box, region_of
 from edgesem.codec.uncertainty import blocks, show, spearman, spread
 from edgesem.errors import InputError, UsageError
+from edgesem.packet.capture_time import utc_text
 from edgesem.packet.side_information import Region, SideInformation
 from edgesem.provenance import Provenance, encode_with_provenance, read_provenance
 
@@ -49,6 +51,47 @@ def test_a_photograph_says_nothing_and_garbage_is_refused(tmp_path):
 def test_any_text_is_read_or_refused(text):
     with pytest.raises(InputError, match="provenance"):
         Provenance.from_text(text)
+
+
+NOW_MS = 1_795_000_123_456
+
+
+def test_the_capture_time_is_said_in_utc_with_its_date(tmp_path, capsys):
+    codec = edgesem.load()
+    latent = codec.analyze(picture())
+    exact = PackOptions(time_ms=NOW_MS % 2**32, side_info=SideInformation(time_high=NOW_MS >> 32))
+    now_ms = time.time_ns() // 1_000_000
+    for name, options, said in (
+        ("exact", exact, "2026-11-18T11:08:43.456Z"),
+        ("recent", PackOptions(time_ms=(now_ms - 5000) % 2**32), utc_text(now_ms - 5000)),
+        ("unknown", PackOptions(), None),
+    ):
+        packet = codec.pack(latent, quality=0.2, options=options)
+        path = tmp_path / f"{name}.es"
+        path.write_bytes(packet.to_bytes())
+        assert Provenance.of(packet, codec.bundle).captured == (said or "")
+        assert main(["info", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["captured"], found["captured_exact"]) == (said, name == "exact")
+        assert "time_ms" not in found
+        assert main(["decode", str(path), str(tmp_path / "out.png"), "--json"]) == 0
+        capsys.readouterr()
+        assert main(["info", str(tmp_path / "out.png"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["captured"] == (said or "")
+
+
+def test_a_capture_time_that_is_known_better_is_taken():
+    codec = edgesem.load()
+    packet = codec.pack(codec.analyze(picture()), quality=0.2, options=PackOptions(time_ms=5))
+    assert Provenance.of(packet, codec.bundle, captured_ms=NOW_MS).captured == "2026-11-18T11:08:43.456Z"
+    assert utc_text(0) == "1970-01-01T00:00:00.000Z"
+    assert utc_text(2**64).startswith("9999-12-31T23:59:59")
+
+
+def test_a_record_of_version_0_1_is_read_without_a_time():
+    old = {**json.loads(DRAWN.to_text()), "time_ms": 123456}
+    del old["captured"]
+    assert Provenance.from_text(json.dumps(old)) == DRAWN
 
 
 @pytest.mark.parametrize("change", [{"steps": "1"}, {"bytes": 1.5}, {"more": 1}, {"generated": 1}])

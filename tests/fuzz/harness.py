@@ -1,6 +1,6 @@
 """Feeds the parsers of outside bytes what libFuzzer makes up: `python tests/fuzz/harness.py TARGET [OPTION]...`.
 
-A parser may answer with a value or with PacketError; anything else ends the run with a crash file. Needs the extra
+A parser may answer with a value or with its own error; anything else ends the run with a crash file. Needs the extra
 `fuzz` (atheris). The options are libFuzzer's: without any it runs until it is stopped, `-max_total_time=60` ends it
 after a minute, and a folder is a corpus to start from.
 """
@@ -8,17 +8,27 @@ after a minute, and a folder is a corpus to start from.
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import sys
+import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import atheris
+import cbor2
 
 with atheris.instrument_imports(include=["edgesem", "runtime", "cbor2"]):
-    from edgesem.errors import PacketError
+    from edgesem.bundle.arrays import read_arrays
+    from edgesem.bundle.manifest import MANIFEST, read_manifest
+    from edgesem.errors import BundleError, InputError, PacketError
     from edgesem.packet.packet import Packet
+    from edgesem.packet.plain_cbor import check_plain_cbor
     from edgesem.packet.seal import Seal
+    from edgesem.provenance import Provenance
+    from runtime.capture.pnm import read_pnm
     from runtime.process.rate_limit import RateLimitedLog
     from runtime.protocol.ack import Ack
     from runtime.protocol.birth import Birth
@@ -70,6 +80,53 @@ def messages(data: bytes) -> None:
         Birth.from_bytes(data, base=BASE)
 
 
+def cbor(data: bytes) -> None:
+    """What the check of plain CBOR lets through is read as plain values alone, or is no UTF-8."""
+    try:
+        check_plain_cbor(data, 1 << 16, 8)
+    except PacketError:
+        return
+    try:
+        value = cbor2.loads(data)
+    except cbor2.CBORDecodeError:  # texts that are no UTF-8
+        return
+    _assert_plain(value)
+
+
+def _assert_plain(value: object) -> None:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _assert_plain(item)
+    else:
+        assert value is None or type(value) in (bool, int, float, str, bytes), value
+
+
+def bundle(data: bytes) -> None:
+    """A bundle's manifest, and its arrays: as they come, and as the member of an archive that is right."""
+    (_FOLDER / MANIFEST).write_bytes(data)
+    with contextlib.suppress(BundleError):
+        read_manifest(_FOLDER, (), 3)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.npy", data)
+    for body in (data, buffer.getvalue()):
+        path = _FOLDER / "arrays.npz"
+        path.write_bytes(body)
+        with contextlib.suppress(BundleError):
+            read_arrays(path, ("a",))
+
+
+def texts(data: bytes) -> None:
+    """A provenance record out of a picture, and pictures on standard input."""
+    with contextlib.suppress(InputError):
+        Provenance.from_text(data.decode("latin-1"))
+    with contextlib.suppress(InputError):
+        for picture, _ in read_pnm(io.BytesIO(data)):
+            assert picture.ndim == 3
+
+
 def receiver(data: bytes) -> None:
     """A receiver's whole way from a message to a frame that waits; nothing may come out of it but counters."""
     streams = Streams(bundle_id=0, publish=lambda _topic, _payload, _qos: None)
@@ -104,12 +161,16 @@ class _Silent:
 
 
 _SILENT = RateLimitedLog(_Silent())  # type: ignore[arg-type]
+_FOLDER = Path(tempfile.mkdtemp(prefix="edgesem-fuzz-"))
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "packet": packet,
     "sealed": sealed,
     "messages": messages,
     "receiver": receiver,
     "topic": topic,
+    "cbor": cbor,
+    "bundle": bundle,
+    "texts": texts,
 }
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from nacl.exceptions import BadSignatureError
@@ -15,7 +16,7 @@ from nacl.signing import VerifyKey
 from tests.independent import cbor
 from tests.independent.packet import RefusedError, printable
 
-MOST_ACK, MOST_STATE, MOST_COMMAND, MOST_BIRTH, MOST_BODY = 64, 512, 2048, 512, 384
+MOST_ACK, MOST_STATE, MOST_COMMAND, MOST_BIRTH, MOST_BODY = 64, 512, 4096, 1024, 768
 BIG = 1 << 53
 EMBEDDING_BYTES = 64
 
@@ -110,10 +111,16 @@ BODY: dict[str, tuple[str, Check]] = {
     "p": ("sealed", boolean),
     "n": ("program", text(32)),
 }
+START = ("start", COUNT)
+OPTIONAL_STATE: dict[str, tuple[str, Check]] = {
+    "g": ("promised_rejected", COUNT),
+    "m": ("promised_lost", COUNT),
+    "x": ("refused", COUNT),
+}
 
 
 def read_map(data: bytes, most: int, checks: dict[str, Check]) -> dict[str, Any]:
-    """A map with exactly these keys, each of which passes its check."""
+    """A map with these keys at least, each of which passes its check. What else is in it is not looked at."""
     if len(data) > most:
         raise RefusedError("long", f"{len(data)} bytes")
     found = cbor.loads(data)
@@ -122,8 +129,8 @@ def read_map(data: bytes, most: int, checks: dict[str, Check]) -> dict[str, Any]
 
 
 def check_map(found: Any, checks: dict[str, Check]) -> None:
-    """Refuse what is no map, has other keys, or a value that fails."""
-    if type(found) is not dict or found.keys() != checks.keys():
+    """Refuse what is no map, lacks a key, or has a value that fails."""
+    if type(found) is not dict or not found.keys() >= checks.keys():
         raise RefusedError("keys")
     for key, check in checks.items():
         if not check(found[key]):
@@ -135,18 +142,22 @@ def read_ack(data: bytes) -> dict[str, int]:
     if len(data) > MOST_ACK:
         raise RefusedError("long", f"{len(data)} bytes")
     found = cbor.loads(data)
-    if type(found) is not list or len(found) != len(ACK):
+    if type(found) is not list or len(found) < len(ACK):
         raise RefusedError("length")
-    for value, (name, check) in zip(found, ACK, strict=True):
+    for value, (name, check) in zip(found, ACK, strict=False):
         if not check(value):
             raise RefusedError("value", name)
-    return {name: value for value, (name, _) in zip(found, ACK, strict=True)}
+    return {name: value for value, (name, _) in zip(found, ACK, strict=False)}
 
 
 def read_state(data: bytes) -> dict[str, Any]:
     """A state. Times that are named in seconds are given in seconds."""
     found = read_map(data, MOST_STATE, {key: check for key, (_, check) in STATE.items()})
     fields = {name: found[key] for key, (name, _) in STATE.items()}
+    for key, (name, check) in OPTIONAL_STATE.items():
+        fields[name] = found.get(key, 0)
+        if not check(fields[name]):
+            raise RefusedError("value", key)
     for name in ("rtt_s", "age_s"):
         if fields[name] is not None:
             fields[name] /= 1000
@@ -189,8 +200,8 @@ def read_watch(joined: str, vectors: bytes) -> tuple[list[str], list[str]]:
     return queries, [vector.hex() if any(vector) else "" for vector in each]
 
 
-def read_birth(data: bytes, base: str) -> dict[str, Any]:
-    """A birth of the stream `base`. Refused unless its signature holds."""
+def read_birth(data: bytes, base: str, key: bytes | None = None) -> dict[str, Any]:
+    """A birth of the stream `base`. Refused unless its signature holds; with a stream key, its tag too."""
     outer = read_map(data, MOST_BIRTH, BIRTH)
     signed = b"edgesem birth\0" + base.encode() + b"\0" + outer["b"]
     try:
@@ -199,5 +210,16 @@ def read_birth(data: bytes, base: str) -> dict[str, Any]:
         raise RefusedError("signature") from error
     body = read_map(outer["b"], MOST_BODY, {key: check for key, (_, check) in BODY.items()})
     fields = {name: body[key] for key, (name, _) in BODY.items() if name}
+    name, check = START
+    fields[name] = body.get("c", body["t"] // 1000)
+    if not check(fields[name]):
+        raise RefusedError("value", "c")
+    if key is not None:
+        about = fields["salt"] + base.encode()
+        message_key = blake2b(about, key=key, digest_size=32, person=b"edgesem message").digest()
+        topic = f"{base}/birth".encode()
+        tagged = len(topic).to_bytes(2, "little") + topic + outer["b"]
+        if cbor.loads(data).get("m") != blake2b(tagged, key=message_key, digest_size=16).digest():
+            raise RefusedError("tag")
     fields["salt"] = fields["salt"].hex()
     return {**fields, "public_key": outer["k"].hex()}

@@ -18,7 +18,7 @@ DEFAULT_PIXELS = 1920 * 1088
 TOPIC_ROOT = "edgesem/v1/"
 FIELDS = struct.Struct("<BBHHIIHHBBI")
 
-REFERENCE, EMBEDDING, REGION = 1, 2, 3
+REFERENCE, EMBEDDING, REGION, TIME = 1, 2, 3, 4
 
 
 class RefusedError(ValueError):
@@ -85,6 +85,7 @@ class SideInformation:
     reference: Reference | None = None
     embedding: bytes | None = None
     region: Region | None = None
+    time_high: int | None = None
     size_bytes: int = 0
 
 
@@ -132,7 +133,7 @@ def read_items(block: bytes) -> dict[int, bytes]:
         if place + 2 > len(block):
             raise RefusedError("side information", "half an item")
         kind, size = block[place], block[place + 1]
-        if not last < kind <= REGION:
+        if kind <= last:
             raise RefusedError("side information", f"kind {kind} after {last}")
         if size == 0 or place + 2 + size > len(block):
             raise RefusedError("side information", f"size {size} of kind {kind}")
@@ -160,7 +161,11 @@ def read_side_information(body: bytes) -> SideInformation:
         region = Region(*data)
         if region.left > region.right or region.top > region.bottom or region.drop == 0:
             raise RefusedError("side information", "region")
-    return SideInformation(reference, embedding, region, 1 + body[0])
+    time = items.get(TIME)
+    if time is not None and len(time) != 4:
+        raise RefusedError("side information", "time")
+    time_high = None if time is None else int.from_bytes(time, "little")
+    return SideInformation(reference, embedding, region, time_high, 1 + body[0])
 
 
 def read_chunks(body: bytes, count: int) -> tuple[bytes, ...]:

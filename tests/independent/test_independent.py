@@ -60,6 +60,7 @@ REASONS = {
     "refused_tag": "tag",
     "refused_tag_topic": "tag",
     "refused_tag_missing": "tag",
+    "refused_birth_tag": "tag",
     "refused_birth_stream": "signature",
     "refused_birth_version": "value",
     "refused_birth_salt": "value",
@@ -67,7 +68,7 @@ REASONS = {
     "refused_birth_trailing": "cbor",
     "refused_birth_text": "value",
     "refused_ack_short": "length",
-    "refused_ack_long": "length",
+    "refused_ack_tag": "cbor",
     "refused_ack_layer": "value",
     "refused_ack_float": "value",
     "refused_ack_boolean": "value",
@@ -95,7 +96,7 @@ READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "ack": messages.read_ack,
     "state": messages.read_state,
     "command": messages.read_command,
-    "birth": lambda data: messages.read_birth(data, BASE),
+    "birth": lambda data: messages.read_birth(data, BASE, bytes(range(32))),
 }
 TOPICS = {"ack": "ack", "state": "state", "command": "cmd", "birth": "birth"}
 

@@ -89,7 +89,6 @@ def double(value: float) -> bytes:
     ("kind", "values"),
     [
         ("nothing", {}),
-        ("key", {"s": b"\x01"}),
         ("pause", {}),
         *(
             ("pause", {"s": value})

@@ -46,7 +46,7 @@ def plain(number: int = 0, epoch: int = 1, layers: int = 4, bundle_id: int = 7, 
     return replace(packet, **changes)  # type: ignore[arg-type]
 
 
-def birth(*, sealed: bool, epoch: int = 1, time_ms: int | None = None, bundle_id: int = 7) -> Birth:
+def birth(*, sealed: bool, epoch: int = 1, time_ms: int | None = None, bundle_id: int = 7, start: int = 1) -> Birth:
     """A birth with a salt of its own."""
     return Birth(
         bundle_id=bundle_id,
@@ -59,6 +59,7 @@ def birth(*, sealed: bool, epoch: int = 1, time_ms: int | None = None, bundle_id
         time_ms=time.time_ns() // 1_000_000 if time_ms is None else time_ms,
         sealed=sealed,
         program="test",
+        start=start,
     )
 
 

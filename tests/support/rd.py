@@ -13,7 +13,7 @@ from export.bench.rd.points import Coding, Point, Quality
 needs_bundle = pytest.mark.skipif(
     not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
 )
-needs_bench = pytest.mark.skipif(find_spec("ssimulacra2") is None, reason="pip install 'edgesem[bench]'")
+needs_bench = pytest.mark.skipif(find_spec("matplotlib") is None, reason="pip install 'edgesem[bench]'")
 
 
 def photo(height=99, width=131):

@@ -65,6 +65,15 @@ class Control:
         self.in_flight -= size_bytes
         self.losses += 1
 
+    def progressed(self):
+        return False
+
+    def wants_rtt(self, now_s):
+        return False
+
+    def rtt_measured(self, now_s, rtt_s):
+        pass
+
     def state(self):
         return {"capacity_bps": self.rate_bps, "rtt_s": None, "window_bytes": self.window}
 
@@ -72,7 +81,9 @@ class Control:
 class Bench:
     """A pipeline whose messages come out of a queue, and whose confirmations and acknowledgements the test gives."""
 
-    def __init__(self, *, spool=None, seal=None, fail=(), clock=time.monotonic, start=True, **options):
+    def __init__(
+        self, *, spool=None, seal=None, fail=(), clock=time.monotonic, start=True, limit_bytes=lambda: None, **options
+    ):
         self.published = queue.Queue()
         self.events = queue.Queue()
         self.codec = Codec()
@@ -90,6 +101,7 @@ class Bench:
             spool=spool,
             seal=seal,
             on_stuck=self.stuck.put,
+            limit_bytes=limit_bytes,
             clock=clock,
         )
         if start:

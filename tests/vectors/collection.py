@@ -111,6 +111,7 @@ def described(packet: Packet) -> dict[str, Any]:
         "reference": None if side_info.reference is None else asdict(side_info.reference),
         "embedding": side_info.embedding.hex() or None,
         "region": None if side_info.region is None else asdict(side_info.region),
+        "time_high": side_info.time_high,
         "size_bytes": side_info.size_bytes,
     }
     header = {

@@ -8,7 +8,7 @@ other packets; a given packet decodes to the same integers everywhere.
 import json
 
 from tests.vectors.collection import FOLDER, Vectors
-from tests.vectors.messages import messages
+from tests.vectors.messages import messages, next_version
 from tests.vectors.packets import extremes, packets, sealed
 from tests.vectors.refusals import damages, refusals
 
@@ -19,6 +19,7 @@ def write() -> None:
     packets(vectors)
     extremes(vectors)
     messages(vectors)
+    next_version(vectors)
     sealed(vectors)
     refusals(vectors)
     damages(vectors)

@@ -3,12 +3,15 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+import cbor2
+
 from edgesem.packet.keys import Identity
+from edgesem.packet.seal import Seal
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
-from tests.vectors.collection import BASE, DEVICE_SEED, EPOCH, SALT, TIME_MS, Vectors
+from tests.vectors.collection import BASE, DEVICE_SEED, EPOCH, FOLDER, SALT, STREAM_KEY, TIME_MS, Vectors
 
 VECTOR = bytes(range(64))  # of a watch command
 
@@ -28,11 +31,13 @@ def messages(vectors: Vectors) -> None:
         )
 
     identity, bundle = Identity(DEVICE_SEED), vectors.codec.bundle
-    birth = Birth(bundle.id, bundle.digest[:64], 640, 480, 2.0, EPOCH, SALT, TIME_MS, True, "edgesem")
+    birth = Birth(
+        bundle.id, bundle.digest[:64], 640, 480, 2.0, EPOCH, SALT, TIME_MS, True, "edgesem", start=1_767_225_600
+    )
     birth = replace(birth, public_key=identity.public_key)
-    data = birth.to_bytes(identity, base=BASE)
-    assert Birth.from_bytes(data, base=BASE) == birth
-    about = {"topic": f"{BASE}/birth", "base": BASE, "fields": plain(asdict(birth))}
+    data = birth.to_bytes(identity, base=BASE, key=STREAM_KEY)
+    assert Birth.from_bytes(data, base=BASE, key=STREAM_KEY) == birth
+    about = {"topic": f"{BASE}/birth", "base": BASE, "stream_key": STREAM_KEY.hex(), "fields": plain(asdict(birth))}
     vectors.write("birth", "birth", "A birth, signed with the device's key.", data, "cbor", **about)
     states = {
         "state": State(
@@ -59,6 +64,23 @@ def messages(vectors: Vectors) -> None:
         assert Command.from_bytes(data) == command
         about = {"topic": f"{BASE}/cmd", "fields": fields_of(command)}
         vectors.write(name, "command", "A command.", data, "cbor", **about)
+
+
+def next_version(vectors: Vectors) -> None:
+    """Messages and a packet as a later program of the same protocol version may send them: what is new is skipped."""
+    new: dict[str, Any] = {"Z": [1, {"a": b"x"}], "new": None}
+    for name, kind in (("ack_kept", "ack"), ("state", "state"), ("command_pause", "command"), ("birth", "birth")):
+        data = (FOLDER / f"{name}.cbor").read_bytes()
+        entry = next(entry for entry in vectors.entries if entry["name"] == name)
+        item = cbor2.loads(data)
+        if kind == "birth":
+            body = cbor2.dumps({**cbor2.loads(item["b"]), **new})
+            signature = Identity(DEVICE_SEED).sign(b"edgesem birth\0" + BASE.encode() + b"\0" + body)
+            item = {**item, "b": body, "s": signature}
+            item["m"] = Seal(STREAM_KEY, stream=BASE, salt=SALT).tag(body, f"{BASE}/birth")
+        changed = cbor2.dumps([*item, 7, None] if kind == "ack" else {**item, **new})
+        more = {key: entry[key] for key in ("topic", "base", "stream_key", "fields") if key in entry}
+        vectors.write(f"next_{kind}", kind, f"{name}, with more in it: as of a later program.", changed, "cbor", **more)
 
 
 def fields_of(command: Command) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from edgesem.packet.side_information import Reference, Region, SideInformation
 from edgesem.semantics.embedding import SemanticHead
 from edgesem.semantics.embedding import to_bytes as embedding_bytes
 from runtime.capture.frame import PHOTOS
-from tests.vectors.collection import BASE, FOLDER, SALT, STREAM_KEY, Vectors, described
+from tests.vectors.collection import BASE, FOLDER, SALT, STREAM_KEY, TIME_MS, Vectors, described
 
 
 def packets(vectors: Vectors) -> None:
@@ -41,8 +41,12 @@ def packets(vectors: Vectors) -> None:
     ):
         expected = {"messages": messages, "same_as": joined, "layers": layers}
         vectors.entries.append({"name": name, "kind": "reassembly", "about": "Messages of one frame."} | expected)
-    promised = replace(key, promised=True)
-    vectors.packet("key_64_promised", "The same with the flag PROMISED: all layers in one message.", promised, [4])
+    whole_time = SideInformation(time_high=(TIME_MS + 500) >> 32)
+    promised = replace(key, promised=True, side_info=whole_time)
+    about = "The same with the flag PROMISED: all layers in one message, and the whole capture time."
+    vectors.packet("key_64_promised", about, promised, [4])
+    later = replace(key, side_info=SideInformation(unknown=((9, b"new"), (200, bytes(20)))))
+    vectors.packet("next_packet", "Side information of kinds that are not known: as of a later program.", later, [4])
 
     street = vectors.picture("05_street_night.jpg", 100, 100, 121, 90)
     vectors.packet("key_odd_size", "121x90 pixels: 8x6 positions, 6 is no multiple of 4.", vectors.pack(street, 2, 0.6))

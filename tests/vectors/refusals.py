@@ -60,7 +60,7 @@ def refused_packets(vectors: Vectors) -> None:
         ("first_layer", "The first layer is not among the total.", wrong({19: 0x01})),
         ("chunk_length", "A chunk longer than the packet.", wrong({19: 0x14}, b"\x03\x00ab")),
         ("side_empty", "Flag SIDE and a block of no bytes.", wrong(side, bytes(9))),
-        ("side_kind", "Side information of kind 9.", wrong(side, b"\x03\x09\x01a" + bytes(8))),
+        ("side_kind", "Side information of kind 0.", wrong(side, b"\x03\x00\x01a" + bytes(8))),
         ("side_order", "Kind 2 twice.", wrong(side, b"\x06\x02\x01a\x02\x01b" + bytes(8))),
         ("side_size", "A reference of one byte.", wrong(side, b"\x03\x01\x01a" + bytes(8))),
         ("side_layer", "Side information with layer 1.", wrong({1: 0x14, 19: 0x31}, b"\x03\x02\x01a")),
@@ -117,10 +117,12 @@ def refused_births(vectors: Vectors) -> None:
 
     def signed(inner: bytes, base: str = BASE) -> bytes:
         signature = identity.sign(b"edgesem birth\0" + base.encode() + b"\0" + inner)
-        return cbor2.dumps({"b": inner, "k": identity.public_key, "s": signature})
+        tag = Seal(STREAM_KEY, stream=base, salt=SALT).tag(inner, f"{base}/birth")
+        return cbor2.dumps({"b": inner, "k": identity.public_key, "s": signature, "m": tag})
 
     for name, about, data in (
-        ("birth_forged", "A birth with one bit of its signature changed.", flipped(good, -1)),
+        ("birth_forged", "A birth with one bit of its signature changed.", flipped(good, -20)),
+        ("refused_birth_tag", "One bit of the tag changed; for a receiver that has the key.", flipped(good, -1)),
         ("refused_birth_stream", "Signed for another stream.", signed(cbor2.dumps(body), f"{BASE}2")),
         ("refused_birth_version", "Version 2.", signed(cbor2.dumps({**body, "v": 2}))),
         ("refused_birth_salt", "A salt of 15 bytes.", signed(cbor2.dumps({**body, "z": bytes(15)}))),
@@ -128,8 +130,8 @@ def refused_births(vectors: Vectors) -> None:
         ("refused_birth_trailing", "A byte after the map of the body.", signed(cbor2.dumps(body) + b"\0")),
         ("refused_birth_text", "A line feed in `n`.", signed(cbor2.dumps({**body, "n": "a\nb"}))),
     ):
-        about_it = {"as": "birth", "topic": f"{BASE}/birth", "base": BASE}
-        must_fail(name, lambda data: Birth.from_bytes(data, base=BASE), data)
+        about_it = {"as": "birth", "topic": f"{BASE}/birth", "base": BASE, "stream_key": STREAM_KEY.hex()}
+        must_fail(name, lambda data: Birth.from_bytes(data, base=BASE, key=STREAM_KEY), data)
         vectors.write(name, "refused", about, data, "cbor", **about_it)
 
 
@@ -141,7 +143,7 @@ def refused_messages(vectors: Vectors) -> None:
     box = {"x": 0.5, "y": 0.0, "w": 0.5, "h": 1.0}
     for kind, name, about, data in (
         ("ack", "short", "Seven integers.", cbor2.dumps([3, 1, 0, 0, 0, 0, 0])),
-        ("ack", "long", "Nine integers.", cbor2.dumps([3, 1, 0, 0, 0, 0, 0, 0, 0])),
+        ("ack", "tag", "A tag before a number.", b"\x88\x03\xd8\x1d\x01" + bytes(6)),
         ("ack", "layer", "Layer 4.", cbor2.dumps([3, 1, 4, 0, 0, 0, 0, 0])),
         ("ack", "float", "A float.", cbor2.dumps([3, 1.0, 0, 0, 0, 0, 0, 0])),
         ("ack", "boolean", "A boolean.", cbor2.dumps([3, 1, 0, 0, 0, True, 0, 0])),

@@ -20,14 +20,14 @@ from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.inbox import Inbox
 from runtime.receiver.options import Limits
-from tests.vectors.collection import BASE
+from tests.vectors.collection import BASE, STREAM_KEY
 from tests.vectors.index import INDEX, VECTORS, data_of, names
 
 MESSAGES: dict[str, Callable[[bytes], object]] = {
     "ack": Ack.from_bytes,
     "state": State.from_bytes,
     "command": Command.from_bytes,
-    "birth": lambda data: Birth.from_bytes(data, base=BASE),
+    "birth": lambda data: Birth.from_bytes(data, base=BASE, key=STREAM_KEY),
 }
 
 
@@ -44,13 +44,13 @@ def inbox_of(vector: dict[str, Any]) -> Inbox:
     inbox = Inbox(
         topics=topics,
         bundle_id=INDEX["bundle"]["id"],
-        acknowledge=lambda _: None,
+        acknowledge=lambda *_: None,
         sealed=has_key,
         backlog=8,
         max_pixels=most,
     )
     if has_key:
-        inbox.offer(seal_of(vector))
+        inbox.seals.offer(b"", seal_of(vector))
     return inbox
 
 

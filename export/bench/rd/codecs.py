@@ -6,7 +6,6 @@ control: the picture that AVIF decodes, redrawn by the same flow decoder. A gain
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from edgesem.codec.latent import LEVELS, Latent
 from edgesem.errors import BudgetError, MissingDependency, UsageError
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import SIZES, CodecUnderTest, baseline
+from export.program import FIGURES, program_digest
 
 SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 FLOW_SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)  # every step costs time, and the flow decoder is for thin links
@@ -81,12 +81,9 @@ class BundleCodecs:
         self._codec = codec = edgesem.load(bundle, threads=1, precision=precision)
         self.graphs = {part: runner.choose(codec.bundle, part, precision) for part in ("encoder", "decoder")}
         """Which file runs the encoder and the base decoder here, what runs it, and why."""
-        sources = sorted(Path(edgesem.__file__).parent.rglob("*.py"))
-        code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
         run_by = " ".join(f"{Path(choice.graph).name} on {choice.runtime}" for choice in self.graphs.values())
-        self.version = (
-            f"edgesem {package_version('edgesem')} code {code[:8]} bundle {codec.bundle.digest[:16]} {run_by}"
-        )
+        code, digest = program_digest(FIGURES)[:8], codec.bundle.digest[:16]
+        self.version = f"edgesem {package_version('edgesem')} code {code} bundle {digest} {run_by}"
 
     def codec(self, name: str) -> CodecUnderTest:
         """`edgesem`, or `edgesem+Nstep`. Raises UsageError for another name, or without a flow decoder."""

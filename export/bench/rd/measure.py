@@ -15,19 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from edgesem.errors import require
 from edgesem.files import read_picture
-from edgesem.quality.metrics import Frame, ms_ssim, psnr, ssimulacra2
+from edgesem.quality.metrics import Frame, ms_ssim, psnr
+from edgesem.quality.ssimulacra2 import ssimulacra2
 from export.bench.rd.baselines import CodecUnderTest
 from export.bench.rd.points import Coding, Point, PointStore, Quality, picture_digest
 from export.metrics.dists import DistsLike
 from export.metrics.lpips import Lpips
+from export.program import FIGURES, program_digest
 
-_MEASURES = 1  # raise it when the numbers of `quality` change: what was measured before is then measured again
 _LONG_S = 0.5  # when runs have taken this long together, there are no more for the timing
 _T = TypeVar("_T")
 
@@ -43,16 +42,15 @@ class PictureMetrics:
     def create(cls, lpips: Path | None, vgg: Path | None = None) -> PictureMetrics:
         """PSNR, MS-SSIM and SSIMULACRA2; with the weights of AlexNet's LPIPS or of VGG16, the metrics that need them.
 
-        Raises MissingDependency without the package of SSIMULACRA2, InputError for a file without such weights.
+        Raises InputError for a file without such weights.
         """
-        require("ssimulacra2", "bench")
         asked = {name: path for name, path in (("lpips", lpips), ("dists_like", vgg)) if path}
         return cls(tuple((name, path, _network(name, path).digest[:16]) for name, path in asked.items()))
 
     @property
     def version(self) -> str:
         """What the numbers depend on."""
-        return f"measures {_MEASURES}, ssimulacra2 {package_version('ssimulacra2')}"
+        return f"measures {program_digest(FIGURES)[:8]}"
 
     def all_in(self, known: Quality) -> bool:
         """Whether `known` holds all that would be measured."""

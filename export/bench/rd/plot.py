@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
+from export.bench.legend import legend_below
 from export.bench.rd.bd import SMALL, is_tested
 from export.bench.rd.codecs import CONTROL
 from export.bench.rd.report import TITLES
@@ -44,8 +45,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
                 if best:
                     _draw(panel, f"{name}-best", best[metric], metric)
             _axes(panel, metric)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+        legend_below(figure, *panels[0].get_legend_handles_labels())
         figure.suptitle(f"{len(report['pictures'])} pictures of {report['data']}: means, rates from real files")
         figure.savefig(path, dpi=150)
 

@@ -5,7 +5,6 @@ picture -> encode, decode (each codec, each setting) -> SemanticJudge -> Observa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.bundle.manifest import digest_of
 from edgesem.files import read_picture
 from edgesem.jsonl import JsonLines
 from edgesem.quality.judges import Classifier, Detector, Judge
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
 from export.bench.rd.points import picture_digest
+from export.program import FIGURES, program_digest
 
 NO_OBJECT = "nothing"
-_MEASURES = 1  # raise it when judging changes: what was measured before is then measured again
 _LEAST_SHARE = 1e-3  # smaller probabilities are not kept
 
 
@@ -63,8 +63,8 @@ class SemanticJudge:
     def __init__(self, classifier: Classifier | None, detector: Detector | None) -> None:
         self._classifier, self._detector = classifier, detector
         paths = [judge.path for judge in (classifier, detector) if judge is not None]
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-        self.version = f"{_MEASURES} {digest[:16]}"
+        digests = " ".join(digest_of(path)[:16] for path in paths)
+        self.version = f"code {program_digest(FIGURES)[:8]} judges {digests}"
 
     def predict(self, frame: Frame) -> Answer:
         """The classifier's distribution without its long tail, summing to 1, and the label of the surest object."""

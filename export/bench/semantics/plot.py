@@ -11,6 +11,7 @@ import numpy as np
 
 from edgesem.errors import require
 from edgesem.files import write_whole
+from export.bench.legend import legend_below
 from export.bench.style import style_of
 
 
@@ -34,7 +35,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         for panel in grid.flat:
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
                 seen.setdefault(label, handle)
-        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=min(6, len(seen)), frameon=False)
+        legend_below(figure, seen.values(), seen.keys())
         figure.suptitle(
             f"{report['pictures']} pictures of {report['data']}: what a judge still learns; real file bytes"
         )

@@ -21,10 +21,10 @@ from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
 from export.bench.rd.points import picture_digest
 from export.bench.task.agreement import CANDIDATE, PictureContent
+from export.program import FIGURES, program_digest
 
 VGA_PIXELS = 640 * 480
 TOP = 5
-_MEASURES = 1  # raise it when judging or searching changes: what was measured before is then measured again
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TaskJudge:
     def __init__(self, detector: Detector, classifier: Classifier | None) -> None:
         self._detector, self._classifier = detector, classifier
         digests = [judge.version[:8] for judge in (detector, classifier) if judge]
-        self.version = f"task {_MEASURES}, judges {' '.join(digests)}"
+        self.version = f"code {program_digest(FIGURES)[:8]}, judges {' '.join(digests)}"
 
     def predict(self, frame: Frame) -> PictureContent:
         """Objects down to a score of CANDIDATE, and the TOP likeliest classes."""

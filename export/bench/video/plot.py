@@ -10,6 +10,7 @@ import numpy as np
 
 from edgesem.errors import require
 from edgesem.quality.metrics import ms_ssim_db
+from export.bench.legend import legend_below
 
 _COLOURS = {"edgesem": "#D55E00", "x264": "#0072B2", "x265": "#009E73", "avif": "#7F7F7F"}
 _TICKS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
@@ -43,6 +44,5 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
             panel.grid(alpha=0.3)
         panels[0].set_yticks([ms_ssim_db(tick) for tick in _TICKS], [f"{tick:g}" for tick in _TICKS])
         panels[0].set_ylabel("MS-SSIM")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+        legend_below(figure, *panels[0].get_legend_handles_labels())
         figure.savefig(path, dpi=150)

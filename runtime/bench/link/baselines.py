@@ -45,6 +45,17 @@ class Fixed:
         """As of `LinkControl`."""
         self.in_flight_bytes = max(0, self.in_flight_bytes - size_bytes)
 
+    def progressed(self) -> bool:
+        """As of `LinkControl`; nothing is asked of the kernel."""
+        return False
+
+    def wants_rtt(self, now_s: float) -> bool:
+        """As of `LinkControl`; no round trip is measured."""
+        return False
+
+    def rtt_measured(self, now_s: float, rtt_s: float) -> None:
+        """As of `LinkControl`."""
+
     def lost(self, now_s: float, *, size_bytes: int) -> None:
         """As of `LinkControl`."""
         self.in_flight_bytes = max(0, self.in_flight_bytes - size_bytes)

@@ -22,6 +22,7 @@ from edgesem.codec.options import PackOptions
 from edgesem.errors import BudgetError, InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.packet.packet import MAX_LAYERS, Packet
+from edgesem.sources import sources_digest
 from edgesem.video import read_video
 
 if TYPE_CHECKING:
@@ -125,15 +126,20 @@ def load_clip(
     images: list[Image], codec: Codec, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Clip:
     """The clip of these pictures, encoded now or from the cache of an earlier run (in `~/.cache/edgesem`)."""
-    digest = hashlib.sha256(f"{_VERSION} {codec.bundle.digest}".encode())
-    for image in images:
-        digest.update(image.tobytes())
-    path = cache_folder() / f"clip-{digest.hexdigest()[:24]}.npz"
+    path = cache_path(images, codec)
     if path.is_file():
         return read_clip(path)
     clip = _encode(images, codec, progress)
     write_clip(clip, path)
     return clip
+
+
+def cache_path(images: list[Image], codec: Codec) -> Path:
+    """Where the clip of these pictures is cached; another place for another bundle, and for changed code."""
+    digest = hashlib.sha256(f"{_VERSION} {sources_digest()} {codec.bundle.digest}".encode())
+    for image in images:
+        digest.update(image.tobytes())
+    return cache_folder() / f"clip-{digest.hexdigest()[:24]}.npz"
 
 
 def cache_folder() -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 from edgesem.errors import EnvironmentMissing, LinkError
 from edgesem.files import write_whole
 from edgesem.packet.packet import Packet
+from edgesem.packet.seal import Seal
 from edgesem.trace import load_trace
 from runtime.bench.link.baselines import make_control
 from runtime.bench.link.clip import ClipCodec, placeholder, read_clip
@@ -32,7 +33,7 @@ from runtime.process.child import Job, emit, run_child, stdin_closed, write_priv
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.topics import Topics
-from runtime.receiver.inbox import Inbox, Kept
+from runtime.receiver.inbox import Inbox, Settle
 from runtime.sender.options import PipelineOptions
 from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.spool import Spool
@@ -109,14 +110,14 @@ def run_receiver(job: Job) -> None:
     arrivals: list[tuple[float, int, int, int, int, int, int]] = []
     promised: list[int] = []
 
-    def acknowledge(ack: Ack) -> None:
+    def acknowledge(ack: Ack, _seal: Seal | None) -> None:
         with contextlib.suppress(LinkError):  # the broker is gone: the run is over
             connection.publish(TOPICS.ack, ack.to_bytes())
 
-    def keep(packet: Packet, kept: Kept) -> None:
+    def keep(packet: Packet, settle: Settle) -> None:
         new = packet.frame not in promised
         promised.append(packet.frame)
-        kept(True, new)
+        settle(True, new)
 
     inbox = Inbox(topics=TOPICS, bundle_id=job["bundle_id"], acknowledge=acknowledge, keep=keep)
 

@@ -6,6 +6,7 @@ import json
 import lzma
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision import card
+from devices.provision.image import BootPartition, ImageFacts, copy_image, partitions
 from devices.provision.seed import Setup, cloud_init, firstrun, validate
+from devices.provision.template import template
 from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
 from edgesem.errors import InputError, UsageError
@@ -86,6 +89,23 @@ def test_the_seed_says_what_the_file_says(setup):
     assert network["regulatory-domain"] == "CH"
 
 
+def yaml_scalars(text: str) -> dict:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which cloud-init reads its files with")
+    return yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    "odd", ["next\x85line", "line\u2028separator", "rub\x7fout", "\ufeffmark", "Café 📷", "a\u200bb"]
+)
+def test_a_network_of_any_name_is_the_same_in_json_and_in_yaml(setup, odd):
+    named = replace(setup, wifi=replace(setup.wifi, ssid=odd, password=f"secret{odd}"))
+    seed = cloud_init(named, "/boot/firmware")["network-config"]
+    assert not set(seed.decode()) & set("\x7f\x85\u2028\u2029\ufeff")
+    for read in (json.loads, yaml_scalars):
+        points = read(seed.decode())["network"]["wifis"]["wlan0"]["access-points"]
+        assert points == {odd: {"password": f"secret{odd}"}}
+
+
 def test_every_card_is_a_new_instance(setup):
     ids = {json.loads(cloud_init(setup, "/b")["meta-data"])["instance-id"] for _ in range(3)}
     assert len(ids) == 3
@@ -112,10 +132,22 @@ def test_cloud_init_itself_accepts_the_seed(setup, tmp_path):
     ("old", "new", "complaint"),
     [
         ('hostname = "cam-1"', 'hostname = "Cam_1"', "hostname"),
-        ('name = "edge"', 'name = "root"', "neither root"),
+        ('name = "edge"', 'name = "root"', "system itself"),
+        ('name = "edge"', 'name = "daemon"', "system itself"),
+        ('name = "edge"', 'name = "video"', "system itself"),  # a group: useradd refuses its name
         (KEY, "ssh-ed25519 AAAA", "no public key"),
         (f'"{KEY}"', "", "nobody could log in"),
         ('country = "CH"', "", "country"),
+        ('country = "CH"', 'country = "UK"', "GB is meant"),
+        ('country = "CH"', 'country = "ZZ"', "country"),
+        ("Europe/Zurich", "Europe/Nowhere", "not known to every system"),
+        ("Europe/Zurich", "US/Eastern", r"did you mean America/New_York\?"),  # Debian 13 has no such name
+        ("fps = 0.5", 'fps = "two"', r"\[send\] .*stream.fps must be a number"),
+        ("fps = 0.5", "fbs = 0.5", r"unknown key .?stream\.fbs.?: did you mean stream\.fps"),
+        ("fps = 0.5", "fps = 900", "must be 0.001 to 60"),
+        ('host = "broker.example.org"', "", "host is missing: name the broker"),
+        ('"/etc/edgesem/ca.pem"', '"my-ca.pem"', "must begin with /"),
+        ("[send.stream]", "[receive.wraw]", r"\[receive\] unknown key .?wraw"),
         ("""password = 'p@ss: "word" #x'""", 'password = "short"', "8 to 63"),
         ('"ca.pem" = "my-ca.pem"', "", "named, but not brought"),
         ('"ca.pem" = "my-ca.pem"', '"../x" = "my-ca.pem"', "no name for a file"),
@@ -216,7 +248,7 @@ def release(tmp_path) -> Release:
 def test_seed_and_release_lie_on_the_boot_partition(tmp_path, setup, release):
     cmdline = b"console=tty1 root=PARTUUID=1 rootwait ds=nocloud;i=rpi-imager-1 cfg80211.ieee80211_regdom=US\n"
     disk = image(tmp_path, files={"meta-data": b"", "cmdline.txt": cmdline})
-    boot = card.BootPartition.find(Shell(), disk)
+    boot = BootPartition.find(Shell(), disk)
     assert card.init_kind(boot) == "cloud-init"
     card.fill(boot, setup, release, "cloud-init")
     meta = json.loads(boot.read("meta-data"))
@@ -241,7 +273,7 @@ def dump(disk: Path, folder: Path) -> Path:
 @needs_tools
 def test_an_image_before_cloud_init_gets_the_script(tmp_path, setup, release):
     disk = image(tmp_path, files={"cmdline.txt": b"root=PARTUUID=1 rootwait\n"})
-    boot = card.BootPartition.find(Shell(), disk)
+    boot = BootPartition.find(Shell(), disk)
     assert card.init_kind(boot) == "firstrun"
     assert card.fill(boot, setup, release, "firstrun") == ["cmdline.txt", "firstrun.sh"]
     line = boot.read("cmdline.txt").decode()
@@ -254,7 +286,7 @@ def test_a_boot_partition_that_is_too_small_is_said_before_it_is_touched(tmp_pat
     disk = image(tmp_path, fat_mb=3)
     before = disk.read_bytes()
     with pytest.raises(InputError, match=r"MB free, the release needs"):
-        card.fill(card.BootPartition.find(Shell(), disk), setup, release, "cloud-init")
+        card.fill(BootPartition.find(Shell(), disk), setup, release, "cloud-init")
     assert disk.read_bytes() == before
 
 
@@ -262,18 +294,18 @@ def test_a_boot_partition_that_is_too_small_is_said_before_it_is_touched(tmp_pat
 def test_a_file_that_is_no_disk_image_is_refused(tmp_path):
     (tmp_path / "x.img").write_bytes(b"no image" * 1000)
     with pytest.raises(InputError, match="no partition table"):
-        card.BootPartition.find(Shell(), tmp_path / "x.img")
+        BootPartition.find(Shell(), tmp_path / "x.img")
 
 
 def test_an_image_is_unpacked_with_its_holes(tmp_path):
     data = bytes(9 << 20) + b"end" + bytes(5 << 20)
     (tmp_path / "a.img.xz").write_bytes(lzma.compress(data, preset=0))
-    card.copy_image(tmp_path / "a.img.xz", tmp_path / "b.img")
+    copy_image(tmp_path / "a.img.xz", tmp_path / "b.img")
     assert (tmp_path / "b.img").read_bytes() == data
     assert (tmp_path / "b.img").stat().st_blocks * 512 < len(data) // 2
     (tmp_path / "c.img.xz").write_bytes(lzma.compress(data, preset=0)[:200])
     with pytest.raises(InputError, match="damaged"):
-        card.copy_image(tmp_path / "c.img.xz", tmp_path / "d.img")
+        copy_image(tmp_path / "c.img.xz", tmp_path / "d.img")
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -342,15 +374,77 @@ def test_the_disk_is_looked_at_again_before_it_is_written(tmp_path):
 
 @needs_tools
 def test_the_command_plans_first_and_makes_the_card_when_told(tmp_path, config, capsys):
-    disk = image(tmp_path, files={"meta-data": b""})
-    args = ["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", str(disk)]
-    args += ["--out", str(tmp_path / "card.img"), "--python", "3.11", "--json"]
-    assert cli.main(args) == 0
-    assert json.loads(capsys.readouterr().out)["written"] is False
-    assert not (tmp_path / "card.img").exists()
-    assert cli.main([*args, "--write", "/dev/null"]) == 1  # no block device
+    disk = with_system(tmp_path, image(tmp_path, files={"meta-data": b""}), 'ID=debian\nVERSION_ID="12"')
+    packed = tmp_path / "os.img.xz"
+    packed.write_bytes(lzma.compress(disk.read_bytes(), preset=0))
+    args = ["device", "card", "--board", "raspberry-pi-5", "--config", str(config)]
+    args += ["--out", str(tmp_path / "card.img"), "--json"]
+    for source in (disk, packed):
+        assert cli.main([*args, "--image", str(source)]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert plan["written"] is False
+        assert (plan["system"], plan["python"]) == ("debian 12", "3.11")
+        assert 40 << 20 < plan["boot_free_bytes"] < 48 << 20
+        assert not (tmp_path / "card.img").exists()
+        assert not list(tmp_path.glob(".edgesem-card-*"))
+    assert cli.main([*args, "--image", str(disk), "--write", "/dev/null"]) == 1  # no block device
     capsys.readouterr()
     assert cli.main(["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", "x"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--out", "{image}"), "is the image itself"),
+        (("--out", "{folder}/link.img"), "is the image itself"),
+        (("--out", "{folder}/nowhere/card.img"), "there is no folder"),
+        (("--out", "{folder}/card.bin"), "name it *.img"),
+        (("--out", "{folder}/card.img", "--board", "jetson-orin-nano"), "edgesem device jetson prepare"),
+        (("--out", "{folder}/card.img", "--board", "jetson-nano"), "edgesem device deploy"),
+        (("--out", "{folder}/card.img", "--board", "generic-x86"), "edgesem device deploy"),
+        (("--out", "{folder}/card.img", "--config", "{folder}/nothing.toml"), "cannot read"),
+    ],
+)
+def test_a_card_that_can_not_be_meant_is_refused_before_anything_is_read(tmp_path, config, capsys, more, complaint):
+    disk = tmp_path / "os.img"
+    disk.write_bytes(b"as it was")
+    (tmp_path / "link.img").symlink_to(disk)
+    args = ["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", str(disk)]
+    assert cli.main([*args, *(word.format(image=disk, folder=tmp_path) for word in more), "--yes"]) in (1, 2)
+    assert complaint in " ".join(capsys.readouterr().err.split())
+    assert disk.read_bytes() == b"as it was"
+
+
+@needs_tools
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_a_text_file_is_no_image_not_even_in_a_plan(tmp_path, config, capsys, yes):
+    (tmp_path / "os.img").write_text("Download the image from https://www.raspberrypi.com/software/\n" * 40)
+    args = ["device", "card", "--board", "raspberry-pi-5", "--config", str(config), "--image", str(tmp_path / "os.img")]
+    assert cli.main([*args, "--out", str(tmp_path / "card.img"), *yes]) == 1
+    assert "no image of a disk" in capsys.readouterr().err
+    assert not (tmp_path / "card.img").exists()
+
+
+@pytest.mark.parametrize("name", ["raspberry-pi-5", "generic-aarch64", "jetson-orin-nano"])
+def test_the_template_is_a_setup_once_it_is_filled_in(tmp_path, capsys, name):
+    assert cli.main(["device", "card", "--template", "--board", name]) == 0
+    text = capsys.readouterr().out
+    assert text == template(Board.load(name))
+    path = tmp_path / "cam.toml"
+    path.write_text(text)
+    with pytest.raises((UsageError, InputError)):  # what has to be filled in is not taken for an answer
+        Setup.read(path, Board.load(name))
+    for file in ("wifi.txt", "mqtt.password", "ca.pem", "seal.key"):
+        (tmp_path / file).write_text("twelve letters")
+    (tmp_path / "id_ed25519.pub").write_text(KEY)
+    lines = [line.removeprefix("# ") if "=" in line or line.startswith("# [") else line for line in text.splitlines()]
+    filled = "\n".join(lines).replace('"<', '"').replace('>"', '"').replace("$6$...", f"$6$salt${'a' * 86}")
+    path.write_text(filled.replace("port = 1883", "port = 8883"))  # every line that is commented out is right too
+    setup = Setup.read(path, Board.load(name))
+    assert setup.wifi.country == "CH"
+    sent = read_toml_text(setup.etc["send.toml"].decode())
+    assert sent["source"]["uri"] == Board.load(name).camera.source
+    assert sent["seal"]["key_file"] == "/etc/edgesem/seal.key"
 
 
 @needs_tools
@@ -359,7 +453,7 @@ def test_the_python_of_the_system_is_read_out_of_the_image(tmp_path, system, pyt
     if not all(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin") for name in ("debugfs", "mkfs.ext4")):
         pytest.skip("needs e2fsprogs")
     disk = with_system(tmp_path, image(tmp_path), system)
-    assert card.system_python(Shell(), disk) == python
+    assert ImageFacts.read(Shell(), disk).python == python
 
 
 def with_system(folder: Path, disk: Path, release: str) -> Path:
@@ -368,7 +462,7 @@ def with_system(folder: Path, disk: Path, release: str) -> Path:
     (folder / "root/usr/lib/os-release").write_text(release + "\n")
     part = folder / "root.ext4"
     subprocess.run(["/sbin/mkfs.ext4", "-q", "-d", folder / "root", part, "1M"], check=True, capture_output=True)
-    (start,) = card.partitions(Shell(), disk, ("83",))
+    (start,) = partitions(Shell(), disk, ("83",))
     with disk.open("r+b") as file:
         file.seek(start)
         file.write(part.read_bytes())
@@ -395,7 +489,8 @@ def test_from_an_image_and_one_file_to_a_card(tmp_path, config, capsys):
     assert cli.main(args) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["python"], told["init"], told["seed"]) == ("3.13", "firstrun", ["cmdline.txt", "firstrun.sh"])
-    made = card.BootPartition.find(Shell(), tmp_path / "card.img")
+    assert (tmp_path / "card.img").stat().st_mode & 0o077 == 0  # keys and passwords are in it
+    made = BootPartition.find(Shell(), tmp_path / "card.img")
     assert json.loads(made.read("edgesem/manifest.json"))["version"] == told["release"]
     assert b"systemd.run=/boot/firmware/firstrun.sh" in made.read("cmdline.txt")
     assert sorted(path.name for path in tmp_path.glob(".edgesem-card-*")) == []

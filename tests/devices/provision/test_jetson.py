@@ -22,6 +22,7 @@ from edgesem.errors import EnvironmentMissing, InputError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
 
 ORIN, THOR, NANO = (Board.load(f"jetson-{name}") for name in ("orin-nano", "agx-thor", "nano"))
+PASSWORD = """it's "mine" $HOME \\ #1"""
 SETUP = Setup(hostname="cam-1", user=User("edge", ("ssh-ed25519 AAAA",)), etc={"send.toml": b"[stream]\n"})
 
 
@@ -100,12 +101,10 @@ def test_the_flash_command_is_that_of_the_release(tmp_path):
 
 def test_nvidias_scripts_come_in_their_order_and_thor_gets_its_driver(tmp_path):
     bsp(tmp_path, release=None)
-    steps = nvidia_steps(THOR, Bsp.open(tmp_path, "38.2"), SETUP, "secret")
-    assert [argv[1] for argv in steps] == [
-        "./tools/l4t_flash_prerequisites.sh", "./apply_binaries.sh", "./tools/l4t_create_default_user.sh",
-    ]  # fmt: skip
+    steps = nvidia_steps(THOR, Bsp.open(tmp_path, "38.2"), SETUP)
+    assert [argv[1] for argv in steps] == ["./tools/l4t_flash_prerequisites.sh", "./apply_binaries.sh", "bash"]
     assert steps[1][2:] == ("--openrm",)
-    assert steps[2][2:] == ("-u", "edge", "-p", "secret", "-n", "cam-1", "--accept-license")
+    assert steps[2][4:] == ("./tools/l4t_create_default_user.sh", "-u", "edge", "-n", "cam-1", "--accept-license")
 
 
 @pytest.mark.parametrize(
@@ -171,12 +170,22 @@ def test_all_programs_of_the_overlay_can_run_there(tmp_path):
         assert (link.parent / os.readlink(link)).exists()
 
 
+def test_a_script_that_fails_does_not_take_the_password_into_the_message(tmp_path):
+    opened = Bsp.open(bsp(tmp_path))
+    shell = Shell(execute=lambda argv, stdin, timeout_s: CommandResult(int("bash" in argv), b"", b"no such rootfs\n"))
+    with pytest.raises(EnvironmentMissing) as failed:
+        prepare(shell, ORIN, opened, SETUP, None, PASSWORD, flash=False)
+    assert "no such rootfs" in str(failed.value)
+    assert "mine" not in str(failed.value)
+    assert not any("mine" in word for argv in shell.record for word in argv)
+
+
 def test_nvidias_script_is_not_asked_twice_for_a_user(tmp_path):
     opened = Bsp.open(bsp(tmp_path))
     (opened.folder / "rootfs/etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\nedge:x:1001:1001::/home/edge:/bin/sh\n"
     )
-    assert [argv[1] for argv in nvidia_steps(ORIN, opened, SETUP, "secret")] == ["./tools/l4t_flash_prerequisites.sh"]
+    assert [argv[1] for argv in nvidia_steps(ORIN, opened, SETUP)] == ["./tools/l4t_flash_prerequisites.sh"]
 
 
 @pytest.fixture
@@ -187,7 +196,13 @@ def prepared(tmp_path, monkeypatch):
     base = bsp(tmp_path / "bsp", release=None) / "Linux_for_Tegra"
     called = tmp_path / "called"
     for script in ("tools/l4t_flash_prerequisites.sh", "apply_binaries.sh", "tools/l4t_create_default_user.sh"):
-        (base / script).write_text(f'#!/bin/sh\necho "$0 $*" >> {called}\n')
+        # Also who could see the arguments: what any user reads in the list of processes while the script runs.
+        lines = [
+            "#!/bin/bash",
+            f'echo "$0 $*" >> {called}',
+            f"cat /proc/[0-9]*/cmdline 2>/dev/null >> {tmp_path}/ps; true",
+        ]
+        (base / script).write_text("\n".join(lines) + "\n")
         (base / script).chmod(0o755)
     (tmp_path / "bin").mkdir()
     # What belongs to root in a real root file system belongs to this user here.
@@ -201,10 +216,10 @@ def prepared(tmp_path, monkeypatch):
         shutil.copy(path, cache)
     ready = f"complete-{hashlib.sha256(own.read_bytes()).hexdigest()[:12]}.json"
     (cache / ready).write_text(json.dumps([own.name, pip_wheel().name]))
-    (tmp_path / "pw").write_text("secret\n")
+    (tmp_path / "pw").write_text(f"{PASSWORD}\n")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     (tmp_path / "cam.toml").write_text(
-        'hostname = "cam-1"\n[user]\nssh_keys = ["key.pub"]\n[send.stream]\nsite = "x"\n'
+        'hostname = "cam-1"\n[user]\nssh_keys = ["key.pub"]\n[send.broker]\nhost = "x"\n'
     )
 
     def run(*more: str) -> int:
@@ -221,19 +236,23 @@ def test_prepare_prints_everything_and_does_nothing_before_it_is_told_to(prepare
     said = capsys.readouterr().out
     assert "./apply_binaries.sh --openrm" in said
     assert "sudo ./l4t_initrd_flash.sh --erase-all jetson-agx-thor-devkit internal" in said
-    assert "secret" not in said
+    assert PASSWORD not in said
+    assert "it" + "'" not in said  # nor any way in which a shell spells it
     assert not called.exists()
     assert [path.name for path in every_file(root)] == ["os-release"]
 
 
-def test_prepare_runs_nvidias_scripts_and_lays_the_overlay(prepared, capsys):
+def test_prepare_runs_nvidias_scripts_and_lays_the_overlay(prepared, capsys, tmp_path):
     run, root, called = prepared
     assert run("--board", "jetson-orin-nano", "--yes", "--any-host", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [line.split()[0] for line in called.read_text().splitlines()] == [
         "./tools/l4t_flash_prerequisites.sh", "./apply_binaries.sh", "./tools/l4t_create_default_user.sh",
     ]  # fmt: skip
-    assert "-u edge -p secret -n cam-1" in called.read_text()
+    assert f"-p {PASSWORD} -u edge -n cam-1 --accept-license" in called.read_text()
+    assert b"l4t_create_default_user.sh" in (tmp_path / "ps").read_bytes()
+    assert PASSWORD.encode() not in (tmp_path / "ps").read_bytes()
+    assert PASSWORD not in json.dumps(told)
     assert (root / "etc/systemd/system/multi-user.target.wants/edgesem-firstboot.service").resolve().is_file()
     assert (root / "home/edge/.ssh/authorized_keys").read_text().startswith("ssh-ed25519 ")
     assert json.loads((root / "opt/edgesem/seed/manifest.json").read_text())["version"] == told["release"]

@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -114,20 +116,51 @@ def test_troubles_outside_have_their_exit_codes(monkeypatch, capsys, command, co
     assert "Traceback" not in capsys.readouterr().err
 
 
+def words(text):
+    """A text without line breaks and the frames of tables."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(cli.MARKERS, "moon", ("no_such_module_at_all",))
     offer(monkeypatch, good=HERE + "good [moon]", fly="no_such_module_at_all:fly [moon]", moon_walk="nowhere:x [moon]")
-    install = "needs: pip install 'edgesem[moon]'"
+    install = "needs: pip install '.[moon]' in a checkout of edgesem"
     assert cli.main(["--help"]) == 0
-    assert capsys.readouterr().out.count(install) == 2
+    listing = words(capsys.readouterr().out)
+    assert listing.count(install) == 2
+    assert f"Do something. edgesem good {install}" in listing
     for args in (["good"], ["good", "IN", "--bytes", "3"], ["fly"], ["moon", "walk", "far"]):
         assert cli.main(args) == 3
-        assert capsys.readouterr().err == f"error: {install}\n"
+        name = " ".join(args[:2]) if args[0] == "moon" else args[0]
+        assert capsys.readouterr().err == f"error: edgesem {name} {install}\n"
     assert cli.main(["good", "--help"]) == 0
-    text = capsys.readouterr().out
+    text = words(capsys.readouterr().out)
     assert install in text
     assert "Do something." in text
+    assert "--json" in text  # its options
     assert "Example: edgesem good" in text
+
+
+def cut_short() -> None:
+    raise EOFError("No data left in file")
+
+
+def test_an_input_that_ends_too_early_is_an_error_with_words(monkeypatch, capsys):
+    offer(monkeypatch, run=HERE + "cut_short")
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err.strip() == "error: No data left in file"
+
+
+def test_nothing_names_an_index_that_has_no_edgesem():
+    root = Path(cli.__file__).parents[2]
+    named = [
+        f"{path.relative_to(root)}:{number}"
+        for package in ("edgesem", "runtime", "export", "devices")
+        for path in sorted((root / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"pip install\s+(-\S+\s+)*['\"]?edgesem\b", line)
+    ]
+    assert named == []
 
 
 @pytest.mark.parametrize(

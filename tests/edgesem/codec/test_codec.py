@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgesem
-from edgesem.bundle.bundle import DEFAULT, MANIFEST, Bundle, digest_of
+from edgesem.bundle.bundle import DEFAULT, Bundle
+from edgesem.bundle.manifest import MANIFEST, digest_of
 from edgesem.bundle.runner import open_runner
 from edgesem.codec.budget import MAX_TRIALS
 from edgesem.codec.codec import Codec

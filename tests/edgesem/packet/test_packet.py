@@ -163,7 +163,7 @@ def _sealed(edit: bytes, position: int, body: bytes = b"base") -> bytes:
         (_sealed(b"\x18", 1), "flags"),
         (_sealed(b"\x14", 1), "inside its side information"),
         (_sealed(b"\x14", 1, body=b"\x03\x02\x02a"), "longer than all of it"),
-        (_sealed(b"\x14", 1, body=b"\x03\x09\x01a"), "kind 9"),
+        (_sealed(b"\x14", 1, body=b"\x03\x00\x01a"), "kind 0"),
         (_sealed(b"\x14", 1, body=b"\x03\x01\x01a"), "1 bytes, not 5"),
         (_sealed(b"\x00\x00", 14), "width"),
         (_sealed(b"\x01\x10", 16), "height"),

@@ -71,7 +71,10 @@ def test_a_score_says_how_few_pictures_fit_better():
     assert query.score(vector(7)) > 0.99
     ranked = np.mean([query.score(one) for one in found.pictures])
     assert 0.4 < ranked < 0.6
-    other = Query("y", vector(8), query.mean, query.spread)
+    assert [query.score(one) for one in found.pictures[np.argsort(found.pictures @ query.vector)]] == sorted(
+        query.score(one) for one in found.pictures
+    )
+    other = Query("y", vector(8), query.fits)
     assert best([other, query], vector(7))[0].text == "x"
     assert best([], vector(7)) == (None, 0.0)
 

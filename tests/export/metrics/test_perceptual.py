@@ -80,7 +80,6 @@ def test_a_file_without_vgg_weights_is_refused(tmp_path):
 
 
 def test_metrics_complete_what_was_measured_before(vgg):
-    pytest.importorskip("ssimulacra2", reason="pip install 'edgesem[bench]'")
     picture = photo(64, 96)
     known = rd.PictureMetrics.create(None)(picture, picture // 16 * 16, None)
     metrics = rd.PictureMetrics.create(None, vgg)

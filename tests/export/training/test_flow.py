@@ -129,6 +129,26 @@ def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weigh
     train_flow(more, tmp_path / "more", start=tmp_path / "both" / "weights.safetensors", progress=ignore)
 
 
+def test_every_kind_of_run_sees_pictures_by_night(teacher, lpips_weights, tmp_path, monkeypatch):
+    from export.data import crops
+
+    seen = []
+    monkeypatch.setattr(crops, "infrared", lambda frames: seen.append(len(frames)) or frames)
+    small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 2}
+    shipped = teacher / "weights.safetensors"
+    settings = DistillConfig(data=str(PHOTOS), minutes=0.01, crop=176, batch=1)
+    first = train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=ignore)
+    assert seen
+    joint = JointConfig(**small, minutes=0.01, lpips=str(lpips_weights), critic_from=-1.0, ms_ssim_from=-1.0)
+    for work in (
+        lambda: distill(settings, shipped, tmp_path / "student", progress=ignore),
+        lambda: train_joint(joint, shipped, first.parent, tmp_path / "both", progress=ignore),
+    ):
+        seen.clear()
+        work()
+        assert seen
+
+
 def test_a_few_steps_start_from_what_the_network_drew_itself():
     begin, base, latent = torch.zeros(3, 3, 16, 16), torch.ones(3, 3, 16, 16), torch.zeros(3, CHANNELS, 1, 1)
     time = torch.tensor([0.0, 0.25, 0.75]).view(3, 1, 1, 1)

@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from edgesem.errors import UsageError
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 from tests.support.edgesem_process import EdgesemProcess, free_port
@@ -45,9 +47,9 @@ def has_rtsp_server():
     return not subprocess.run([SYSTEM_PYTHON, "-c", words], capture_output=True, check=False).returncode
 
 
-def source(uri):
+def source(uri, width=320, height=240):
     stop = threading.Event()
-    return Source(SourceSettings(uri=uri, width=320, height=240), fps=10, stop=stop), stop
+    return Source(SourceSettings(uri=uri, width=width, height=height), fps=10, stop=stop), stop
 
 
 @pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
@@ -61,6 +63,40 @@ def test_a_pipeline_is_a_camera():
         assert (red > 220, green < 30, blue < 30) == (True, True, True)
     stop.set()
     assert list(frames) == []
+
+
+@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+def test_a_pipeline_s_picture_is_not_squeezed_and_its_quotes_stay():
+    pipeline = 'videotestsrc is-live=true pattern=red ! "video/x-raw, width=320, height=160"'
+    camera, stop = source(f"gst:{pipeline}", width=320, height=240)
+    frame = next(iter(camera))
+    stop.set()
+    assert frame.image.shape == (240, 320, 3)
+    red = frame.image[:, 160, 0] > 200
+    assert (red[:36].any(), red[44:196].all(), red[204:].any()) == (False, True, False)
+    with pytest.raises(UsageError, match="quote"):
+        next(iter(source('gst:videotestsrc ! "video/x-raw')[0]))
+
+
+FAKE_GST = """\
+#!{python}
+import sys
+words = sys.argv[1:]
+size = next(word for word in words if word.startswith("video/x-raw,format=RGB"))
+width, height = (int(size.split(key + "=")[1].split(",")[0]) for key in ("width", "height"))
+open({log!r}, "w").write(" ".join(words))
+sys.stdout.buffer.write(bytes(width * height * 3))
+"""
+
+
+def test_a_csi_camera_is_asked_for_its_own_shape(tmp_path, monkeypatch):
+    tool = tmp_path / "gst-launch-1.0"
+    tool.write_text(FAKE_GST.format(python=sys.executable, log=str(tmp_path / "log")))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    camera, _ = source("csi:1", width=640, height=480)
+    assert next(iter(camera)).image.shape == (360, 640, 3)
+    assert "width=1920,height=1080" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")

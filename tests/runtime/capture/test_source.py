@@ -2,8 +2,11 @@
 
 import io
 import os
+import struct
 import sys
 import threading
+import time
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgesem.errors import EnvironmentMissing, InputError
-from runtime.capture.ppm import read_ppm
+from runtime.capture.pnm import read_pnm
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 
@@ -69,6 +72,65 @@ def test_what_is_no_video_is_an_input_error(tmp_path, content):
         list(source(path)[0])
 
 
+def corners(width, height):
+    """A picture that is red in its upper left quarter, blue elsewhere."""
+    picture = np.full((height, width, 3), (20, 20, 220), np.uint8)
+    picture[: height // 2, : width // 2] = 220, 20, 20
+    return picture
+
+
+def is_red(colour):
+    return bool(np.abs(colour.astype(int) - (220, 20, 20)).max() < 40)
+
+
+def test_what_a_video_says_of_how_to_show_it_counts(tmp_path):
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 192, 128, "yuv420p", 4_000_000
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(192, 128), format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 44  # the display matrix: a quarter turn clockwise
+    data[place : place + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    (frame,) = source(path)[0]
+    assert frame.image.shape == (256, 128, 3)
+    assert (is_red(frame.image[20, 110]), is_red(frame.image[20, 10])) == (True, False)
+
+
+def test_what_a_picture_says_of_how_to_show_it_counts(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(corners(4800, 960)).save(tmp_path / "large.jpg", exif=exif)
+    (frame,) = source(tmp_path, fps=1000)[0]
+    assert frame.image.shape == (480, 96, 3)
+    assert is_red(frame.image[20, frame.image.shape[1] - 4])
+
+
+def test_a_picture_too_small_or_too_long_is_left_out_and_the_rest_goes_on(tmp_path, caplog):
+    for name, size in (("a", (80, 80)), ("b", (63, 80)), ("c", (1600, 100)), ("d", (90, 80))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    assert [frame.name for frame in source(tmp_path, fps=1000)[0]] == ["a", "d"]
+    assert [name in caplog.text for name in ("b: 63x80", "c: 640x40")] == [True, True]
+
+
+def test_a_video_that_begins_late_is_not_waited_for(tmp_path):
+    make_clip(tmp_path / "a.mkv")
+    late = tmp_path / "late.mkv"
+    with av.open(str(tmp_path / "a.mkv")) as reader, av.open(str(late), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts = packet.pts + 3_600_000, packet.dts + 3_600_000
+                packet.stream = stream
+                writer.mux(packet)
+    began_s = time.monotonic()
+    assert len(list(source(late)[0])) >= 1
+    assert time.monotonic() - began_s < 30
+
+
 def save(folder, name, level):
     Image.new("RGB", (80, 64), (level, level, level)).save(folder / f".{name}", format="PNG")
     os.replace(folder / f".{name}", folder / name)
@@ -88,6 +150,78 @@ def test_a_watched_folder_gives_what_is_there_and_what_comes_once_each(tmp_path)
         else:
             stop.set()
     assert seen == [("a", 10), ("b", 20), ("c", 30)]
+
+
+def test_a_watched_picture_is_read_when_it_is_whole_and_again_when_it_is_written_anew(tmp_path, caplog):
+    save(tmp_path, "a.png", 10)
+    frames, stop = source(tmp_path, watch=True)
+    data = io.BytesIO()
+    Image.new("RGB", (80, 80), (50, 50, 50)).save(data, "PNG")
+    seen = []
+    for frame in frames:
+        seen.append((frame.name, int(frame.image[0, 0, 0])))
+        if len(seen) == 1:
+            (tmp_path / "b.png").write_bytes(data.getvalue()[:90])  # an upload that stalls
+            save(tmp_path, "c.png", 30)
+        elif len(seen) == 2:
+            (tmp_path / "b.png").write_bytes(data.getvalue())
+        elif len(seen) == 3:
+            save(tmp_path, "c.png", 40)
+        elif len(seen) == 4:
+            (tmp_path / "deep" / "er").mkdir(parents=True)
+            save(tmp_path / "deep" / "er", "d.png", 60)
+        else:
+            stop.set()
+    assert seen == [("a", 10), ("c", 30), ("b", 50), ("c", 40), ("d", 60)]
+    assert "left out" in caplog.text
+
+
+def test_a_watched_folder_may_vanish_and_come_back(tmp_path, caplog):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder, "a.png", 10)
+    frames, stop = source(folder, watch=True)
+    seen = []
+
+    def bring_back():
+        while "cannot be looked at" not in caplog.text:
+            time.sleep(0.02)
+        (tmp_path / "away").rename(folder)
+
+    for frame in frames:
+        seen.append(frame.name)
+        if len(seen) == 1:
+            folder.rename(tmp_path / "away")
+            save(tmp_path / "away", "b.png", 20)
+            threading.Thread(target=bring_back, daemon=True).start()
+        elif "b" in seen:
+            stop.set()
+    assert seen[0] == "a"
+    assert seen[-1] == "b"
+
+
+def test_a_password_in_a_uri_stands_in_no_error():
+    with pytest.raises(InputError, match="no such file") as error:
+        source("rstp://user:secret@cam/1")
+    assert "secret" not in str(error.value)
+
+
+def test_a_camera_that_is_opened_and_gives_nothing_is_named_without_its_password(monkeypatch, caplog):
+    tried = []
+
+    def nothing(context, options, *, name, form=None):
+        tried.append(options.get("rtsp_transport"))
+        if len(tried) == 3:
+            context.stop.set()
+        yield from ()
+
+    monkeypatch.setattr("runtime.capture.network.live_frames", nothing)
+    monkeypatch.setattr("runtime.capture.network._FIRST_WAIT_S", 0.01)
+    frames, _ = source("rtsp://user:secret@cam/1")
+    assert list(frames) == []
+    assert tried == ["tcp", "udp", "tcp"]
+    assert "rtsp://cam/1 was opened and gave no picture" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_folder_is_gone_through_once(tmp_path):
@@ -111,7 +245,7 @@ def test_piped_pictures_come_as_they_are_and_a_cut_one_ends_them(sizes, space, c
         np.arange(width * height * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
         for width, height in sizes
     ]
-    assert [image.tobytes() for image, _ in read_ppm(io.BytesIO(b"".join(ppm(p, space) for p in pictures)))] == [
+    assert [image.tobytes() for image, _ in read_pnm(io.BytesIO(b"".join(ppm(p, space) for p in pictures)))] == [
         picture.tobytes() for picture in pictures
     ]
     if pictures:
@@ -119,7 +253,7 @@ def test_piped_pictures_come_as_they_are_and_a_cut_one_ends_them(sizes, space, c
         left = whole[: max(len(whole) - 1 - cut_bytes % len(whole), 0)]
         came = []
         try:
-            came.extend(read_ppm(io.BytesIO(left)))
+            came.extend(read_pnm(io.BytesIO(left)))
         except InputError:
             assert len(left) < 64
         assert came == []
@@ -128,20 +262,76 @@ def test_piped_pictures_come_as_they_are_and_a_cut_one_ends_them(sizes, space, c
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda data: b"P6 " + data)))
 def test_any_bytes_are_pictures_or_an_input_error(data):
     try:
-        for image, _ in read_ppm(io.BytesIO(data)):
+        for image, _ in read_pnm(io.BytesIO(data)):
             assert image.shape[2] == 3
     except InputError:
         pass
 
 
 @pytest.mark.parametrize(
-    "header", [b"P6 99999 99999 255\n", b"P6 63 64 255\n", b"P3 64 64 255\n", b"P6 64 64 65535\n", b"P6" + b" " * 100]
+    "header", [b"P6 99999 99999 255\n", b"P6 63 64 255\n", b"P7 64 64 255\n", b"P6 64 64 65535\n", b"P6" + b" " * 5000]
 )
 def test_a_header_is_refused_before_anything_is_read_for_it(header):
-    stream = io.BytesIO(header + bytes(100))
+    stream = io.BytesIO(header + b" " * 5000)
     with pytest.raises(InputError):
-        next(read_ppm(stream))
-    assert stream.tell() <= len(header)
+        next(read_pnm(stream))
+    assert stream.tell() <= max(len(header), 4097)
+
+
+def plain(magic, image, largest=255):
+    """A picture in decimal numbers, in lines of odd lengths."""
+    numbers = [str(int(value)) for value in image.reshape(-1)]
+    lines = ["" if magic == "P1" else " "][0]
+    text = "\n".join(lines.join(numbers[at : at + 17]) for at in range(0, len(numbers), 17))
+    size = f"{image.shape[1]} {image.shape[0]}" + ("" if magic == "P1" else f" {largest}")
+    return f"{magic}\n{size}\n{text}\n".encode()
+
+
+def test_every_kind_of_pnm_of_8_bits_is_read():
+    generator = np.random.default_rng(1)
+    colour = generator.integers(0, 256, (66, 70, 3), np.uint8)
+    grey, black = generator.integers(0, 256, (66, 70), np.uint8), generator.integers(0, 2, (66, 70), np.uint8)
+    raw = {
+        "P4": b"P4 70 66\n" + np.packbits(black, axis=1).tobytes(),
+        "P5": b"P5 70 66 255\n" + grey.tobytes(),
+        "P6": b"P6 70 66 255\n" + colour.tobytes(),
+        "P1": plain("P1", black),
+        "P2": plain("P2", grey),
+        "P3": plain("P3", colour),
+    }
+    shown = [image for image, _ in read_pnm(io.BytesIO(b"".join(raw.values())))]
+    three = lambda values: np.repeat(values[:, :, None], 3, axis=2)  # noqa: E731
+    wanted = [three((1 - black) * 255), three(grey), colour] * 2
+    assert len(shown) == 6
+    assert all(np.array_equal(a, b) for a, b in zip(shown, wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"P5\n# CREATOR: GIMP\n70 66\n255\n",
+        b"P5 #a\n#b\n 70# width\n 66 #255\n255\n",
+        b"P5\r\n70\t66\r\n255\n",
+        b"P5\n" + b"#" * 2000 + b"\n70 66 255\n",
+    ],
+)
+def test_comments_in_a_header_are_skipped(header):
+    grey = np.random.default_rng(1).integers(0, 256, (66, 70), np.uint8)
+    ((image, _),) = read_pnm(io.BytesIO(header + grey.tobytes()))
+    assert np.array_equal(image[:, :, 1], grey)
+
+
+def test_fewer_bits_are_scaled():
+    grey = np.arange(66 * 70).reshape(66, 70) % 16
+    for data in (b"P5 70 66 15\n" + grey.astype(np.uint8).tobytes(), plain("P2", grey, 15)):
+        ((image, _),) = read_pnm(io.BytesIO(data))
+        assert np.array_equal(image[:, :, 2], grey * 17)
+
+
+@pytest.mark.parametrize("body", [b"300 " * 64 * 64, b"1 x " * 64 * 64, b"-1 " * 64 * 64, b"1 " * (64 * 64 + 1)])
+def test_numbers_that_are_none_are_refused(body):
+    with pytest.raises(InputError, match="numbers"):
+        list(read_pnm(io.BytesIO(b"P2 64 64 255\n" + body)))
 
 
 RPICAM = """\

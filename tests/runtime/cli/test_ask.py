@@ -1,12 +1,17 @@
 """`edgesem ask`: what a running sender does when it is asked, over a real broker, and what it does not obey."""
 
 import json
+import re
+import signal
+import time
 
 import pytest
 
 from edgesem.cli import main as cli
 from edgesem.packet.keys import new_key
+from edgesem.packet.seal import Seal
 from runtime.mqtt.mosquitto import find_tool
+from runtime.protocol.command import Command
 from tests.support.edgesem_process import EdgesemProcess
 from tests.support.real_broker import Mosquitto, draw_pictures
 
@@ -74,3 +79,38 @@ def test_who_has_not_the_key_is_not_obeyed_and_who_asks_wrongly_is_told(bench, c
     assert ask(capsys, "roi", STREAM, "10,10,50,50", *there)[0] == 2
     assert ask(capsys, "pause", "home/t", *there)[0] == 2
     assert ask(capsys, "pause", STREAM, "--port", 1, "--user", "u", *there[4:])[0] == 1
+
+
+def test_who_asks_nobody_is_told(bench, capsys):
+    sender, there = bench
+    began = time.monotonic()
+    assert why(capsys, "key", "home/tt/main", *there[:-2]) == f"no sender of home/tt/main is known: known are {STREAM}"
+    assert time.monotonic() - began < 60
+    sender.end(signal.SIGKILL)  # its last will says so
+    for _ in range(20):
+        words = why(capsys, "key", STREAM, *there)
+        if words is not None:
+            break
+    assert words.startswith(f"the sender of {STREAM} is not connected")
+
+
+def test_a_sender_that_was_stopped_is_not_asked(bench, capsys):
+    sender, there = bench
+    assert sender.end() == 0
+    assert why(capsys, "snapshot", STREAM, *there).startswith(f"the sender of {STREAM} is not connected")
+
+
+def why(capsys, *args):
+    """What a failed `edgesem ask ...` says, without the broker's address; None if it did not fail."""
+    code = cli.main(["ask", *map(str, args), "--json"])
+    out = json.loads(capsys.readouterr().out)
+    assert code == (1 if "error" in out else 0)
+    return re.sub(r" at [0-9.]+:[0-9]+", "", out["error"]["message"]) if "error" in out else None
+
+
+def test_eight_queries_of_the_longest_words_are_obeyed_whatever_the_alphabet():
+    queries = tuple(letter * 100 for letter in ("ä", "車", "🚗", "é", "ж", "א", "ا", "猫"))
+    command = Command("watch", queries=queries, vectors=(bytes(range(1, 65)),) * 8)
+    signed = Seal(bytes(32), stream="edgesem/v1/a/b/c", salt=bytes(16)).sign(command.to_bytes(), "edgesem/v1/a/b/c/cmd")
+    opened = Seal(bytes(32), stream="edgesem/v1/a/b/c", salt=bytes(16)).verify(signed, "edgesem/v1/a/b/c/cmd")
+    assert Command.from_bytes(opened) == command

@@ -1,5 +1,6 @@
 """Capacity from acknowledgements, and the control law on a simulated link: all with a clock that the test holds."""
 
+import heapq
 import random
 
 import numpy as np
@@ -238,3 +239,51 @@ def test_the_kernels_account_opens_the_window_before_a_late_confirmation():
     assert control.budget_bytes(0.28) is None
     queued[0] = 0
     assert control.budget_bytes(0.28) is not None
+
+
+def run_on_a_path_that_becomes_longer(probed, seconds=60):
+    """Bytes a second in the last 20 s on a FIFO of 200 kbit/s, whose round trip goes from 30 to 600 ms after 20 s."""
+    control, free_s, acks, sent_bytes = Control(interval_s=0.5), 0.0, [], 0
+    control.connected(0.0, 0.03)
+    now_s = next_s = 0.0
+    control.unacked_bytes = lambda: max(0, int((free_s - now_s) * 2e5 / 8))
+    probe_s, waiting, offered = None, [], False
+    for ms in range(seconds * 1000):
+        now_s = ms / 1000
+        rtt_s = 0.03 if now_s < 20 else 0.6
+        while acks and acks[0][0] <= now_s:
+            _, size, at_s = heapq.heappop(acks)
+            control.acked(now_s, size_bytes=size, sent_s=at_s)
+        if probe_s is not None and now_s >= probe_s + rtt_s:
+            control.rtt_measured(now_s, now_s - probe_s)
+            probe_s = None
+        if probed and probe_s is None and control.wants_rtt(now_s):
+            probe_s = now_s
+        if now_s >= next_s:
+            offered, next_s = True, next_s + 0.5
+        if offered and not waiting and (budget := control.budget_bytes(now_s)) is not None:
+            offered, waiting = False, [(budget // 4, True)] + [(budget // 4, False)] * 3
+        while waiting and control.room(now_s, size_bytes=waiting[0][0], base=waiting[0][1]):
+            size, base = waiting.pop(0)
+            control.sent(now_s, size_bytes=size, base=base)
+            free_s = max(free_s, now_s) + size * 8 / 2e5
+            heapq.heappush(acks, (free_s + rtt_s, size, now_s))
+            sent_bytes += size if now_s >= seconds - 20 else 0
+        if offered and waiting:
+            waiting = []  # the newest wins
+    return sent_bytes / 20
+
+
+def test_a_round_trip_that_has_grown_is_measured_and_the_rate_comes_back():
+    assert run_on_a_path_that_becomes_longer(probed=False) < 15_000  # of 25,000: it takes each message for overdue
+    assert run_on_a_path_that_becomes_longer(probed=True) > 20_000
+
+
+def test_on_a_quiet_or_idle_link_no_round_trip_is_measured():
+    control = Control(interval_s=1.0)
+    control.connected(0.0, 0.03)
+    for second in range(1, 60):
+        control.sent(float(second), size_bytes=500)
+        control.acked(second + 0.05, size_bytes=500, sent_s=float(second))
+        assert not control.wants_rtt(second + 0.5)
+    assert not control.wants_rtt(500.0)

@@ -87,4 +87,4 @@ def test_malformed_messages_over_mqtt_do_not_stop_the_receiver(broker, receiver)
         while (picture := receiver.next_picture(DEADLINE_S)).packet != last:
             assert picture is not None
     counters = receiver.streams.find(STREAM).inbox.counters
-    assert (counters.malformed, counters.layers) == (6, 5)
+    assert (counters.malformed, counters.other_bundle, counters.layers) == (5, 1, 5)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 import time
 
 import numpy as np
@@ -330,3 +331,16 @@ def test_nothing_is_left_behind(tmp_path, photos, monkeypatch):
 def test_the_help_has_an_example(capsys):
     assert main(["profile", "--help"]) == 0
     assert "Example" in capsys.readouterr().out
+
+
+def test_a_chart_that_cannot_be_drawn_is_refused_before_the_run(tmp_path, monkeypatch, capsys):
+    def measured(*_):
+        pytest.fail("it was measured first")
+
+    monkeypatch.setattr("runtime.profile.run.profile", measured)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    command = ["profile", "--seconds", "86400", "--compare", "--json", "--out"]
+    assert main([*command, str(tmp_path / "x.png")]) == 3
+    assert "pip install matplotlib" in capsys.readouterr().out
+    assert main([*command, str(tmp_path / "none" / "x.png")]) == 1
+    assert "there is no folder" in capsys.readouterr().out

@@ -1,6 +1,10 @@
 """Power sensors on recorded trees: what they read, what is refused, and the joules that come of it."""
 
+import contextlib
 import math
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +76,53 @@ def test_a_bare_pi_4_has_no_meter_and_says_so(tmp_path):
     choice = choose(candidates(Sysfs(unpack("pi4_bare", tmp_path))))
     assert choice.meter is None
     assert choice.reason == "no power sensor found on this board"
+
+
+def test_the_interval_of_a_chip_holds_the_readings_that_it_averages(tmp_path):
+    root = unpack("orin_nano_jp6", tmp_path)
+    write(root / f"{ORIN}/update_interval", "422")  # of the kernel: 3 channels x 2 x 1.1 ms x 64 readings
+    write(root / f"{ORIN}/samples", "64")
+    assert meter_of(root).period_s == pytest.approx(0.422)
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Without the rights of root, who may read everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("layout", "path"),
+    [
+        ("orin_nano_jp6", f"{ORIN}/in1_label"),
+        ("orin_nano_jp6", f"{ORIN}/in1_input"),
+        ("orin_nano_jp6", f"{ORIN}/name"),
+        ("jetson_nano_jp4", f"{NANO}/rail_name_0"),
+        ("x86_rapl", f"{RAPL}/intel-rapl:0/energy_uj"),
+        ("x86_rapl", f"{RAPL}/intel-rapl:0/name"),
+    ],
+)
+def test_a_sensor_that_may_not_be_read_is_named_with_its_file(layout, path):
+    with tempfile.TemporaryDirectory() as folder:  # that of the test is closed to other users
+        os.chmod(folder, 0o755)
+        root = unpack(layout, Path(folder) / "board")
+        (root / path).chmod(0o000 if os.geteuid() else 0o400)
+        with as_nobody():
+            choice = choose(candidates(Sysfs(root)), clock=Clock(), wait=lambda _: None)
+    assert choice.meter is None
+    assert f"/{path} may not be read by this user" in choice.reason or "root may read it alone" in choice.reason
+
+
+def test_a_pi_5_that_tells_nothing_of_its_rails_says_why(tmp_path):
+    write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    assert "join the group video" in choose(candidates(Sysfs(tmp_path))).reason
 
 
 def test_heat_and_throttling_are_read(tmp_path):

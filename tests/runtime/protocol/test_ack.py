@@ -68,6 +68,18 @@ def test_hostile_cbor_is_refused_before_it_costs_anything():
             Ack.from_bytes(data)
 
 
+def test_items_that_a_later_program_adds_are_skipped():
+    ack = Ack(1, 2, 3, 4, 5)
+    assert Ack.from_bytes(cbor2.dumps([*cbor2.loads(ack.to_bytes()), 7, b"x", [None]])) == ack
+
+
+def test_a_tag_is_refused_before_a_library_sees_it(monkeypatch):
+    monkeypatch.setattr(cbor2, "loads", lambda *_: pytest.fail("the library has read it"))
+    for data in (b"\xc2\x41\x01", b"\x88" + b"\xc2\x41\x01" * 8, b"\xd8\x23\x61("):
+        with pytest.raises(PacketError, match="tag"):
+            Ack.from_bytes(data)
+
+
 def test_bytes_after_the_ack_are_refused():
     with pytest.raises(PacketError):
         Ack.from_bytes(Ack(1, 2, 3, 4, 5).to_bytes() + b"\0")

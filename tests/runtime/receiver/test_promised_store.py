@@ -1,6 +1,8 @@
 """Promised frames on disk."""
 
+import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from edgesem.files import read_packet
 from runtime.protocol.topics import Topics, from_file_name, to_file_name
 from runtime.receiver.promised_store import PromisedStore
+from runtime.receiver.undrawn import UndrawnIndex
 from tests.support.publishing import plain
 
 TOPICS = Topics("home", "cam", "main")
@@ -59,8 +62,59 @@ def test_what_has_a_picture_is_not_drawn_again(tmp_path):
         first = sorted(tmp_path.rglob("*.es"))[0]
         first.with_suffix(".png").write_bytes(b"")
         (first.parent / "stray.es").write_bytes(b"")
-        found = list(promised_store.without_picture())
-    assert [(topics, packet.frame) for topics, packet in found] == [(TOPICS, 2)]
+    index = UndrawnIndex(tmp_path, "promised")
+    index.scan()
+    assert index.streams() == [TOPICS]
+    assert [packet.frame for packet in index.take(TOPICS, 9)] == [2]
+    assert index.streams() == []
+
+
+def test_another_picture_under_a_name_and_an_empty_file_do_not_count_as_kept(tmp_path):
+    packet = plain(5, promised=True)
+    other = replace(packet, chunks=(b"another picture", *packet.chunks[1:]))
+    with PromisedStore(tmp_path) as promised_store:
+        path = promised_store.path_of(TOPICS, packet)
+        path.parent.mkdir(parents=True)
+        path.touch()  # what a power cut leaves
+        assert put(promised_store, packet) == (True, True)
+        assert read_packet(path) == packet
+        assert put(promised_store, other) == (True, True)
+        assert put(promised_store, other) == (True, False)
+        assert put(promised_store, packet) == (True, False)
+        assert promised_store.path_of(TOPICS, other) != path
+        assert read_packet(promised_store.path_of(TOPICS, other)) == other
+    index = UndrawnIndex(tmp_path, "promised")
+    index.scan()
+    assert len(index.take(TOPICS, 9)) == 2
+
+
+def test_kept_frames_are_not_for_all_users_of_the_machine(tmp_path):
+    with PromisedStore(tmp_path) as promised_store:
+        put(promised_store, plain(promised=True))
+        assert promised_store.path_of(TOPICS, plain(promised=True)) is not None
+    (path,) = tmp_path.rglob("*.es")
+    assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_stranger_gets_a_share_of_the_disk_and_the_others_are_still_kept(tmp_path):
+    named = Topics("home", "named", "main")
+    free_bytes = shutil.disk_usage(tmp_path).free - 100_000  # all but 100 kB is left alone
+    big = (bytes(10_000),) * 4
+    with PromisedStore(tmp_path, free_bytes=free_bytes, is_reserved=lambda topics: topics == named) as promised_store:
+        strangers = [put(promised_store, plain(n, promised=True, chunks=big[:1], total_layers=1))[0] for n in range(9)]
+        assert strangers[0]
+        assert not all(strangers)
+        assert put(promised_store, plain(1, promised=True, chunks=big[:1], total_layers=1), named) == (True, True)
+
+
+def test_a_callback_that_raises_does_not_end_the_store(tmp_path):
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    with PromisedStore(tmp_path) as promised_store:
+        promised_store.put(TOPICS, plain(1, promised=True), fail)
+        assert put(promised_store, plain(2, promised=True)) == (True, True)
+        assert promised_store.alive
 
 
 @pytest.mark.parametrize("part", ["..", ".", "cam 1", "küche", "a\\b", "~", "con"])

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,5 +215,5 @@ def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsy
     rows = {row["frame"]: row for row in json.loads(capsys.readouterr().out)["hits"]}
     assert "refers to frame 1, which is not kept" in rows[2]["error"]
     assert "file" not in rows[2]
-    assert np.array_equal(read_picture(rows[3]["file"]), codec.synthesize(codec.unpack(alone)))
+    assert np.array_equal(read_picture(Path(rows[3]["file"])), codec.synthesize(codec.unpack(alone)))
     assert len(rows) == 3

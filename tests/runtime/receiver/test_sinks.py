@@ -1,7 +1,6 @@
 """Files of received pictures."""
 
 import io
-import json
 
 import av
 import numpy as np
@@ -9,8 +8,6 @@ import pytest
 from PIL import Image
 
 from edgesem.errors import InputError
-from runtime.daemon.homeassistant import discovery, jpeg_topic
-from runtime.protocol.topics import Topics
 from runtime.receiver.sinks import VideoSink, encode_picture
 
 
@@ -71,13 +68,11 @@ def test_pictures_are_what_their_name_says(kind, name):
         assert (image.format, image.size) == (name, (64, 48))
 
 
-def test_home_assistant_hears_of_a_camera_on_a_topic_that_it_can_have():
-    topics = Topics("my home", "cam/1".replace("/", "."), "main")
-    topic, payload = discovery(topics)
-    assert topic.startswith("homeassistant/camera/edgesem_my_home_cam_1_main_")
-    assert topic.endswith("/config")
-    config = json.loads(payload)
-    assert config["topic"] == jpeg_topic(topics)
-    assert not config["topic"].startswith("homeassistant")
-    other, _ = discovery(Topics("my_home", "cam.1", "main"))
-    assert other != topic
+def test_a_clock_that_jumps_neither_tears_the_video_apart_nor_squeezes_it(tmp_path):
+    sink = VideoSink(tmp_path / "clip.mkv")
+    for time_s in (100.0, 100.5, 90_000.0, 90_000.5):
+        sink.write(picture(9), time_s)
+    sink.close()
+    times = [time_s for time_s, _ in read(tmp_path / "clip.mkv")]
+    assert times[-1] < 5
+    assert times[3] - times[2] == pytest.approx(0.5, abs=0.002)

@@ -1,7 +1,10 @@
 """The receiver as a library: pictures in a loop, in an asyncio task, or by a callback, over a real broker."""
 
 import asyncio
+import os
+import signal
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +16,7 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.received_picture import PictureHandOver
 from runtime.receiver.stream_receiver import StreamReceiver
-from tests.support.publishing import DEADLINE_S, frame
+from tests.support.publishing import DEADLINE_S, frame, wait_for
 
 needs_broker = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 ONE = ReceiverOptions(decoders=1)
@@ -141,3 +144,77 @@ def test_a_hand_over_lets_go_of_all_when_it_is_closed():
 def test_options_out_of_range_are_refused(kind, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong)).rpartition("max_")[2]):
         kind(**wrong)
+
+
+class Blocked:
+    """A consumer that takes no picture until it is let go."""
+
+    def __init__(self):
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, _picture):
+        self.reached.set()
+        self.go_on.wait(DEADLINE_S)
+
+
+@needs_broker
+def test_a_consumer_that_hangs_is_seen_and_does_not_hold_up_the_end(broker):
+    blocked = Blocked()
+    receiver = StreamReceiver(broker.address, "test/+/+", ONE, on_picture=blocked)
+    with camera(broker.address):
+        with receiver:
+            assert blocked.reached.wait(DEADLINE_S)
+            wait_for(lambda: receiver.stalled_s > 1)
+            assert receiver.trouble == ""
+            ending_s = time.monotonic()
+        assert time.monotonic() - ending_s < 15
+    blocked.go_on.set()
+
+
+@needs_broker
+def test_a_decoder_that_hangs_does_not_hold_up_the_end(broker):
+    taken = threading.Event()
+    with camera(broker.address):
+        with StreamReceiver(broker.address, "test/+/+", ONE, on_picture=lambda _: taken.set()) as receiver:
+            assert taken.wait(DEADLINE_S)
+            os.kill(receiver._pool.first._process.pid, signal.SIGSTOP)
+            wait_for(lambda: receiver.stalled_s > 1)
+            ending_s = time.monotonic()
+        assert time.monotonic() - ending_s < 15
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@needs_broker
+def test_a_thread_that_has_ended_is_told(broker, tmp_path):
+    def end(*_):
+        raise SystemExit
+
+    with StreamReceiver(broker.address, "test/+/+", ONE, folder=tmp_path, on_picture=lambda _: None) as receiver:
+        assert receiver.trouble == ""
+        receiver._store.put(TOPICS, frame(1, promised=True), end)
+        assert "promised" in wait_for(lambda: receiver.trouble)
+
+
+@needs_broker
+def test_as_many_decoders_are_started_as_have_work_and_no_more_than_allowed(broker):
+    blocked = Blocked()
+    options = ReceiverOptions(decoders=3)
+    with StreamReceiver(broker.address, "test/+/+", options, on_picture=blocked) as receiver:
+        with Connection(broker.address, name="cameras") as link:
+
+            def film(device):
+                for number in range(1000):
+                    link.publish(Topics("test", device, "main").layer(0), frame(number).to_bytes())
+                    if receiver.streams.find(f"test/{device}/main") is not None:
+                        return
+                    time.sleep(0.05)
+
+            film("one")
+            assert blocked.reached.wait(DEADLINE_S)
+            assert receiver.decoders == 1
+            for number, device in enumerate(("two", "three", "four"), 2):
+                film(device)
+                wait_for(lambda wanted=min(number, 3): receiver.decoders == wanted)
+        blocked.go_on.set()
+        wait_for(lambda: all(stream.pictures for stream in receiver.streams.all()))
+        assert receiver.decoders == 3

@@ -14,9 +14,9 @@ from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
-from runtime.receiver.stream_receiver import topic_filters
+from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.streams import Streams
-from tests.support.publishing import birth, identity, plain
+from tests.support.publishing import birth, identity, plain, wait_for
 
 KEY = bytes(range(32))
 
@@ -150,7 +150,7 @@ def test_a_sealed_stream_opens_with_its_birth_and_its_acks_are_signed():
     message = seal.seal(plain(1).split()[0].to_bytes())
     streams.on_message(f"{base}/pkt/0", message)
     assert published == []
-    streams.on_message(f"{base}/birth", born.to_bytes(who, base=base))
+    streams.on_message(f"{base}/birth", born.to_bytes(who, base=base, key=KEY))
     streams.on_message(f"{base}/pkt/0", message)
     ((topic, payload),) = published
     assert Ack.from_bytes(seal.verify(payload, topic)).frame == 1
@@ -158,9 +158,9 @@ def test_a_sealed_stream_opens_with_its_birth_and_its_acks_are_signed():
 
 def test_an_old_birth_and_one_that_is_not_sealed_are_refused():
     streams, who, base = streams_of(key=KEY), identity(), "edgesem/v1/home/cam/main"
-    new, old = birth(sealed=True, time_ms=2000), birth(sealed=True, time_ms=1000)
-    for born in (new, old, birth(sealed=False, time_ms=3000)):
-        streams.on_message(f"{base}/birth", born.to_bytes(who, base=base))
+    new, old = birth(sealed=True, start=2), birth(sealed=True, start=1)
+    for born in (new, old, birth(sealed=False, start=3)):
+        streams.on_message(f"{base}/birth", born.to_bytes(who, base=base, key=KEY))
     (stream,) = streams.all()
     assert stream.birth.salt == new.salt
     assert stream.inbox.counters.malformed == 2
@@ -171,10 +171,61 @@ def test_promised_frames_of_an_earlier_run_are_drawn(tmp_path):
     with PromisedStore(tmp_path) as promised_store:
         deliver(streams_of(published, promised_store=promised_store), plain(5, promised=True))
     assert [Ack.from_bytes(payload).kept for _, payload in published] == [1]
-    again = streams_of(promised_store=PromisedStore(tmp_path))
-    again.recover()
+    again = streams_of(promised_store=scanned(tmp_path))
+    again.refill()
     stream, packet = again.next_frame(0)
     assert (stream.name, packet.frame) == ("home/cam/main", 5)
+
+
+def scanned(folder):
+    promised_store = PromisedStore(folder)
+    promised_store.undrawn.scan()
+    return promised_store
+
+
+def keep(folder, device, numbers):
+    """Frames that an earlier run has kept."""
+    kept, topics = threading.Semaphore(0), Topics("home", device, "main")
+    with PromisedStore(folder) as store:
+        for number in numbers:
+            store.put(topics, plain(number, promised=True, time_ms=number), lambda *_: kept.release())
+            assert kept.acquire(timeout=20)
+
+
+def test_all_kept_frames_are_drawn_in_time_however_many_and_whoever_has_more(tmp_path):
+    keep(tmp_path, "many", range(150))
+    keep(tmp_path, "few", range(3))
+    for path in (tmp_path / "home" / "many").rglob("*.es"):
+        if int(path.stem[-10:]) < 20:
+            path.with_suffix(".png").touch()  # these have their picture
+    store = scanned(tmp_path)
+    streams, drawn = streams_of(promised_store=store), []
+    for _ in range(133):
+        streams.refill()
+        stream, packet = streams.next_frame(0)
+        assert stream.inbox.waiting <= 64
+        drawn.append((stream.topics.device, packet.frame))
+        streams.done(stream, decode_s=0.1, good=True)
+        streams.mark_drawn(stream, packet)
+    assert sorted(drawn) == [("few", n) for n in range(3)] + [("many", n) for n in range(20, 150)]
+    assert [frame for device, frame in drawn if device == "many"] == list(range(20, 150))
+    assert scanned(tmp_path).undrawn.streams() == []
+
+
+def test_frames_that_are_kept_faster_than_they_are_drawn_wait_on_the_disk(tmp_path):
+    published, drawn = [], []
+    with PromisedStore(tmp_path) as store:
+        streams = streams_of(published, promised_store=store)
+        for number in range(100):
+            deliver(streams, plain(number, promised=True))
+            wait_for(lambda sent=number + 1: len(published) == sent)
+        for _ in range(100):
+            streams.refill()
+            stream, packet = streams.next_frame(0)
+            drawn.append(packet.frame)
+            streams.done(stream, decode_s=0.1, good=True)
+    assert sorted(drawn) == list(range(100))
+    assert stream.inbox.counters.dropped == 0
 
 
 topics_of_strangers = st.one_of(
@@ -198,19 +249,19 @@ def test_no_message_makes_the_streams_raise(messages):
 @pytest.mark.parametrize("bad", ["", "a/b", "a/b/c/d", "a//c", "a/b#/c", "+a/b/c", "a/b/\0", "x" * 65 + "/b/c"])
 def test_a_filter_that_is_none_is_refused(bad):
     with pytest.raises(UsageError):
-        topic_filters([bad], 4)
+        StreamFilter([bad])
 
 
 def test_filters_take_the_layers_asked_for():
-    assert topic_filters(["home/+/main"], 2) == [
+    assert StreamFilter(["home/+/main"], 2).topics() == [
         "edgesem/v1/home/+/main/birth",
         "edgesem/v1/home/+/main/state",
         "edgesem/v1/home/+/main/pkt/0",
         "edgesem/v1/home/+/main/pkt/1",
     ]
-    assert topic_filters(["+/+/+"], 4)[-1] == "edgesem/v1/+/+/+/pkt/+"
+    assert StreamFilter(["+/+/+"]).topics()[-1] == "edgesem/v1/+/+/+/pkt/+"
     with pytest.raises(UsageError):
-        topic_filters([], 4)
+        StreamFilter([])
 
 
 def test_a_receiver_of_few_layers_asks_for_them_alone_when_it_gets_more():

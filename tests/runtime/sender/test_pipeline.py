@@ -1,19 +1,24 @@
 """The sender pipeline against a link that the test plays: what it publishes when, and how it takes what comes back."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edgesem.errors import BudgetError, LinkError, PacketError, UsageError
+from edgesem.packet.capture_time import full_time_ms
 from edgesem.packet.packet import Packet
 from edgesem.packet.seal import Seal
 from runtime.capture.frame import Frame
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
+from runtime.sender.options import PipelineOptions
+from runtime.sender.pipeline import SenderPipeline
+from runtime.sender.semantic_trigger import TriggerDecision
 from runtime.sender.spool import Spool
-from tests.support.sender_bench import TOPICS, WAIT_S, Bench
+from tests.support.sender_bench import TOPICS, WAIT_S, Bench, Codec, Control
 
 
 @pytest.fixture
@@ -354,3 +359,219 @@ def test_in_simulated_time_a_window_holds_layers_back_until_their_confirmation()
     assert [(frame, layer) for _, frame, layer in published] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert [now_s for now_s, _, _ in published] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25], abs=0.0015)
     assert world.bench.sender.state().dropped_layers == 4
+
+
+# Outages: what is due or asked for is kept by the time of its capture.
+
+
+class Film:
+    """A pipeline in simulated time: a frame each 20 ms, a link that is there or not."""
+
+    def __init__(self, tmp_path, **options):
+        self.now_s, self.events, self.published = 100.0, [], []
+        self.spool = Spool(tmp_path / "film.spool", max_bytes=10**6)
+        self.trigger = options.pop("trigger", None)
+        self.sender = SenderPipeline(
+            codec=Codec(),
+            topics=TOPICS,
+            control=Control(interval_s=0.02),
+            publish=lambda topic, payload, confirm: self.published.append((topic, payload, confirm)),
+            on_event=lambda event: self.events.append(event.as_dict()),
+            options=PipelineOptions(**options),
+            spool=self.spool,
+            trigger=self.trigger,
+            clock=lambda: self.now_s,
+        )
+
+    def show(self, count):
+        """So many frames; what became of them, by the names of events."""
+        before = len(self.events)
+        for _ in range(count):
+            self.now_s += 0.02
+            self.sender.offer(Frame(np.zeros((64, 64, 3), np.uint8), "f", clock_ms()))
+            while self.sender.encode_step():
+                pass
+            while self.sender.publish_step():
+                pass
+            for _, _, confirm in self.published:
+                confirm()
+            self.published.clear()
+        return [event["event"] for event in self.events[before:]]
+
+
+class SeesATruck:
+    """A trigger that looks for a truck, which is there from the start."""
+
+    def __init__(self):
+        self.looked = 0
+
+    def look(self, latent, now_s, *, connected=True):
+        self.looked += 1
+        vector = np.zeros(128, np.float32)
+        return TriggerDecision(True, self.looked % 10 == 0, 1.0, 1.0, "a truck", 1.0, vector, b"")
+
+    def sent(self, frame, decision, now_s):
+        pass
+
+    def delivered(self, frame):
+        pass
+
+
+def test_in_an_outage_each_frame_that_is_due_is_promised(tmp_path):
+    film = Film(tmp_path, promise_every=10)
+    film.sender.connected(0.01)
+    assert film.show(100).count("promised") == 10
+    film.sender.disconnected()
+    assert film.show(100).count("promised") == 10
+    film.sender.connected(0.01)
+    assert film.show(100).count("promised") == 10
+    film.spool.close()
+
+
+def test_before_the_first_connection_and_without_room_frames_are_promised_too(tmp_path):
+    film = Film(tmp_path, promise_every=10)
+    assert film.show(50).count("promised") == 5
+    film.sender.connected(0.01)
+    film.sender._control.budget = None
+    assert film.show(100).count("promised") == 10
+    film.spool.close()
+
+
+def test_in_an_outage_each_frame_is_looked_at_and_what_is_found_is_promised(tmp_path):
+    film = Film(tmp_path, trigger=SeesATruck())
+    film.sender.connected(0.01)
+    film.show(20)
+    film.sender.disconnected()
+    looked = film.trigger.looked
+    events = film.show(100)
+    assert film.trigger.looked - looked == 100
+    assert events.count("promised") == 10
+    assert film.sender.state().promised_waiting >= 10
+    film.spool.close()
+
+
+def test_paused_nothing_is_promised_but_a_snapshot_that_is_asked_for(tmp_path):
+    film = Film(tmp_path, promise_every=10)
+    film.sender.connected(0.01)
+    film.show(1)
+    film.sender.on_message(TOPICS.cmd, Command("pause").to_bytes())
+    assert film.show(30).count("promised") == 0
+    film.sender.on_message(TOPICS.cmd, Command("snapshot", size_bytes=5000).to_bytes())
+    assert film.show(1).count("promised") == 1
+    assert film.show(30).count("packed") == 0
+    film.sender.on_message(TOPICS.cmd, Command("resume").to_bytes())
+    assert "packed" in film.show(5)
+    film.spool.close()
+
+
+def test_while_an_analyzed_frame_waits_for_room_the_thread_counts_as_alive(tmp_path):
+    film = Film(tmp_path, trigger=SeesATruck())
+    film.sender.connected(0.01)
+    film.show(1)
+    film.sender._control.budget = None
+    film.show(1)
+    for _ in range(100):
+        film.now_s += 1.0
+        film.sender.encode_step()
+    assert film.now_s - film.sender.beat_s < 2
+    film.spool.close()
+
+
+def test_a_promised_frame_carries_its_whole_capture_time(make):
+    bench = make(promises=True, promise_every=1)
+    bench.sender.connected()
+    bench.offer()
+    part, _ = bench.next()
+    assert part.promised
+    assert abs(full_time_ms(part, 0) - time.time() * 1000) < 60_000
+
+
+def test_a_promised_frame_that_is_still_on_its_way_is_not_sent_again(make):
+    now = [0.0]
+    bench = make(promises=True, start=False, clock=lambda: now[0])
+    bench.sender.connected()
+    handle = bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()))
+    while bench.sender.encode_step() or bench.sender.publish_step():
+        pass
+    part, confirm = bench.next()
+    for _ in range(200):
+        now[0] += 1.0
+        bench.sender.publish_step()
+    assert bench.published.empty()
+    assert bench.control.in_flight > 0
+    confirm()
+    assert bench.control.in_flight == 0
+    bench.acknowledge(part, kept=1)
+    bench.sender.publish_step()
+    assert handle.done
+
+
+def test_what_the_broker_refuses_is_told_and_is_no_delivery(make):
+    bench = make()
+    bench.sender.connected()
+    bench.offer()
+    _, confirm = bench.next()
+    confirm("Not authorized")
+    told = bench.expect("denied")
+    assert (told["topic"], told["reason"]) == (TOPICS.layer(0), "Not authorized")
+    assert (bench.control.acks, bench.control.losses) == (0, 1)
+    assert bench.sender.state().refused == 1
+
+
+def test_a_promised_frame_that_the_broker_refuses_is_set_aside_by_name(make):
+    now = [0.0]
+    bench = make(promises=True, start=False, clock=lambda: now[0])
+    bench.sender.connected()
+    bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()))
+    bench.sender.encode_step()
+    for _ in range(100):
+        now[0] += 1.0
+        bench.sender.publish_step()
+        while not bench.published.empty():
+            bench.published.get()[2]("Quota exceeded")
+    bench.sender.publish_step()
+    assert "Quota exceeded" in bench.expect("rejected")["reason"]
+    state = bench.sender.state()
+    assert (state.promised_rejected, state.promised_waiting, state.refused) == (1, 0, 3)
+
+
+def test_frames_fit_into_what_the_broker_takes(make):
+    bench = make(budget_bytes=20_000, promises=True, limit_bytes=lambda: 2000)
+    bench.sender.connected()
+    bench.offer()
+    part, _ = bench.next()
+    assert bench.codec.budgets[-1] <= 2000
+    bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()))
+    while not part.promised:
+        part, _ = bench.next()
+    assert part.size_bytes <= 2000
+
+
+def test_after_the_last_frame_number_a_new_epoch_begins(make):
+    bench = make()
+    bench.sender.connected()
+    bench.sender.packer.frame = 2**32 - 1
+    epoch = bench.sender.epoch
+    bench.offer()
+    last = [bench.next()[0] for _ in range(4)]
+    bench.offer()
+    first = [bench.next()[0] for _ in range(4)]
+    assert {(part.epoch, part.frame) for part in last} == {(epoch, 2**32 - 1)}
+    assert {(part.epoch, part.frame) for part in first} == {((epoch + 1) % 2**16, 0)}
+    for part in first:
+        bench.acknowledge(part)
+    assert bench.sender.state().age_s is not None
+
+
+def test_a_flood_of_good_commands_is_neither_obeyed_nor_logged_whole(make, caplog):
+    caplog.set_level("INFO")
+    now = [0.0]
+    bench = make(start=False, clock=lambda: now[0])
+    for _ in range(1000):
+        bench.sender.on_message(TOPICS.cmd, Command("key").to_bytes())
+    obeyed = [bench.events.get()["event"] for _ in range(bench.events.qsize())]
+    assert obeyed == ["asked"] * 60
+    assert len(caplog.records) < 5
+    now[0] = 11.0
+    bench.sender.on_message(TOPICS.cmd, Command("key").to_bytes())
+    assert bench.expect("asked")["kind"] == "key"

@@ -52,7 +52,7 @@ class Eyes:
     asked: list = field(default_factory=list)
     known: int = -1
 
-    def look(self, latent, now_s):
+    def look(self, latent, now_s, *, connected=True):
         new, looked_for = latent.level != self.known, latent.level >= 200
         meaning = np.eye(1, DIMENSIONS, dtype=np.float32)[0]
         return TriggerDecision(new, looked_for and new, 0.5, float(new), "a light", 0.5, meaning, to_bytes(meaning))
@@ -169,6 +169,25 @@ def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
     trigger.delivered(1)
     after = trigger.look(there, 0.3)
     assert (after.promise, after.send) == (False, False)
+
+
+@needs_head
+def test_a_change_without_a_connection_is_promised_at_most_each_ten_seconds():
+    trigger = SemanticTrigger(Bundle.open(DEFAULT), send_on="change")
+    trigger._head = Head()
+    views = np.eye(40, DIMENSIONS, dtype=np.float32)
+
+    def show(view, now_s, connected=False):
+        decision = trigger.look(views[view], now_s, connected=connected)
+        if decision.send:
+            trigger.sent(round(now_s), decision, now_s)
+            if decision.promise:
+                trigger.delivered(round(now_s))
+        return decision.promise
+
+    assert not show(0, 0.0, connected=True)
+    trigger.delivered(0)
+    assert [second for second in range(1, 100) if show(1 if second < 50 else 2, second)] == [1, 50]
 
 
 def test_queries_and_a_region_are_asked_for(stand):

@@ -1,6 +1,7 @@
 """A stream's sender, whole: what is offered is seen at the other end, what is promised is kept there."""
 
 import queue
+import subprocess
 import threading
 
 import numpy as np
@@ -179,3 +180,35 @@ def test_every_public_name_of_the_runtime_is_there():
     assert set(runtime.__all__) <= set(dir(runtime))
     with pytest.raises(AttributeError, match="nothing_of_this"):
         _ = runtime.nothing_of_this
+
+
+def test_on_a_read_only_disk_pictures_still_go_and_promises_are_refused_by_name(tmp_path, address):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs root, to make a read-only disk")
+    try:
+        with (
+            StreamReceiver(address, "home/+/+", ReceiverOptions(decoders=1), key=bytes(32)) as receiver,
+            StreamSender(
+                address, STREAM, SenderOptions(fps=20), codec=codec(), folder=folder / "x", key=bytes(32)
+            ) as sender,
+        ):
+            handle = sender.promise(PICTURE)
+            assert not handle.wait(WAIT_S)
+            assert "no room" in handle.refused
+            while receiver.next_picture(0.1) is None:
+                sender.offer(PICTURE)
+            assert sender.pipeline.state().promised_refused == 1
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_thread_that_has_died_ends_the_sender(tmp_path, address):
+    with StreamSender(address, STREAM, codec=codec(), folder=tmp_path / "here") as sender:
+        assert sender.alive
+        sender._announcer._stop.set()
+        sender._announcer._thread.join()
+        assert not sender.alive
+        with pytest.raises(EdgesemError):
+            sender.offer(PICTURE)

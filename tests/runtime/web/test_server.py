@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +15,7 @@ from runtime.mqtt.loopback_broker import Broker, find_tool
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from tests.support import dashboard
-from tests.support.publishing import DEADLINE_S, codec, wait_for
+from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -115,5 +118,133 @@ def test_a_browser_shows_the_wall(watched, tmp_path):
     assert "160×112" in shown
     assert "64 kbit/s" in shown
     assert 'src="/test/page/main.jpg?' in shown
+    assert "Save picture" in shown
     if not codec().has_flow:
         assert "this bundle has no flow decoder" in shown
+
+
+def raw(url, data, timeout_s=DEADLINE_S):
+    """A connection on which these bytes were sent."""
+    sock = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=timeout_s)
+    sock.sendall(data)
+    return sock
+
+
+def answer_of(url, data):
+    """All that comes back."""
+    with raw(url, data) as sock:
+        parts = []
+        while part := sock.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def status_of(url, path="/", method="GET", body=b"", **headers):
+    """The status that a request gets, with these headers; _ stands for -."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return int(answer_of(url, "\r\n".join([*lines, "", ""]).encode() + body).split()[1])
+
+
+def test_bad_numbers_get_a_400(watched):
+    _, daemon = watched
+    for since in ("abc", "-1", "1e3", "9" * 17, "9" * 5000, "%D9%A3", ""):
+        assert status_of(daemon.url, f"/streams.json?since={since}") == 400, since
+    assert status_of(daemon.url, "/streams.json?since=0") == 200
+    name = "test/page/main"
+    for steps in ("1" * 400, "-1", "1e999"):
+        body = f'{{"stream": "{name}", "steps": {steps}, "realism": {steps}}}'.encode()
+        for path in ("/settings", "/snapshot"):
+            about = {"Content_Type": "application/json", "Content_Length": len(body)}
+            expected = 202 if path == "/snapshot" else 400
+            assert status_of(daemon.url, path, "POST", body, **about) == expected
+    body = f'{{"stream": "{name}", "realism": {"9" * 400}}}'.encode()
+    about = {"Content_Type": "application/json", "Content_Length": len(body)}
+    assert status_of(daemon.url, "/settings", "POST", body, **about) == 400
+    assert status_of(daemon.url, "/settings", "POST", Content_Length="9" * 5000) == 413
+
+
+def test_the_body_of_a_get_request_is_not_the_next_request(watched):
+    _, daemon = watched
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head = f"GET /page.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(smuggled)}\r\n\r\n".encode()
+    last = b"GET /page.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answers = answer_of(daemon.url, head + smuggled + last)
+    assert answers.count(b"HTTP/1.1 200") == 2
+    assert b"edgesem_receiver" not in answers
+    assert status_of(daemon.url, Content_Length="5000") == 400
+    assert status_of(daemon.url, body=b"0\r\n\r\n", Transfer_Encoding="chunked") == 400
+
+
+def test_head_is_answered_as_get_without_a_body(watched):
+    _, daemon = watched
+    for path in ("", "test/page/main.jpg", "streams.json", "metrics"):
+        request = urllib.request.Request(daemon.url + path, method="HEAD")
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+            assert answer.status == 200
+            assert int(answer.headers["Content-Length"]) > 0
+            assert answer.read() == b""
+    assert status_of(daemon.url, "/nothing", "HEAD") == 404
+    assert status_of(daemon.url, "/test/page/main.mjpg", "HEAD") == 200
+
+
+def test_a_foreign_page_cannot_show_a_picture_and_a_link_can_be_followed(watched):
+    _, daemon = watched
+    picture = "/test/page/main.jpg"
+    assert status_of(daemon.url, picture, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors") == 403
+    assert status_of(daemon.url, picture, Sec_Fetch_Site="same-site", Sec_Fetch_Mode="no-cors") == 403
+    assert status_of(daemon.url, picture, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="no-cors") == 200
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert status_of(daemon.url, "/", **followed) == 200
+    assert status_of(daemon.url, "/", **followed | {"Sec_Fetch_Dest": "iframe"}) == 403
+    with urllib.request.urlopen(daemon.url + picture[1:], timeout=DEADLINE_S) as answer:
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_slow_clients_and_videos_that_nobody_reads_do_not_close_the_page(watched):
+    """More slow clients than the server has room for; each holds its place for a bounded time."""
+    _, daemon = watched
+    silent = []
+    try:
+        for number in range(80):
+            path = "/test/page/main.mjpg" if number % 2 else "/streams.json"
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" + ("\r\n" if number % 2 else "")
+            silent.append(raw(daemon.url, head.encode()))
+        until_s = time.monotonic() + 60
+
+        def is_served():
+            for sock in silent:  # a byte now and then, which no timeout for each byte would ever end
+                try:
+                    sock.send(b"X")
+                except OSError:
+                    continue
+            try:
+                return get(f"{daemon.url}streams.json")
+            except OSError:
+                return None
+
+        assert wait_for(is_served)
+        assert time.monotonic() < until_s
+    finally:
+        for sock in silent:
+            sock.close()
+
+
+def test_a_stream_says_what_is_wrong_and_its_pictures_can_be_saved(watched):
+    camera, daemon = watched
+    camera.send(frame(100_000, promised=True))
+    wait_for(lambda: told(daemon)["snapshot"])
+    assert get(f"{daemon.url}test/page/main.jpg?promised")[:2] == b"\xff\xd8"
+    assert told(daemon)["trouble"] is None
+    camera.connection.publish(camera.topics.state, State(False, 1, 0).to_bytes())
+    assert wait_for(lambda: told(daemon)["trouble"]) == "the sender is gone"
+    assert told(daemon)["heard_s"] >= 0
+    born = birth(sealed=False, bundle_id=7)
+    camera.connection.publish(camera.topics.birth, born.to_bytes(identity(), base=camera.topics.base))
+    wait_for(lambda: "bundle 0007" in told(daemon)["trouble"])
+    camera.send(frame(100_001, bundle_id=7))
+    wait_for(lambda: told(daemon)["counters"]["other_bundle"])
+
+
+def told(daemon):
+    return json.loads(get(f"{daemon.url}streams.json"))["streams"][0]

@@ -1,0 +1,99 @@
+"""Frame drawer: has a frame decoded, and hands out its picture."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from edgesem.bundle.bundle import Bundle
+from edgesem.errors import EdgesemError
+from edgesem.packet.capture_time import full_time_ms
+from edgesem.packet.packet import Packet
+from edgesem.provenance import Provenance
+from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver.archive import Archive
+from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.received_picture import ReceivedPicture
+from runtime.receiver.semantic_filter import SemanticFilter
+from runtime.receiver.stream import Stream
+from runtime.receiver.streams import Streams
+
+log = logging.getLogger(__name__)
+
+
+class FrameDrawer:
+    """Draws the frames of all streams: to the archive, through the semantic filter, to a decoder, to `on_picture`.
+
+    Thread-safe. A promised frame counts as drawn unless one of these raises; what they raise is logged.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        bundle: Bundle,
+        on_picture: Callable[[ReceivedPicture], None],
+        archive: Archive | None,
+        semantic_filter: SemanticFilter | None,
+    ) -> None:
+        self._streams, self._bundle, self._on_picture = streams, bundle, on_picture
+        self._archive, self._semantic_filter = archive, semantic_filter
+        self._limited_log = RateLimitedLog(log)
+
+    def draw(self, decoder: DecoderProcess, stream: Stream, packet: Packet) -> None:
+        """Draw a frame that `Streams.next_frame` has given out, and give it back. Never raises."""
+        started_s = time.monotonic()
+        decode_s: float | None = None
+        drawn = False
+        try:
+            self._add_to_archive(stream, packet)
+            passes = self._semantic_filter is None or self._semantic_filter.passes(packet)
+            if passes or decoder.has_reference:  # later frames may refer to one that is not shown
+                options = stream.synthesis
+                image, latent = decoder.decode(packet, options, self._streams.reference(stream, packet))
+                if latent is not None:
+                    self._streams.hold(stream, packet, latent)
+                decode_s = time.monotonic() - started_s
+                delay_s = age_s(packet)
+                stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
+                if passes:
+                    steps = min(options.steps, decoder.max_steps)
+                    self._on_picture(
+                        ReceivedPicture(
+                            stream=stream.name,
+                            topics=stream.topics,
+                            packet=packet,
+                            image=image,
+                            steps=steps,
+                            decode_s=decode_s,
+                            delay_s=delay_s,
+                            provenance=Provenance.of(
+                                packet, self._bundle, steps=steps, seed=options.seed, realism=options.realism
+                            ),
+                        )
+                    )
+            else:
+                decode_s = 0.0
+            drawn = True
+        except EdgesemError as error:
+            self._limited_log.warn("frame %d of %s: %s", packet.frame, stream.name, error)
+        except Exception:  # a caller's callback, or a defect of ours: the other streams go on
+            self._limited_log.warn("frame %d of %s", packet.frame, stream.name, exc_info=True)
+        finally:
+            took_s = time.monotonic() - started_s if decode_s is None else decode_s
+            self._streams.done(stream, decode_s=took_s, good=decode_s is not None)
+        if drawn and packet.promised:
+            self._streams.mark_drawn(stream, packet)
+
+    def _add_to_archive(self, stream: Stream, packet: Packet) -> None:
+        if self._archive is None:
+            return
+        try:
+            self._archive.add(stream.name, packet, full_time_ms(packet) / 1000)
+        except EdgesemError as error:
+            self._limited_log.warn("not archived: %s", error)
+
+
+def age_s(packet: Packet) -> float:
+    """Seconds since a packet's capture, as far as sender's and receiver's clocks agree."""
+    return time.time() - full_time_ms(packet) / 1000

@@ -1,0 +1,43 @@
+"""Key files: written whole, never overwritten, and an empty one is none."""
+
+import pytest
+
+from edgesem.errors import InputError
+from edgesem.packet.keys import Identity, new_key, read_key
+
+
+def test_an_empty_key_file_of_a_power_cut_is_made_anew(tmp_path):
+    path = tmp_path / "identity.key"
+    path.touch(mode=0o600)
+    identity = Identity.open(path)
+    assert Identity.open(path).public_key == identity.public_key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["identity.key"]
+
+
+@pytest.mark.parametrize("content", ["damaged\n", "a\nb\n", "AAAA\n"])
+def test_a_damaged_identity_is_no_wrong_option(tmp_path, content):
+    path = tmp_path / "identity.key"
+    path.touch(mode=0o600)
+    path.write_text(content)
+    with pytest.raises(InputError, match="restore it, or remove it") as error:
+        Identity.open(path)
+    assert error.value.exit_code == 1
+    assert path.read_text() == content
+
+
+def test_a_key_is_never_overwritten_and_nothing_half_written_stays(tmp_path, monkeypatch):
+    path = tmp_path / "seal.key"
+    new_key(path)
+    key = read_key(path)
+    with pytest.raises(InputError, match="never overwritten"):
+        new_key(path)
+    assert read_key(path) == key
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgesem.packet.keys.os.fsync", fail)
+    with pytest.raises(InputError, match="No space left"):
+        new_key(tmp_path / "other.key")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["seal.key"]

@@ -1,0 +1,127 @@
+"""Training runs as people start them: threads, damaged pictures, other settings, plots, and output to a file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+
+from PIL import Image  # noqa: E402
+
+from edgesem.cli import main as cli  # noqa: E402
+from edgesem.errors import InputError, UsageError  # noqa: E402
+from export.cli.bundle import _frames  # noqa: E402
+from export.data.crops import Crops  # noqa: E402
+from export.training.codec import TrainConfig, train  # noqa: E402
+from export.training.log_plot import plot_log  # noqa: E402
+from export.training.loop import RunOptions  # noqa: E402
+from export.training.threads import ThreadTrial  # noqa: E402
+
+PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Two photographs, one that was cut in its header, and one that is no picture."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in PHOTOS[:2]:
+        shutil.copy(path, folder)
+    (folder / "broken.jpg").write_bytes(PHOTOS[2].read_bytes()[:300])
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def eight_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    yield
+    torch.set_num_threads(before)
+
+
+def ignore(done, figures):
+    pass
+
+
+def config(photos, **changes) -> TrainConfig:
+    return TrainConfig(**{"data": str(photos), "minutes": 0.01, "crop": 176, "batch": 1, "teacher": False, **changes})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best", "never"),
+    [
+        ({1: 2.0, 2: 30.0}, 1, 8),  # a loaded machine: a step with all threads would have taken half a minute
+        ({1: 4.0, 2: 2.1, 4: 1.2, 8: 0.9}, 8, None),
+        ({1: 4.0, 2: 2.1, 4: 1.9, 8: 1.85}, 4, None),
+        ({1: 4.0, 2: 2.1, 4: 2.05, 8: 0.5}, 2, 8),
+    ],
+)
+def test_the_number_of_threads_is_that_of_the_fastest_steps(eight_threads, seconds, best, never):
+    trial, used = ThreadTrial(), []
+    while not trial.done:
+        used.append(torch.get_num_threads())
+        first = used.count(used[-1]) == 1
+        trial.step_s(seconds[used[-1]] + (5.0 if first else 0.0))  # the first step warms up
+    assert torch.get_num_threads() == best
+    assert never not in used
+    trial.step_s(99.0)
+    assert torch.get_num_threads() == best
+
+
+def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is_given(photos, tmp_path, eight_threads):
+    train(config(photos, minutes=0.02), tmp_path / "run", progress=ignore)
+    assert torch.get_num_threads() in (1, 2, 4, 8)
+    train(config(photos), tmp_path / "other", progress=ignore, options=RunOptions(threads=3))
+    assert torch.get_num_threads() == 3
+
+
+def test_damaged_pictures_are_left_out_with_a_warning_and_only_they(photos, caplog):
+    crops = Crops(photos, 176, 0)
+    assert crops.batch(2).shape == (2, 3, 176, 176)
+    assert len(_frames(photos)) == 2
+    for name in ("broken.jpg", "text.png"):
+        assert f"left out: cannot read {photos / name}" in caplog.text
+    for path in PHOTOS[:2]:
+        (photos / path.name).unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        Crops(photos, 176, 0)
+
+
+def test_a_run_is_not_continued_with_other_settings_unless_that_is_asked_for(photos, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    train(config(photos), run, progress=ignore)
+    before = (run / "checkpoint.pt").read_bytes()
+    with pytest.raises(UsageError, match=r"learning_rate 0.001 -> 0.002\): say --resume"):
+        train(config(photos, minutes=0.02, learning_rate=2e-3), run, progress=ignore)
+    assert (run / "checkpoint.pt").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    train(config(Path("photos"), minutes=0.02), run, progress=ignore)  # longer, and the same folder by another name
+    argv = ["train", "--data", "photos", "--out", "run", "--board", "--crop", "176", "--batch", "1", "--no-plot"]
+    argv += ["--minutes", "0.03", "--learning-rate", "0.002"]
+    assert cli.main(argv) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main([*argv, "--resume", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["threads"] >= 1
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [part["learning_rate"] for part in history] == [1e-3, 1e-3, 2e-3]
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(photos, tmp_path, capsys):
+    argv = ["train", "--data", str(photos), "--out", str(tmp_path / "run"), "--board", "--crop", "176", "--batch", "1"]
+    assert cli.main([*argv, "--minutes", "0.05", "--no-plot", "--threads", "1"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "%" in line]
+    assert len(lines) == 1
+    assert "step" in lines[0]
+    assert "loss" in lines[0]
+
+
+def test_a_plot_of_one_point_shows_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "log.jsonl").write_text('{"step": 6, "minutes": 3.0, "loss": 1.5}\n')
+    pixels = np.asarray(Image.open(plot_log(tmp_path)).convert("RGB")).astype(int)
+    assert (np.abs(pixels - (0x1F, 0x77, 0xB4)).sum(2) < 30).sum() > 10  # matplotlib's first colour

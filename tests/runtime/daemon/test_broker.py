@@ -1,0 +1,275 @@
+"""`edgesem broker` as a process: accounts and what each may do, damaged files, a kill, and who else may be there."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgesem.cli import main as cli
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
+from runtime.mqtt.mosquitto import find_tool
+from runtime.process.child import write_private
+from runtime.protocol.topics import Topics
+from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.real_broker import draw_pictures, wait_for_port
+
+needs_mosquitto = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+GATE, YARD = Topics("home", "gate", "main"), Topics("home", "yard", "main")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts `edgesem broker` with the state folder `tmp_path / "s"`, and ends it."""
+    started = []
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "xdg")}
+
+    def start(*args, state="s"):
+        args = ("broker", *args, "--state-dir", tmp_path / state)
+        started.append(EdgesemProcess(*args, log=tmp_path / "broker.log", env=env))
+        return started[-1]
+
+    yield start
+    for process in reversed(started):
+        if process.process.poll() is None:
+            process.process.terminate()
+        process.finish()
+
+
+def login(about, user="edgesem", password_file=None):
+    """The address of a broker as a user of it."""
+    password = Path(password_file or about["password_file"]).read_text().strip()
+    return Address("127.0.0.1", about["port"], user=user, password=password)
+
+
+def account(capsys, state, *args):
+    """What `edgesem account ...` says."""
+    code = cli.main(["account", *map(str, args), "--state-dir", str(state), "--json"])
+    assert code == 0, capsys.readouterr()
+    return json.loads(capsys.readouterr().out)
+
+
+def may(publisher, listener, topic):
+    """Whether what one connection publishes on `topic` comes to the other, which hears a marker after it."""
+    heard = queue.Queue()
+    with (
+        Connection(listener, name="l", subscribe=[topic, "marker/#"], on_message=lambda *m: heard.put(m)),
+        Connection(publisher, name="p") as sender,
+        Connection(replace(listener, user="edgesem", password=_admin[0]), name="m") as admin,
+    ):
+        confirmed = queue.Queue()
+        sender.publish(topic, b"x", confirm=lambda *_: confirmed.put(1))
+        with contextlib.suppress(queue.Empty):  # a refusal may be told as one
+            confirmed.get(timeout=2)
+        admin.publish(topic, b"end")
+        admin.publish("marker/end", b"")
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(heard.get(timeout=1)[1])
+    return b"x" in found
+
+
+_admin = [""]
+
+
+@needs_mosquitto
+def test_an_account_may_use_its_own_topics_only(start, tmp_path, capsys):
+    broker = start("--port", free_port())
+    about = broker.wait_for("listening")
+    admin = login(about)
+    _admin[0] = admin.password
+    state = tmp_path / "s"
+    gate = login(about, "gate", account(capsys, state, "add", "gate")["password_file"])
+    view = login(about, "view", account(capsys, state, "add", "view", "--role", "receiver")["password_file"])
+    assert [one["name"] for one in account(capsys, state, "list")["accounts"]] == ["gate", "view"]
+    _wait_until_in(gate), _wait_until_in(view)
+    assert may(gate, admin, GATE.layer(0))
+    assert may(gate, view, GATE.birth)
+    assert not may(gate, admin, YARD.layer(0))
+    assert not may(gate, admin, GATE.cmd)
+    assert not may(gate, admin, "homeassistant/camera/x/config")
+    assert may(view, gate, GATE.cmd)
+    assert may(view, gate, GATE.ack)
+    assert not may(view, admin, GATE.layer(0))
+    assert not may(admin, gate, YARD.cmd)
+    assert not may(admin, gate, YARD.layer(0))
+    # and a removed one is out
+    account(capsys, state, "remove", "gate")
+    deadline_s = time.monotonic() + WAIT_S
+    while _gets_in(gate):
+        assert time.monotonic() < deadline_s, "a removed account gets in"
+
+
+def _wait_until_in(address):
+    """A running broker takes an account up within a second."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not _gets_in(address):
+        assert time.monotonic() < deadline_s, f"{address.user} is not admitted"
+
+
+def _gets_in(address):
+    try:
+        with Connection(address, name="x"):
+            return True
+    except ConnectionError:
+        return False
+
+
+@needs_mosquitto
+def test_real_daemons_work_with_accounts(start, tmp_path, capsys):
+    state = tmp_path / "s"
+    files = {
+        role: account(capsys, state, "add", name, "--role", role)["password_file"]
+        for name, role in (("gate", "device"), ("view", "receiver"))
+    }
+    port = start("--port", free_port()).wait_for("listening")["port"]
+    with contextlib.ExitStack() as stack:
+
+        def run(command, *args, user, role):
+            where = ("--port", port, "--user", user, "--password-file", files[role])
+            process = EdgesemProcess(command, *args, *where, log=tmp_path / f"{command}.log")
+            stack.callback(process.finish)
+            stack.callback(process.process.terminate)
+            return process
+
+        receiver = run("receive", "--out", tmp_path / "out", "--home-assistant", user="view", role="receiver")
+        receiver.wait_for("ready")
+        common = ("--device", "gate", "--fps", 5, "--loop", "--state-dir", tmp_path / "send", "--promise-every", 3)
+        sender = run("send", draw_pictures(tmp_path / "pictures"), *common, user="gate", role="device")
+        receiver.wait_for("picture")
+        sender.wait_for("kept")
+
+
+@needs_mosquitto
+def test_accounts_that_cannot_be_are_refused(tmp_path, capsys):
+    def code(*args):
+        return cli.main(["account", *args, "--state-dir", str(tmp_path)])
+
+    assert code("add", "a:b") == 2
+    assert code("add", "edgesem") == 2
+    assert code("add", "gate", "--role", "boss") == 2
+    assert code("add", "gate", "--stream", "home/#") == 2
+    assert code("add", "gate") == 0
+    assert code("add", "gate") == 2
+    assert code("remove", "yard") == 2
+    password = tmp_path / "broker" / "accounts" / "gate.password"
+    assert password.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "broker" / "accounts.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "broker" / "accounts.json").write_text("{")
+    assert code("list") == 1
+    capsys.readouterr()
+
+
+def test_amqtt_does_not_admit_accounts_as_if_they_were_bound_to_topics(start, tmp_path, capsys):
+    account(capsys, tmp_path / "s", "add", "gate")
+    broker = start("--port", free_port(), "--kind", "amqtt")
+    assert broker.finish() == 3
+    assert "install mosquitto" in broker.events[-1]["error"]["message"]
+
+
+@needs_mosquitto
+def test_an_empty_password_file_of_a_power_cut_is_made_anew(start, tmp_path):
+    home = tmp_path / "s" / "broker"
+    home.mkdir(parents=True, mode=0o700)
+    (home / "password").touch(mode=0o600)
+    about = start("--port", free_port()).wait_for("listening")
+    with (
+        pytest.raises(ConnectionError),
+        Connection(Address("127.0.0.1", about["port"], user="edgesem", password=""), name="x"),
+    ):
+        pytest.fail("in without a password")
+    with Connection(login(about), name="x"):
+        pass
+
+
+def test_a_private_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    def cut(_):
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "fsync", cut)
+    with pytest.raises(OSError, match="power cut"):
+        write_private(tmp_path / "password", "secret")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_private(tmp_path / "password", "secret")
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "password", "other")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["secret"]
+    assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", [pytest.param("mosquitto", marks=needs_mosquitto), "amqtt"])
+def test_a_killed_broker_leaves_nothing_in_the_way(start, kind):
+    port = free_port()
+    first = start("--port", port, "--kind", kind)
+    first.wait_for("listening")
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    assert start("--port", port, "--kind", kind).wait_for("listening")["starts"] == 1
+
+
+@needs_mosquitto
+def test_an_orphan_of_an_earlier_version_is_ended_too(start, tmp_path):
+    """One that was not told to end with its parent."""
+    port = free_port()
+    first = start("--port", port)
+    first.wait_for("listening")
+    first.end()
+    home = tmp_path / "s" / "broker"
+    orphan = subprocess.Popen([find_tool("mosquitto"), "-c", str(home / "mosquitto.conf")], stderr=subprocess.DEVNULL)
+    wait_for_port(port, orphan)
+    start("--port", port).wait_for("listening")
+    assert orphan.wait(WAIT_S) == 0
+
+
+@needs_mosquitto
+def test_two_brokers_do_not_share_a_folder_nor_end_each_other(start):
+    first = start("--port", free_port())
+    about = first.wait_for("listening")
+    second = start("--port", free_port())
+    assert second.finish() == 3
+    assert "runs with the files" in second.events[-1]["error"]["message"]
+    with Connection(login(about), name="x"):
+        pass
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_password_files_as_windows_writes_them(start, tmp_path, encoding):
+    users, password = tmp_path / "users", tmp_path / "password"
+    users.write_text("käthe:geheim\n", encoding)
+    password.write_text("geheim\n", encoding)
+    for path in (users, password):
+        path.chmod(0o600)
+    about = start("--port", free_port(), "--users-file", users).wait_for("listening")
+    assert about["users"] == ["käthe"]
+    there = ("--port", str(about["port"]), "--user", "käthe", "--password-file", str(password))
+    code = subprocess.run(
+        [sys.executable, "-m", "edgesem", "ask", "key", "home/t/main", *there, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert "uthori" not in code.stdout  # it got in: what fails is that there is no such stream
+
+
+@needs_mosquitto
+def test_hosts_as_people_write_them(start, tmp_path):
+    about = start("--port", free_port()).wait_for("listening")
+    port, password = about["port"], about["password_file"]
+    draw_pictures(tmp_path / "pictures", 1)
+    for host in (f"127.0.0.1:{port}", f"mqtt://127.0.0.1:{port}", f"mqtt://localhost:{port}/"):
+        login_flags = ("--host", host, "--user", "edgesem", "--password-file", password)
+        sender = EdgesemProcess(
+            "send", tmp_path / "pictures", *login_flags, "--state-dir", tmp_path / "send", log=tmp_path / "send.log"
+        )
+        sender.wait_for("connected")
+        assert sender.finish() == 0

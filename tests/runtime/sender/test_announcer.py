@@ -1,0 +1,98 @@
+"""Births of a running sender at a real broker: said again, ordered by a counter, and sealed by the stream's key."""
+
+import queue
+import time
+
+import pytest
+
+from edgesem.packet.keys import Identity
+from runtime import Address, SenderOptions, StreamSender
+from runtime.mqtt.connection import Connection
+from runtime.mqtt.mosquitto import find_tool
+from runtime.protocol.birth import Birth
+from runtime.protocol.topics import Topics
+from runtime.sender import announcer
+from tests.support.edgesem_process import WAIT_S
+from tests.support.publishing import codec
+from tests.support.real_broker import Mosquitto
+
+TOPICS = Topics("home", "gate", "main")
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """A real broker; senders look after their birth often."""
+    if find_tool("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    monkeypatch.setattr(announcer, "_LOOK_S", 0.05)
+    monkeypatch.setattr(announcer, "_AFTER_OTHERS_S", 0.1)
+    broker = Mosquitto(tmp_path / "broker")
+    yield Address("127.0.0.1", broker.port, user="u", password="p")
+    broker.kill()
+
+
+@pytest.fixture
+def births(address):
+    """The births that come to a receiver, and its connection."""
+    heard = queue.Queue()
+
+    def take(topic, payload):
+        heard.put(payload)
+
+    with Connection(address, name="r", subscribe=TOPICS.birth, on_message=take) as connection:
+        yield heard, connection
+
+
+def next_birth(heard, condition=lambda birth: True):
+    until_s = time.monotonic() + WAIT_S
+    while time.monotonic() < until_s:
+        payload = heard.get(timeout=WAIT_S)
+        if payload and condition(birth := Birth.from_bytes(payload, base=TOPICS.base)):
+            return Birth.from_bytes(payload, base=TOPICS.base, key=KEY) if birth.sealed else birth
+    pytest.fail("no such birth")
+
+
+def sender(address, folder, **more):
+    return StreamSender(address, TOPICS, SenderOptions(fps=1), codec=codec(), folder=folder, **more)
+
+
+def test_starts_are_ordered_by_a_counter_and_not_by_the_clock(tmp_path, address, births, monkeypatch):
+    heard, _ = births
+    with sender(address, tmp_path / "s", key=KEY):
+        first = next_birth(heard)
+    monkeypatch.setattr("runtime.sender.spool.time.time", lambda: 5.0)  # a board without a clock of its own
+    with sender(address, tmp_path / "s", key=KEY):
+        second = next_birth(heard, lambda birth: birth.salt != first.salt)
+    assert second.start == first.start + 1
+    assert second.public_key == first.public_key
+
+
+def test_a_stranger_cannot_keep_the_birth_away(tmp_path, address, births, caplog):
+    heard, connection = births
+    with sender(address, tmp_path / "s", key=KEY):
+        mine = next_birth(heard)
+        stranger = Identity(b"x" * 32)
+        forged = Birth(1, "d", 0, 0, 1.0, 3, b"x" * 16, 0, True, "stranger", start=2**50)
+        for payload in (b"", forged.to_bytes(stranger, base=TOPICS.base)):
+            connection.publish(TOPICS.birth, payload, retain=True)
+            again = next_birth(heard, lambda birth: birth.public_key == mine.public_key)
+            assert (again.salt, again.start) == (mine.salt, mine.start)
+    assert "another sender uses the name home/gate/main too" in caplog.text
+
+
+def test_it_is_said_again_when_the_clock_is_set_and_each_minute(tmp_path, address, births, monkeypatch):
+    heard, _ = births
+    monkeypatch.setattr(announcer, "EVERY_S", 1000.0)
+    with sender(address, tmp_path / "s"):
+        next_birth(heard)
+        now = time.time
+        monkeypatch.setattr("runtime.sender.announcer.time.time", lambda: now() + 600)
+        next_birth(heard)
+    monkeypatch.setattr(announcer, "_CLOCK_JUMP_S", 1e9)
+    with sender(address, tmp_path / "s") as running:
+        next_birth(heard)
+        running._announcer._every_s = 0.2
+        for _ in range(2):
+            next_birth(heard)
+        assert running.alive
