@@ -242,6 +242,7 @@ class Session:
         # circles, which in a quiet daemon may be many connections later.
         for name in _CALLBACKS:
             setattr(self._client, name, None)
+        self._client.__dict__.pop("unacked_bytes", None)  # the same circle
 
     def _settle(self, trouble: str) -> None:
         if not self._settled.is_set():

@@ -30,6 +30,6 @@ class RateLimitedLog:
         if now_s < self._next_s:
             self._suppressed += 1
             return
-        more = f" (and {self._suppressed} like it before)" if self._suppressed else ""
+        more = f" (and {self._suppressed} warnings before that were not logged)" if self._suppressed else ""
         self._next_s, self._suppressed = now_s + self._every_s, 0
         self._log.log(level, message + "%s", *details, more, exc_info=exc_info)

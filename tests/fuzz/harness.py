@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import struct
 import sys
 import tempfile
@@ -155,12 +156,9 @@ def topic(data: bytes) -> None:
     assert f"{topics.base}/{rest}" == text
 
 
-class _Silent:
-    def warning(self, *_: object) -> None:
-        pass
-
-
-_SILENT = RateLimitedLog(_Silent())  # type: ignore[arg-type]
+_log = logging.getLogger("edgesem.fuzz")
+_log.disabled = True
+_SILENT = RateLimitedLog(_log)
 _FOLDER = Path(tempfile.mkdtemp(prefix="edgesem-fuzz-"))
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "packet": packet,

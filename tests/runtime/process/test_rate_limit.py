@@ -19,4 +19,4 @@ def test_the_next_line_says_how_many_were_left_out(caplog):
         limited_log.warn("bad message %d", number)
     now_s[0] = 10.0
     limited_log.warn("bad message 3")
-    assert caplog.messages == ["bad message 0", "bad message 3 (and 2 like it before)"]
+    assert caplog.messages == ["bad message 0", "bad message 3 (and 2 warnings before that were not logged)"]
