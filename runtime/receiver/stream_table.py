@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -15,20 +14,15 @@ _FORGET_S = 600.0
 _UNSEEN_S = 10.0
 """The same for one that no picture has come of: it may be an invented name."""
 
-log = logging.getLogger(__name__)
-
 
 class StreamTable:
     """The streams by the base of their topics. Not thread-safe: use it under `Streams.lock`.
 
-    `on_forgotten` is called with the name of a stream that had to make room for another. There is always room for a
-    stream for which `is_named` answers True, and no other takes its place.
+    There is always room for a stream for which `is_named` answers True, and no other takes its place.
     """
 
-    def __init__(
-        self, limits: Limits, on_forgotten: Callable[[str], None], is_named: Callable[[Topics], bool] = lambda _: False
-    ) -> None:
-        self._limits, self._on_forgotten, self._is_named = limits, on_forgotten, is_named
+    def __init__(self, limits: Limits, is_named: Callable[[Topics], bool] = lambda _: False) -> None:
+        self._limits, self._is_named = limits, is_named
         self._streams: dict[str, Stream] = {}
         self._named: set[str] = set()
 
@@ -47,18 +41,16 @@ class StreamTable:
         rivals = self._rivals(topics)
         return rivals is None or self._least(rivals) is not None
 
-    def admit(self, stream: Stream) -> None:
-        """Add a stream for which there is room, in place of another if there must be one less."""
-        base = stream.topics.base
+    def admit(self, stream: Stream) -> str | None:
+        """Add a stream for which there is room; the name of the one that had to make room for it, or None."""
+        base, forgotten = stream.topics.base, None
         if self._is_named(stream.topics):
             self._named.add(base)
         elif (rivals := self._rivals(stream.topics)) is not None and (least := self._least(rivals)) is not None:
             del self._streams[least.topics.base]
-            try:
-                self._on_forgotten(least.name)
-            except Exception:  # a caller's: the network thread goes on
-                log.exception("%s was forgotten", least.name)
+            forgotten = least.name
         self._streams[base] = stream
+        return forgotten
 
     def _rivals(self, topics: Topics) -> list[Stream] | None:
         """The streams of which one must go if another is admitted; None if there is room."""

@@ -47,9 +47,9 @@ class Streams:
 
     `on_message` is for the network thread and never raises because of what came. `next_frame`, `reference`, `hold`,
     `done` and `refill` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
-    subscribes to one birth, may raise LinkError. `on_forgotten` is called, under the lock, with the name of a stream
-    that had to make room for another. `remembered` is what the disk has of sealed streams. With a `stream_filter`, what
-    does not match it is a stray.
+    subscribes to one birth, may raise LinkError. `on_forgotten` is called, outside of the lock, with the name of a
+    stream that had to make room for another. `remembered` is what the disk has of sealed streams. With a
+    `stream_filter`, what does not match it is a stray.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Streams:
         self._births = BirthRequests(ask_birth, self._limits.streams)
         self._references = ReferenceMemory(self._limits.reference_bytes)
         self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
-        self._table = StreamTable(self._limits, on_forgotten, self._is_named)
+        self._table = StreamTable(self._limits, self._is_named)
+        self._on_forgotten = on_forgotten
         self._maker = StreamMaker(
             bundle_id=bundle_id,
             key=key,
@@ -109,7 +110,7 @@ class Streams:
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
         base, _, rest = topic.rpartition("/pkt/")
-        ready = False
+        ready, forgotten = False, None
         with self.lock:
             known = self._table.get(base)
             if known is None:  # the slow way, which checks all of the topic
@@ -134,7 +135,7 @@ class Streams:
             ):
                 stream.heard_s = time.monotonic()
                 if known is None:
-                    self._admit(stream)
+                    forgotten = self._admit(stream)
                     log.info("receiving %s", stream.name)
                 if stream.inbox.more_than_asked and stream.heard_s - stream.asked_apart_s >= _ASK_APART_EVERY_S:
                     stream.asked_apart_s = stream.heard_s
@@ -145,6 +146,7 @@ class Streams:
             elif known is None:
                 self.strays += 1
             dark = kind == "pkt" and stream.birth is None and not self._is_named(stream.topics)
+        self._tell_forgotten(forgotten)
         if dark:
             self._births.ask(stream.topics)
         if ready:
@@ -264,16 +266,18 @@ class Streams:
 
     def _recover(self, topics: Topics, packets: list[Packet]) -> None:
         """Queue kept frames."""
+        forgotten = None
         with self.lock:
             stream = self._table.get(topics.base)
             if stream is None:
                 stream = self._maker.make(topics, self.synthesis)
                 stream.heard_s = float("-inf")  # it gives way to one that is heard
-                self._admit(stream)
+                forgotten = self._admit(stream)
             for packet in packets:
                 if packet.bundle_id == self.bundle_id:
                     stream.inbox.recover(packet)
             self._changed.notify_all()
+        self._tell_forgotten(forgotten)
 
     def _keep(self, topics: Topics, packet: Packet, settle: Settle) -> None:
         """Have a promised frame written to disk."""
@@ -289,9 +293,19 @@ class Streams:
 
         store.put(topics, packet, settled)
 
-    def _admit(self, stream: Stream) -> None:
-        self._table.admit(stream)
+    def _admit(self, stream: Stream) -> str | None:
+        forgotten = self._table.admit(stream)
         self._scheduler.forget_others(self._table.all())
+        return forgotten
+
+    def _tell_forgotten(self, name: str | None) -> None:
+        """Call `on_forgotten`: it may close a video, which takes its time, so nobody waits for the lock meanwhile."""
+        if name is None:
+            return
+        try:
+            self._on_forgotten(name)
+        except Exception:  # a caller's: the network thread goes on
+            log.exception("%s was forgotten", name)
 
     def _acknowledge(self, topics: Topics, ack: Ack, seal: Seal | None) -> None:
         """Queue an acknowledgement, signed with `seal`; `publish_all` sends it outside of the lock."""

@@ -1,5 +1,6 @@
 """What strangers on the broker can do to an unsealed receiver: numbers, names, memory, two senders under one name."""
 
+import threading
 import time
 
 import pytest
@@ -151,6 +152,27 @@ def test_a_callback_that_raises_does_not_end_the_network_thread(monkeypatch):
     deliver(streams, plain(), device="a")
     deliver(streams, plain(), device="b")
     assert [stream.topics.device for stream in streams.all()] == ["b"]
+
+
+def test_nobody_waits_for_the_lock_while_a_forgotten_stream_is_put_away(monkeypatch):
+    monkeypatch.setattr(stream_table, "_UNSEEN_S", 0.0)
+    could_lock = []
+
+    def put_away(_):
+        def attempt():
+            taken = streams.lock.acquire(timeout=5)
+            could_lock.append(taken)
+            if taken:
+                streams.lock.release()
+
+        other = threading.Thread(target=attempt)
+        other.start()
+        other.join()
+
+    streams = streams_of(limits=Limits(streams=1), on_forgotten=put_away)
+    deliver(streams, plain(), device="a")
+    deliver(streams, plain(), device="b")
+    assert could_lock == [True]
 
 
 def latent_of(streams, device, number):
