@@ -21,6 +21,8 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 10.0, 600.0
 _SILENCE_S = 15.0
 """Where promised frames went unanswered for so long, there was no receiver; one that says something then is news."""
 _MOST_REFUSALS, _MOST_UNKEPT = 3, 8
+_FRESH_IN_A_ROW = 3
+"""New frames that are tried before one that waits to be tried again has its turn."""
 
 
 class _Attempt(NamedTuple):
@@ -70,6 +72,7 @@ class Redelivery:
         """The waiting frames from this row on have been tried; None: none has."""
         self._more = True
         """Whether there may be rows below."""
+        self._fresh_in_a_row = 0
         self._confirmed = False
         """Whether a receiver has kept something on this connection."""
         self._unanswered_s = float("inf")
@@ -136,6 +139,8 @@ class Redelivery:
 
     def sent(self, row_id: int, now_s: float) -> None:
         """It is being published."""
+        with self._lock:
+            self._fresh_in_a_row = self._fresh_in_a_row + 1 if row_id in self._fresh else 0
         before = self._leave_queues(row_id)
         retry_s = _FIRST_RETRY_S if before is None else min(2 * before.retry_s, _LAST_RETRY_S)
         if self._chosen is not None and self._chosen[0] == row_id and self._chosen[1] in self._attempts:
@@ -236,11 +241,13 @@ class Redelivery:
         with self._lock:
             row_id = self._fresh[-1] if self._fresh else None
         self._chosen = None
+        if self._fresh_in_a_row >= _FRESH_IN_A_ROW and (row := self._again(now_s) or self._due(now_s)) is not None:
+            return row
         if row_id is not None:
             if not self._is_known(row_id) and (row := self._spool.get(row_id)) is not None:
                 return row
             self._leave_fresh(row_id)
-        due = next((row for row, last in self._attempts.items() if now_s >= last.sent_s + last.retry_s), None)
+        due = self._due_id(now_s)
         if due is None and len(self._attempts) >= self._at_once:
             return None
         row = self._untried() or self._again(now_s)
@@ -253,6 +260,14 @@ class Redelivery:
         if row is None:
             self._attempts.pop(due, None)
         return row
+
+    def _due_id(self, now_s: float) -> int | None:
+        """The row of the first try whose time has come again."""
+        return next((row for row, last in self._attempts.items() if now_s >= last.sent_s + last.retry_s), None)
+
+    def _due(self, now_s: float) -> SpooledFrame | None:
+        due = self._due_id(now_s)
+        return None if due is None else self._spool.get(due)
 
     def _untried(self) -> SpooledFrame | None:
         """The newest row that was not tried yet."""

@@ -22,10 +22,13 @@ class Line:
         packet = Packet(1, 7, frame, 0, 64, 64, 9, 1, 0, (b"x" * 50,), promised=True)
         assert self.redelivery.keep(packet)
 
-    def run(self, seconds, step_s=0.5):
+    def run(self, seconds, step_s=0.5, most=None):
+        """`most`: tries that the link has room for in a step."""
         until_s = self.now_s + seconds
         while self.now_s < until_s:
-            while (due := self.redelivery.next(self.now_s)) is not None:
+            count = 0
+            while count != most and (due := self.redelivery.next(self.now_s)) is not None:
+                count += 1
                 frame = due.packet.frame
                 self.tries.append((round(self.now_s, 1), frame))
                 self.redelivery.sent(due.row_id, self.now_s)
@@ -149,3 +152,19 @@ def test_what_waits_for_room_is_not_lost(spool):
     line.run(2)
     assert spool.waiting == 0
     assert np.array_equal(sorted(frame for _, frame in line.tries), [0, 1, 2])
+
+
+def test_new_frames_without_end_do_not_starve_one_that_was_lost(spool):
+    lost = set(range(8))  # by the broker, at their first try
+    seen = set()
+
+    def answer(frame):
+        first, _ = frame not in seen, seen.add(frame)
+        return "" if first and frame in lost else "kept"
+
+    line = Line(spool, answer)
+    line.run(1)
+    for frame in range(308):  # a new one for each that the link has room for
+        line.promise(frame)
+        line.run(0.5, most=1)
+    assert all(len(line.times(frame)) > 1 for frame in lost)
