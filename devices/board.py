@@ -65,17 +65,6 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Throttle:
-    """Source of the flags that say whether the board throttles."""
-
-    command: str = ""
-    """Prints the flags."""
-    path: str = ""
-    invalid_mask: int = 0
-    """A measurement with one of these bits set says nothing about the board."""
-
-
-@dataclass(frozen=True)
 class Provision:
     """Way in which a system gets onto the board."""
 
@@ -104,7 +93,6 @@ class Board:
     run: Run = field(default_factory=Run)
     camera: Camera = field(default_factory=Camera)
     power: Power = field(default_factory=Power)
-    throttle: Throttle = field(default_factory=Throttle)
     provision: Provision = field(default_factory=Provision)
     name: str = ""
 

@@ -37,7 +37,7 @@ def cli_page() -> str:
         "to standard error.\n",
         "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed: bad input, or a check that does not hold |\n"
         "| 2 | wrong usage |\n| 3 | something is missing from the environment: an extra, a broker, a camera |\n"
-        "| 130 | interrupted by Ctrl-C |\n",
+        "| 4 | `send --once`: the deadline has passed, and something is left |\n| 130 | interrupted by Ctrl-C |\n",
     ]
     for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
         parts.append(_command(entry.name.replace(".", " "), entry.load(), entry.extras))
@@ -52,7 +52,10 @@ def configuration_page() -> str:
         "take `--config FILE`, a TOML file; a flag overrides the file. An unknown key is an error that names the "
         "nearest known key. Whole files stand in the guides: [sending](../guides/send.md), "
         "[receiving](../guides/receive.md).\n",
-        "Environment variables: `EDGESEM_PASSWORD` and `EDGESEM_SEAL_KEY` replace the files of the same purpose.\n",
+        "Environment variables: `EDGESEM_PASSWORD` and `EDGESEM_SEAL_KEY` replace the files of the same purpose. "
+        "`EDGESEM_CACHE` is the folder of what can be made anew, such as TensorRT engines (default: `edgesem` in "
+        "`$XDG_CACHE_HOME`, else `~/.cache/edgesem`). `EDGESEM_KERNEL=python` leaves the compiled kernel of the "
+        "entropy coder unused.\n",
     ]
     for command, (module, name) in COMMANDS_WITH_FILE.items():
         kind = getattr(__import__(module, fromlist=[name]), name)

@@ -83,20 +83,16 @@ def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[n
                 if fit is None and max(image.size) > MAX_SIDE:
                     width, height = image.size
                     raise InputError(
-                        f"{path} is {width}x{height} pixels, at most {MAX_SIDE} a side can be coded: shrink it"
+                        f"it has {width}x{height} pixels, at most {MAX_SIDE} a side can be coded: shrink it"
                     )
                 if fit is not None:
                     image.draft(None, (2 * max(fit), 2 * max(fit)))  # a large JPEG need not be decoded whole
                 return np.array(_fitted(as_shown(load_whole(image, data)), fit))
-    except InputError as error:
-        if str(path) in str(error):
-            raise
-        raise InputError(f"cannot read {path} as a picture: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} has too many pixels, at most {MAX_SIDE} a side can be coded: shrink it") from error
-    except Exception as error:  # Pillow's readers let out whatever a damaged file makes them stumble on
+    except Exception as error:  # ours, or whatever Pillow's readers raise for a damaged file
         raise InputError(f"cannot read {path} as a picture: {error}") from error
 
 

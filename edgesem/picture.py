@@ -65,22 +65,22 @@ def load_whole(image: Image, data: bytes) -> Image:
     try:
         image.load()
         return image
-    except OSError:
+    except OSError as error:
         if image.format not in ("JPEG", "MPO") or _END_OF_JPEG in data[-64:]:
             raise
-        size = image.size
-        shown = []
+        shown = None
         for fill in _FILLS:
             attempt = Image.open(io.BytesIO(data.rstrip(b"\xff") + fill * _FILL_BYTES + _END_OF_JPEG))
-            attempt.draft(None, size)
+            attempt.draft(None, image.size)
             try:
                 attempt.load()
             except OSError:
-                break
-            shown.append(attempt)
-        if len(shown) < len(_FILLS) or any(one.tobytes() != shown[0].tobytes() for one in shown):
-            raise
-        return shown[0]
+                raise error from None
+            if shown is not None and attempt.tobytes() != shown.tobytes():
+                raise
+            shown = attempt
+        assert shown is not None
+        return shown
 
 
 def as_shown(image: Image) -> Image:
@@ -99,9 +99,9 @@ def as_shown(image: Image) -> Image:
         return _in_srgb(shown, profile)
     if not turned.has_transparency_data:
         return _in_srgb(turned, profile)
-    clear = turned.convert("RGBA").getchannel("A")
-    colours = turned.convert("RGBA").convert("RGB") if turned.mode != "LA" else turned.convert("L")
-    return Image.composite(_in_srgb(colours, profile), Image.new("RGB", turned.size, BACKGROUND), clear)
+    layered = turned if turned.mode == "LA" else turned.convert("RGBA")
+    colours = _in_srgb(layered.convert("L" if turned.mode == "LA" else "RGB"), profile)
+    return Image.composite(colours, Image.new("RGB", turned.size, BACKGROUND), layered.getchannel("A"))
 
 
 def _upright(image: Image) -> Image:
@@ -138,7 +138,7 @@ def _eight_bits(image: Image) -> Image:
         raise InputError(f"its pixels are 32-bit integers from {low:g} to {high:g}: save it with 8 or 16 bits")
     if high - low < _NARROW_SHARE * 0xFFFF and high > low:
         _say_narrow()
-    return Image.fromarray((values.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
 
 
 @lru_cache

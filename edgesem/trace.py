@@ -29,8 +29,6 @@ class Trace:
 
     name: str
     bytes_per_ms: NDArray[np.float64]
-    opportunities: bool = False
-    """Mahimahi's rule: what is not used of a 1500-byte opportunity in its millisecond is lost."""
 
     def __post_init__(self) -> None:
         if not len(self.bytes_per_ms) or not self.bytes_per_ms.sum() > 0:
@@ -124,7 +122,7 @@ def parse_trace(name: str, data: bytes) -> Trace:
 
 def _mahimahi(name: str, times_ms: NDArray[np.float64]) -> Trace:
     counts = np.bincount(times_ms.astype(np.int64), minlength=1)
-    return Trace(name, counts.astype(np.float64) * OPPORTUNITY_BYTES, opportunities=True)
+    return Trace(name, counts.astype(np.float64) * OPPORTUNITY_BYTES)
 
 
 def _throughput(name: str, times_ms: NDArray[np.float64], mbps: NDArray[np.float64]) -> Trace:

@@ -1,39 +1,6 @@
-"""Digests of the program: what is kept of earlier runs, of steps and of figures, counts for one program only."""
-
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+"""Folders of sources that make a bundle or a bench's figures, for `edgesem.sources.program_digest`."""
 
 PACKAGES = ("edgesem", "export")
 """What makes a bundle."""
 FIGURES = ("edgesem", "export/bench", "export/data", "export/metrics")
 """What makes a figure of a bench."""
-_ROOT = Path(__file__).parents[1]
-_LIBRARIES = ("numpy", "onnxruntime", "pillow", "torch")
-
-
-@cache
-def program_digest(folders: Sequence[str] = PACKAGES, root: Path = _ROOT) -> str:
-    """SHA-256, in hex, over all sources in folders below `root`, with their places, and over the libraries' versions.
-
-    All sources, and not only those that seem to matter: a list of these is forgotten where it is most needed.
-    """
-    seen = hashlib.sha256()
-    for folder in folders:
-        for path in sorted((root / folder).rglob("*.py")):
-            data = path.read_bytes()
-            seen.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
-    for name in _LIBRARIES:
-        seen.update(f"{name} {_version(name)}\n".encode())
-    return seen.hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "none"

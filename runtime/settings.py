@@ -73,6 +73,10 @@ class SourceSettings:
     """Of a folder: go on with the pictures that come later."""
     loop: bool = False
     """Of a folder or a video file: begin again at its end."""
+    grey: str = setting("auto", one_of=("auto", "on", "off"))
+    """auto: pictures without colour, as those of infra-red cameras, are sent as grey; on: all are."""
+    mask: Path | None = None
+    """Privacy mask: TOML file of the areas that are filled before anything else gets the picture."""
 
     def __post_init__(self) -> None:
         if self.rotate % 90:

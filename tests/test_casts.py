@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     # Integers already, of a type that the new one holds
     "edgesem/codec/latent.py": {"(height, width)"},
     "edgesem/entropy/lane_termination.py": {"states"},
+    "edgesem/entropy/kernel.py": {"entries", "scale"},
     "edgesem/entropy/rans.py": {
         "1 << PRECISION",
         "PRECISION",
@@ -33,19 +34,25 @@ ALLOWED: dict[str, set[str]] = {
         "frequency",
         "radius",
         "self.ends - sizes + tops",
+        "self.frequency",
         "start",
     },
     "edgesem/information/discrete.py": {"np.unique(labels, return_inverse=True)[1]"},
-    "edgesem/picture.py": {"values"},  # of Pillow's modes I
     "edgesem/quality/judges.py": {"picture", "picture.astype(np.int16) - 128"},  # uint8 less 128 is int8
     "edgesem/quality/metrics.py": {"original"},
-    "export/bench/video/measure.py": {"decoded[-1].to_ndarray(format='rgb24')"},
+    "export/bench/rd/stills.py": {"frames[0].to_ndarray(format='rgb24')"},
+    "export/bench/video/peers.py": {"decoded[-1].to_ndarray(format='rgb24')"},
     "export/bundle/pipeline.py": {"reference.frequency", "tables.frequency"},
     "export/graphs/context.py": {"[number]"},
     "export/graphs/edit.py": {"[-1, weight[0].size]", "[1, outputs]", "[inputs]", "[side]"},
     "runtime/bench/link/figures.py": {"np.concatenate([[True], window, [True]])"},
-    "runtime/capture/pnm.py": {"found"},  # checked, number by number
+    "runtime/capture/privacy_mask.py": {  # yes or no
+        "(y0 <= y) & (y1 > y) & (left > 0)",
+        "(y1 <= y) & (y0 > y) & (left < 0)",
+        "turns != 0",
+    },
     # Floats that the code before has bounded
+    "edgesem/codec/codec.py": {"np.rint(grey, out=grey)"},  # 0 to 255
     "edgesem/codec/coder.py": {"scale.take(coded)"},  # 0 to 63: ContextModel.walk refuses others
     "edgesem/information/estimate.py": {"codes", "n_x", "n_y"},  # counts of neighbours, and places in a dict
     "edgesem/semantics/embedding.py": {

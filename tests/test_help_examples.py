@@ -30,16 +30,18 @@ PHOTOS = Path(runtime.__file__).parent / "photos"
 LOADED = {entry.name: entry.load() for entry in entry_points(group=cli.GROUP)}
 EXAMPLES = {name: cli._documentation(command)[1] for name, command in LOADED.items()}
 QUICK = (
-    *("account.add", "account.list", "account.remove"),
+    *("account.add", "account.list", "account.remove", "archive.export", "archive.show"),
     *("decode", "encode", "info", "key", "device.detect", "device.list", "device.show", "search", "bench.uncertainty"),
 )
 ASK = tuple(name for name in EXAMPLES if name.startswith("ask."))
 UNTIL_STOPPED = {"broker": "listening", "receive": "ready"}
 LONG = ("demo", "profile", "bench.link")
 CANNOT_RUN = {
+    "adapt": "trains for 20 minutes",
     "align": "needs a classifier that does not ship",
     "bench.change": "needs a detector that does not ship",
     "bench.rd": "takes tens of minutes",
+    "bench.speed": "takes minutes",
     "bench.task": "needs a detector that does not ship",
     "bench.video": "takes minutes, and a clip that does not ship",
     "bench.watch": "needs a classifier that does not ship",

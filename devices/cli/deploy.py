@@ -60,27 +60,27 @@ def deploy(
     files = {"send.toml": _read_config(config)} if config else None
     shell = Shell()
 
-    def make(facts: dict[str, Any]) -> Release:
+    def make_release(facts: dict[str, Any]) -> Release:
         known = named or match(facts.get("model", ""), facts["arch"])
         return release_for(shell, known, facts["python"], facts["libc"], bundle, wheel, cache, facts["arch"])
 
-    maker = deploying.ReleaseMaker(make)
+    release_of = deploying.ReleaseMaker(make_release)
     if dry_run:
 
         def plan(host: str) -> dict[str, Any]:
             facts = deploying.Board(host, access).ask("facts")
-            return {**facts, "release": maker(facts).version}
+            return {**facts, "release": release_of(facts).version}
 
         found = _ask(hosts, plan, at_once)
         _tell(found, ("host", "running", "release", "error"), json_, dry_run=True)
         return
     with display.LiveTable() as live:
 
-        def one(host: str) -> deploying.Progress:
-            board = deploying.Board(host, access)
-            return deploying.deploy(board, maker, config=files, health_s=health_s, tell=live.show)
+        def deploy_to(host: str) -> deploying.Progress:
+            to = deploying.Board(host, access)
+            return deploying.deploy(to, release_of, config=files, health_s=health_s, tell=live.show)
 
-        ended = deploying.each(hosts, one, at_once)
+        ended = deploying.for_each(hosts, deploy_to, at_once)
     emit({"hosts": [asdict(p) for p in ended], "ok": all(p.ok for p in ended)}, json_, lambda _: display.hosts(ended))
     if not all(p.ok for p in ended):
         raise typer.Exit(1)
@@ -162,13 +162,13 @@ def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]], at_once: in
     """What `work` has of each host; one that is not reached, refuses or answers nonsense is an entry with its error."""
     from devices.deployment import deploy as deploying
 
-    def one(host: str) -> dict[str, Any]:
+    def ask(host: str) -> dict[str, Any]:
         try:
             return {**work(host), "host": host, "ok": True}
         except Exception as error:
             return {"host": host, "ok": False, "error": deploying.failure(error, host)}
 
-    return deploying.each(hosts, one, at_once)
+    return deploying.for_each(hosts, ask, at_once)
 
 
 def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool, **more: Any) -> None:

@@ -15,19 +15,15 @@ from devices.deployment.deploy import Progress
 from edgesem.cli import console
 from edgesem.cli.console import log
 
-_WHOLE = ("name", "host", "running", "previous", "release")
-"""Columns whose words must stay whole, to be copied into another command."""
 _EMPTY: tuple[Any, ...] = (None, "", (), [], {})
 
 
 def rows(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """A table of those columns that are not empty. Long cells are folded, not cut."""
+    """A table of those columns that are not empty. On a narrow terminal each entry is a block."""
     shown = [name for name in columns if any(entry.get(name) not in _EMPTY for entry in entries)]
-    table = Table(show_edge=False)
-    for name in shown:
-        table.add_column(Text(name), overflow="fold", no_wrap=name in _WHOLE)
-    for entry in entries:
-        table.add_row(*(Text(_cell(entry.get(name))) for name in shown))
+    table = console.table(shown, ([_cell(entry.get(name)) for name in shown] for entry in entries))
+    for column in table.columns:
+        column.justify = "left"
     return table
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from devices.deployment.answer import BadAnswer, needed, parse_answer
+from devices.deployment.explain import explained
 from devices.deployment.release import Release, agent_source
-from devices.shell import Shell, printable
+from devices.shell import Shell, printable, spelled
 from edgesem.errors import EdgesemError, LinkError, UsageError
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,16 @@ class Access:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30"]
         # The question whether the board is alive waits behind megabytes that a thin link has not taken yet.
         options += ["-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10"]
-        options += ["-p", str(self.port)] if self.port else []
+        return ("ssh", *options, *self._place(), host, "--", shlex.join(words))
+
+    def _place(self) -> list[str]:
+        options = ["-p", str(self.port)] if self.port else []
         options += ["-i", str(self.identity)] if self.identity else []
-        options += ["-F", str(self.config)] if self.config else []
-        return ("ssh", *options, host, "--", shlex.join(words))
+        return options + (["-F", str(self.config)] if self.config else [])
+
+    def by_hand(self, host: str) -> str:
+        """The command that connects to `host` from a terminal."""
+        return spelled(("ssh", *self._place(), host))
 
     def agent(self, host: str, step: str, *args: str) -> tuple[str, ...]:
         """The ssh command that runs one step of the agent, whose source comes first on stdin."""
@@ -145,8 +152,7 @@ class Board:
         if "error" in answer:
             raise LinkError(f"{self.host}: {step}: {answer['error']}")
         if done.code or not answer or "step" in answer:
-            why = done.reason if done.err.strip() else "the connection was cut"
-            raise LinkError(f"{self.host}: {step}: {why} (ssh ended with {done.code})")
+            raise LinkError(f"{self.host}: {step}: {explained(done, self.access.by_hand(self.host))}")
         try:
             needed(answer, *(_FACTS if step == "facts" else ()))
         except BadAnswer as error:
@@ -259,11 +265,13 @@ def logs(board: Board, lines: int) -> list[str]:
     else:
         words = ("sudo", "-n", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
     argv = board.access.argv(board.host, *words)
-    text = board.shell.run(*argv, read_only=True, error=LinkError, timeout_s=_QUIET_S).text
-    return [printable(line, _MAX_LOG_LINE) for line in text.split("\n", lines)[:lines] if line]
+    done = board.shell.run(*argv, read_only=True, check=False, error=LinkError, timeout_s=_QUIET_S)
+    if done.code:
+        raise LinkError(f"{board.host}: {explained(done, board.access.by_hand(board.host))}")
+    return [printable(line, _MAX_LOG_LINE) for line in done.text.split("\n", lines)[:lines] if line]
 
 
-def each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> list[Any]:
+def for_each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> list[Any]:
     """What `work` gives for each host, in their order, with so many of them under way at once."""
     for host in hosts:
         check_host(host)

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import platform
 import re
+import shlex
 import shutil
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
 from email.parser import HeaderParser
-from importlib.metadata import Distribution, distribution, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from devices.shell import Shell
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from edgesem.files import write_whole
+
+log = logging.getLogger(__name__)
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 GLIBC_OF = {"3.10": "2.35", "3.11": "2.36", "3.12": "2.39", "3.13": "2.41"}
 """Python -> C library of the system that has it: Ubuntu 22.04, Debian 12, Ubuntu 24.04, Debian 13."""
 _ARCHES = ("aarch64", "x86_64")
 _ROUNDS = 8
+_OLDEST_SETUPTOOLS = "77"  # as in pyproject.toml
 _MAX_METADATA_BYTES = 1 << 20
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "edgesem", "export", "runtime", "devices")
+_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "edgesem", "export", "runtime", "devices")
 
 
 def wheelhouse(
@@ -55,16 +63,19 @@ def wheelhouse(
     given = list(extra)
     ours = [path for path in given if path.name.startswith("edgesem-")]
     place = folder / f"{arch}-{python}-{glibc}"
-    with tempfile.TemporaryDirectory(prefix="edgesem-wheels-") as scratch:
-        wheel = ours[0] if ours else own_wheel(shell, Path(scratch))
+    folder.mkdir(parents=True, exist_ok=True)
+    # On the file system of the wheels, so that each is moved there whole or not at all.
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as scratch:
+        wheel = ours[0] if ours else own_wheel(shell, Path(scratch), arch)
         key = hashlib.sha256(wheel.read_bytes()).hexdigest()[:12]
         ready = place / f"complete-{key}.json"
         if ready.exists():
             names = json.loads(ready.read_text())
             if all((place / name).is_file() for name in names):
                 return [wheel_of(place, name) for name in names] + [path for path in given if path not in ours]
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(wheel, place / wheel.name)
+        place.mkdir(exist_ok=True)
+        shutil.copyfile(wheel, Path(scratch) / "own")
+        os.replace(Path(scratch) / "own", place / wheel.name)
         target = Path(scratch) / "download"
         links = [f"--find-links={path}" for path in (*{path.parent for path in given}, *find_links)]
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", f"--dest={target}", *links]
@@ -78,9 +89,9 @@ def wheelhouse(
             wanted += lacking
         names = []
         for path in sorted(target.glob("*.whl")):
-            shutil.move(path, place / path.name)
+            os.replace(path, place / path.name)
             names.append(path.name)
-        ready.write_text(json.dumps(names))
+        write_whole(ready, json.dumps(names).encode())
     return [wheel_of(place, name) for name in names] + [path for path in given if path not in ours]
 
 
@@ -125,18 +136,28 @@ def platform_tags(arch: str, glibc: str) -> list[str]:
     return [*tags, f"manylinux2014_{arch}", f"linux_{arch}"]
 
 
-def own_wheel(shell: Shell, folder: Path) -> Path:
-    """A wheel of the edgesem that runs here: built from its checkout, or from the package index if it came from one."""
+def own_wheel(shell: Shell, folder: Path, arch: str) -> Path:
+    """A wheel of the edgesem that runs here: built from its checkout, or from the package index if it came from one.
+
+    For a machine of another kind the kernel is compiled with the package ziglang, if that is installed. If not, the
+    wheel is plain Python, and slower there.
+    """
     source = _checkout(distribution("edgesem"))
     with tempfile.TemporaryDirectory(prefix="edgesem-source-") as scratch:
         if source is not None:
             _copy_sources(source, Path(scratch))
-            what = ["wheel", *(["--no-build-isolation"] if _can_build() else []), scratch]
+            compiler = _compiler(arch)
+            what = ["wheel", *(["--no-build-isolation"] if _can_build() else [])]
+            what += [f"--config-settings=--build-option=--plat-name=linux_{arch}"] if compiler else []
+            what += [scratch]
         else:
-            what = ["download", "--only-binary=:all:", f"edgesem=={version('edgesem')}"]
+            compiler = ""
+            what = ["download", "--only-binary=:all:", f"--platform=manylinux_2_17_{arch}"]
+            what += [f"edgesem=={version('edgesem')}"]
         flag = "--wheel-dir" if what[0] == "wheel" else "--dest"
         # A fixed date in the archive: the same code gives the same wheel, and so the same release.
-        argv = ["env", "SOURCE_DATE_EPOCH=1577836800", sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
+        env = ["SOURCE_DATE_EPOCH=1577836800", *([f"CC={compiler}"] if compiler else [])]
+        argv = ["env", *env, sys.executable, "-m", "pip", what[0], "--quiet", "--no-deps"]
         shell.run(*argv, flag, str(folder), *what[1:], read_only=True)
     found = sorted(folder.glob("edgesem-*.whl"))
     if not found:
@@ -144,19 +165,38 @@ def own_wheel(shell: Shell, folder: Path) -> Path:
     return found[0]
 
 
+def _compiler(arch: str) -> str:
+    """The C compiler for a machine, as `CC` names it; none if it is that of this machine, `false` if there is none."""
+    from importlib.util import find_spec
+
+    if arch == platform.machine():
+        return ""
+    spec = find_spec("ziglang")
+    if spec is not None and spec.submodule_search_locations:
+        return f"{shlex.quote(str(Path(spec.submodule_search_locations[0]) / 'zig'))} cc -target {arch}-linux-gnu"
+    log.warning(
+        "%s", f"edgesem for {arch} goes without its compiled kernel, and codes more slowly: pip install ziglang"
+    )
+    return "false"
+
+
 def _copy_sources(source: Path, target: Path) -> None:
     """What a wheel is made of, without the `build/` of a checkout: setuptools packs what lies there from long ago."""
     for name in _SOURCES:
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         elif (source / name).exists():
             shutil.copy2(source / name, target)
 
 
 def _can_build() -> bool:
-    from importlib.util import find_spec
+    """Whether the setuptools that is installed here will do: then nothing is downloaded for the build."""
+    from packaging.version import Version
 
-    return find_spec("setuptools") is not None and find_spec("wheel") is not None
+    try:
+        return Version(version("setuptools")) >= Version(_OLDEST_SETUPTOOLS)
+    except PackageNotFoundError:
+        return False
 
 
 def _checkout(dist: Distribution) -> Path | None:

@@ -126,6 +126,7 @@ def prepare_system(layout: Layout) -> None:
     group = grp.getgrnam("edgesem").gr_gid
     for folder, _, names in os.walk(layout.etc):
         os.chown(folder, 0, group)
+        os.chmod(folder, 0o750)  # it may have been made before, for root alone
         for name in names:
             os.chown(os.path.join(folder, name), 0, group)
             os.chmod(os.path.join(folder, name), 0o640)

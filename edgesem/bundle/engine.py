@@ -69,7 +69,7 @@ class Found:
 
 
 def cache_folder() -> Path:
-    """Where engines are kept: $EDGESEM_CACHE, or edgesem/ in the user's cache."""
+    """Folder of what can be made anew, such as engines: $EDGESEM_CACHE, or edgesem/ in the user's cache."""
     chosen = os.environ.get("EDGESEM_CACHE")
     if chosen:
         return Path(chosen)

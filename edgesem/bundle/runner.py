@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,6 +52,10 @@ class OrtRunner:
         if not optimise:  # every operator by itself, as the graph has it: to compare with
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a board has other work to do
+        options.enable_mem_pattern = False  # it would keep one for each size of picture
+        if provider == "cpu":
+            _share_memory()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[wanted])
         except Exception as error:  # ONNX Runtime's errors have no common base
@@ -140,6 +145,21 @@ def open_runner(
 
         return TensorRtRunner(Path(choice.graph))
     return OrtRunner(bundle.folder / choice.graph, threads, choice.runtime)
+
+
+@lru_cache
+def _share_memory() -> None:
+    """Let all graphs of this process take turns with one block of memory, no larger than the largest of them needs.
+
+    By itself each keeps a block of its own, rounded up to a power of two: a sender has 23 graphs. Whoever has made such
+    an arrangement for the process before us is left with it.
+    """
+    import onnxruntime as ort
+
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    as_requested = ort.OrtArenaCfg(0, 1, -1, -1)  # no limit; grow by what is needed; the rest as it is by default
+    with suppress(Exception):  # ONNX Runtime's errors have no common base
+        ort.create_and_register_allocator(memory, as_requested)
 
 
 @lru_cache

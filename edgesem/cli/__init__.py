@@ -1,1 +1,1 @@
-"""Command line: the front door, the commands that both ends share, and the console helpers."""
+"""Command line: the entry point, the commands that both ends share, and the console helpers."""

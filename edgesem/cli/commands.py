@@ -36,10 +36,10 @@ def encode(
         float | None, typer.Option(min=0, max=1, help="Instead of --bytes: 0 smallest, 1 best.", show_default="0.5")
     ] = None,
     layers: Annotated[int, typer.Option(min=1, max=4, help="How many layers to keep.")] = 4,
-    roi: Annotated[
+    region: Annotated[
         str | None, typer.Option(help="x,y,w,h in pixels: finer there, coarser elsewhere.", show_default="all alike")
     ] = None,
-    roi_drop: Annotated[
+    drop: Annotated[
         int | None, typer.Option(min=1, max=255, help="How many of 255 levels coarser.", show_default="90")
     ] = None,
     meaning: Annotated[bool, typer.Option("--meaning", help="Add what the picture means, 64 bytes.")] = False,
@@ -48,7 +48,7 @@ def encode(
 ) -> None:
     """Code a picture into a packet of the size, or the quality, that you name.
 
-    With --roi the bytes go where you point: the same size shows the region finer and the rest coarser.
+    With --region the bytes go where you point: the same size shows the region finer and the rest coarser.
 
     Example: edgesem encode photo.jpg photo.es --bytes 2500
     """
@@ -65,16 +65,16 @@ def encode(
     clock = _Clock()
     with clock("read"):
         frame = read_picture(source)
-    if roi_drop is not None and roi is None:
-        raise UsageError("--roi-drop says how much coarser it is outside of a region: name one with --roi")
+    if drop is not None and region is None:
+        raise UsageError("--drop says how much coarser it is outside of a region: name one with --region")
     height, width = frame.shape[:2]
-    region = None if roi is None else region_of(parse_box(roi, width, height), width, height, roi_drop or DROP)
+    finer = None if region is None else region_of(parse_box(region, width, height), width, height, drop or DROP)
     with clock("load"):
         codec = _load(bundle)
     with clock("analyze"):
         latent = codec.analyze(frame)
     with clock("pack"):
-        side_info = SideInformation(embedding=_embedding(codec, latent) if meaning else b"", region=region)
+        side_info = SideInformation(embedding=_embedding(codec, latent) if meaning else b"", region=finer)
         options = PackOptions(layers=layers, side_info=side_info)
         packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, options=options)
         data = packet.to_bytes()
@@ -274,9 +274,11 @@ def _bundle_of(packet: Packet) -> dict[str, Any] | None:
 def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
     """Size, what would run each part here and why, cost of each part (null where there is none), and the manifest."""
     from edgesem.bundle.runner import choose
+    from edgesem.entropy import kernel
 
     parts = {part: bundle.manifest.get(part) for part in ("encoder", "decoder", "context", "flow", "head")}
     rest = {key: value for key, value in bundle.manifest.items() if key not in parts}
     here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
+    here["entropy_coder"] = asdict(kernel.choose())
     sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
     return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, **parts, **rest}

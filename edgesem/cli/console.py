@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
-log = Console(stderr=True, markup=False, emoji=False)
+log = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """For progress, warnings and errors: stderr, so that stdout holds the result alone. Text is shown as it is: brackets in
 a file name are no markup, and colons no picture."""
 

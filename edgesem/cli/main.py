@@ -1,4 +1,4 @@
-"""The front door: the command `edgesem`, put together from what the installed packages offer.
+"""Entry point of the command `edgesem`, whose subcommands come from the installed packages.
 
 Commands are the entry points of the group `edgesem.commands`: plain functions with Typer's annotations, whose docstring
 ends with a paragraph `Example: ...`. A command whose extra is not installed is listed all the same, with its options,
@@ -37,6 +37,7 @@ MARKERS = {
 }
 _GROUP_HELP = {
     "account": "Accounts of `edgesem broker`: who may log in, and which topics each may use.",
+    "archive": "Draw and list what a receiver has kept.",
     "ask": "Ask a running sender for something.",
     "bench": "Measure edgesem beside other codecs.",
 }
@@ -151,7 +152,7 @@ class _Command:
             about, example = _documentation(run)
             trial = typer.Typer(add_completion=False)
             trial.command()(run)
-            typer.main.get_command(trial)  # a signature that Typer cannot read would stop the whole front door
+            typer.main.get_command(trial)  # a signature that Typer cannot read would stop all commands
         except Exception as error:  # anything can go wrong in a module that somebody else wrote
             run = None
             problem = problem or EnvironmentMissing(

@@ -1,8 +1,9 @@
 """Rate control: the finest quality whose packet fits a number of bytes, found in a handful of trials.
 
 Sizes at all quality levels are forecast from the latent, or from a packet of the frame before. A trial rounds the
-latent at one level and tells how far off the forecast was there, so one or two trials find the place. No trial runs the
-encoder network, and only the last is coded: a trial knows its size from the tables.
+latent at one level and tells how far off the forecast was there, so one or two trials find the place. A first trial
+that turns out to be wrong ends after two layers, a third of the work. No trial runs the encoder network, and only the
+last is coded: a trial knows its size from the tables.
 
 Inter frames lie on a steeper curve than keyframes, and their budget need not be filled as closely: on a scene that
 stands still, what they leave unused is not lost.
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
-from edgesem.entropy.schedule import CHANNELS, GROUPS
+from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import BudgetError
 from edgesem.packet.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
 
@@ -28,10 +29,11 @@ MAX_TRIALS = 6
 CLOSE_ENOUGH = 0.956  # a trial that fills so much of the budget ends the search
 AIM = 0.979  # the share of the budget that a trial aims at
 CLOSE_INTER, AIM_INTER = 0.8, 0.9  # the same for inter frames
+QUICK_TRIALS, QUICK_LAYERS = 2, 2  # so many trials end after so many layers where those tell that the size is wrong
 STEEPER = 1.75  # slope of inter frames' curve over keyframes', in logarithms; measured, as SAVING and SETTLING are, on
-# clips of two fixed cameras
+# clips of two fixed cameras and on still scenes with noise
 SAVING = 2.4  # size of a keyframe over that of an inter frame after it
-SETTLING = 1.2  # size of an inter frame over that of the next one: what the first has sent need not be sent again
+SETTLING = 1.5  # size of an inter frame over that of the next one: what the first has sent need not be sent again
 KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # levels at which sizes are forecast
 _LARGE, _NEW = 0.35, 1.0  # in quantizer steps: when a value counts as large, and its distance from its neighbours
 _LEAST_BYTES = 0.02  # a position
@@ -67,6 +69,12 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
         if best is None and left < 2:
             level = 0  # else no trial would be left for fewer layers
         trial = coder.try_level(latent, level, layers, options.side_info.region, options.reference)
+        if left >= MAX_TRIALS - QUICK_TRIALS and level > 0 and level not in moved and layers > QUICK_LAYERS:
+            likely = _share(trial.likely_bytes(QUICK_LAYERS) + side_bytes, budget_bytes)
+            if likely > 1 or (likely < close and level + 1 < too_big):
+                moved[level] = math.log(likely) - float(curve[level])
+                offset = _offsets(moved, curve)
+                continue
         fill = _fill(trial, side_bytes, budget_bytes)
         enough = fill >= close or level + 1 == too_big or not left
         if level == 0 or (enough and fill <= 1):
@@ -132,15 +140,25 @@ def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
     (4 features), how many differ much from the mean of their four neighbours (4 features), and the constant 1. One
     position in four is counted.
     """
-    values = np.pad(latent.values, ((0, 0), (1, 1), (1, 1)), "edge")
-    own = values[:, 1:-1:2, 1:-1:2]
-    across = values[:, 1:-1:2, :-2:2] + values[:, 1:-1:2, 2::2]
-    around = (values[:, :-2:2, 1:-1:2] + values[:, 2::2, 1:-1:2] + across) / 4
-    sizes = np.abs(np.stack([own, own - around]).reshape(2, CHANNELS, -1))
-    limits = np.array([[_LARGE], [_NEW]], np.float32) / gain[KNOTS][:, None, :]
-    counts = np.stack([(sizes > limit[:, :, None]).sum(2) for limit in limits])  # [9, 2, 96]
-    grouped = np.add.reduceat(counts, np.cumsum((0, *GROUPS[:-1])), axis=2)
-    return np.hstack([grouped.reshape(len(KNOTS), -1) / sizes.shape[2], np.ones((len(KNOTS), 1))])
+    own, around = _sampled(latent.values)
+    sizes = np.abs(own), np.abs(own - around)
+    steps, ends = gain[KNOTS][:, :, None, None], np.cumsum(GROUPS)
+    counts = np.empty((len(KNOTS), 2, len(GROUPS)))
+    for knot, kind, group in np.ndindex(counts.shape):
+        part = np.s_[ends[group] - GROUPS[group] : ends[group]]
+        limit = np.float32((_LARGE, _NEW)[kind]) / steps[knot, part]
+        counts[knot, kind, group] = np.count_nonzero(sizes[kind][part] > limit)
+    return np.hstack([counts.reshape(len(KNOTS), -1) / own[0].size, np.ones((len(KNOTS), 1))])
+
+
+def _sampled(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """One position in four of [n, h, w], and the means of each one's four neighbours; the edge's own where it ends."""
+    rows, columns = (np.arange(0, side, 2) for side in values.shape[1:])
+    up, down = np.maximum(rows - 1, 0), np.minimum(rows + 1, values.shape[1] - 1)
+    left, right = np.maximum(columns - 1, 0), np.minimum(columns + 1, values.shape[2] - 1)
+    over, beside = values[:, :, ::2], values[:, ::2]
+    around = over[:, up] + over[:, down] + (beside[:, :, left] + beside[:, :, right])
+    return beside[:, :, ::2], around * np.float32(0.25)
 
 
 def size(chunks: list[bytes]) -> int:
@@ -155,8 +173,12 @@ def share_of_format(chunks: list[bytes]) -> float:
 
 def _fill(trial: Trial, side_bytes: int, budget_bytes: int) -> float:
     """Share of a budget, or of what the format can hold, that a trial will fill once it is coded."""
-    whole = trial.size_bytes + side_bytes
-    return max(whole / budget_bytes, whole / MAX_PACKET_BYTES, max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+    return max(_share(trial.size_bytes + side_bytes, budget_bytes), max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+
+
+def _share(whole_bytes: float, budget_bytes: int) -> float:
+    """The same of a size, but for the largest layer."""
+    return max(whole_bytes / budget_bytes, whole_bytes / MAX_PACKET_BYTES)
 
 
 def _real_fill(chunks: list[bytes], side_bytes: int, budget_bytes: int) -> float:

@@ -252,7 +252,9 @@ class Codec:
             planes = outside + share_inside(latent, STRIDE) * (planes - outside)
         if np.isnan(planes.max()):
             raise BundleError("the decoder of the bundle gives no numbers for this latent: export it again")
-        picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        grey = planes.clip(0, 1)
+        grey *= 255
+        picture = np.rint(grey, out=grey).astype(np.uint8).transpose(1, 2, 0)
         return np.ascontiguousarray(picture[: latent.height, : latent.width])
 
     def _draw(self, latent: Latent, level: int, steps: int, seed: int, realism: float) -> npt.NDArray[np.float32]:

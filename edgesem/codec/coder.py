@@ -6,7 +6,8 @@ Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,19 +37,46 @@ from edgesem.errors import MissingReference, PacketError, UsageError
 from edgesem.packet.packet import HEADER_BYTES, Packet
 from edgesem.packet.side_information import Region, SideInformation
 
+_LIKELY_STEPS, _LIKELY_BITS = 0.4, 3.35  # a value beyond so many quantizer steps costs so many bits, measured on photos
 
-@dataclass(frozen=True)
+
 class Trial:
-    """A latent rounded at one quality, with its cost, before it is coded.
+    """A latent rounded at one quality, with its cost, before it is coded. It is rounded as far as it is asked about.
 
-    entries: int32 table entries (see `Tables.entry`) by layer and pass; layer_bits: their ideal code length, by layer;
-    decoded: the latent that a receiver decodes.
+    The last layers are most of the work and few of the bits: `likely_bytes` leaves them out. `Coder.try_level` makes
+    trials. Not thread-safe.
     """
 
-    entries: list[list[Symbols]]
-    layer_bits: list[float]
-    decoded: Latent
-    tables: Tables
+    def __init__(
+        self,
+        model: ContextModel,
+        tables: Tables,
+        latent: Latent,
+        rounded: Latent,
+        levels: Levels,
+        steps: Planes,
+        layers: int,
+        reference: Planes | None = None,
+        ledger: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """rounded: the latent as it is called when it is rounded; levels, steps, reference: of each position, its
+        quality, the quantizer steps per unit, and what is referred to, in 1/8 steps."""
+        self.tables = tables
+        self._latent, self._rounded, self._levels, self._steps = latent, rounded, levels, steps
+        self._reference, self._ledger = reference, ledger
+        self._entries: list[list[Symbols]] = [[] for _ in range(layers)]
+        self._walk = model.walk(levels, layers)
+
+    @property
+    def entries(self) -> list[list[Symbols]]:
+        """int32 table entries (see `Tables.entry`) by layer and pass."""
+        self._walk.through(len(self._entries), self._fill)
+        return self._entries
+
+    @cached_property
+    def layer_bits(self) -> list[float]:
+        """The ideal code length of the entries, by layer."""
+        return [sum(map(self._bits, passes)) for passes in self.entries]
 
     @property
     def bits(self) -> float:
@@ -58,8 +86,27 @@ class Trial:
     @property
     def size_bytes(self) -> float:
         """The size of its packet without side information, within a few bytes."""
-        framing = HEADER_BYTES + 2 * (len(self.entries) - 1) + len(self.entries)
-        return framing + (1.0035 * self.bits + rans.LANE_BITS * rans.lanes_for(self.bits) + 16) / 8
+        return self._size_bytes(self.bits)
+
+    def likely_bytes(self, layers: int) -> float:
+        """About the same, with no more than the first `layers` layers rounded.
+
+        Of the others, it counts the values that will hardly be rounded to 0.
+        """
+        self._walk.through(layers, self._fill)
+        bits = sum(self._bits(entries) for passes in self._entries[:layers] for entries in passes)
+        for index, sweep in enumerate(PASSES):
+            if layers <= sweep.group < len(self._entries):
+                off = self._wanted(index)
+                if self._reference is not None:
+                    off -= self._of_pass(index, self._reference) / np.float32(MEAN_GRID)
+                bits += _LIKELY_BITS * np.count_nonzero(np.abs(off) > _LIKELY_STEPS)
+        return self._size_bytes(bits)
+
+    @cached_property
+    def decoded(self) -> Latent:
+        """The latent that a receiver decodes."""
+        return replace(self._rounded, values=in_units(self._walk.values(self._fill), self._steps))
 
     def code(self) -> list[bytes]:
         """The bytes of each layer."""
@@ -68,6 +115,42 @@ class Trial:
     def code_layers(self, layers: int) -> list[bytes]:
         """The bytes of the first layers, as they would be if there were no others."""
         return rans.encode(self.entries[:layers], self.tables, rans.lanes_for(sum(self.layer_bits[:layers])))
+
+    def _fill(self, index: int, mean: Planes, scale: Planes) -> Planes:
+        """Round a pass: see ContextModel.walk."""
+        tables, sweep = self.tables, PASSES[index]
+        coded, scales = coded_of(scale, tables.first, sweep, self._reference is not None)
+        expected = mean.take(coded)
+        off = np.rint(self._wanted(index).take(coded) - expected / MEAN_GRID)
+        symbols = tables.clipped(off.clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales)
+        entry = tables.entry(symbols, scales)
+        self._entries[sweep.group].append(entry)
+        if self._ledger is not None:
+            spent = np.zeros(scale.size)
+            spent[coded] = tables.bits[entry]
+            height, width = self._levels.shape
+            self._ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
+        mean[coded] = expected + tables.eighths.take(entry)
+        return mean
+
+    def _wanted(self, index: int) -> Planes:
+        """The values of a pass in quantizer steps, float32 [n, positions]."""
+        return self._latent.by_pass[index] * self._of_pass(index, self._steps)
+
+    def _of_pass(self, index: int, planes: Planes) -> Planes:
+        """What planes [96, h, w], or [96, 1, 1], hold of a pass: [n, positions], or [n, 1]."""
+        if planes.shape[1:] == (1, 1):
+            return planes[PASSES[index].start : PASSES[index].stop, :, 0]
+        height, width = self._levels.shape
+        return PASSES[index].read(whole(planes))[:, within(index, height, width)]
+
+    def _bits(self, entries: Symbols) -> float:
+        return float(self.tables.bits.take(entries).sum())
+
+    def _size_bytes(self, bits: float) -> float:
+        layers = len(self._entries)
+        framing = HEADER_BYTES + 2 * (layers - 1) + layers
+        return framing + (1.0035 * bits + rans.LANE_BITS * rans.lanes_for(bits) + 16) / 8
 
 
 class Coder:
@@ -94,34 +177,12 @@ class Coder:
 
         `ledger`, float64 [positions], gets the bits of each position added.
         """
-        tables = self._tables(reference)
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
-        first, inter = tables.first, reference is not None
-        target = whole(latent.values * by_position(self._gain, levels))
-        entries: list[list[Symbols]] = [[] for _ in range(layers)]
-
-        def fill(index: int, mean: Planes, scale: Planes) -> Planes:
-            sweep = PASSES[index]
-            coded, scales = _coded(scale, first, sweep, inter)
-            wanted = sweep.read(target)[:, within(index, height, width)].take(coded)
-            expected = mean.take(coded)
-            symbols = tables.clipped(
-                np.rint(wanted - expected / MEAN_GRID).clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales
-            )
-            entry = tables.entry(symbols, scales)
-            entries[sweep.group].append(entry)
-            if ledger is not None:
-                spent = np.zeros(scale.size)
-                spent[coded] = tables.bits[entry]
-                ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
-            mean[coded] = expected + tables.eighths.take(entry)
-            return mean
-
-        values = self._context(levels, reference).walk(levels, layers, fill)
-        bits = [sum(float(tables.bits.take(e).sum()) for e in passes) for passes in entries]
-        decoded = Latent(self._decoded(values, levels), latent.width, latent.height, level, region)
-        return Trial(entries, bits, decoded, tables)
+        steps = by_position(self._gain, levels)
+        model, known = self._context(reference, steps)
+        rounded = replace(latent, level=level, region=region)
+        return Trial(model, self._tables(reference), latent, rounded, levels, steps, layers, known, ledger)
 
     def decode(self, packet: Packet, reference: Latent | None) -> Latent:
         """The latent that a packet's symbols describe. Errors as of `Codec.unpack`."""
@@ -132,16 +193,16 @@ class Coder:
         decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
-            coded, scales = _coded(scale, first, PASSES[index], inter)
+            coded, scales = coded_of(scale, first, PASSES[index], inter)
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
         levels = levels_of(height, width, packet.q, packet.side_info.region)
-        values = self._context(levels, reference).walk(levels, len(packet.chunks), fill)
+        steps = by_position(self._gain, levels)
+        values = self._context(reference, steps)[0].walk(levels, len(packet.chunks)).values(fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        decoded = self._decoded(values, levels)
-        return Latent(decoded, packet.width, packet.height, packet.q, packet.side_info.region)
+        return Latent(in_units(values, steps), packet.width, packet.height, packet.q, packet.side_info.region)
 
     def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with this side information can refer to `reference`; None: to nothing."""
@@ -176,18 +237,21 @@ class Coder:
     def _tables(self, reference: Latent | None) -> Tables:
         return self.bundle.tables if reference is None else self.bundle.reference_tables
 
-    def _context(self, levels: Levels, reference: Latent | None) -> ContextModel:
+    def _context(self, reference: Latent | None, steps: Planes) -> tuple[ContextModel, Planes | None]:
+        """The context model, and what it knows of the reference: its values in 1/8 steps."""
         if reference is None:
-            return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))])
+            return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))]), None
         runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
-        return ContextModel(runners, in_steps(reference, by_position(self._gain, levels)), reference.level or 0)
-
-    def _decoded(self, values: Planes, levels: Levels) -> npt.NDArray[np.float32]:
-        """The latent as its encoder would have it: single operations on float32, so the same on every machine."""
-        return values / np.float32(MEAN_GRID) / by_position(self._gain, levels)
+        known = in_steps(reference, steps)
+        return ContextModel(runners, known, reference.level or 0), known
 
 
-def _coded(scale: Planes, first: int, sweep: Pass, inter: bool) -> tuple[Indices, Indices]:
+def in_units(values: Planes, steps: Planes) -> Planes:
+    """Values in 1/8 steps as the encoder would have them: single operations on float32, the same on every machine."""
+    return values / np.float32(MEAN_GRID) / steps
+
+
+def coded_of(scale: Planes, first: int, sweep: Pass, inter: bool) -> tuple[Indices, Indices]:
     """Indices of the symbols of a pass that are coded, and their scale indices.
 
     Coded are those whose table is `first` or a later one: earlier tables hold the symbol 0 alone. In the base layer of

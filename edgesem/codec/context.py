@@ -41,31 +41,47 @@ class ContextModel:
         """`reference`: float32 [96, height, width], in 1/8 steps of the present quality."""
         self._runners, self._reference, self._reference_level = runners, reference, reference_level
 
-    def walk(self, levels: npt.NDArray[np.int32], layers: int, fill: Fill) -> Planes:
-        """Decoded values, float32 [96, height, width], integers in 1/8 steps, coded at `levels` [height, width].
+    def walk(self, levels: npt.NDArray[np.int32], layers: int) -> Walk:
+        """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive."""
+        return Walk(self._runners, _Known(levels, self._reference, self._reference_level), levels.shape, layers)
 
-        `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means;
-        groups from `layers` on did not arrive and become their means. BundleError for networks that give anything but
-        means below 2^24 and scales of 0 to 63, as many as the pass has symbols.
-        """
-        height, width = levels.shape
-        known = _Known(levels, self._reference, self._reference_level)
-        for index, (sweep, runner) in enumerate(zip(PASSES, self._runners, strict=True)):
-            decided, scale = _expected(runner.run(known.feed(sweep)), sweep, known.values)
+
+class Walk:
+    """One walk over the schedule, which goes no further than it is asked to.
+
+    `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means; groups
+    that did not arrive become their means. Raises BundleError, on the way, for networks that give anything but means
+    below 2^24 and scales of 0 to 63, as many as the pass has symbols.
+    """
+
+    def __init__(self, runners: Sequence[GraphRunner], known: _Known, shape: tuple[int, ...], layers: int) -> None:
+        self._left = list(enumerate(zip(PASSES, runners, strict=True)))[::-1]
+        self._known, self._shape, self._layers = known, shape, layers
+
+    def through(self, groups: int, fill: Fill) -> None:
+        """Go on until the first `groups` groups are decoded."""
+        height, width = self._shape
+        while self._left and self._left[-1][1][0].group < groups:
+            index, (sweep, runner) = self._left.pop()
+            decided, scale = _expected(runner.run(self._known.feed(sweep)), sweep, self._known.positions)
             inside = within(index, height, width)
-            if sweep.group < layers:
+            if sweep.group < self._layers:
                 mean, scale = decided[:, inside], scale[:, inside]
                 decided = _put(fill(index, mean.ravel(), scale.ravel()).reshape(mean.shape), decided, inside)
             decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
             if not isinstance(inside, slice):
                 decided[:, ~inside] = 0
-            known.add(sweep, decided)
-        return known.values[:, :height, :width]
+            self._known.add(sweep, decided)
+
+    def values(self, fill: Fill) -> Planes:
+        """Decoded values, float32 [96, height, width], integers in 1/8 steps, at the end of the walk."""
+        self.through(len(GROUPS), fill)
+        return self._known.values()[:, : self._shape[0], : self._shape[1]]
 
 
-def _expected(found: Arrays, sweep: Pass, planes: Planes) -> tuple[Planes, Planes]:
-    """Means and scales of a pass over `planes`, [n, positions] each, as its network gave them."""
-    count = planes[0].size // sweep.stride**2 * len(sweep.phases)
+def _expected(found: Arrays, sweep: Pass, positions: int) -> tuple[Planes, Planes]:
+    """Means and scales of a pass over so many positions, [n, those of the pass] each, as its network gave them."""
+    count = positions // sweep.stride**2 * len(sweep.phases)
     shape = (sweep.stop - sweep.start, count)
     mean, scale = (output_of(found, name, size=shape[0] * count).reshape(shape) for name in ("mean", "scale"))
     if not (mean.min() >= -_EXACT and mean.max() <= _EXACT and scale.min() >= 0 and scale.max() < SCALES):
@@ -76,20 +92,26 @@ def _expected(found: Arrays, sweep: Pass, planes: Planes) -> tuple[Planes, Plane
 
 
 class _Known:
-    """All values decoded so far in a walk, in the forms that the networks take."""
+    """All values decoded so far in a walk, in the forms that the networks take: no form is made for none of them."""
 
     def __init__(self, levels: npt.NDArray[np.int32], reference: Planes | None, reference_level: int) -> None:
         level = whole(np.stack([levels, LEVELS - levels]))
-        nothing = np.zeros((CHANNELS, *level.shape[1:]), np.float32)
-        self._fine, self._coarse = np.concatenate([level, nothing]), np.concatenate([level, nothing])
+        shape = level.shape[1:]
+        self.positions = level[0].size
+        self._fine, self._coarse = (np.zeros((2 + count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
+        self._fine[:2] = self._coarse[:2] = level
+        self._decided: list[tuple[Pass, Planes]] = []
         self._reference = None if reference is None else whole(reference)
-        self._reference_level = whole(np.full((1, *levels.shape), reference_level))
-        self._change, self._moved = nothing[: GROUPS[0]].copy(), nothing
+        if reference is not None:
+            self._reference_level = whole(np.full((1, *levels.shape), reference_level))
+            self._change, self._moved = (np.zeros((count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
 
-    @property
     def values(self) -> Planes:
         """float32 [96, h, w]."""
-        return self._fine[2:]
+        planes = np.empty_like(self._coarse[2:])
+        for sweep, decided in self._decided:
+            sweep.write(planes, decided)
+        return planes
 
     def feed(self, sweep: Pass) -> dict[str, Planes]:
         """The inputs of a pass's network."""
@@ -106,9 +128,13 @@ class _Known:
 
     def add(self, sweep: Pass, decided: Planes) -> None:
         """Take the values of a pass, [n, positions], as known from now on."""
-        sweep.write(self._fine[2:], decided)
+        self._decided.append((sweep, decided))
+        if sweep is PASSES[-1]:
+            return
+        if sweep.group == 0:
+            sweep.write(self._fine[2:], decided)
         sweep.write(self._coarse[2:], coarse(decided))
-        if self._reference is not None:
+        if self._reference is not None and sweep.stop < CHANNELS:
             change = np.clip(decided - sweep.read(self._reference), -VALUE_LIMIT, VALUE_LIMIT)
             if sweep.group == 0:
                 sweep.write(self._change, change)

@@ -32,7 +32,8 @@ def redraw(
     """
     height, width = base.shape[1:]
     noise = np.random.Generator(np.random.Philox(seed)).standard_normal((height, width, 3), np.float32)
-    state = base + NOISE * noise.transpose(2, 0, 1)
+    noise *= NOISE
+    state = base + noise.transpose(2, 0, 1)
     level = np.full((1, 1, 1, 1), quality, np.float32)
     for step in range(steps):
         time = np.full((1, 1, 1, 1), step / steps, np.float32)
@@ -46,7 +47,9 @@ def redraw(
             }
             return run({**parts, "quality": level, "time": time})[:, : bottom - top, : right - left]
 
-        state = state + (by_tiles(height, width, draw) - state) / np.float32(steps - step)
+        ahead = by_tiles(height, width, draw) - state
+        ahead /= np.float32(steps - step)
+        state += ahead
     return state
 
 
@@ -86,5 +89,7 @@ def _fade(start: int, stop: int, length: int) -> Planes:
 
 def _padded(planes: Planes, multiple: int) -> Planes:
     """Planes [C, H, W] repeated at their edge to whole multiples, as a batch of one."""
-    grown = np.pad(planes, ((0, 0), (0, -planes.shape[1] % multiple), (0, -planes.shape[2] % multiple)), "edge")
-    return np.ascontiguousarray(grown[None])
+    below, beside = (-side % multiple for side in planes.shape[1:])
+    if below or beside:
+        planes = np.pad(planes, ((0, 0), (0, below), (0, beside)), "edge")
+    return np.ascontiguousarray(planes[None])

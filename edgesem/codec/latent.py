@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edgesem.entropy.schedule import PASSES, Planes, whole, within
 from edgesem.packet.side_information import MAX_LEVEL, Region
 
 LEVELS = MAX_LEVEL
@@ -30,6 +32,12 @@ class Latent:
     level: int | None = None
     region: Region | None = None
     """Where `level` holds; the rest was coded coarser. None: everywhere."""
+
+    @cached_property
+    def by_pass(self) -> list[Planes]:
+        """The values in the order in which they are coded: of each pass of the schedule, float32 [n, positions]."""
+        planes, (height, width) = whole(self.values), self.values.shape[1:]
+        return [sweep.read(planes)[:, within(index, height, width)] for index, sweep in enumerate(PASSES)]
 
     @property
     def outer_level(self) -> int | None:

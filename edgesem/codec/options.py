@@ -28,7 +28,7 @@ class PackOptions:
     codes only what differs, and a receiver needs that latent too. None: a keyframe."""
     previous: Packet | None = None
     """A packet of a similar picture, such as the frame before. It tells `budget_bytes` where to start looking, which
-    saves about every second trial; the result is as good without it."""
+    saves some trials; the result is as good without it."""
     epoch: int = 0
     """Counts the sender's starts, 0 to 65535."""
     frame: int = 0

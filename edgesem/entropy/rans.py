@@ -1,4 +1,4 @@
-"""Interleaved rANS coder: one stream of words over all layers of a packet, in plain integer numpy.
+"""Interleaved rANS coder: one stream of words over all layers of a packet, in integers.
 
 rANS (J. Duda, "Asymmetric numeral systems", arXiv:1311.2540, 2013) keeps the message in an integer state. Here several
 states, the lanes, take turns (F. Giesen, "Interleaved entropy coders", arXiv:1402.3392, 2014), so that each step of the
@@ -8,7 +8,8 @@ loop codes as many symbols as there are lanes. Coding runs backwards, decoding f
 
 States lie in [2^16, 2^32), words have 16 bits, frequencies sum to 2^16. A symbol of frequency f and start s turns state
 x into (x // f) * 2^16 + x % f + s; before that, x spills its low word if x >= f * 2^16. How lanes begin and end is in
-edgesem.entropy.lane_termination.
+edgesem.entropy.lane_termination. The loops are compiled (edgesem.entropy.kernel) where that could be, and else, to the
+same bytes, plain Python and numpy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from itertools import cycle
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.entropy import kernel
 from edgesem.entropy.lane_termination import MAX_LANES, LaneTermination, pack_head, unpack_head
 from edgesem.entropy.tables import PRECISION, Indices, Tables
 from edgesem.errors import PacketError
@@ -82,6 +84,7 @@ class _Writer:
         self.top = self.highest = symbols + lanes
         self.state = np.zeros(lanes, np.uint64)
         self._tables, self._active = tables, 0
+        self._kernel = kernel.load()
 
     def start_lanes(self, width: int) -> None:
         """Bring the number of lanes up to `width`: each new one starts from a word that was written last."""
@@ -96,6 +99,9 @@ class _Writer:
 
     def put(self, entries: Symbols, width: int) -> None:
         """Code rows of `width` symbols, the last first."""
+        if self._kernel is not None:
+            self.top -= self._kernel.put(self.state[:width], entries, self._tables, self.words[: self.top])
+            return
         if width <= _FEW_LANES:
             words = self._put_one(entries) if width == 1 else self._put_few(entries, width)
             self.words[self.top - len(words) : self.top] = words[::-1]
@@ -148,7 +154,7 @@ class Decoder:
     """
 
     def __init__(self, chunks: Sequence[bytes], tables: Tables) -> None:
-        self._tables = tables
+        self._tables, self._kernel = tables, kernel.load()
         self._state, self._termination, rest = unpack_head(chunks[0])
         self._lanes = self._active = self._state.size
         if any(len(chunk) % 2 for chunk in (rest, *chunks[1:])):
@@ -163,23 +169,29 @@ class Decoder:
         """The table entries of the next pass, given the scale index of each symbol, [n]."""
         stretches = self._termination.stretches(self._index, scale.size, self._lanes)
         terminating = self._index == self._termination.at
-        found, place = [np.empty(0, np.int32)], 0
+        found, place = np.empty(scale.size, np.int32), 0
         for number, (width, count) in enumerate(stretches):
             if terminating:
                 self._retire(max(width for width, _ in stretches[number:]))
-            part = scale[place : place + count]
-            if width == 1:
-                found.append(self._get_one(part))
-            else:
-                found.append(self._get_few(part, width) if width <= _FEW_LANES else self._get(part, width))
+            found[place : place + count] = self._get(scale[place : place + count], width)
             place += count
         if terminating:
             self._retire(0)
         self._index += 1
-        return np.concatenate(found)
+        return found
 
     def _get(self, scale: Indices, width: int) -> Symbols:
         """The entries of rows of `width` symbols."""
+        if self._kernel is not None:
+            entries, taken = self._kernel.get(self._state[:width], scale, self._tables, self._words[self._next :])
+            self._next += taken
+            return entries
+        if width <= _FEW_LANES:
+            return self._get_one(scale) if width == 1 else self._get_few(scale, width)
+        return self._get_many(scale, width)
+
+    def _get_many(self, scale: Indices, width: int) -> Symbols:
+        """The same in numpy, row by row."""
         lookup, frequency, start = self._tables.lookup, self._tables.frequency, self._tables.start
         entries = np.empty(scale.size, np.int32)
         base = scale.astype(np.uint64) << np.uint64(PRECISION)

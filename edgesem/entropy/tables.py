@@ -34,15 +34,13 @@ Indices = npt.NDArray[np.int64]
 class Tables:
     """Frequencies of all entries, ready for coding. Build with `Tables.of`.
 
-    radius: int32 [64]; frequency, start: uint64 [entries]; lookup: uint16 [64 * 65536], entry of each slot;
-    bits: float32 [entries], the ideal code length; centre: int32 [64], the entry of symbol 0 of each table; ends:
-    int64 [64], where each table ends among the entries.
+    radius: int32 [64]; frequency, start: uint64 [entries]; bits: float32 [entries], the ideal code length; centre:
+    int32 [64], the entry of symbol 0 of each table; ends: int64 [64], where each table ends among the entries.
     """
 
     radius: Integers
     frequency: npt.NDArray[np.uint64]
     start: npt.NDArray[np.uint64]
-    lookup: npt.NDArray[np.uint16]
     bits: npt.NDArray[np.float32]
     centre: Integers
     ends: npt.NDArray[np.int64]
@@ -72,7 +70,6 @@ class Tables:
             radius=radius.astype(np.int32),
             frequency=frequency.astype(np.uint64),
             start=start.astype(np.uint64),
-            lookup=np.repeat(np.arange(ends[-1], dtype=np.uint16), frequency),
             bits=(PRECISION - np.log2(frequency)).astype(np.float32),
             centre=(ends - radius - 1).astype(np.int32),
             ends=ends,
@@ -82,6 +79,11 @@ class Tables:
     def first(self) -> int:
         """The first table that codes anything; under those before it, every symbol is 0."""
         return int(np.argmax(self.radius > 0)) if self.radius.any() else SCALES
+
+    @cached_property
+    def lookup(self) -> npt.NDArray[np.uint16]:
+        """uint16 [64 * 65536]: the entry of each slot, 8 MB that the compiled kernel does without."""
+        return np.repeat(np.arange(self.ends[-1], dtype=np.uint16), self.frequency.astype(np.int64))
 
     @cached_property
     def likeliest(self) -> Integers:

@@ -39,6 +39,29 @@ def read_secret(path: Path | None, variable: str) -> str | None:
     return text
 
 
+def write_private(path: Path, text: str) -> None:
+    """Make a file that only its owner can ever read, whole or not at all, also at a power cut.
+
+    Raises FileExistsError if it is there already, and OSError if it cannot be written.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(f"{path} is there already") from None
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def decode_text(data: bytes) -> str:
     """Text of a file that a person may have written: UTF-8, with or without the mark that Windows puts before it, or
     UTF-16 with its mark, as PowerShell writes. UnicodeDecodeError for anything else.
@@ -73,31 +96,11 @@ def new_key(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and not path.stat().st_size:
             path.unlink()
-        _write_new(path, text)
+        write_private(path, text)
     except FileExistsError:
         raise InputError(f"{path} exists: a key is never overwritten, name another file") from None
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Make a file that nobody ever sees half of; FileExistsError if it is there."""
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(part, path)  # unlike a rename, it replaces nothing
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without links
-            if path.exists():
-                raise FileExistsError(f"{path} is there already") from None
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Identity:

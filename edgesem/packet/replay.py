@@ -15,7 +15,7 @@ _PROMISED = 8192
 
 
 class Replay:
-    """Replay window of one stream; about 1 MB when full. Not thread-safe.
+    """Replay window of one stream; about 2 MB when full. Not thread-safe.
 
     Of ordinary frames, the last 1024 numbers of each of 8 epochs are known one by one, and older numbers count as
     repeats. Promised frames come late and in any order, so the last 8192 of them are known one by one.

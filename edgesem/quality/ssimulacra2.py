@@ -7,12 +7,13 @@ three planes at six scales, a mean and a fourth norm: 108 figures, whose weighte
 
 Borders and the Gaussian are those of the reference program (libjxl, tools/ssimulacra2.cc and tools/gauss_blur.cc):
 zeros beyond the border in both directions, and the sum of three cosines in place of the Gaussian. So a picture that is
-turned has the same score.
+turned has the same score. `export.training.ssimulacra2` is this measure as a loss, with the same constants.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +25,20 @@ _Planes = NDArray[np.float64]
 _SCALES = 6
 _SMALLEST = 8  # a scale is made of the one before while that has so many pixels on both sides
 _SIGMA = 1.5
-_C2 = 0.0009
-_ABSORBANCE = np.array(
+C2 = 0.0009
+ABSORBANCE = np.array(
     [
         [0.30, 0.622, 0.078],
         [0.23, 0.692, 0.078],
         [0.24342268924547819, 0.20476744424496821, 0.5518098665095536],
     ]
 )
-_BIAS = 0.0037930732552754493  # of the cones' answer to light, ISO/IEC 18181-1
-_SSIM, _RINGING, _BLUR = range(3)
+POWER = 0.6276336467831387
+BIAS = 0.0037930732552754493  # of the cones' answer to light, ISO/IEC 18181-1
+SSIM, RINGING, BLUR = range(3)
+"""The maps of error."""
 # place in the list of 108 -> weight; the others are 0. The list is by plane, scale, norm (mean, fourth) and map.
-_WEIGHTS = {
+WEIGHTS = {
     1: 0.0007376606707406586, 4: 0.0007793481682867309, 7: 0.0004371155730107379, 9: 1.1041726426657346,
     10: 0.00066284834129271, 11: 0.00015231632783718752, 13: 0.0016406437456599754, 15: 1.8422455520539298,
     16: 11.441172603757666, 18: 0.0007989109436015163, 19: 0.000176816438078653, 21: 1.8787594979546387,
@@ -73,13 +76,18 @@ def ssimulacra2(original: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> floa
         figures.append(_figures(*map(_xyb, light)))
     # By plane, scale, norm and map. With fewer scales the places move up, as they do in the reference.
     listed = np.stack(figures, 1).ravel()
-    return _score(sum(weight * listed[place] for place, weight in _WEIGHTS.items() if place < len(listed)))
+    return _score(sum(weight * listed[place] for place, weight in WEIGHTS.items() if place < len(listed)))
 
 
 def _score(error: float) -> float:
-    error *= 0.9562382616834844
-    error = 2.326765642916932 * error - 0.020884521182843837 * error**2 + 6.248496625763138e-05 * error**3
-    return float(100 - 10 * error**0.6276336467831387) if error > 0 else 100.0
+    error = on_scale(error)
+    return float(100 - 10 * error**POWER) if error > 0 else 100.0
+
+
+def on_scale(error: Any) -> Any:
+    """The weighted sum of the figures, a number or a tensor, so that 100 less 10 times its `POWER` is the score."""
+    error = 0.9562382616834844 * error
+    return 2.326765642916932 * error - 0.020884521182843837 * error**2 + 6.248496625763138e-05 * error**3
 
 
 def _light(frame: NDArray[np.uint8]) -> _Planes:
@@ -98,8 +106,8 @@ def _halved(planes: _Planes) -> _Planes:
 
 def _xyb(light: _Planes) -> _Planes:
     """X, Y and B-Y, each brought to about 0..1."""
-    cones = np.tensordot(_ABSORBANCE, light, 1) + _BIAS
-    left, middle, short = np.cbrt(cones) - np.cbrt(_BIAS)
+    cones = np.tensordot(ABSORBANCE, light, 1) + BIAS
+    left, middle, short = np.cbrt(cones) - np.cbrt(BIAS)
     x, y = (left - middle) / 2, (left + middle) / 2
     return np.stack([x * 14 + 0.42, y + 0.01, short - y + 0.55])
 
@@ -108,12 +116,12 @@ def _figures(a: _Planes, b: _Planes) -> NDArray[np.float64]:
     """Mean and fourth norm of the three maps of error, float64 [3 planes, 2 norms, 3 maps], of XYB planes."""
     mean_a, mean_b = _blurred(a), _blurred(b)
     square_a, square_b, cross = _blurred(a * a), _blurred(b * b), _blurred(a * b)
-    shape = (2 * (cross - mean_a * mean_b) + _C2) / ((square_a - mean_a**2) + (square_b - mean_b**2) + _C2)
+    shape = (2 * (cross - mean_a * mean_b) + C2) / ((square_a - mean_a**2) + (square_b - mean_b**2) + C2)
     edges = (1 + np.abs(b - mean_b)) / (1 + np.abs(a - mean_a)) - 1
     maps = {
-        _SSIM: np.maximum(1 - (1 - (mean_a - mean_b) ** 2) * shape, 0),
-        _RINGING: np.maximum(edges, 0),
-        _BLUR: np.maximum(-edges, 0),
+        SSIM: np.maximum(1 - (1 - (mean_a - mean_b) ** 2) * shape, 0),
+        RINGING: np.maximum(edges, 0),
+        BLUR: np.maximum(-edges, 0),
     }
     found = np.empty((len(a), 2, len(maps)))
     for kind, one in maps.items():

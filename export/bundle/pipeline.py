@@ -37,6 +37,7 @@ from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.packet.signature import signed
 from edgesem.quality.metrics import Frame, ms_ssim, psnr
+from edgesem.sources import program_digest
 from export.bundle.model import Model, check_parity, graph_files
 from export.bundle.steps import Steps
 from export.bundle.tables import count_references, count_symbols, fitted_tables, rate_guess, starting_tables
@@ -44,7 +45,7 @@ from export.bundle.verify import latent_digest, verify
 from export.data.pictures import readable_pictures
 from export.graphs.cost import cost
 from export.graphs.targets import OPSET, Target, target_of
-from export.program import program_digest
+from export.program import PACKAGES
 from export.quantization.forms import add_int8, add_tensorrt
 
 CALIBRATION_PICTURES = 160
@@ -93,12 +94,9 @@ def export_model(
         manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
         checks = _verified(steps.files, target, progress)
         _replace(steps.files, out, copy=settings.resume)
-    except Exception:
+    finally:
         if not settings.resume:
             shutil.rmtree(steps.folder, ignore_errors=True)
-        raise
-    if not settings.resume:
-        shutil.rmtree(steps.folder, ignore_errors=True)
     return {**manifest, "checks": checks, "steps": steps.seconds}
 
 
@@ -158,7 +156,7 @@ def _make(
 
     pictures = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
     draft["flow"] = None
-    draft |= steps.run("graphs", [model.identity, program_digest()], graphs)
+    draft |= steps.run("graphs", [model.identity, program_digest(PACKAGES)], graphs)
     draft["parity"] = steps.run("parity", pictures, lambda: check_parity(model, folder, frames[:PARITY_PICTURES]))
     steps.run("tables", pictures, tables)
     steps.run("rate guess", pictures, guess)
@@ -270,7 +268,12 @@ def _replace(work: Path, out: Path, *, copy: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.rename(out, old)
-    os.rename(work, out)
+    try:
+        os.rename(work, out)
+    except OSError:
+        if old.exists():
+            os.rename(old, out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -17,6 +17,9 @@ BundleOption = Annotated[
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "int8"], typer.Option(help="edgesem's encoder; auto: int8 where the CPU is made for it")
 ]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="What trains; auto: a CUDA GPU where there is one.")
+]
 SizesOption = Annotated[str, typer.Option(help="Sizes at which the codecs other than edgesem code.")]
 
 

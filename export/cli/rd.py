@@ -13,7 +13,7 @@ from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
 from export.cli.options import BundleOption, JsonOption, PrecisionOption, SizesOption, one_thread, result_folder
 
-_CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg,jxl"
+_CODECS = "edgesem,edgesem+1step,svtav1-p4-iq,avif-s6,avif-s6-ssim,avif-s9,x265-slow,webp-m4,jpeg,jxl"
 
 
 def bench_rd(
@@ -22,8 +22,9 @@ def bench_rd(
     codecs: Annotated[
         str | None,
         typer.Option(
-            help="Names with commas; also other avif-s, webp-m, jxl-e, edgesem+2step to +4step, and avif-s6+flow: "
-            "AVIF's picture redrawn by edgesem's flow decoder.",
+            help="Names with commas; also other avif-s (and -psnr, -ssimulacra2), svtav1-p, x265-, webp-m, jxl-e, "
+            "edgesem+2step to +4step, vvc-faster to vvc-slower (seconds a picture), and avif-s6+flow: AVIF's picture "
+            "redrawn by edgesem's flow decoder.",
             show_default=_CODECS,
         ),
     ] = None,
@@ -35,7 +36,20 @@ def bench_rd(
     ] = None,
     vgg: Annotated[
         Path | None,
-        typer.Option(help="Measure likeness in the manner of DISTS too, with VGG16's weights from this npz."),
+        typer.Option(
+            help="VGG16's weights (npz, safetensors, torch): measure in the manner of DISTS; LPIPS-VGG too, if LPIPS's "
+            "linear weights are in it."
+        ),
+    ] = None,
+    dists: Annotated[
+        Path | None, typer.Option(help="With --vgg: measure DISTS itself, with its learned weights from this file.")
+    ] = None,
+    lpips_vgg: Annotated[
+        Path | None, typer.Option(help="With --vgg: measure LPIPS-VGG, with its linear weights from this file.")
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option("--pictures", min=1, help="So many pictures only, spread over the folder.", show_default="all"),
     ] = None,
     range_: Annotated[
         str, typer.Option("--range", help="Rates between which BD-rates are taken, in bits per pixel.")
@@ -61,6 +75,9 @@ def bench_rd(
 ) -> None:
     """Code real files with edgesem and the codecs everybody has, and measure rate, quality and time.
 
+    Measures that training did not see come first; `trained_on` names the others. docs/results/judges.md says what each
+    measure and codec is, and where their weights come from.
+
     Example: edgesem bench rd --data photos --out rd --jobs 2
     """
     one_thread()
@@ -82,12 +99,14 @@ def bench_rd(
         raise UsageError(f"--range takes two rates, the lower first, such as 0.04-0.2, not {range_!r}")
     at_bpp = _rates(at, "--at")
     pictures = find_pictures(data)
+    if first is not None:
+        pictures = pictures[:: -(-len(pictures) // first)]
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
     measured = chosen.codecs
     section = rd_readme.Section(readme, "bench rd") if readme else None
     for name, reason in chosen.left_out.items():
         log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
-    metrics = rd.PictureMetrics.create(lpips, vgg)
+    metrics = rd.PictureMetrics.create(lpips, vgg, dists=dists, lpips_vgg=lpips_vgg)
     store = PointStore(result_folder(out) / "rd_cache.jsonl")
     with progress("coding and measuring", len(pictures) * sum(len(codec.settings) for codec in measured)) as bar:
         points = rd.measure(pictures, measured, store, metrics, jobs=jobs, fresh=fresh, retime=retime, done=bar.advance)
@@ -100,7 +119,12 @@ def bench_rd(
             stages = time_stages(some, chosen.ours, others, stage_rate, done=bar.advance)
     with progress("resampling", resamples) as bar:
         summary = rd_report.summarize(
-            points, range_bpp=(ends[0], ends[1]), at_bpp=at_bpp, resamples=resamples, done=bar.advance
+            points,
+            range_bpp=(ends[0], ends[1]),
+            at_bpp=at_bpp,
+            resamples=resamples,
+            done=bar.advance,
+            trained_on=chosen.ours.trained_on if chosen.ours else (),
         )
     report: dict[str, Any] = {
         "data": data.resolve().name,

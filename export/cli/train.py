@@ -14,14 +14,29 @@ from rich.text import Text
 
 from edgesem.cli.console import emit, log, pairs, progress
 from edgesem.errors import UsageError
-from export.cli.options import JsonOption
+from export.cli.options import DeviceOption, JsonOption
 
 _LINE_S = 60.0  # between two lines of progress, where there is no terminal
 
 
+DataOption = Annotated[Path, typer.Option(help="Folder of photographs, or a file of --pack.")]
+
+
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of photographs.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is continued.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of photographs, or a file of --pack.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; one that exists is continued.", show_default=False)
+    ] = None,
+    pack: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="DIR FILE",
+            help="Only write the photographs of DIR to one FILE of at most 60 MB, which --data reads; no training.",
+            show_default=False,
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 60.0,
     teacher: Annotated[
         bool, typer.Option("--teacher/--board", help="With the teacher's encoder, or the board's alone.")
@@ -48,6 +63,13 @@ def train(
     ] = None,
     clips: Annotated[
         Path | None, typer.Option(help="Folder of clips of still cameras, for --reference.", show_default=False)
+    ] = None,
+    decoder_large: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train instead a larger decoder for receivers that are computers, on the codec of this run.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
@@ -83,26 +105,41 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
     ] = None,
+    device: DeviceOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
     ] = False,
     plot: Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")] = True,
     json_: JsonOption = False,
 ) -> None:
-    """Train encoder, base decoder and context model together on photographs, or a flow decoder, or references.
+    """Train encoder, base decoder and context model together, or a flow decoder, references, or a large decoder.
 
     Stops by the clock, and goes on from its last checkpoint when called again.
 
+    A run may go on on another device than it began on: its checkpoints fit both.
+
     Example: edgesem train --data photos --out run --minutes 60
     """
+    if pack is not None:
+        if data is not None or out is not None:
+            raise UsageError("--pack only writes a file: leave out --data and --out, or --pack")
+        from export.data.pack import pack as write_pack
+
+        emit(write_pack(*pack), json_, lambda r: pairs(r, "packed"))
+        return
+    if data is None or out is None:
+        raise UsageError("name the photographs with --data and the folder of the run with --out")
     from export.training.codec import TrainConfig
     from export.training.codec import train as train_codec
-    from export.training.loop import RunOptions
+    from export.training.loop import RunOptions, device_of
 
-    options = RunOptions(threads, resume)
+    options = RunOptions(threads, resume, device)
     given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
+    kinds = {"--flow": flow, "--joint": joint, "--reference": reference, "--decoder-large": decoder_large}
+    if len(asked := [kind for kind, folder in kinds.items() if folder is not None]) > 1:
+        raise UsageError(f"one of {', '.join(kinds)} at a time, got {' and '.join(asked)}")
     if start_range is not None:
-        if start is None or flow is not None or joint is not None or reference is not None:
+        if start is None or asked:
             raise UsageError("--start-range goes with --start and the training of a codec alone")
         if not 0 < start_range[0] < start_range[1]:
             raise UsageError(f"--start-range must be two rising weights, got {start_range[0]:g} {start_range[1]:g}")
@@ -140,6 +177,21 @@ def train(
             **given,
         )
         result = _shown(lambda show: train_reference(about, out, start=start, progress=show, options=options))
+    elif decoder_large is not None:
+        from export.training.large import LargeConfig, train_large
+
+        given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
+        large = LargeConfig(
+            data=str(data),
+            codec=str(decoder_large.resolve()),
+            minutes=minutes,
+            seed=seed,
+            ms_ssim=ms_ssim,
+            ssimulacra2=ssimulacra2,
+            start=start.name if start else "",
+            **given,
+        )
+        result = _shown(lambda show: train_large(large, out, start=start, progress=show, options=options))
     else:
         given |= _given(None, lambda_low=lambda_low, lambda_high=lambda_high)
         settings = TrainConfig(
@@ -154,18 +206,34 @@ def train(
             **given,
         )
         result = _shown(lambda show: train_codec(settings, out, start=start, progress=show, options=options))
-    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: pairs(r, "trained"))
+    result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **_plotted(out, plot)}
+    emit(result, json_, lambda r: pairs(r, "trained"))
 
 
 def distill(
     teacher: Annotated[Path, typer.Argument(help="Run folder of the teacher: of a codec, or with --flow of a flow.")],
     out: Annotated[Path, typer.Option(help="Folder of the student's run; one that exists is continued.")],
-    data: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    data: DataOption,
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, in all.")] = 20.0,
     flow: Annotated[
         bool, typer.Option("--flow", help="Make a flow decoder of 1 to 4 steps from a many-step one.")
     ] = False,
     lpips: Annotated[Path | None, typer.Option(help="AlexNet LPIPS weights (npz); --flow needs them.")] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            help="--flow: VGG16 weights (npz), to compare the local statistics of its features as well.",
+            show_default="as before",
+        ),
+    ] = None,
+    projection_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="--flow: Weight of local statistics of random filters, which nothing can learn by heart; 10 is usual.",
+            show_default="as before",
+        ),
+    ] = None,
     vision: Annotated[
         str | None,
         typer.Option(
@@ -200,6 +268,7 @@ def distill(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
     ] = None,
+    device: DeviceOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
     ] = False,
@@ -214,9 +283,9 @@ def distill(
     """
     from export.training.distill import DistillConfig
     from export.training.distill import distill as distill_encoder
-    from export.training.loop import RunOptions
+    from export.training.loop import RunOptions, device_of
 
-    options = RunOptions(threads, resume)
+    options = RunOptions(threads, resume, device)
     given = _given(learning_rate=learning_rate, crop=crop, batch=batch)
     if flow:
         from export.training.flow import open_flow, train_flow
@@ -226,12 +295,16 @@ def distill(
 
         if lpips is None:
             raise UsageError("--flow learns what looks real from LPIPS features: name their weights with --lpips")
-        given |= _given(None, mse_weight=mse_weight, critic_weight=critic_weight)
+        given |= _given(None, mse_weight=mse_weight, critic_weight=critic_weight, projection_weight=projection_weight)
+        if vgg is not None:
+            given["vgg"] = str(vgg)
         _, old = open_flow(teacher)
         config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
         start = teacher / "weights.safetensors"
         result = _shown(lambda show: train_flow(config, out, start=start, progress=show, options=options))
     else:
+        if vgg is not None or projection_weight is not None:
+            raise UsageError("--vgg and --projection-weight are for a flow decoder: say --flow or leave them out")
         if vision is not None:
             from export.custom.hf import folder_of
 
@@ -243,7 +316,8 @@ def distill(
             from export.training.evaluate import loss_of_student
 
             result |= loss_of_student(teacher, out, check)
-    emit({"run": out, "minutes": minutes, **result, **_plotted(out, plot)}, json_, lambda r: pairs(r, "distilled"))
+    result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **_plotted(out, plot)}
+    emit(result, json_, lambda r: pairs(r, "distilled"))
 
 
 def _given(crop: int | None, **options: float | None) -> dict[str, Any]:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, progress, table
+from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
 from edgesem.files import write_whole
 from export.cli.options import JsonOption, result_folder
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from edgesem.quality.metrics import Frame
 
-_QUICK = "edgesem-intra,edgesem-reference,x264-veryfast,x265-ultrafast,avif-s8"
+_QUICK = (
+    "edgesem-intra,edgesem-reference,svtav1-p8,svtav1-p10-rtc,aom-rt8,x265-medium,x264-veryfast,x264-veryfast-qp,"
+    "avif-s8"
+)
 
 
 def bench_video(
     data: Annotated[Path, typer.Option(help="Clip, or folder of clips.")],
     out: Annotated[Path, typer.Option(help="Folder for video.json and video.png.")],
     fps: Annotated[str, typer.Option(help="Frame rates, with commas.")] = "1,5,10",
-    codecs: Annotated[str, typer.Option(help="Codecs, with commas; also x264-ultrafast, x264-medium ...")] = _QUICK,
+    codecs: Annotated[
+        str | None,
+        typer.Option(
+            help="Codecs, with commas; also other presets, as x264-ultrafast or svtav1-p6; none: no codec.",
+            show_default=f"{_QUICK}, as far as they are there",
+        ),
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure.", show_default="the default one")] = None,
     start: Annotated[float, typer.Option(min=0, max=1, help="Where in each clip to begin, in 0..1 of its time.")] = 0.0,
     frames: Annotated[int, typer.Option(min=2, help="Frames of each clip, at most.")] = 30,
@@ -37,32 +43,50 @@ def bench_video(
         str,
         typer.Option(help="Look closely at inter frames, flicker at these steps, as 0,1,4.", show_default="no"),
     ] = "",
+    where: Annotated[
+        bool, typer.Option("--where", help="Find out where the bytes of inter frames go, on scenes of known change.")
+    ] = False,
+    vgg: Annotated[
+        Path | None, typer.Option(help="VGG16's weights: judge pictures in the manner of DISTS too (needs torch).")
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="AlexNet's LPIPS weights: judge pictures by LPIPS too (needs torch).")
+    ] = None,
     middle: Annotated[int, typer.Option(min=0, help="Pixels a side of the middle that is taken; 0: all.")] = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Bytes a frame against quality on clips: packets with and without references, x264, x265, and AVIF a frame.
+    """Bytes a frame against quality on clips: edgesem with and without references beside the codecs that others use.
 
-    The video codecs run without delay, on one thread, with the same frame rate and key interval. --probe adds, for each
-    clip and rate, the sender's time for an inter frame over that for a keyframe, how quality climbs with each,
-    what the same frame costs again, what a mask of unchanged positions could save, and flicker; --codecs none leaves
-    all else out.
+    All take turns frame by frame, without delay, on one thread, with the same frame rate and key interval.
+    `flicker_times` is how much still parts move over time in what a receiver sees, times what they do in the clip, and
+    `flicker_change_times` how much they change from each frame to the next. `still` is what a frame costs over its
+    keyframe that is identical to the one before, or differs by the noise of a sensor. `trained_on` names the judges
+    that training of the bundle saw.
+
+    --probe adds, for each clip and rate, the sender's time for an inter frame over that for a keyframe, how quality
+    climbs with each, what the same frame costs again, what a mask of unchanged positions could save, and flicker.
+    --where books the bits of inter frames by group of channels, by changed and unchanged area, and by cause, for an
+    identical frame, noise, a change of light and an object that moves (docs/results/inter-frame-bytes.md). With either,
+    --codecs none leaves all else out.
 
     Example: edgesem bench video --data clip.mp4 --fps 1,5 --out results
     """
     import edgesem
     from edgesem.video import find_videos
-    from export.bench.video.measure import CODECS, points, settings_of, share_at_equal_quality
+    from export.bench.rd.seen import trained_on
+    from export.bench.video import measure, peers
+    from export.bench.video.flicker import figures
     from export.bench.video.plot import plot
     from export.bench.video.probe import probe as look_closely
+    from export.bench.video.where import where as book
+    from export.cli.video_tables import tables
     from export.data.clips import read_clip
 
-    names = [] if codecs == "none" else [name.strip() for name in codecs.split(",")]
+    names = _names(codecs)
     flow_steps = _steps(probe)
-    if unknown := [name for name in names if name not in CODECS]:
-        raise UsageError(f"--codecs takes {', '.join(CODECS)}, not {unknown[0]!r}")
     rates = _rates(fps)
     codec = edgesem.load(bundle)
-    if ("edgesem-reference" in names or flow_steps) and not codec.has_reference:
+    if ("edgesem-reference" in names or flow_steps or where) and not codec.has_reference:
         raise UsageError("this bundle has no references: export one with --reference, or leave edgesem-reference out")
     paths = find_videos(data)
     clips = {
@@ -76,35 +100,91 @@ def bench_video(
         "fps": rates,
         "key_interval_s": key_interval,
     }
+    judges = _judges(vgg, lpips)
     found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in names}
     by_clip: dict[str, dict[str, dict[str, Any]]] = {}
-    with progress("coding clips", len(clips) * sum(settings_of(name) for name in names)) as bar:
-        for name in names:
-            for rate in rates:
-                rows = []
-                for path in paths:
-                    pictures, real = clips[path.name, rate]
-                    rows.append(points(name, codec, pictures, real, key_interval, bar.advance, steps))
-                    by_clip.setdefault(path.name, {}).setdefault(name, {})[f"{rate:g}"] = rows[-1]
-                found[name][f"{rate:g}"] = _mean(rows)
+    with progress("coding clips", len(clips) * sum(measure.settings_of(name) for name in names)) as bar:
+        for rate in rates:
+            rows = []
+            for path in paths:
+                pictures, real = clips[path.name, rate]
+                rows.append(
+                    measure.points(names, codec, pictures, real, key_interval, bar.advance, steps=steps, judges=judges)
+                )
+                for name, points in rows[-1].items():
+                    by_clip.setdefault(path.name, {}).setdefault(name, {})[f"{rate:g}"] = points
+            for name in names:
+                found[name][f"{rate:g}"] = _mean([by_name[name] for by_name in rows])
+    if names:
+        report["still"] = {
+            path.name: measure.still(names, codec, clips[path.name, rates[0]][0][0], rates[0]) for path in paths
+        }
+    if where:
+        report["where"] = {}
+        with progress("booking bits", 5 * len(paths)) as bar:
+            for path in paths:
+                report["where"][path.name] = book(codec, clips[path.name, rates[0]][0], bar.advance)
     if flow_steps:
         report["probe"] = {}
         with progress("looking closely", len(clips)) as bar:
             for (name, rate), (pictures, _) in clips.items():
                 report["probe"].setdefault(name, {})[f"{rate:g}"] = look_closely(codec, pictures, flow_steps)
                 bar.advance()
-    report |= {"codecs": found, "by_clip": by_clip, "frames": {n: len(c[0]) for (n, _), c in clips.items()}}
+    report |= {"codecs": found, "judges": list(judges), "trained_on": trained_on(codec.bundle.manifest)}
+    report["versions"] = {name: peers.version(name) for name in names if name not in measure.OURS}
+    report |= {
+        "bundle": codec.bundle.digest,
+        "by_clip": by_clip,
+        "frames": {n: len(c[0]) for (n, _), c in clips.items()},
+    }
+    report["flicker_of_clips"] = {
+        path.name: {f"{rate:g}": figures(*[clips[path.name, rate][0]] * 2) for rate in rates} for path in paths
+    }
     report["share_of_bytes"] = {
         f"{mine} / {other}": {
-            rate: share_at_equal_quality(found[mine][rate], found[other][rate]) for rate in found[mine]
+            rate: measure.share_at_equal_quality(found[mine][rate], found[other][rate]) for rate in found[mine]
         }
         for mine, other in (("edgesem-reference", other) for other in names if other != "edgesem-reference")
         if mine in found
     }
-    write_whole(result_folder(out) / "video.json", (json.dumps(report, indent=1) + "\n").encode())
+    report = _with_null(report)
+    write_whole(result_folder(out) / "video.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     if names:
         plot(report, out / "video.png")
-    emit(report, json_, _table)
+    emit(report, json_, tables)
+
+
+def _names(codecs: str | None) -> list[str]:
+    """The codecs of a list, or those of the default one that can be had here. Raises UsageError for others."""
+    from export.bench.video import peers
+    from export.bench.video.measure import OURS
+
+    names = [] if codecs == "none" else [name.strip() for name in (codecs or _QUICK).split(",")]
+    there = []
+    for name in names:
+        try:
+            if name not in OURS:
+                peers.check(name)
+            there.append(name)
+        except UsageError as error:
+            if codecs is not None:
+                raise
+            log.print(f"without {name}: {error}", soft_wrap=True, markup=False)
+    return there
+
+
+def _judges(vgg: Path | None, lpips: Path | None) -> dict[str, Callable[[Frame, Frame], float]]:
+    """Measures by networks whose weights the user has, by name."""
+    judges: dict[str, Callable[[Frame, Frame], float]] = {}
+    if vgg:
+        from export.metrics.dists import DistsLike
+
+        judges["dists_like"] = DistsLike(vgg)
+    if lpips:
+        from export.metrics.lpips import Lpips
+
+        judges["lpips"] = Lpips(lpips)
+    return judges
 
 
 def _rates(fps: str) -> list[float]:
@@ -136,49 +216,19 @@ def _middle(frame: Frame, side: int) -> Frame:
 
 
 def _mean(rows: list[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """Means over clips, setting by setting."""
-    return [{key: sum(row[key] for row in at) / len(at) for key in at[0]} for at in zip(*rows, strict=True)]
+    """Means over clips, setting by setting: of a figure that a clip does not have, over the others."""
+    return [{key: _known([row[key] for row in at]) for key in at[0]} for at in zip(*rows, strict=True)]
 
 
-def _table(report: Mapping[str, Any]) -> RenderableType:
-    from rich.console import Group
-
-    columns = ("codec", "fps", "bytes a frame", "MS-SSIM", "PSNR", "flicker", "encode s", "CPU s")
-    figures = ("ms_ssim", "psnr", "flicker", "encode_s", "encode_cpu_s")
-    rows = [
-        (name, rate, f"{row['bytes_per_frame']:.0f}", *(f"{row[figure]:.4g}" for figure in figures))
-        for name, rates in report["codecs"].items()
-        for rate, found in rates.items()
-        for row in found
-    ]
-    shares = [
-        (pair, rate, "-" if share is None else f"{share:.0%}")
-        for pair, by_rate in report["share_of_bytes"].items()
-        for rate, share in by_rate.items()
-    ]
-    parts = [table(columns, rows)]
-    if shares:
-        parts.append(table(("codecs", "fps", "share of bytes at equal MS-SSIM"), shares))
-    if "probe" in report:
-        parts.append(_probed(report["probe"]))
-    return Group(*parts)
+def _known(values: list[float]) -> float:
+    known = [value for value in values if value == value]
+    return sum(known) / len(known) if known else float("nan")
 
 
-def _probed(probe: Mapping[str, Any]) -> Table:
-    shown = table(("clip", "fps", "inter frames", ""), (), left=3)
-    for clip, rates in probe.items():
-        for rate, found in rates.items():
-            sender, unchanged = found["sender"], found["unchanged"]
-            rows = [("sender's time over a keyframe's", f"{sender['time_ratio_p50']:.2f}")]
-            for kind, row in sender["ms_ssim"].items():
-                what = f"MS-SSIM at {sender['budget_bytes']} bytes a frame, {kind}, first and last"
-                rows.append((what, f"{row[0]:.3f}, {row[-1]:.3f}"))
-            rows.append(("the same frame again, bytes over a keyframe's", f"{found['again_share_of_bytes']:.2f}"))
-            spent, still = unchanged["still_share_of_bits"], unchanged["still_share_of_positions"]
-            rows.append(("bits spent on positions that stand still", f"{spent:.0%} on {still:.0%}"))
-            for steps, row in found["flicker"].items():
-                values = ", ".join(f"{kind} {value:.2f}" for kind, value in row.items())
-                rows.append((f"flicker at {steps} steps", values))
-            for what, figure in rows:
-                shown.add_row(clip, rate, what, figure)
-    return shown
+def _with_null(value: Any) -> Any:
+    """The same with null for what is not a number, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _with_null(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_null(one) for one in value]
+    return None if value != value else value

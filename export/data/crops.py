@@ -1,34 +1,46 @@
-"""Random crops of the photographs in a folder, which are decoded once and kept in memory."""
+"""Random crops of photographs, which are decoded once and kept in the memory of the device that trains."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from edgesem.errors import InputError
-from edgesem.files import find_pictures
-from export.data.pictures import readable_pictures
+from export.data.pack import training_pictures
+
+_CPU = torch.device("cpu")
 
 
 class Crops:
-    """Square crops at full, three-quarter and half size (a smaller copy also hides JPEG traces), randomly mirrored."""
+    """Square crops at full, three-quarter and half size (a smaller copy also hides JPEG traces), randomly mirrored.
 
-    def __init__(self, folder: Path, crop: int, seed: int, shrink: tuple[float, ...] = (1.0, 0.75, 0.5)) -> None:
+    data: folder of photographs, or a packed file of them. Crops are cut, and stay, on `device`. Raises InputError if no
+    photograph is large enough.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        crop: int,
+        seed: int,
+        shrink: tuple[float, ...] = (1.0, 0.75, 0.5),
+        device: torch.device = _CPU,
+    ) -> None:
         self.crop, self.seed, self.random = crop, seed, np.random.default_rng(seed)
-        self.pictures: list[npt.NDArray[np.uint8]] = []
-        for _, frame in readable_pictures(find_pictures(folder)):
+        self.pictures: list[Tensor] = []  # uint8 [H, W, 3]
+        for _, frame in training_pictures(data):
             full = Image.fromarray(frame)
             for factor in shrink:
                 size = (round(full.width * factor), round(full.height * factor))
                 if min(size) >= crop:
-                    self.pictures.append(np.asarray(full.resize(size, Image.Resampling.LANCZOS)))
+                    small = np.array(full.resize(size, Image.Resampling.LANCZOS))
+                    self.pictures.append(torch.from_numpy(small).to(device))
         if not self.pictures:
-            raise InputError(f"no picture under {folder} is at least {crop} pixels on its short side")
+            raise InputError(f"no picture under {data} is at least {crop} pixels on its short side")
         areas = np.array([p.shape[0] * p.shape[1] for p in self.pictures], float)
         self.weights = np.sqrt(areas) / np.sqrt(areas).sum()
 
@@ -44,8 +56,13 @@ class Crops:
             top = self.random.integers(picture.shape[0] - self.crop + 1)
             left = self.random.integers(picture.shape[1] - self.crop + 1)
             crop = picture[top : top + self.crop, left : left + self.crop]
-            crops.append(crop[:, ::-1] if self.random.random() < 0.5 else crop)
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+            crops.append(crop.flip(1) if self.random.random() < 0.5 else crop)
+        return torch.stack(crops).permute(0, 3, 1, 2).float() / 255
+
+    def varied_batch(self, count: int) -> Tensor:
+        """A batch as every training sees it: a share of the pictures dull, and a share as by night; channels last."""
+        frames = infrared(overcast(self.batch(count)))
+        return frames.contiguous(memory_format=torch.channels_last)
 
 
 def overcast(frames: Tensor, share: float = 0.2) -> Tensor:
@@ -58,11 +75,6 @@ def overcast(frames: Tensor, share: float = 0.2) -> Tensor:
     mean = frames.mean((1, 2, 3), keepdim=True)
     flat = mean + (0.25 + 0.65 * contrast) * (frames - mean) + 0.3 * (shift - 0.5)
     return torch.where(chosen < share, flat.clamp(0, 1), frames)
-
-
-def varied(frames: Tensor) -> Tensor:
-    """Pictures as training sees them: a share of them dull, and a share as by night."""
-    return infrared(overcast(frames))
 
 
 def infrared(frames: Tensor, share: float = 0.08) -> Tensor:

@@ -45,6 +45,7 @@ class Sequences:
         seed: int = 0,
     ) -> None:
         self._encoder, self._crop, self._side = encoder.eval(), crop, crop // STRIDE
+        self._device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
         self._random = np.random.default_rng([seed, 7])
         self._crops = Crops(photographs, crop + crop // 2, seed, shrink=(1.0, 0.75))
         self._clips = [] if clips is None else [self._read_clip(path, until) for path in find_videos(clips)]
@@ -101,7 +102,7 @@ class Sequences:
 
     def _encode(self, frames: npt.NDArray[np.float32]) -> Tensor:
         with torch.no_grad():
-            return self._encoder(torch.from_numpy(frames)).half()
+            return self._encoder(torch.from_numpy(frames).to(self._device)).half()
 
     def _read_clip(self, path: Path, until: float) -> tuple[Tensor, float]:
         """Latents [n, 96, h, w] of a clip's first part, and how many a second."""

@@ -1,1 +1,1 @@
-"""Perceptual metrics that need a network: LPIPS, and a distance in the manner of DISTS."""
+"""Perceptual metrics that need a network: LPIPS, DISTS, and the weights that they take from the user's files."""

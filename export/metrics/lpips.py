@@ -1,53 +1,37 @@
-"""LPIPS (Zhang et al. 2018; AlexNet, v0.1): perceptual distance of two pictures; 0 is equal."""
+"""LPIPS (Zhang et al. 2018, v0.1): perceptual distance of two pictures; 0 is equal. By AlexNet, or by VGG16."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgesem.errors import InputError, require
 from edgesem.quality.metrics import Frame
+from export.metrics.distance import FeatureDistance, planes_of
+from export.metrics.vgg import CONVOLUTIONS, WIDTHS, scaled, vgg_features
+from export.metrics.weights import network_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _STRIDE_PAD = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 _POOL_AFTER = (0, 1)
-MEAN, SPREAD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
-class Lpips:
-    """The measure, with weights from a file that the user has (they do not ship with edgesem).
+class Lpips(FeatureDistance):
+    """The measure by AlexNet, with weights from a file that the user has.
 
-    The file is an npz with `conv0.w` [64,3,11,11] to `conv4.w` [256,256,3,3], `conv0.b` to `conv4.b`, and the linear
-    weights `lin0` [64] to `lin4` [256], as float16 or float32.
+    The file has `conv0.w` [64,3,11,11] to `conv4.w` [256,256,3,3], `conv0.b` to `conv4.b`, and the linear weights
+    `lin0` [64] to `lin4` [256].
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "cpu") -> None:
         wanted = [f"conv{i}.{part}" for i in range(5) for part in "wb"] + [f"lin{i}" for i in range(5)]
-        self._weights, self.digest = network_weights(path, wanted, "AlexNet LPIPS")
-        """The second: SHA-256 of the weights file."""
-        self._last: tuple[Frame, list[Tensor]] | None = None  # of an original, which many decoded pictures come from
-
-    def __call__(self, original: Frame, decoded: Frame) -> float:
-        """LPIPS of two pictures uint8 [H, W, 3], RGB, of one size, sides of at least 32."""
-        import torch
-
-        with torch.inference_mode():
-            if self._last is None or self._last[0] is not original:
-                self._last = (original, self.features(_planes(original)))
-            return float(self.distance(self._last[1], self.features(_planes(decoded))))
+        weights, self.digest = network_weights(path, wanted, "AlexNet LPIPS")
+        self._weights = {name: weight.to(device) for name, weight in weights.items()}
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """LPIPS [B] between two lists of features."""
-        return sum(  # type: ignore[return-value]
-            ((x.float() - y.float()).square() * self._weights[f"lin{k}"].view(1, -1, 1, 1)).sum(1).mean((1, 2))
-            for k, (x, y) in enumerate(zip(a, b, strict=True))
-        )
+        return _weighed(a, b, self._weights)
 
     def features(self, planes: Tensor) -> list[Tensor]:
         """The five layers' features [B, C, h, w], of unit length at each position, of planes float32 [B, 3, H, W].
@@ -58,8 +42,7 @@ class Lpips:
         import torch
         from torch.nn import functional as F
 
-        x = (planes.float() * 2 - 1 - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(SPREAD).view(1, 3, 1, 1)
-        features = []
+        x, features = scaled(planes.float()), []
         for k, (stride, pad) in enumerate(_STRIDE_PAD):
             with torch.autocast(x.device.type, enabled=k > 0 and torch.is_autocast_enabled(x.device.type)):
                 x = F.relu(F.conv2d(x, self._weights[f"conv{k}.w"], self._weights[f"conv{k}.b"], stride, pad))
@@ -68,22 +51,34 @@ class Lpips:
                 x = F.max_pool2d(x, 3, 2)
         return features
 
+    def _seen(self, picture: Frame) -> list[Tensor]:
+        return self.features(planes_of(picture))
 
-def network_weights(path: Path, wanted: Sequence[str], what: str) -> tuple[dict[str, Tensor], str]:
-    """Arrays of an npz file of the user's as float32, and the file's SHA-256. Raises InputError if it lacks one."""
-    torch = require("torch", "export")
-    try:
-        data = path.read_bytes()
-        with np.load(path) as arrays:
-            weights = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in wanted}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} has no {what} weights ({error}): name an npz with {wanted[0]} .. {wanted[-1]}"
-        ) from error
-    return weights, hashlib.sha256(data).hexdigest()
+    def _apart(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        return self.distance(a, b)
 
 
-def _planes(picture: Frame) -> Tensor:
-    import torch
+class LpipsVgg(FeatureDistance):
+    """The measure by VGG16, with weights from files that the user has.
 
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+    paths: together VGG16's 13 convolutions (those of torchvision) and LPIPS's linear weights `lin0` [64] to `lin4`
+    [512]. Raises InputError where one is lacking.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        wanted = [f"conv{i}.{part}" for i in range(CONVOLUTIONS) for part in "wb"] + [f"lin{i}" for i in range(5)]
+        self._weights, self.digest = network_weights(paths, wanted, "VGG16 LPIPS")
+
+    def _seen(self, picture: Frame) -> list[Tensor]:
+        features = vgg_features(planes_of(picture), self._weights, len(WIDTHS))
+        return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in features]
+
+    def _apart(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        return _weighed(a, b, self._weights)
+
+
+def _weighed(a: list[Tensor], b: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
+    return sum(  # type: ignore[return-value]
+        ((x.float() - y.float()).square() * weights[f"lin{k}"].view(1, -1, 1, 1)).sum(1).mean((1, 2))
+        for k, (x, y) in enumerate(zip(a, b, strict=True))
+    )

@@ -98,6 +98,7 @@ def align(
     known = torch.from_numpy(latents[~held].reshape(-1, *latents.shape[2:]))
     wanted = torch.from_numpy(targets[~held].reshape(-1, DIMENSIONS))
     head = train_head(known, wanted, bundle.shrinkage / bundle.gain, settings, progress)
+    (out / REPORT).unlink(missing_ok=True)  # of an earlier head: `made_before` must not take this one for it
     export_head(head, out)
     fit = {
         "training_cosine": _cosine(out, latents[~held][:64], targets[~held][:64]),
@@ -225,11 +226,11 @@ def add_head(bundle: Bundle, folder: Path, sign: Path | None = None) -> dict[str
     if "signature" in bundle.manifest and sign is None:
         raise UsageError(f"{bundle.folder} is signed, and would not be any more: name your key with --sign")
     report = json.loads((folder / REPORT).read_text())
-    for name in (HEAD, LABELS):
-        write_whole(bundle.folder / name, (folder / name).read_bytes())
-    head = cost([bundle.folder / HEAD])
+    head = cost([folder / HEAD])
     head |= {name: value for name, value in report.items() if name not in ("made_of", "encoder_mark")}
     key = None if sign is None else read_key(sign)
+    for name in (HEAD, LABELS):  # from here on the bundle is damaged until it is sealed
+        write_whole(bundle.folder / name, (folder / name).read_bytes())
     seal(bundle.folder, {**bundle.manifest, "head": head}, None if key is None else Identity(key))
     return head
 

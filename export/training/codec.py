@@ -8,9 +8,8 @@ Everything starts from the KLT of the user's photographs (export.networks.codec.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,11 +21,11 @@ from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.entropy.tables import SMALLEST_WIDTH, WIDTH_RATIO
 from edgesem.errors import InputError
-from export.data.crops import Crops, varied
+from export.data.crops import Crops
 from export.networks.codec import Decoder, Encoder, Gains, Teacher, klt_basis, move_range
 from export.networks.context import ContextModel, group_of_channel
-from export.training.loop import Progress, RunOptions, read_weights, run
-from export.training.losses import ms_ssim, rate
+from export.training.loop import Progress, RunOptions, device_of, read_settings, read_weights, run
+from export.training.losses import ms_ssim, psnr_db, rate
 from export.training.ssimulacra2 import distance
 
 STAGE = ("encoder.embed.", "encoder.mix.", "encoder.stage.", "encoder.add.")  # what only a teacher has
@@ -95,6 +94,11 @@ class CodecNet(nn.Module):
         self, frame: Tensor, level: Tensor, layers: Tensor, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and the decoded latent [B,96,H/16,W/16]."""
+        latent, bpp = self.send(frame, level, layers, keep)
+        return self.decoder(latent, level / LEVELS), bpp, latent
+
+    def send(self, frame: Tensor, level: Tensor, layers: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Decoded latent [B,96,H/16,W/16] and bits per pixel [B], as of `forward`, without drawing it."""
         gain, inverse = self.gains(level / LEVELS)
         scaled = (self.encoder(frame) if keep is None else self.encoder(frame, keep)).float() * gain
         with torch.autocast(frame.device.type, enabled=False):
@@ -102,8 +106,7 @@ class CodecNet(nn.Module):
             bits = rate(scaled - mean, scale)
         sent = group_of_channel().to(frame.device).view(1, CHANNELS, 1, 1) < layers
         bpp = (bits * sent).sum((1, 2, 3)) / (frame.shape[2] * frame.shape[3])
-        latent = values * inverse
-        return self.decoder(latent, level / LEVELS), bpp, latent
+        return values * inverse, bpp
 
     def redraw(self, frame: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Base picture and decoded latent of a frame at `level`, all layers sent."""
@@ -150,8 +153,7 @@ def base_distortion(
     """
     error = picture.float() - frame
     mse = error.square().mean((1, 2, 3))
-    psnr = -10 * torch.log10(mse.detach().clamp(min=1e-9))
-    figures = {"psnr": psnr.mean().item()}
+    figures = {"psnr": psnr_db(mse)}
     share = config.ms_ssim * min(1.0, max(0.0, (done - config.ms_ssim_from) / 0.1))
     if share == 0:
         return 255**2 * mse, figures
@@ -189,7 +191,8 @@ def train(
     `progress(done, figures)` is called about once a second. Raises InputError for unusable data or weights.
     """
     torch.manual_seed(config.seed)
-    crops = Crops(Path(config.data), config.crop, config.seed)
+    device = device_of(options)
+    crops = Crops(Path(config.data), config.crop, config.seed, device=device)
     net = CodecNet(teacher=config.teacher)
     if start is not None:
         load_weights(net, start)
@@ -200,7 +203,7 @@ def train(
         net.start_from_klt(crops.batch(600))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = crops.varied_batch(config.batch)
         return loss_of(net, frame, config, done)
 
     return run(net, config, out, loss, progress, options, resumed=crops.restart)
@@ -227,13 +230,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 def open_run(run: Path) -> tuple[CodecNet, TrainConfig]:
     """The averaged weights of a run and what it was asked to do. Raises InputError when the folder holds no run."""
-    try:
-        settings = json.loads((run / "config.json").read_text())
-        config = TrainConfig(
-            **{part.name: settings[part.name] for part in fields(TrainConfig) if part.name in settings}
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run} does not hold a training run: {error!r}; make one with edgesem train") from error
+    config = read_settings(run, TrainConfig)
     net = CodecNet(teacher=config.teacher)
     load_weights(net, run / "weights.safetensors")
     return net.eval(), config

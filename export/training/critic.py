@@ -1,7 +1,13 @@
-"""Perceptual loss of drawn pictures: LPIPS, squared error, a critic that tells drawn from real, and periodic detail."""
+"""Perceptual loss of drawn pictures: LPIPS, squared error, a critic that tells drawn from real, and periodic detail.
+
+Local statistics of VGG's and of random features may join them (export.training.texture): what learns from one judge
+learns that judge, and another one sees less of the gain.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +17,7 @@ from torch.nn import functional as F
 
 from edgesem.entropy.schedule import STRIDE
 from export.metrics.lpips import Lpips
+from export.training.texture import VggTexture, projected_distance
 
 PERIODIC_WEIGHT = 2.0
 _CELLS = 4  # latent positions, on a side, of the windows in which periodic detail is measured
@@ -57,25 +64,54 @@ def generator_loss(drawn: list[Tensor]) -> Tensor:
     return -torch.stack([b.mean() for b in drawn]).mean()
 
 
-class PerceptualLoss:
-    """Loss of drawn pictures: LPIPS, squared error, periodic detail, and a critic that is trained along.
+@dataclass(frozen=True)
+class Judges:
+    """Weights of the terms of a perceptual loss, and the files of the networks that two of them look through.
 
-    lpips: file of AlexNet's LPIPS weights. weights: of LPIPS, squared error and critic. Raises InputError for a file
-    that holds none.
+    lpips, vgg: files of weights as of `Lpips` and `VggTexture`.
     """
 
-    def __init__(self, lpips: str, weights: tuple[float, float, float], critic_from: float) -> None:
-        self.lpips, self.critic = Lpips(Path(lpips)), Critic()
-        self.lpips_weight, self.mse_weight, self.critic_weight = weights
-        self.critic_from = critic_from
+    lpips: str
+    lpips_weight: float = 1.0
+    mse_weight: float = 40.0
+    critic_weight: float = 0.02
+    critic_from: float = 0.2
+    vgg: str | None = None
+    vgg_weight: float = 1.0
+    projection_weight: float = 0.0
+
+
+class PerceptualLoss:
+    """Loss of drawn pictures: LPIPS, squared error, periodic detail, texture, and a critic that is trained along.
+
+    Raises InputError for a file that holds no such weights.
+    """
+
+    def __init__(self, judges: Judges, device: str = "cpu") -> None:
+        self.judges = judges
+        self.lpips, self.critic = Lpips(Path(judges.lpips), device), Critic().to(device)
+        self._textures: dict[str, tuple[float, Callable[[Tensor, Tensor], Tensor]]] = {}
+        if judges.vgg and judges.vgg_weight:
+            self._textures["vgg"] = judges.vgg_weight, VggTexture(Path(judges.vgg), device).distance
+        if judges.projection_weight:
+            self._textures["projections"] = judges.projection_weight, projected_distance
         self._optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take the critic of a student's run, if there is one in its checkpoint; then it counts from the first step."""
+        try:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            self.critic.load_state_dict(state["critic"])
+        except (OSError, KeyError):
+            return
+        self.judges = replace(self.judges, critic_from=-1.0)
 
     def cost(
         self, drawn: Tensor, frame: Tensor, done: float, accelerator: Accelerator
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss [B] of pictures [B,3,H,W] drawn for `frame`, and what to log of it. `done` is 0..1 of the run.
 
-        The critic learns and counts from `critic_from` of the run on; before, nothing that is drawn has texture.
+        The critic learns and counts from `judges.critic_from` of the run on; before, nothing that is drawn has texture.
         """
         mse = (drawn - frame).square().mean((1, 2, 3))
         drawn, frame = _shifted(drawn, frame)
@@ -84,9 +120,12 @@ class PerceptualLoss:
         features = self.lpips.features(drawn)
         distance = self.lpips.distance(features, real)
         periodic = F.relu(periodic_detail(drawn) - periodic_detail(frame)).mean((1, 2, 3))
-        cost = self.lpips_weight * distance + self.mse_weight * mse + PERIODIC_WEIGHT * periodic
-        figures = {"lpips": distance.mean().item(), "periodic": periodic.mean().item()}
-        share = min(1.0, (done - self.critic_from) / 0.1)
+        judges = self.judges
+        cost = judges.lpips_weight * distance + judges.mse_weight * mse + PERIODIC_WEIGHT * periodic
+        texture, seen = self._texture(drawn, frame)
+        cost = cost + texture
+        figures = {"lpips": distance.mean().item(), "periodic": periodic.mean().item(), **seen}
+        share = min(1.0, (done - judges.critic_from) / 0.1)
         if share <= 0:
             return cost, figures
         loss = critic_loss(self.critic(frame, real), self.critic(drawn.detach(), [f.detach() for f in features]))
@@ -94,9 +133,23 @@ class PerceptualLoss:
         accelerator.backward(loss)
         self._optimizer.step()
         self.critic.requires_grad_(False)
-        cost = cost + share * self.critic_weight * generator_loss(self.critic(drawn, features))
+        cost = cost + share * judges.critic_weight * generator_loss(self.critic(drawn, features))
         self.critic.requires_grad_(True)
         return cost, {**figures, "critic": loss.item()}
+
+    def _texture(self, drawn: Tensor, frame: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Weighted texture losses [B], and what to log of them.
+
+        Of every second picture, the others at another call: of all they would take as long as the rest of a step.
+        """
+        turn = slice(int(torch.randint(0, 2, ())) % len(drawn), None, 2)
+        share = len(drawn) / len(drawn[turn])
+        total, figures = torch.zeros(len(drawn), device=drawn.device), {}
+        for name, (weight, distance) in self._textures.items():
+            far = distance(drawn[turn], frame[turn])
+            total[turn] = total[turn] + share * weight * far
+            figures[name] = far.mean().item()
+        return total, figures
 
 
 def periodic_detail(planes: Tensor) -> Tensor:

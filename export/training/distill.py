@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from edgesem.codec.latent import LEVELS
 from export.custom.hf import alignment, open_vision
-from export.data.crops import Crops, varied
+from export.data.crops import Crops
 from export.training.codec import CodecNet, TrainConfig, load_weights, loss_of
-from export.training.loop import Progress, RunOptions, run
+from export.training.loop import Progress, RunOptions, device_of, run
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ def distill(
     InputError for unusable data or weights.
     """
     torch.manual_seed(config.seed)
-    crops = Crops(Path(config.data), config.crop, config.seed)
+    device = device_of(options)
+    crops = Crops(Path(config.data), config.crop, config.seed, device=device)
     guide = CodecNet(teacher=True).requires_grad_(False).eval()
-    guide = guide.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    guide = guide.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net = CodecNet()
     for part in (guide, net):
         load_weights(part, teacher)
     for frozen in (net.decoder, net.gains, net.context):
         frozen.requires_grad_(False)
-    vision = open_vision(Path(config.vision)) if config.vision else None
+    vision = open_vision(Path(config.vision)).to(device) if config.vision else None
 
     def codec_loss(
         net: nn.Module, frame: Tensor, done: float, accelerator: Accelerator
@@ -71,12 +72,12 @@ def distill(
         return distance, {"match": distance.item()}
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = crops.varied_batch(config.batch)
         total, figures = codec_loss(net, frame, done, accelerator)
         if vision is None:
             return total, figures
         with torch.no_grad():
-            seen = vision.to(frame.device).features(frame)
+            seen = vision.features(frame)
         alike = alignment(accelerator.unwrap_model(net).encoder.parts(frame)[1], seen)
         return total + config.vision_weight * (1 - alike), {**figures, "vision": alike.item()}
 

@@ -49,13 +49,19 @@ def evaluate(
 def loss_of_student(teacher: Path, student: Path, check: Path) -> dict[str, float | None]:
     """BD-rate (%) of a student's run against its teacher's on the photographs in `check`, by PSNR and MS-SSIM."""
     frames = [read_picture(path) for path in find_pictures(check)]
-    old, new = (evaluate(open_run(run)[0], frames) for run in (teacher, student))
-    return {
-        "bd_rate_psnr_percent": _percent([(p["bpp"], p["psnr"]) for p in old], [(p["bpp"], p["psnr"]) for p in new]),
-        "bd_rate_ms_ssim_percent": _percent(
-            [(p["bpp"], ms_ssim_db(p["ms_ssim"])) for p in old], [(p["bpp"], ms_ssim_db(p["ms_ssim"])) for p in new]
-        ),
-    }
+    by_ms_ssim, by_psnr = bd_rates(open_run(teacher)[0], open_run(student)[0], frames)
+    return {"bd_rate_psnr_percent": by_psnr, "bd_rate_ms_ssim_percent": by_ms_ssim}
+
+
+def bd_rates(
+    old: CodecNet, new: CodecNet, frames: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[float | None, float | None]:
+    """BD-rate (%) of a codec against an `old` one on pictures, by MS-SSIM and PSNR; None where no quality is shared."""
+    before, after = evaluate(old, frames), evaluate(new, frames)
+    return (
+        _percent(*([(p["bpp"], ms_ssim_db(p["ms_ssim"])) for p in points] for points in (before, after))),
+        _percent(*([(p["bpp"], p["psnr"]) for p in points] for points in (before, after))),
+    )
 
 
 def _percent(old: list[tuple[float, float]], new: list[tuple[float, float]]) -> float | None:

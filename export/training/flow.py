@@ -11,7 +11,6 @@ Regression of LPIPS alone draws little of what the quantizer removed; texture co
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,19 +20,19 @@ from torch import Tensor, nn
 
 from edgesem.codec.flow import NOISE
 from edgesem.codec.latent import LEVELS
-from edgesem.errors import InputError
-from export.data.crops import Crops, varied
+from export.data.crops import Crops
 from export.networks.flow import FlowDecoder
 from export.training.codec import CodecNet, load_weights, spread_levels
-from export.training.critic import PerceptualLoss
-from export.training.loop import Progress, RunOptions, run
+from export.training.critic import Judges, PerceptualLoss
+from export.training.loop import Progress, RunOptions, device_of, read_settings, run
+from export.training.losses import psnr_db
 
 FEW = 4  # steps that the student is taught to start from
 
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """Settings of a run of the flow decoder. codec: folder of the codec's run; lpips: file of weights, or none."""
+    """Settings of a run of the flow decoder. codec: folder of the codec's run; lpips, vgg: files of weights or none."""
 
     data: str
     codec: str
@@ -47,8 +46,15 @@ class FlowConfig:
     lpips_weight: float = 1.0
     mse_weight: float = 40.0
     critic_weight: float = 0.02
+    vgg: str | None = None
+    vgg_weight: float = 1.0
+    projection_weight: float = 0.0
     average: float = 0.998
     seed: int = 0
+
+    def judges(self) -> Judges:
+        """What a few-step student is trained against."""
+        return Judges(**{part.name: getattr(self, part.name) for part in fields(Judges)})
 
 
 def train_flow(
@@ -62,35 +68,35 @@ def train_flow(
     """Train a flow decoder on the codec in run folder `config.codec`; returns its averaged weights' file.
 
     With LPIPS weights (`config.lpips`) a few-step student, usually one that `start`s from a teacher's weights; without,
-    a teacher. Raises InputError for unusable data or weights.
+    a teacher. From a student's weights, its critic goes on as well, where its checkpoint is at hand. Raises InputError
+    for unusable data or weights.
     """
     torch.manual_seed(config.seed)
-    crops = Crops(Path(config.data), config.crop, config.seed)
+    device = device_of(options)
+    crops = Crops(Path(config.data), config.crop, config.seed, device=device)
     codec = CodecNet().requires_grad_(False).eval()
     load_weights(codec, Path(config.codec) / "weights.safetensors")
-    codec = codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
-    perceptual = PerceptualLoss(config.lpips, weights, config.critic_from) if config.lpips else None
+    codec = codec.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    perceptual = PerceptualLoss(config.judges(), str(device)) if config.lpips else None
     net = FlowDecoder()
     net.channel_std.copy_(codec.decoder.channel_std)
     if start is not None:
         load_weights(net, start)
+        if perceptual is not None:
+            perceptual.go_on_from(start.with_name("checkpoint.pt"))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
-        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = crops.varied_batch(config.batch)
         level = spread_levels(config.batch).to(frame.device)
         with torch.no_grad():
             base, latent = codec.redraw(frame, level)
-        begin = base + NOISE * torch.randn_like(base)
-        time = torch.rand(config.batch, 1, 1, 1, device=frame.device)
         if perceptual is None:
-            state = begin + time * (frame - begin)
+            begin, time = base + NOISE * torch.randn_like(base), torch.rand_like(level)
+            drawn = net(begin + time * (frame - begin), base, latent, level / LEVELS, time).float()
         else:
-            time = times_of_few_steps(time)
-            state = state_of_few_steps(net, begin, base, latent, level / LEVELS, time)
-        drawn = net(state, base, latent, level / LEVELS, time).float()
+            drawn = drawn_in_few_steps(net, base, latent, level / LEVELS)
         mse = (drawn - frame).square().mean((1, 2, 3))
-        figures = {"psnr": _psnr(mse), "base_psnr": _psnr((base - frame).square().mean((1, 2, 3)))}
+        figures = {"psnr": psnr_db(mse), "base_psnr": psnr_db((base - frame).square().mean((1, 2, 3)))}
         if perceptual is None:
             return config.mse_weight * mse.mean(), figures
         cost, seen = perceptual.cost(drawn, frame, done, accelerator)
@@ -98,6 +104,18 @@ def train_flow(
 
     beside = {"critic": perceptual.critic} if perceptual else {}
     return run(net, config, out, loss, progress, options, resumed=crops.restart, beside=beside)
+
+
+def drawn_in_few_steps(net: nn.Module, base: Tensor, latent: Tensor, quality: Tensor) -> Tensor:
+    """Pictures [B,3,H,W] that the network draws from random times of a four-step schedule.
+
+    base: float32 [B,3,H,W]; latent: [B,96,H/16,W/16]; quality: 0..1, [B,1,1,1].
+    """
+    time = times_of_few_steps(torch.rand_like(quality))
+    begin = base + NOISE * torch.randn_like(base)
+    state = state_of_few_steps(net, begin, base, latent, quality, time)
+    drawn: Tensor = net(state, base, latent, quality, time)
+    return drawn.float()
 
 
 def times_of_few_steps(share: Tensor) -> Tensor:
@@ -126,23 +144,8 @@ def state_of_few_steps(
 
 
 def open_flow(run: Path) -> tuple[FlowDecoder, FlowConfig]:
-    """The averaged weights of a flow decoder's run and what it was asked to do.
-
-    Raises InputError when it holds none.
-    """
-    try:
-        settings = json.loads((run / "config.json").read_text())
-        if settings.get("form", "pixel") != "pixel":
-            raise InputError(
-                f"{run} holds a flow decoder of the form {settings['form']}, which version 0.2 has no more"
-            )
-        config = FlowConfig(**{part.name: settings[part.name] for part in fields(FlowConfig)})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run} holds no flow decoder: {error!r}; make one with edgesem train --flow CODEC") from error
+    """The averaged weights of a flow decoder's run and its settings. Raises InputError when it holds none."""
+    config = read_settings(run, FlowConfig)
     net = FlowDecoder()
     load_weights(net, run / "weights.safetensors")
     return net.eval(), config
-
-
-def _psnr(mse: Tensor) -> float:
-    return float(-10 * torch.log10(mse.detach().clamp(min=1e-9)).mean())

@@ -15,14 +15,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from edgesem.codec.flow import NOISE
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS
-from export.data.crops import Crops, varied
+from export.data.crops import Crops
 from export.training.codec import CodecNet, TrainConfig, base_distortion, lambda_of, load_weights, spread_levels
 from export.training.critic import PerceptualLoss
-from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps
-from export.training.loop import Progress, RunOptions, run
+from export.training.flow import FlowConfig, drawn_in_few_steps, open_flow
+from export.training.loop import Progress, RunOptions, device_of, run
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,21 @@ def train_joint(
     for unusable data or weights.
     """
     torch.manual_seed(config.seed)
-    crops = Crops(Path(config.data), config.crop, config.seed)
+    device = device_of(options)
+    crops = Crops(Path(config.data), config.crop, config.seed, device=device)
     codec = CodecNet()
     load_weights(codec, start)
     drawer, _ = open_flow(flow)
-    weights = (config.lpips_weight, config.mse_weight, config.critic_weight)
-    perceptual = PerceptualLoss(str(config.lpips), weights, config.critic_from)
+    perceptual = PerceptualLoss(config.judges(), str(device))
     net = nn.ModuleDict({"codec": codec, "flow": drawer.train()})
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         codec, flow = accelerator.unwrap_model(net)["codec"], accelerator.unwrap_model(net)["flow"]
-        frame = varied(crops.batch(config.batch)).to(accelerator.device, memory_format=torch.channels_last)
+        frame = crops.varied_batch(config.batch)
         level = spread_levels(config.batch).to(frame.device)
         base, bpp, latent = codec.draw(frame, level, torch.full_like(level, len(GROUPS)))
         distortion, figures = base_distortion(base, frame, config, done)
-        time = times_of_few_steps(torch.rand_like(level))
-        begin = base + NOISE * torch.randn_like(base)
-        state = state_of_few_steps(flow, begin, base, latent, level / LEVELS, time)
-        drawn = flow(state, base, latent, level / LEVELS, time).float()
+        drawn = drawn_in_few_steps(flow, base, latent, level / LEVELS)
         cost, seen = perceptual.cost(drawn, frame, done, accelerator)
         weight = lambda_of(level.flatten() / LEVELS, config)
         total = (bpp + weight * (distortion + config.drawn_weight * cost)) / weight.sqrt()

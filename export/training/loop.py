@@ -10,28 +10,32 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
-from edgesem.errors import InputError, UsageError
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from edgesem.files import write_whole
 from export.training.muon import Muon
 from export.training.threads import ThreadTrial
 
 LOG_STEPS = 100  # steps that a line of the log is the mean of
 _SAVE_S = 180.0
-_PRIVATE = ("data", "codec", "lpips", "clips", "vision")  # settings that are paths of one machine
+_PRIVATE = ("data", "codec", "lpips", "vgg", "clips", "vision", "photographs")  # settings that are paths of one machine
 
 Progress = Callable[[float, dict[str, Any]], None]
+
+
+S = TypeVar("S", bound="Settings")
 
 
 class Settings(Protocol):
@@ -57,6 +61,16 @@ class RunOptions:
     """CPU threads; None: as many as the first steps show to be fastest."""
     resume: bool = False
     """Continue a run that was begun with other settings."""
+    device: str = "auto"
+    """cpu, cuda, or auto: a CUDA GPU where there is one."""
+
+
+def device_of(options: RunOptions | None) -> torch.device:
+    """The device that a run trains on. Raises EnvironmentMissing where it is to be a GPU and there is none."""
+    wanted = options.device if options else "auto"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentMissing("torch finds no CUDA GPU here: leave out --device, or install a torch made for CUDA")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def run(
@@ -73,25 +87,24 @@ def run(
     """Train what requires a gradient in `net` until `config.minutes` are spent; returns the averaged weights' file.
 
     `loss_of(net, done, accelerator)` draws its own batch and gives the loss and what to log; `done` is 0..1 of the run.
-    `progress(done, figures)` is called about once a second. Continues when `out` holds a checkpoint, after
-    `resumed(step)`. `beside` names modules that are trained in `loss_of` and must be in the checkpoint too.
-    Raises InputError for a checkpoint that does not fit, and UsageError for one of other settings that
-    `options.resume` does not ask to continue.
+    `progress(done, figures)` is called about once a second, and at the end. Continues when `out` holds a checkpoint,
+    after `resumed(step)`; on another device, if need be. `beside` names modules that are trained in `loss_of` and must
+    be in the checkpoint too. Raises InputError for a checkpoint that does not fit, and UsageError for one of other
+    settings that `options.resume` does not ask to continue.
     """
     options = options or RunOptions()
     if not options.resume:
         _check_same(config, out)
-    trial = ThreadTrial() if options.threads is None else None
+    device = device_of(options)
+    trial = ThreadTrial() if options.threads is None and device.type == "cpu" else None
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision="bf16")
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        net,
-        multi_avg_fn=get_ema_multi_avg_fn(config.average),  # type: ignore[no-untyped-call]
-        use_buffers=True,
-    )
+    half = "fp16" if device.type == "cuda" and not torch.cuda.is_bf16_supported() else "bf16"
+    accelerator = Accelerator(mixed_precision=half, cpu=device.type == "cpu")
+    # onto the device before optimizer and checkpoint: what is loaded goes to where the weights are
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(net, multi_avg_fn=averaging(config.average), use_buffers=True)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = Muon(net, config.learning_rate)
     saved: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer, **(beside or {})}
@@ -99,13 +112,13 @@ def run(
     if step:
         resumed(step)
     net, optimizer = accelerator.prepare(net, optimizer)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    write_whole(out / "config.json", json.dumps(asdict(config), indent=1).encode())
     with (out / "history.jsonl").open("a") as history:
         settings = {key: value for key, value in asdict(config).items() if key not in _PRIVATE}
         history.write(json.dumps({"from_minute": round(spent_s / 60, 2), "from_step": step, **settings}) + "\n")
     saved_at = shown_at = clock = time.monotonic()
     seen: dict[str, list[float]] = {}  # since the last row of the log; a figure need not come with every step
-    count = 0
+    count, spent_here_s = 0, 0.0  # since then as well
     with (out / "log.jsonl").open("a") as log:
         while spent_s < config.minutes * 60:
             done = spent_s / (config.minutes * 60)
@@ -124,18 +137,21 @@ def run(
             for key, value in {"loss": loss.item(), **figures}.items():
                 seen.setdefault(key, []).append(value)
             now = time.monotonic()
+            spent_here_s += now - clock
             if trial is not None:
                 trial.step_s(now - clock)
             spent_s, clock = spent_s + now - clock, now
-            if now - shown_at > 1:
-                progress(min(1.0, spent_s / (config.minutes * 60)), {"step": step, **_means(seen)})
-                shown_at = now
             finished = spent_s >= config.minutes * 60
+            if now - shown_at > 1 or finished:
+                shown = {"step": step, "steps_per_s": count / max(1e-9, spent_here_s)}
+                progress(min(1.0, spent_s / (config.minutes * 60)), {**shown, **_means(seen)})
+                shown_at = now
             if count == LOG_STEPS or finished:
                 means = {key: round(value, 5) for key, value in _means(seen).items()}
-                log.write(json.dumps({"step": step, "minutes": round(spent_s / 60, 2), **means}) + "\n")
+                speed = {"minutes": round(spent_s / 60, 2), "steps_per_s": round(count / max(1e-9, spent_here_s), 3)}
+                log.write(json.dumps({"step": step, **speed, **means}) + "\n")
                 log.flush()
-                seen, count = {}, 0
+                seen, count, spent_here_s = {}, 0, 0.0
             if now - saved_at > _SAVE_S or finished:
                 _save(out, {**saved, "net": accelerator.unwrap_model(net)}, spent_s, step)
                 saved_at = clock = time.monotonic()
@@ -169,10 +185,34 @@ def _means(seen: Mapping[str, list[float]]) -> dict[str, float]:
     return {key: fmean(values) for key, values in seen.items()}
 
 
+def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Exponential average of weights that forgets faster at first: after n steps, it spans n / 9 of them at most.
+
+    With a `decay` of 0.998 from the first step on, a run of 500 steps kept 37 % of what it began with.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        for old, new in zip(averaged, current, strict=True):
+            old.lerp_(new, 1 - kept) if old.is_floating_point() else old.copy_(new)
+
+    return update
+
+
 def learning_rate(config: Settings, done: float, step: int) -> float:
     """Cosine decay over the run after 200 steps of warm-up."""
     span = config.learning_rate - config.final_learning_rate
     return min(1.0, (step + 1) / 200) * (config.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def read_settings(run: Path, kind: type[S]) -> S:
+    """What the run in a folder was asked to do. Raises InputError if the folder holds no run of this kind."""
+    try:
+        found = json.loads((run / "config.json").read_text())
+        return kind(**{part.name: found[part.name] for part in fields(kind) if part.name in found})
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{run} holds no run that made what is asked for: {error!r}; see edgesem train") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

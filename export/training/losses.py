@@ -38,6 +38,11 @@ def rate(residual: Tensor, scale: Tensor) -> Tensor:
     return bits + (residual - centre) * slope
 
 
+def psnr_db(mse: Tensor) -> float:
+    """Mean PSNR in dB of pictures 0..1, from the mean squared error of each, [B]."""
+    return float(-10 * torch.log10(mse.detach().clamp(min=1e-9)).mean())
+
+
 def ms_ssim(a: Tensor, b: Tensor, *, every: int = 1) -> Tensor:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003), [B], of pictures float32 [B,C,H,W], 0..1.
 

@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError, UsageError
 from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame, fitted
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.clock import clock_ms
 from runtime.settings import SourceSettings
 
@@ -22,13 +23,26 @@ Picture = NDArray[np.uint8]
 """uint8 [H, W, 3], RGB."""
 
 
+@dataclass
+class LeftOut:
+    """Counter of a source's items that could not be read: pictures of a folder, frames of a video or camera."""
+
+    count: int = 0
+
+    def note(self, limited_log: RateLimitedLog, message: str, *details: object) -> None:
+        """Count an item, with a warning now and then."""
+        self.count += 1
+        limited_log.warn(message, *details)
+
+
 @dataclass(frozen=True)
 class CaptureContext:
-    """The source's settings, the frame rate that is asked for, and the event that ends it."""
+    """The source's settings, the frame rate that is asked for, the event that ends it, and what was left out."""
 
     settings: SourceSettings
     fps: float
     stop: threading.Event
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def uri(self) -> str:
@@ -86,12 +100,13 @@ class CaptureContext:
 
         A picture that is too small costs a log line.
         """
+        limited_log = RateLimitedLog(log)
         for rgb, name in pictures:
             began_s = time.monotonic()
             try:
                 frame = self.shrunk_frame(rgb, name)
             except InputError as error:
-                log.warning("left out: %s", error)
+                self.left_out.note(limited_log, "left out: %s", error)
                 continue
             yield frame
             if self.stop.wait(max(0.0, began_s + period_s - time.monotonic()) if period_s else 0):

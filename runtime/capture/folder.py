@@ -78,10 +78,11 @@ def _versions(folder: Path) -> dict[Path, _Version]:
 
 
 def _readable(paths: Iterable[Path], context: CaptureContext) -> Iterator[tuple[Picture, str]]:
+    limited_log = RateLimitedLog(log)
     for path in paths:
         try:
             picture = read_picture(path, fit=context.most)
         except EdgesemError as error:
-            log.warning("left out: %s", error)
+            context.left_out.note(limited_log, "left out: %s", error)
             continue
         yield picture, path.stem

@@ -35,7 +35,11 @@ def live_frames(
         stream = container.streams.video[0]
         stream.thread_type = "SLICE"  # threads by frame would hold some frames back
         warnings = RateLimitedLog(log)
-        for picture in whole_frames(container, stream, lambda why: warnings.warn("%s: %s; left out", name, why)):
+
+        def leave_out(why: str) -> None:
+            context.left_out.note(warnings, "%s: %s; left out", name, why)
+
+        for picture in whole_frames(container, stream, leave_out):
             if context.stop.is_set():
                 return
             if time.monotonic() - last_s >= context.live_period_s:

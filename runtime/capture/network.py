@@ -52,11 +52,20 @@ def _connection_frames(context: CaptureContext, transport: str) -> Iterator[Fram
     if context.uri.lower().startswith("rtsp"):
         options = {**_OPTIONS, "rtsp_transport": transport}
         name = f"{name} by {transport.upper()}"
-    try:
-        yield from live_frames(context, options, name=name)
-    except (av.FFmpegError, OSError) as error:
-        # Not the error's own words, nor as its cause: they repeat the URI with its user and password.
-        raise InputError(f"no picture from {name}: {error.strerror or type(error).__name__}") from None
+    shown = False
+    forms = [None, "mjpeg"] if context.uri.lower().startswith("http") else [None]
+    for form in forms:
+        try:
+            for frame in live_frames(context, options, name=name, form=form):
+                shown = True
+                yield frame
+            return
+        except (av.FFmpegError, OSError) as error:
+            # Some cameras send no boundary before the first picture, or none at all: FFmpeg then knows no format.
+            if isinstance(error, av.error.InvalidDataError) and not shown and form != forms[-1]:
+                continue
+            # Not the error's own words, nor as its cause: they repeat the URI with its user and password.
+            raise InputError(f"no picture from {name}: {error.strerror or type(error).__name__}") from None
 
 
 def without_login(uri: str) -> str:

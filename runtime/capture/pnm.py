@@ -83,7 +83,7 @@ class _Header:
     def plain_raster(self, stream: BinaryIO) -> Picture | None:
         """Its pixels in decimal numbers; None if they are cut short."""
         wanted = self.width * self.height * self._channels
-        found: list[int] = []
+        found = bytearray()
         rest = b""
         while len(found) < wanted:
             line = stream.readline(_MAX_LINE)
@@ -102,7 +102,7 @@ class _Header:
             return None
         if len(found) > wanted or rest:
             raise InputError(f"standard input has more numbers than a picture of {self.width}x{self.height}")
-        return self._rgb(np.array(found, np.uint8))
+        return self._rgb(np.frombuffer(found, np.uint8))
 
     @property
     def _channels(self) -> int:

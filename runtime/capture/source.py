@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ from edgesem.errors import InputError
 from runtime.capture.context import CaptureContext
 from runtime.capture.folder import folder_frames
 from runtime.capture.frame import Frame
+from runtime.capture.grey import GreyFilter
 from runtime.capture.gstreamer import gstreamer_frames
 from runtime.capture.network import NETWORK_SCHEMES, network_frames, without_login
 from runtime.capture.picamera import picamera_frames
 from runtime.capture.pnm import stdin_frames
+from runtime.capture.privacy_mask import PrivacyMask
 from runtime.capture.v4l2 import v4l2_frames
 from runtime.capture.video_file import video_file_frames
 from runtime.settings import SourceSettings
@@ -49,21 +52,40 @@ _VIDEO_FILE = _Kind((), video_file_frames, continuous=False)
 
 
 class Source:
-    """The frames of one URI, shrunk and turned as the settings say; iterate it. `stop` ends it soon.
+    """The frames of one URI, shrunk, turned and masked as the settings say; iterate it. `stop` ends it soon.
 
     A camera gives frames as they come, and the sender takes the newest when it can; a file or a folder is played at its
     own pace. `continuous` says whether it is a camera, whose silence means that something is wrong. UsageError,
     InputError or EnvironmentMissing if it cannot even be begun; a network camera that is lost later is opened again for
-    ever.
+    ever. So is a privacy mask that cannot be read: without its mask, no frame comes out.
     """
 
     def __init__(self, settings: SourceSettings, *, fps: float, stop: threading.Event) -> None:
+        self._mask = None if settings.mask is None else PrivacyMask.load(settings.mask)
+        self._grey = GreyFilter(settings.grey)
         self._context = CaptureContext(settings, fps, stop)
         self._kind = _kind_of(settings.uri)
         self.continuous = self._kind.continuous
 
+    @property
+    def left_out(self) -> int:
+        """Number of items that could not be read."""
+        return self._context.left_out.count
+
+    @property
+    def masked(self) -> bool:
+        """Whether a privacy mask is on."""
+        return self._mask is not None
+
+    @property
+    def grey(self) -> bool:
+        """Whether the last frame was made grey, because it had no colour or because that was asked for."""
+        return self._grey.grey
+
     def __iter__(self) -> Iterator[Frame]:
-        return self._kind.frames(self._context)
+        for frame in self._kind.frames(self._context):
+            picture = frame.image if self._mask is None else self._mask.apply(frame.image)
+            yield replace(frame, image=self._grey.apply(picture))
 
 
 def _kind_of(uri: str) -> _Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from edgesem.video import read_video
 from runtime.capture.context import CaptureContext
 from runtime.capture.frame import Frame
+from runtime.process.rate_limit import RateLimitedLog
+
+log = logging.getLogger(__name__)
 
 _LATE_S = 0.04
 
@@ -18,10 +22,14 @@ def video_file_frames(context: CaptureContext) -> Iterator[Frame]:
 
     Raises InputError if the file is no video or is damaged.
     """
-    path = Path(context.uri)
+    path, limited_log = Path(context.uri), RateLimitedLog(log)
+
+    def leave_out(why: str) -> None:
+        context.left_out.note(limited_log, "%s: %s; left out", path, why)
+
     while not context.stop.is_set():
         began_s, shown = time.monotonic(), 0
-        for picture in read_video(path):
+        for picture in read_video(path, on_left_out=leave_out):
             due_s = began_s + picture.time_s
             if time.monotonic() > due_s + _LATE_S and shown:
                 continue

@@ -1,4 +1,4 @@
-"""Client of a sender's `cmd` topic: publishes one command to a stream that lives, and waits for the confirmation."""
+"""Client of a sender's `cmd` topic: publishes one command to a running sender, and waits for the confirmation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE_S = 10.0
 _RETAINED_S = 3.0
 """Retained messages come right after the subscription."""
 _STATE_S = STATE_INTERVAL_S + 5.0
-"""A sender that lives says its state at least so often, also where the broker retains nothing."""
+"""A running sender publishes its state at least so often, also where the broker retains nothing."""
 _SHOWN = 5
 
 
@@ -67,7 +67,7 @@ def ask(address: Address, topics: Topics, command: Command, key: bytes | None = 
 
 
 class _Stream:
-    """What is heard of a stream: its birth and its newest state."""
+    """Messages of one stream since the subscription: its birth, and its newest state."""
 
     def __init__(self, topics: Topics) -> None:
         self.birth: Birth | None = None
@@ -76,7 +76,7 @@ class _Stream:
         self._topics = topics
 
     def take(self, topic: str, payload: bytes) -> None:
-        """Take a message; what is not one of ours is nothing."""
+        """Take a message; one that cannot be read is ignored."""
         with contextlib.suppress(PacketError):
             if topic == self._topics.birth:
                 self.birth = Birth.from_bytes(payload, base=self._topics.base)
@@ -88,7 +88,7 @@ class _Stream:
 
 
 def _others(address: Address, topics: Topics) -> str:
-    """The streams that the broker does know, those of similar names first."""
+    """Text on the streams that the broker has states of, those of similar names first."""
     found: queue.Queue[str] = queue.Queue()
     every = "edgesem/v1/+/+/+/state"
     names: set[str] = set()

@@ -106,6 +106,8 @@ def bench_link(
             "outages and delays are not shown.",
             markup=False,
         )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     codec = edgesem.load(bundle)
     link = "model" if model else "relay" if relay else "namespaces"
     about: dict[str, Any] = {"link": link, "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
@@ -194,7 +196,6 @@ def _write(out: Path, name: str, series: Mapping[str, Any], report: Mapping[str,
     from edgesem.files import write_whole
     from runtime.bench.link.plot import draw
 
-    out.mkdir(parents=True, exist_ok=True)
     if any(series.values()):
         draw(name, series, out / f"{Path(name).stem}.png")
     write_whole(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())

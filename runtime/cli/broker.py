@@ -72,6 +72,6 @@ def broker(
             lines.append(f"elsewhere: --user {LOCAL_USER}, --password-file with the line in {event['password_file']}")
         if len(event["users"]) > 1:
             lines.append(f"accounts: {', '.join(event['users'])}")
-        log.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        log.print("\n".join(lines), markup=False, soft_wrap=True)
 
     run_broker(settings, print_json_line if json_ else show)

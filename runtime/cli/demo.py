@@ -82,14 +82,13 @@ class _Display:
             return
         if progress.phase != self._phase:
             self._phase = progress.phase
-            log.print(self._phase, highlight=False, markup=False)
+            log.print(self._phase, markup=False)
         for number, row in enumerate(progress.rows):
             if number not in self._printed and progress.is_final(number):
                 self._printed.add(number)
                 log.print(
                     f"{row['frame'] + 1}/{len(progress.rows)} {row['name']}: {row['size_bytes']} bytes, "
                     f"{row['layers']} layers, {row['delay_s']:.2f} s, MS-SSIM {row['ms_ssim']:.4f}",
-                    highlight=False,
                     markup=False,
                     soft_wrap=True,
                 )

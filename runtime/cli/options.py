@@ -15,6 +15,21 @@ BundleOption = Annotated[
     Path | None,
     typer.Option(help="Folder of the bundle; sender and receiver need the same.", show_default="the one that ships"),
 ]
+BundlesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--bundle",
+        help="Folder of the senders' bundle; may be repeated, `default` is the one that ships.",
+        show_default="the one that ships",
+    ),
+]
+StampOption = Annotated[
+    str,
+    typer.Option(
+        help="Write time, camera and 'drawn' over the pictures: off, small, bar, or auto (a label where detail was "
+        "invented)."
+    ),
+]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="TOML file with the same settings; options here take precedence.")
 ]

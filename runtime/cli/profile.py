@@ -107,7 +107,7 @@ def profile(
         def show(what: str) -> None:
             status.update(what)
             if not log.is_terminal:
-                log.print(what, highlight=False)
+                log.print(what)
 
         result = measure(settings, show)
     if out is not None:

@@ -10,7 +10,7 @@ import typer
 
 from edgesem.cli.console import emit, log, table
 from runtime.cli.event_output import log_to_stderr, print_json_line
-from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, StateDirOption, broker_options
+from runtime.cli.options import BrokerGiven, BundlesOption, ConfigOption, StateDirOption, broker_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,11 +40,30 @@ def receive(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--as", help="What to write to --out: png, jpg, mkv (a video) or none.", show_default="png"),
+        typer.Option(
+            "--as",
+            help="What ordinary frames become in --out: archive (packets, drawn by `edgesem archive export`), png, "
+            "jpg, mkv (a video) or none. Promised ones are kept and drawn in any case.",
+            show_default="archive",
+        ),
+    ] = None,
+    stamp: Annotated[
+        str | None,
+        typer.Option(
+            help="Write time, camera and 'drawn' over the pictures: off, small, bar, or auto (a label where detail "
+            "was invented).",
+            show_default="auto",
+        ),
     ] = None,
     http: Annotated[
         str | None,
         typer.Option(help="Serve live page and metrics: PORT on loopback, or HOST:PORT.", show_default="not served"),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --http: name by which a reverse proxy is reached; may be repeated.", show_default=False
+        ),
     ] = None,
     jpeg_topic: Annotated[
         bool | None,
@@ -69,7 +88,11 @@ def receive(
         typer.Option(help="With --only: from which score on a picture shows it, 0 to 1.", show_default="0.75"),
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="Keep all packets in this folder, for `edgesem search`.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Keep all packets in this folder, for `edgesem archive` and `edgesem search`.",
+            show_default="--out, with --as archive",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -86,7 +109,26 @@ def receive(
             help="With --out: disk space of ordinary pictures, in bytes; the oldest go.", show_default="all but 256 MiB"
         ),
     ] = None,
-    bundle: BundleOption = None,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            help="Delete ordinary pictures, videos and archived frames after so long, such as 30d.",
+            show_default="never",
+        ),
+    ] = None,
+    archive_max_bytes: Annotated[
+        int | None,
+        typer.Option(help="Disk space of the archive, in bytes; the oldest ordinary frames go.", show_default="4 GiB"),
+    ] = None,
+    promised_max_bytes: Annotated[
+        int | None,
+        typer.Option(help="With --out: disk space of promised frames; the oldest go.", show_default="as much as fits"),
+    ] = None,
+    promised_max_age: Annotated[
+        str | None,
+        typer.Option(help="Delete promised frames after so long, such as 365d.", show_default="never"),
+    ] = None,
+    bundle: BundlesOption = None,
     state_dir: StateDirOption = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="End after N pictures.", show_default="never")] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="End after N seconds.", show_default="never")] = None,
@@ -114,16 +156,23 @@ def receive(
         "draw.seed": seed,
         "draw.workers": workers,
         "draw.max_pixels": max_pixels,
-        "draw.bundle": bundle,
+        "draw.bundle": bundle[0] if bundle else None,
+        "draw.more_bundles": tuple(bundle[1:]) if bundle else None,
         "out.folder": out,
         "out.kind": kind,
+        "out.stamp": stamp,
         "out.http": http,
+        "out.allowed_hosts": tuple(allowed_host) if allowed_host else None,
         "out.jpeg_topic": jpeg_topic,
         "out.home_assistant": home_assistant,
         "out.archive": archive,
         "out.only": tuple(only) if only else None,
         "out.only_score": only_score,
         "out.max_bytes": max_bytes,
+        "out.max_age": max_age,
+        "out.archive_max_bytes": archive_max_bytes,
+        "out.promised_max_bytes": promised_max_bytes,
+        "out.promised_max_age": promised_max_age,
         "monitor.state_dir": state_dir,
     }
     settings = load_config(config, ReceiveSettings, given)
@@ -143,13 +192,12 @@ def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
     def show(event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
             where = f", live page at {event['url']}" if event["url"] else ""
-            log.print(f"receiving{where}; Ctrl-C ends", highlight=False, markup=False)
+            log.print(f"receiving{where}; Ctrl-C ends", markup=False)
         elif event["event"] == "picture" and event["stream"] not in seen:
             seen.add(event["stream"])
             log.print(
                 f"{event['stream']}: {event['width']}x{event['height']}, {event['size_bytes']} bytes, "
                 f"{event['layers']} layers, {event['delay_s']:.2f} s old",
-                highlight=False,
                 markup=False,
             )
 
@@ -160,7 +208,7 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    rare = ("dropped", "kept", "malformed", "unsealed", "undecodable")
+    rare = ("dropped", "kept", "malformed", "unsealed", "other_bundle", "undecodable")
     names = ["pictures", "layers", "size_bytes", "decode_s"]
     names += [name for name in rare if any(stream[name] for stream in result["streams"])]
     rows = [(stream["stream"], *(f"{stream[name]:,}" for name in names)) for stream in result["streams"]]

@@ -10,20 +10,19 @@ import typer
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import EdgesemError, InputError
-from runtime.cli.options import BundleOption, JsonOption
+from runtime.cli.options import BundlesOption, JsonOption, StampOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgesem.codec.codec import Codec
-    from runtime.receiver.archive import Archive
+    from runtime.receiver.archive_drawer import ArchiveDrawer
     from runtime.receiver.search import Hit
 
 
 def search(
     text: Annotated[str, typer.Argument(help='What the pictures show, such as "red car".')],
     archive: Annotated[
-        Path, typer.Option(help="Folder that `edgesem receive --archive` writes to.", show_default=False)
+        Path, typer.Option(help="Folder that `edgesem receive` keeps packets in.", show_default=False)
     ] = Path("received"),
     since: Annotated[
         str | None,
@@ -43,7 +42,8 @@ def search(
     realism: Annotated[
         float, typer.Option(min=0, max=1, help="With --out: how much detail the steps may invent.")
     ] = 1.0,
-    bundle: BundleOption = None,
+    stamp: StampOption = "auto",
+    bundle: BundlesOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find received frames by what they show, and draw them.
@@ -56,45 +56,45 @@ def search(
     from edgesem.codec.codec import load
     from edgesem.semantics.embedding import Labels
     from runtime.receiver.archive import Archive
-    from runtime.receiver.search import complete, named, parse_time
+    from runtime.receiver.archive_drawer import ArchiveDrawer
+    from runtime.receiver.search import complete, named
     from runtime.receiver.search import search as find
+    from runtime.receiver.synthesis import SynthesisOptions
+    from runtime.receiver.times import parse_time
 
     window = {"since_s": parse_time(since) if since else None, "until_s": parse_time(until) if until else None}
-    codec = load(bundle)
-    labels = Labels.of(codec.bundle)
+    opened_codecs = [load(folder) for folder in bundle or (None,)]
+    codecs = {codec.bundle.id: codec for codec in opened_codecs}
+    labels = Labels.of(opened_codecs[0].bundle)
     query = labels.query(text)
     with Archive(archive, create=False) as opened:
         with progress("looking at frames without an embedding") as bar:
-            looked = complete(opened, codec, bar.update)
+            looked = complete(opened, codecs, bar.update)
         hits, among = find(opened, query, stream=stream, most=most, apart_s=apart, **window)
         rows: list[dict[str, Any]] = named(hits)
         if out is not None:
+            drawer = ArchiveDrawer(opened, codecs, SynthesisOptions(steps, seed, realism), stamp=stamp)
             for place, (hit, row) in enumerate(zip(hits, rows, strict=True), 1):
-                _draw(opened, codec, hit, row, out, place, steps=steps, seed=seed, realism=realism)
+                _draw(drawer, hit, row, out, place)
     emit({"query": query.text, "among": among, "looked_at": looked, "hits": rows}, json_, _render)
 
 
-def _draw(
-    archive: Archive, codec: Codec, hit: Hit, row: dict[str, Any], out: Path, place: int, **synthesis: Any
-) -> None:
+def _draw(drawer: ArchiveDrawer, hit: Hit, row: dict[str, Any], out: Path, place: int) -> None:
     """Write the picture of a hit to `out`, and its path into the row; the reason where it cannot be drawn."""
     from edgesem.files import write_whole
-    from edgesem.provenance import Provenance, encode_with_provenance
-    from runtime.receiver.search import latent_of
+    from edgesem.provenance import encode_with_provenance
 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make {out}: {error.strerror}") from error
+    entry = hit.entry
     try:
-        latent, packet = latent_of(archive, hit.entry, codec), archive.packet(hit.entry)
+        picture, provenance = drawer.draw(entry)
     except EdgesemError as error:  # of another bundle, or it refers to what is not kept: the others are drawn
         row["error"] = str(error)
         return
-    picture = codec.synthesize(latent, **synthesis)
-    entry = hit.entry
     path = out / f"{place:03d}-{entry.stream.replace('/', '_')}-{entry.epoch}-{entry.frame}.png"
-    provenance = Provenance.of(packet, codec.bundle, captured_ms=round(entry.captured_s * 1000), **synthesis)
     write_whole(path, encode_with_provenance(picture, "png", provenance))
     row["file"] = str(path)
 
@@ -104,7 +104,7 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     for hit in hits:
         if "error" in hit:
             words = f"frame {hit['frame']} of {hit['stream']} cannot be drawn: {hit['error']}"
-            log.print(words, style="yellow", markup=False, highlight=False)
+            log.print(words, style="yellow", markup=False)
     left = ["time", "stream", *(["file"] if any("file" in hit for hit in hits) else [])]
     names = [*left, "frame", "score", "size_bytes"]
     rows = []

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgesem.cli.console import log
+from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
 from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, JsonLinesOption, StateDirOption, broker_options
+
+LEFT = 4
+"""Exit code of `--once` when the deadline has passed and there is something that no receiver has."""
 
 
 @broker_options
@@ -78,6 +83,56 @@ def send(
     ] = None,
     follow: Annotated[bool | None, typer.Option("--follow", help="Of a folder: send later pictures too.")] = None,
     loop: Annotated[bool | None, typer.Option("--loop", help="Of a folder or video: begin again at its end.")] = None,
+    rotate: Annotated[
+        int | None, typer.Option(help="Turn clockwise by 90, 180 or 270 degrees.", show_default="0")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Privacy mask: TOML file of areas that are filled before anything else sees the picture."),
+    ] = None,
+    grey: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: pictures without colour (infra-red) are sent as grey; on: all; off.", show_default="auto"
+        ),
+    ] = None,
+    once: Annotated[
+        bool | None,
+        typer.Option(
+            "--once", help="Send the newest frame, wait until a receiver has it, and end; exit code 4: not all."
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="As --once, with so many frames.", show_default="1 with --once")
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(help="With --once: end so many seconds after the start in any case.", show_default="120"),
+    ] = None,
+    warm_up: Annotated[
+        float | None,
+        typer.Option(help="With --once: leave out a camera's first seconds (exposure).", show_default="0"),
+    ] = None,
+    data_day: Annotated[
+        float | None,
+        typer.Option(help="Most megabytes on the wire a day, all overhead included.", show_default="no limit"),
+    ] = None,
+    data_month: Annotated[
+        float | None, typer.Option(help="Most megabytes on the wire a billing month.", show_default="no limit")
+    ] = None,
+    schedule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Frame rate by time of day, "FROM..TO=FPS": "22:00..05:30=0", "sunset..sunrise=0.1"; may be repeated.',
+            show_default=False,
+        ),
+    ] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(
+            help='Of the camera, "LATITUDE,LONGITUDE" in degrees, for sunrise and sunset.', show_default=False
+        ),
+    ] = None,
     bundle: BundleOption = None,
     state_dir: StateDirOption = None,
     metrics: Annotated[
@@ -97,8 +152,12 @@ def send(
     from runtime.daemon.send import run_send
     from runtime.daemon.send_settings import SendSettings
 
+    latitude, longitude = _degrees(position)
     given: dict[str, Any] = {
         "source.uri": source,
+        "source.rotate": rotate,
+        "source.mask": mask,
+        "source.grey": grey,
         "source.watch": follow,
         "source.loop": loop,
         **broker,
@@ -119,12 +178,33 @@ def send(
         "watch.score": watch_score,
         "watch.heartbeat_s": heartbeat,
         "watch.sensitivity": sensitivity,
+        "once.frames": frames if frames is not None or not once else 1,
+        "once.deadline_s": deadline,
+        "once.warm_up_s": warm_up,
+        "data.day_mb": data_day,
+        "data.month_mb": data_month,
+        "schedule.rules": tuple(schedule) if schedule else None,
+        "schedule.latitude": latitude,
+        "schedule.longitude": longitude,
         "monitor.state_dir": state_dir,
         "monitor.metrics": metrics,
     }
     settings = load_config(config, SendSettings, given)
     log_to_stderr()
-    run_send(settings, print_json_line if json_ else _states(settings.watch.score))
+    state = run_send(settings, print_json_line if json_ else _states(settings.watch.score))
+    if state.get("left"):
+        raise typer.Exit(LEFT)
+
+
+def _degrees(position: str | None) -> tuple[float | None, float | None]:
+    """Latitude and longitude; UsageError for what is no position."""
+    if position is None:
+        return None, None
+    try:
+        latitude, longitude = (float(part) for part in position.split(","))
+    except ValueError:
+        raise UsageError(f"--position {position[:40]!r} is none: write LATITUDE,LONGITUDE, as 48.21,16.37") from None
+    return latitude, longitude
 
 
 def _states(watch_score: float) -> Callable[[Mapping[str, Any]], None]:
@@ -138,8 +218,27 @@ def _states(watch_score: float) -> Callable[[Mapping[str, Any]], None]:
             found = best.pop() if best else None
             words = "" if found is None else f", {found['query']} {found['score']:.2f} of {watch_score:g}"
             _show_state(event, words)
+        elif event["event"] == "once":
+            _show_wake(event)
 
     return show
+
+
+def _show_wake(wake: Mapping[str, Any]) -> None:
+    """What one wake has come to, and when what was there, in seconds since the program's start."""
+    words = {
+        "ready_s": "networks loaded",
+        "connected_s": "connected",
+        "picture_s": "picture",
+        "first_byte_s": "first byte",
+    }
+    times = [f"{words[key]} {wake[key]:.1f} s" for key in words if key in wake]
+    times += [f"a receiver had it {wake['received_s']:.1f} s"] if "received_s" in wake else []
+    trouble = f" ({wake['trouble']})" if wake["trouble"] else ""
+    left = (
+        f"{wake['left']} left, {wake['promised_waiting']} of them on the disk{trouble}" if wake["left"] else "none left"
+    )
+    log.print(f"{wake['taken']} frames taken, {left}; {', '.join(times)}", markup=False, soft_wrap=True)
 
 
 def _show_state(event: Mapping[str, Any], found: str) -> None:
@@ -150,7 +249,6 @@ def _show_state(event: Mapping[str, Any], found: str) -> None:
         f"{'connected' if event['up'] else 'NOT CONNECTED'}, link {rate}, {event['frames']} frames, "
         f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, "
         f"{event['promised_waiting']} promised wait{found}",
-        highlight=False,
         markup=False,
         soft_wrap=True,
     )

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from edgesem.errors import InputError, UsageError
 from edgesem.files import write_whole
-from edgesem.packet.keys import read_secret
-from runtime.process.child import write_private
+from edgesem.packet.keys import read_secret, write_private
 from runtime.protocol.topics import to_file_name
 
 LOCAL_USER = "edgesem"

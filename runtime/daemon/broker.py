@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
-from edgesem.packet.keys import decode_text, read_secret
+from edgesem.packet.keys import decode_text, read_secret, write_private
 from runtime.daemon.accounts import LOCAL_USER, PASSWORD_BYTES, Accounts, acl
 from runtime.daemon.broker_settings import BrokerServiceSettings, ListenSettings
 from runtime.mqtt.credentials import published_login
 from runtime.mqtt.loopback_broker import amqtt_job, answers, choose_kind
 from runtime.mqtt.mosquitto import Listening, end, end_orphans, reload_users, start_mosquitto
-from runtime.process.child import Child, Job, write_private
+from runtime.process.child import Child, Job
 from runtime.process.service import Service, running_service
 
 log = logging.getLogger(__name__)

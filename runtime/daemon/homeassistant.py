@@ -40,6 +40,8 @@ class HomeAssistant:
         """Whether this receiver runs; also the topic of its last will."""
         self._lock = threading.Lock()
         self._streams: dict[str, Topics] = {}
+        self._is_online = False
+        """Whether it was said on this connection that this receiver runs."""
         self._told: dict[str, bool] = {}
         """What was said of each stream's availability on this connection; a stream that is not here is announced."""
         self._limited_log = RateLimitedLog(log)
@@ -62,6 +64,7 @@ class HomeAssistant:
         """Home Assistant has started, or the broker is another: all is said again at the next refresh."""
         if payload == ONLINE:
             with self._lock:
+                self._is_online = False
                 self._told.clear()
 
     def refresh(self) -> None:
@@ -71,8 +74,9 @@ class HomeAssistant:
             return
         with self._lock:
             streams = list(self._streams.items())
-            first = not self._told
-        if first and not self._publish(self.topic, ONLINE):
+            known, self._is_online = self._is_online, True
+        if not known and not self._publish(self.topic, ONLINE):
+            self._is_online = False
             return
         for stream, topics in streams:
             available = self._is_available(stream)

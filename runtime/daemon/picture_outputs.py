@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -54,10 +55,28 @@ class PictureOutputs:
         if settings.home_assistant:
             self.home_assistant = HomeAssistant(settings.home_assistant_prefix, about=about)
         self._settings, self._on_event, self._max_pictures = settings, on_event, max_pictures
-        self._quota: PictureQuota | None = None
+        self._quotas: tuple[PictureQuota, ...] = ()
+        """Of ordinary pictures, and of promised frames."""
         if settings.folder is not None:
-            self._quota = PictureQuota(settings.folder, max_bytes=settings.max_bytes, free_bytes=settings.free_bytes)
-        self._videos: dict[str, VideoSink] = {}
+            ages_s = settings.max_ages_s()
+            self._quotas = (
+                PictureQuota(
+                    settings.folder,
+                    max_bytes=settings.max_bytes,
+                    free_bytes=settings.free_bytes,
+                    max_age_s=ages_s[0],
+                ),
+                PictureQuota(
+                    settings.folder,
+                    max_bytes=settings.promised_max_bytes,
+                    free_bytes=0,  # with less free on the disk, a promised frame is not taken: its sender keeps it
+                    max_age_s=ages_s[1],
+                    promised=True,
+                    on_deleted=self._forget_promised,
+                ),
+            )
+        self._videos: dict[str, OrderedDict[int | None, VideoSink]] = {}
+        """Of each stream one; two by their epochs, while two senders share the name."""
         self._publishing_until_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._limited_log = RateLimitedLog(log)
@@ -68,8 +87,8 @@ class PictureOutputs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for video in self._videos.values():
-            video.close()
+        for stream in list(self._videos):
+            self._finish_videos(stream)
 
     def attach(self, receiver: StreamReceiver) -> None:
         """The receiver whose pictures come here."""
@@ -83,6 +102,7 @@ class PictureOutputs:
         Raises EdgesemError if a promised picture was not written.
         """
         out, path, failure = self._settings, None, None
+        picture = picture.stamped(out.stamp)
         jpeg_wanted = out.jpeg_topic or out.home_assistant
         try:
             path = self._write(picture)
@@ -99,18 +119,27 @@ class PictureOutputs:
         self._report({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
         with self._lock:
             self.pictures += 1
+            self.unwritten += failure is not None
             if self._max_pictures is not None and self.pictures >= self._max_pictures and self.receiver:
                 self.receiver.stop()
         if failure is not None:
-            self.unwritten += 1
             if picture.packet.promised and path is None and out.folder is not None:
                 raise failure
             self._limited_log.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, failure)
 
     @property
     def deleted(self) -> int:
-        """Ordinary pictures that were deleted to make room for others."""
-        return 0 if self._quota is None else self._quota.deleted
+        """Files that were deleted, because they were too old or to make room for others."""
+        return sum(quota.deleted for quota in self._quotas)
+
+    def tidy(self) -> None:
+        """Delete what is too old or beyond its quota; may look through the folder."""
+        for quota in self._quotas:
+            quota.tidy()
+
+    def _forget_promised(self, path: Path, size_bytes: int) -> None:
+        if self.receiver is not None:
+            self.receiver.forget_promised(path, size_bytes)
 
     def _report(self, event: dict[str, Any]) -> None:
         """Hand an event to the caller, whose defects cost the event alone."""
@@ -128,10 +157,34 @@ class PictureOutputs:
         if self.home_assistant is not None:
             self.home_assistant.remove(stream)
         self._publishing_until_s.pop(stream, None)
+        self._finish_videos(stream)
+
+    def _finish_videos(self, stream: str) -> None:
         with self._lock:
-            video = self._videos.pop(stream, None)
-        if video is not None:
+            videos = self._videos.pop(stream, None)
+        for video in () if videos is None else videos.values():
+            self._finish(video)
+
+    def _video(self, picture: ReceivedPicture) -> VideoSink:
+        """The video that a picture goes to."""
+        stream = None if self.receiver is None else self.receiver.streams.find(picture.stream)
+        sender = picture.packet.epoch if stream is not None and stream.has_two_senders else None
+        assert self._settings.folder is not None
+        home = stream_folder(self._settings.folder, picture.topics)
+        with self._lock:
+            videos = self._videos.setdefault(picture.stream, OrderedDict())
+            video = videos.setdefault(sender, VideoSink(home / "video.mkv"))
+            videos.move_to_end(sender)
+            ended = [videos.popitem(last=False)[1] for _ in range(len(videos) - (1 if sender is None else 2))]
+        for one in ended:
+            self._finish(one)
+        return video
+
+    def _finish(self, video: VideoSink) -> None:
+        try:
             video.close()
+        except EdgesemError as error:
+            log.warning("%s", error)
 
     def _write(self, picture: ReceivedPicture) -> Path | None:
         folder, kind = self._settings.folder, self._settings.kind
@@ -141,20 +194,20 @@ class PictureOutputs:
         home = stream_folder(folder, picture.topics)
         if packet.promised:
             path = kept_path(folder, picture.topics, packet).with_suffix(".png")
-            return self._store(path, encode_picture(picture.image, "png", picture.provenance))
-        if kind == "none":
+            data = encode_picture(picture.image, "png", picture.provenance)
+            self._store(path, data)
+            self._quotas[1].add(len(data) + packet.size_bytes)
+            return path
+        if kind in ("archive", "none"):
             return None
-        assert self._quota is not None
-        if not self._quota.make_room():
+        if not self._quotas[0].make_room():
             raise InputError(f"{folder}: no room for ordinary pictures, which is left to promised ones: make room")
         if kind == "mkv":
-            with self._lock:
-                video = self._videos.setdefault(picture.stream, VideoSink(home / "video.mkv"))
-            return video.write(picture.image, time.time() - picture.delay_s)
+            return self._video(picture).write(picture.image, time.time() - picture.delay_s)
         path = home / f"{frame_name(packet)}.{kind}"
         data = encode_picture(picture.image, kind, picture.provenance)
         self._store(path, data)
-        self._quota.add(len(data))
+        self._quotas[0].add(len(data))
         return path
 
     def _store(self, path: Path, data: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""Quota of ordinary pictures in the output folder: the oldest go, so that there is room for promised frames."""
+"""Quota of pictures in the output folder: what is too old goes, and the oldest, so that there is room for others."""
 
 from __future__ import annotations
 
@@ -9,37 +9,55 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver.promised_store import PROMISED
 
 log = logging.getLogger(__name__)
 
-_OURS = re.compile(r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}\.(png|jpg)|video(-\d+)?\.mkv")
-"""Names that ordinary pictures and videos get; nothing else is ever deleted."""
+_FRAME = r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}"
+_ORDINARY = "*/*/*", re.compile(_FRAME + r"\.(png|jpg)|video(-\d+)?\.mkv")
+_PROMISED = f"*/*/*/{PROMISED}", re.compile(_FRAME + r"(-[0-9a-f]{16})?\.(es|png|jpg|drawn)")
+"""Folders and names that ordinary pictures and videos get, and promised frames; nothing else is ever deleted."""
 _OLDEST = 10_000
 """So many of the oldest files are known at a time."""
 _NEW_S = 60.0
 """A video that was written to less than this ago is not deleted: it may still grow."""
 _AGAIN_S = 30.0
+_LOOK_S = 600.0
+"""A folder in which nothing was too old is looked through again after so long."""
 
 
 class PictureQuota:
-    """Quota of the ordinary pictures below `folder`, in `SITE/DEVICE/STREAM`. Thread-safe.
+    """Quota of the ordinary pictures below `folder`, in `SITE/DEVICE/STREAM`, or of the `promised` frames. Thread-safe.
 
-    At most `max_bytes` of them are kept (0: as many as fit), and `free_bytes` of the disk are left free.
+    At most `max_bytes` of them are kept (0: as many as fit), none that was written more than `max_age_s` ago (0: of
+    any age), and `free_bytes` of the disk are left free. `on_deleted` is called with the path and size of each file.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, free_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        free_bytes: int,
+        max_age_s: float = 0.0,
+        promised: bool = False,
+        on_deleted: Callable[[Path, int], None] = lambda *_: None,
+    ) -> None:
         self.deleted = 0
-        """Pictures that made room for others."""
+        """Files that were too old, or made room for others."""
         self._folder, self._max_bytes, self._free_bytes = folder, max_bytes, free_bytes
+        self._max_age_s, self._on_deleted = max_age_s, on_deleted
+        self._folders, self._names = _PROMISED if promised else _ORDINARY
         self._lock = threading.Lock()
         self._oldest: list[tuple[float, str, int]] = []
         """Negative time, path and size of the oldest files; the oldest last."""
         self._used_bytes = 0
-        self._scanned = False
+        self._scanned_s = float("-inf")
+        """When the folder was last looked through, by the monotonic clock."""
         self._fruitless_s = float("-inf")
         """When there was nothing that could be deleted: the folder is not looked through for each picture."""
         self._limited_log = RateLimitedLog(log)
@@ -52,7 +70,7 @@ class PictureQuota:
     def make_room(self) -> bool:
         """Delete the oldest pictures as far as needed; whether there is room for another."""
         with self._lock:
-            if self._max_bytes and not self._scanned:
+            if self._max_bytes and self._scanned_s == float("-inf"):
                 self._scan()  # what earlier runs have left counts too
             while self._is_short():
                 if not self._oldest:
@@ -64,6 +82,30 @@ class PictureQuota:
                         return False
                 self._delete(*self._oldest.pop()[1:])
             return True
+
+    def tidy(self) -> None:
+        """Delete what is too old, and what is beyond `max_bytes`; may look through all folders."""
+        if self._max_age_s > 0:
+            with self._lock:
+                self._expire(time.time() - self._max_age_s)
+        if self._max_bytes:
+            self.make_room()
+
+    def _expire(self, before_s: float) -> None:
+        """Delete what was written before `before_s`, in Unix seconds. Under the lock."""
+        if not self._oldest and time.monotonic() - self._scanned_s < _LOOK_S:
+            return
+        while True:
+            if not self._oldest:
+                self._scan()
+            before = self.deleted
+            while self._oldest and -self._oldest[-1][0] < before_s:
+                _, path, size_bytes = self._oldest.pop()
+                with contextlib.suppress(FileNotFoundError):
+                    if os.stat(path).st_mtime < before_s:  # a video may have grown since
+                        self._delete(path, size_bytes)
+            if self._oldest or self.deleted == before:  # all others are newer, or cannot be deleted
+                return
 
     def _is_short(self) -> bool:
         if self._max_bytes and self._used_bytes > self._max_bytes:
@@ -80,14 +122,16 @@ class PictureQuota:
             pass
         except OSError as error:
             self._limited_log.warn("%s cannot be deleted to make room: %s", path, error.strerror)
+            self._fruitless_s = time.monotonic()  # or a folder in which nothing can be deleted is scanned for ever
             return
         self.deleted += 1
         self._used_bytes = max(0, self._used_bytes - size_bytes)
-        self._limited_log.warn("the oldest pictures are deleted to make room, now %s", path)
+        self._on_deleted(Path(path), size_bytes)
+        self._limited_log.warn("the oldest pictures are deleted, now %s", path)
 
     def _scan(self) -> None:
         """Look which files are the oldest. Under the lock."""
-        self._scanned, total, newest_s = True, 0, time.time() - _NEW_S
+        self._scanned_s, total, newest_s = time.monotonic(), 0, time.time() - _NEW_S
         found: list[tuple[float, str, int]] = []
         for path, size_bytes, time_s in self._files():
             total += size_bytes
@@ -99,9 +143,9 @@ class PictureQuota:
         self._oldest = sorted(found)  # by the negative time: the oldest last
 
     def _files(self) -> Iterator[tuple[str, int, float]]:
-        for folder in self._folder.glob("*/*/*"):
+        for folder in self._folder.glob(self._folders):
             with contextlib.suppress(OSError), os.scandir(folder) as files:
                 for file in files:
-                    if _OURS.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+                    if self._names.fullmatch(file.name) and file.is_file(follow_symlinks=False):
                         about = file.stat(follow_symlinks=False)
                         yield file.path, about.st_size, about.st_mtime

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from edgesem.bundle.bundle import Bundle
@@ -17,7 +18,7 @@ from edgesem.errors import EdgesemError
 from edgesem.semantics.embedding import Labels
 from runtime.daemon.homeassistant import OFFLINE
 from runtime.daemon.picture_outputs import PictureOutputs
-from runtime.daemon.receive_settings import ReceiveSettings
+from runtime.daemon.receive_settings import OutSettings, ReceiveSettings
 from runtime.daemon.receiver_metrics import metrics_of
 from runtime.process.service import running_service
 from runtime.receiver.archive import Archive
@@ -28,6 +29,7 @@ from runtime.web.server import Server
 log = logging.getLogger(__name__)
 
 _LOOK_UP_S = 0.5
+_TIDY_S = 60.0
 _STALLED_S = 45.0
 """systemd's watchdog is told that we work, while every part of the receiver was seen to work within this time."""
 
@@ -45,22 +47,22 @@ def run_receive(
     EdgesemError for what must be repaired first; a lost broker is none of these.
     """
     started_s = time.monotonic()
-    out, bundle = settings.out, settings.draw.bundle
+    out = settings.out
     with running_service() as service, contextlib.ExitStack() as stack:
         outputs = stack.enter_context(
             PictureOutputs(out, on_event, max_pictures=max_pictures, about=" ".join(settings.streams))
         )
         home = outputs.home_assistant
-        archive = None if out.archive is None else stack.enter_context(Archive(out.archive))
+        archive = None if out.archive_folder is None else stack.enter_context(_open_archive(out, out.archive_folder))
         semantic_filter = None
         if out.only:
-            labels = Labels.of(Bundle.open(bundle))
+            labels = Labels.of(Bundle.open(settings.draw.bundle))
             semantic_filter = SemanticFilter([labels.query(text) for text in out.only], out.only_score)
         receiver = StreamReceiver(
             settings.broker.address(),
             settings.streams,
             settings.options(),
-            bundle=bundle,
+            bundle=settings.draw.bundles,
             folder=out.folder,
             key=settings.seal.key(),
             on_picture=outputs.put,
@@ -79,11 +81,14 @@ def run_receive(
         url, server = None, None
         if (address := out.listen_address()) is not None:
             metrics = metrics_of(receiver, outputs.gallery)
-            server = stack.enter_context(Server(address, receiver, outputs.gallery, metrics=metrics))
+            server = stack.enter_context(
+                Server(address, receiver, outputs.gallery, metrics=metrics, allowed_hosts=out.allowed_hosts)
+            )
             url = server.url
             log.info("the live page is at %s", url)
         on_event({"event": "ready", "url": url, "max_steps": receiver.max_steps})
         service.ready()
+        tidied_s = float("-inf")
         while not (service.stop.is_set() or receiver.wait(_LOOK_UP_S)):
             trouble = receiver.trouble or (
                 "" if server is None or server.alive else "the HTTP server's thread has ended"
@@ -94,6 +99,9 @@ def run_receive(
                 service.alive()
             if home is not None:
                 home.refresh()
+            if time.monotonic() - tidied_s >= _TIDY_S:
+                _tidy(outputs, archive)
+                tidied_s = time.monotonic()
             if seconds is not None and time.monotonic() - started_s >= seconds:
                 break
         streams = [
@@ -109,3 +117,24 @@ def run_receive(
         "strays": receiver.streams.strays,
         "streams": streams,
     } | ({} if semantic_filter is None else {"only": semantic_filter.figures()})
+
+
+def _open_archive(out: OutSettings, folder: Path) -> Archive:
+    max_age_s, promised_max_age_s = out.max_ages_s()
+    return Archive(
+        folder,
+        max_bytes=out.archive_max_bytes,
+        free_bytes=out.free_bytes,
+        max_age_s=max_age_s,
+        promised_max_age_s=promised_max_age_s,
+    )
+
+
+def _tidy(outputs: PictureOutputs, archive: Archive | None) -> None:
+    """Delete what is too old; a disk that does not take that costs a log line."""
+    outputs.tidy()
+    if archive is not None:
+        try:
+            archive.tidy()
+        except EdgesemError as error:
+            log.warning("%s", error)

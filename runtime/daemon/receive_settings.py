@@ -8,13 +8,16 @@ from pathlib import Path
 from edgesem.config import setting
 from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
+from runtime.receiver.archive import MAX_BYTES as ARCHIVE_BYTES
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.semantic_filter import MIN_SCORE
+from runtime.receiver.stamp import STAMPS
 from runtime.receiver.synthesis import MAX_STEPS, SynthesisOptions
+from runtime.receiver.times import parse_span
 from runtime.settings import BrokerSettings, ListenAddress, SealSettings, StateFolderSettings
 
-KINDS = ("png", "jpg", "mkv", "none")
-"""What ordinary pictures become in the folder: files, a video, or nothing (promised ones only)."""
+KINDS = ("archive", "png", "jpg", "mkv", "none")
+"""What ordinary frames become in the folder: packets of an archive, pictures, a video, or nothing (promised only)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class DrawSettings:
     """Most decoder processes, of which as many are started as have work; 0: one a processor that we may use."""
     bundle: Path | None = None
     """Folder of the senders' bundle; the one that ships if empty."""
+    more_bundles: tuple[Path, ...] = ()
+    """Folders of further bundles, so that senders can change theirs one by one; `default` is the one that ships."""
     max_pixels: int = setting(1920 * 1088, low=256, high=MAX_SIDE * MAX_SIDE)
     """Largest frame to decode."""
     backlog: int = setting(2, low=1, high=1000)
@@ -44,6 +49,11 @@ class DrawSettings:
     reference_bytes: int = setting(256 << 20, low=1 << 20, high=2**40)
     """Memory of all latents that inter frames may refer to."""
 
+    @property
+    def bundles(self) -> tuple[Path | None, ...]:
+        """All bundles, the first one first; None is the one that ships."""
+        return self.bundle, *self.more_bundles
+
 
 @dataclass(frozen=True)
 class OutSettings:
@@ -51,22 +61,35 @@ class OutSettings:
 
     folder: Path | None = None
     """Folder for pictures; promised frames are acknowledged only with one."""
-    kind: str = setting("png", one_of=KINDS)
-    """What ordinary pictures become in the folder; none: promised ones only."""
+    kind: str = setting(KINDS[0], one_of=KINDS)
+    """What ordinary frames become in the folder; none: promised ones only."""
+    archive: Path | None = None
+    """Folder where all packets are kept as they came, for `edgesem archive` and `edgesem search`: `folder` if `kind` is
+    archive."""
     max_bytes: int = setting(0, low=0, high=2**50)
-    """Disk space of ordinary pictures: the oldest are deleted; 0: as much as there is."""
+    """Disk space of ordinary pictures and videos: the oldest are deleted; 0: as much as there is."""
+    max_age: str = ""
+    """Ordinary pictures, videos and archived frames are deleted after so long, such as 30d; never if empty."""
+    archive_max_bytes: int = setting(ARCHIVE_BYTES, low=1 << 20, high=2**50)
+    """Disk space of the archive: the oldest frames are deleted, ordinary ones first."""
+    promised_max_bytes: int = setting(0, low=0, high=2**50)
+    """Disk space of promised frames and their pictures: the oldest are deleted; 0: as much as there is."""
+    promised_max_age: str = ""
+    """Promised frames and their pictures are deleted after so long, such as 365d; never if empty."""
     free_bytes: int = setting(256 << 20, low=0, high=2**50)
-    """What ordinary pictures leave free on the disk, for promised frames: the oldest are deleted."""
+    """What ordinary frames leave free on the disk, for promised ones: the oldest are deleted."""
+    stamp: str = setting("auto", one_of=STAMPS)
+    """Time, camera and "drawn" over each picture: off, small or bar; auto: only a label where detail was invented."""
     http: str = ""
     """Address of the live page and of the metrics: PORT on loopback, or HOST:PORT; none if empty."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which a reverse proxy on this machine is reached: a page on loopback answers to these, too."""
     jpeg_topic: bool = False
     """Publish the latest picture of each stream as JPEG, retained, on its topic `jpeg`."""
     home_assistant: bool = False
     """The same, and announce each stream to Home Assistant as a camera."""
     home_assistant_prefix: str = "homeassistant"
     """Prefix of Home Assistant's discovery topics."""
-    archive: Path | None = None
-    """Folder where all packets are kept as they came, for `edgesem search`."""
     only: tuple[str, ...] = ()
     """Decode only pictures that show one of these."""
     only_score: float = setting(MIN_SCORE, low=0, high=1)
@@ -77,7 +100,29 @@ class OutSettings:
             raise UsageError(f"--as {self.kind} needs a folder to write to: name one by --out")
         if any(c in "/+#" for c in self.home_assistant_prefix) or not self.home_assistant_prefix.isprintable():
             raise UsageError(f"home_assistant_prefix {self.home_assistant_prefix!r} is no part of a topic")
+        for name in self.allowed_hosts:
+            if not name or name != name.strip() or set(name) & set("/:*@[] "):
+                raise UsageError(f"allowed_hosts: {name!r} is no name of a host, such as cams.example")
         self.listen_address()
+        self.max_ages_s()
+
+    @property
+    def archive_folder(self) -> Path | None:
+        """Where packets are kept; None if they are not."""
+        return self.archive or (self.folder if self.kind == "archive" else None)
+
+    def max_ages_s(self) -> tuple[float, float]:
+        """How old ordinary and promised frames become, in seconds; 0: as old as may be.
+
+        Raises UsageError for what is no span of time, or promised frames that are to go before ordinary ones.
+        """
+        ordinary_s, promised_s = (parse_span(text) if text else 0.0 for text in (self.max_age, self.promised_max_age))
+        if promised_s and (not ordinary_s or promised_s < ordinary_s):
+            raise UsageError(
+                f"promised_max_age {self.promised_max_age}: ordinary frames go before promised ones, "
+                f"so give a max_age that is not longer, got {self.max_age or 'none'}"
+            )
+        return ordinary_s, promised_s
 
     def listen_address(self) -> ListenAddress | None:
         """Where the live page is served, None if it is not. Raises UsageError if `http` is no address."""

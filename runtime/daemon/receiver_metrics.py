@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from runtime.daemon.state_metrics import LABELS, labels_of, state_metrics
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
 _PREFIX = "edgesem_receiver_"
-_LABELS = ("site", "device", "stream")
+_STATE_PREFIX = "edgesem_state_"
+"""Of what each sender says of itself: nobody need ask a board over its thin link."""
 _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
     "layers": ("layers received", lambda s: s.inbox.counters.layers),
     "bytes": ("bytes of packets received", lambda s: s.inbox.counters.size_bytes),
@@ -25,6 +29,10 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
     "unsealed": ("packets that the stream's key did not open", lambda s: s.inbox.counters.unsealed),
     "repeated": ("layers that had come before", lambda s: s.inbox.counters.repeated),
     "undecodable": ("frames that could not be decoded", lambda s: s.inbox.counters.undecodable),
+    "missing_reference": (
+        "inter frames whose reference is not here; their sender was asked for a keyframe",
+        lambda s: s.inbox.counters.missing_reference,
+    ),
     "dropped_frames": ("frames replaced by newer ones before a decoder was free", lambda s: s.inbox.counters.dropped),
     "base_alone_frames": (
         "frames of which only the base layer came, too soon after a fuller one",
@@ -47,28 +55,32 @@ class _Collector:
 
         streams = self._receiver.streams.all()
         for name, (about, read) in _COUNTERS.items():
-            counter = CounterMetricFamily(_PREFIX + name, about, labels=_LABELS)
+            counter = CounterMetricFamily(_PREFIX + name, about, labels=LABELS)
             for stream in streams:
-                counter.add_metric(_labels(stream), read(stream))
+                counter.add_metric(labels_of(stream.topics), read(stream))
             yield counter
-        age = GaugeMetricFamily(_PREFIX + "picture_age_seconds", "since capture, latest picture", labels=_LABELS)
-        delay = GaugeMetricFamily(_PREFIX + "delay_seconds", "from capture to decoded, latest picture", labels=_LABELS)
-        steps = GaugeMetricFamily(_PREFIX + "decode_steps", "steps of the flow decoder, latest picture", labels=_LABELS)
-        senders = GaugeMetricFamily(_PREFIX + "two_senders", "1 while two senders share the name", labels=_LABELS)
+        age = GaugeMetricFamily(_PREFIX + "picture_age_seconds", "since capture, latest picture", labels=LABELS)
+        delay = GaugeMetricFamily(_PREFIX + "delay_seconds", "from capture to decoded, latest picture", labels=LABELS)
+        steps = GaugeMetricFamily(_PREFIX + "decode_steps", "steps of the flow decoder, latest picture", labels=LABELS)
+        senders = GaugeMetricFamily(_PREFIX + "two_senders", "1 while two senders share the name", labels=LABELS)
         references = GaugeMetricFamily(
-            _PREFIX + "reference_bytes", "memory of latents that inter frames may refer to", labels=_LABELS
+            _PREFIX + "reference_bytes", "memory of latents that inter frames may refer to", labels=LABELS
         )
-        waiting = GaugeMetricFamily(_PREFIX + "waiting_frames", "frames that wait for a decoder", labels=_LABELS)
+        silent = GaugeMetricFamily(_PREFIX + "silent_seconds", "since the last good message", labels=LABELS)
+        waiting = GaugeMetricFamily(_PREFIX + "waiting_frames", "frames that wait for a decoder", labels=LABELS)
         for stream in streams:
-            waiting.add_metric(_labels(stream), stream.inbox.waiting)
-            senders.add_metric(_labels(stream), stream.has_two_senders)
-            references.add_metric(_labels(stream), stream.reference_bytes)
+            if math.isfinite(stream.heard_s):
+                silent.add_metric(labels_of(stream.topics), time.monotonic() - stream.heard_s)
+            waiting.add_metric(labels_of(stream.topics), stream.inbox.waiting)
+            senders.add_metric(labels_of(stream.topics), stream.has_two_senders)
+            references.add_metric(labels_of(stream.topics), stream.reference_bytes)
             latest = self._gallery.latest(stream.name)
             if latest is not None:
-                age.add_metric(_labels(stream), latest.age_s)
-                delay.add_metric(_labels(stream), latest.info.delay_s)
-                steps.add_metric(_labels(stream), latest.info.steps)
-        yield from (age, delay, steps, waiting, senders, references)
+                age.add_metric(labels_of(stream.topics), latest.age_s)
+                delay.add_metric(labels_of(stream.topics), latest.info.delay_s)
+                steps.add_metric(labels_of(stream.topics), latest.info.steps)
+        yield from (age, delay, steps, silent, waiting, senders, references)
+        yield from state_metrics(_STATE_PREFIX, [(one.topics, one.state) for one in streams if one.state is not None])
         yield GaugeMetricFamily(_PREFIX + "streams", "streams heard", value=len(streams))
         yield GaugeMetricFamily(_PREFIX + "connected", "1 with a broker", value=self._receiver.connection.connected)
         yield GaugeMetricFamily(_PREFIX + "decoders", "decoder processes", value=self._receiver.decoders)
@@ -86,7 +98,3 @@ def metrics_of(receiver: StreamReceiver, gallery: Gallery) -> Callable[[], bytes
     client.ProcessCollector(registry=registry)
 
     return lambda: client.generate_latest(registry)
-
-
-def _labels(stream: Stream) -> list[str]:
-    return [stream.topics.site, stream.topics.device, stream.topics.stream]

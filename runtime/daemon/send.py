@@ -18,10 +18,14 @@ from edgesem.errors import EdgesemError, LinkError
 from edgesem.files import write_whole
 from runtime.capture.network import without_login
 from runtime.capture.source import Source
+from runtime.daemon.send_once import Wake
 from runtime.daemon.send_settings import SendSettings
 from runtime.daemon.sender_metrics import serve_metrics
 from runtime.process.service import Service, running_service
+from runtime.protocol.command import MAX_PROMISED_BYTES
 from runtime.protocol.state import State
+from runtime.protocol.topics import Topics, stream_folder
+from runtime.sender.data_budget import DataBudget
 from runtime.sender.events import MessageRefused, SenderEvent
 from runtime.sender.options import SenderOptions
 from runtime.sender.semantic_trigger import open_trigger
@@ -29,8 +33,9 @@ from runtime.sender.stream_sender import StreamSender
 
 log = logging.getLogger(__name__)
 
-_BEAT_S = 1.0
+_BEAT_S, _WAKE_S = 1.0, 0.05
 _SILENT_S = 30.0
+_THRIFTY_STATE_S = 300.0  # with a data budget: each state costs 250 bytes on the wire
 _LAST_FRAMES_S = 10.0
 _LAST_PROMISES_S = 60.0
 _FIRST_CONNECTION_S = 30.0
@@ -39,12 +44,12 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 
 def run_send(settings: SendSettings, on_event: OnEvent) -> dict[str, Any]:
-    """Send until the source ends or a signal comes; returns the last state.
+    """Send until the source ends or a signal comes; returns the last state, after one wake with `left`.
 
     `on_event` takes {"event": "ready"}, each event of the sender as JSON has it (`SenderEvent.as_dict`), and at the end
-    {"event": "done"}; it is called on several threads. Raises EdgesemError for what must be repaired first, and if the
-    source fails; a lost link is none of these. A source that ends before there was any connection is a LinkError, which
-    says why there was none.
+    {"event": "done"}, before it {"event": "once"} after one wake; it is called on several threads. Raises EdgesemError
+    for what must be repaired first, and if the source fails; a lost link is none of these. A source that ends before
+    there was any connection is a LinkError, which says why there was none.
     """
     with running_service() as service:
         daemon = _SendDaemon(settings, on_event, service)
@@ -52,6 +57,16 @@ def run_send(settings: SendSettings, on_event: OnEvent) -> dict[str, Any]:
             return daemon.run()
         finally:
             daemon.close()
+
+
+def _open_data_budget(settings: SendSettings, topics: Topics) -> DataBudget | None:
+    """The account of what the stream costs, on disk; None without a limit."""
+    limits = settings.data.limits()
+    if limits is None:
+        return None
+    folder = stream_folder(settings.monitor.folder() / "data", topics)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return DataBudget(limits, folder / "spent.json")
 
 
 class _SendDaemon:
@@ -93,14 +108,35 @@ class _SendDaemon:
             folder=settings.monitor.folder(),
             identity=identity,
             key=key,
+            data_budget=_open_data_budget(settings, self._topics),
             trigger=open_trigger(settings.watch, codec.bundle, stream.threads),
             on_event=self._take_event,
         )
-        self._pipeline = self._stream_sender.pipeline
+        self._pipeline, data_budget = self._stream_sender.pipeline, self._stream_sender.data_budget
+        self._pipeline.source_state = lambda: {
+            "masked": self._source.masked,
+            "grey": self._source.grey,
+            "left_out": self._source.left_out,
+            "data": None if data_budget is None else data_budget.usage(),
+        }
+        state_s = settings.monitor.state_s
+        self._state_s = state_s if data_budget is None else max(state_s, _THRIFTY_STATE_S)
+        self._schedule, self._fps = settings.schedule.schedule(), stream.fps
+        self._wake: Wake | None = None
+        if settings.once.frames:
+            self._wake = Wake(
+                settings.once,
+                self._pipeline,
+                promised=settings.promise.every > 0,
+                max_bytes=min(stream.max_bytes, MAX_PROMISED_BYTES),
+                period_s=1 / stream.fps,
+            )
 
     def _take_event(self, event: SenderEvent) -> None:
         if isinstance(event, MessageRefused):
             self._refusal = f"{event.topic}: {event.reason}"
+        if self._wake is not None:
+            self._wake.take_event(event)
         self._on_event(event.as_dict())
 
     def close(self) -> None:
@@ -115,11 +151,19 @@ class _SendDaemon:
             threading.Thread(target=self._capture, name="sender.capture", daemon=True).start()
             self._on_event({"event": "ready", "epoch": self._pipeline.epoch, "stream": self._topics.base})
             self._service.ready()
-            self._supervise()
+            if self._wake is None:
+                self._supervise()
+            else:
+                self._wait_for_wake(self._wake)
             trouble = self._stream_sender.connection.trouble  # as it is before we leave
         if self._failure is not None:
             raise self._failure
         state = self._pipeline.state()
+        if self._wake is not None:
+            report = self._wake.report(state.promised_waiting, trouble or self._refusal)
+            self._on_event(report)
+            self._on_event({"event": "done", **state.as_dict()})
+            return {**state.as_dict(), "left": report["left"]}
         if self._source_ended.is_set() and not self._service.stop.is_set():
             self._check_delivered(state, trouble)
         if state.promised_waiting:
@@ -149,7 +193,9 @@ class _SendDaemon:
                 if self._stop.is_set():
                     break
                 self._frame_s = time.monotonic()
-                if all_promised:
+                if self._wake is not None:
+                    self._wake.captured(frame)
+                elif all_promised:
                     self._pipeline.promise(frame)
                 else:
                     self._pipeline.offer(frame)
@@ -162,20 +208,46 @@ class _SendDaemon:
             )
         self._source_ended.set()
 
+    def _wait_for_wake(self, wake: Wake) -> None:
+        """Until the frames of this wake are where they should be, the deadline, the signal, or a failure."""
+        wake.ready()
+        beat_s = 0.0
+        while not self._stop.wait(_WAKE_S) and self._failure is None:
+            if wake.step(source_ended=self._source_ended.is_set()):
+                return
+            if not self._stream_sender.alive:
+                self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
+            if time.monotonic() - beat_s >= _BEAT_S:
+                beat_s = time.monotonic()
+                self._stream_sender.count_wire()
+                self._service.alive()
+
+    def _keep_schedule(self) -> None:
+        """Set the frame rate that the schedule has for this time."""
+        fps = self._schedule.fps(time.time(), self._settings.stream.fps)
+        if fps != self._fps:
+            self._fps = fps
+            self._pipeline.set_fps(fps)
+            log.info("by the schedule, %s from now on", f"{fps:g} frames a second" if fps else "no frames")
+
     def _supervise(self) -> None:
         """Report each second, until the signal, a failure, or until all frames of the source are through."""
-        reported_s, paused, last = 0.0, False, time.monotonic()
-        ended_s, moved_s, waiting = None, 0.0, -1
+        reported_s, shown, last = 0.0, (False, False, 100), time.monotonic()
+        self._keep_schedule()
+        ended_s, moved_s, moved = None, 0.0, (-1, 0)
         while not self._stop.wait(_BEAT_S if ended_s is None else 0.1):
             now_s = time.monotonic()
             state = self._pipeline.state()
             if now_s - last >= _BEAT_S:
                 last = now_s
+                self._keep_schedule()
+                self._stream_sender.count_wire()
                 self._write_status(state)
                 if self._moves(now_s):
                     self._service.alive()
-            if now_s - reported_s >= self._settings.monitor.state_s or state.paused != paused:
-                reported_s, paused = now_s, state.paused
+            seen = state.paused, state.grey, state.shrunk_percent
+            if now_s - reported_s >= self._state_s or seen != shown:
+                reported_s, shown = now_s, seen
                 self._stream_sender.report_state()
             if not self._stream_sender.alive:
                 self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
@@ -184,8 +256,9 @@ class _SendDaemon:
                 if self._failure is not None:
                     return
                 ended_s = now_s if ended_s is None else ended_s
-                if state.promised_waiting != waiting:
-                    moved_s, waiting = now_s, state.promised_waiting
+                waiting = state.promised_waiting
+                if moved != (waiting, self._pipeline.counters.pieces):
+                    moved_s, moved = now_s, (waiting, self._pipeline.counters.pieces)
                 patience_s = _LAST_PROMISES_S if waiting else _LAST_FRAMES_S
                 if not self._pipeline.counters.connections and not self._stream_sender.connection.trouble:
                     patience_s = max(patience_s, _FIRST_CONNECTION_S)  # it is still being made

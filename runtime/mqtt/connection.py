@@ -38,6 +38,8 @@ class Connection:
     Entered, it connects, and raises LinkError if it cannot; with `retry` it returns at once and tries for as long as it
     is entered. `will` is the last will: what the broker publishes for us, retained, once the connection is lost.
 
+    `keep_alive_s` is how long it may be silent: longer costs less, and a dead link is found out later.
+
     A broker that cuts the connection because of a large message without saying so is found out: what was in flight,
     and larger than all that it has confirmed, is taken for too large for an hour (`limit_bytes`).
     """
@@ -53,6 +55,7 @@ class Connection:
         on_down: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
         retry: bool = False,
+        keep_alive_s: int | None = None,
     ) -> None:
         self.address = address
         self.version = ""
@@ -72,7 +75,9 @@ class Connection:
         self._tls = address.tls_context()
         self._session: Session | None = None
         self._trouble_log = TroubleLog(log)
-        self._plain_will = False
+        self._plain_will, self._keep_alive_s = False, keep_alive_s
+        self._wire_before_bytes = 0
+        """What connections have cost that are no more."""
         self._largest_confirmed_bytes = 0
         self._cut_at_bytes = 0
         """Size of the largest message in flight when the last connection ended unasked; 0 if none was."""
@@ -160,6 +165,12 @@ class Connection:
         session = self._session
         return None if session is None else session.unacked_bytes()
 
+    def wire_bytes(self) -> int | None:
+        """What all our connections have cost on the wire, in both directions; None where the kernel does not tell."""
+        session = self._session
+        session_bytes = 0 if session is None else session.wire_bytes()
+        return None if session_bytes is None else self._wire_before_bytes + session_bytes
+
     def reconnect(self, reason: str) -> None:
         """Give up the connection that is, and make a new one: it looks alive, but nothing comes through."""
         session = self._session
@@ -189,6 +200,7 @@ class Connection:
                 on_message=self._on_message,
                 will=self._will,
                 plain_will=self._plain_will,
+                keep_alive_s=self._keep_alive_s,
             )
             trouble = session.open()
             if not trouble:
@@ -197,6 +209,7 @@ class Connection:
                 if session.rtt_s is not None:
                     self.rtt_s = session.rtt_s if self.rtt_s is None else min(self.rtt_s, session.rtt_s)
                 return ""
+            self._wire_before_bytes += session.wire_bytes() or 0
             if trouble in _REFUSED_LOGIN or self._leaving.is_set() or not session.reached:
                 break
             if any(words in trouble for words in _PLAIN_ONLY) and not self._plain_will:
@@ -217,6 +230,7 @@ class Connection:
                         session.fail("the network thread has ended by a defect: see the log")
                 session.close()
                 self._session = None
+                self._wire_before_bytes += session.wire_bytes() or 0
                 self._call(lambda session=session: self._on_down(session.trouble))  # type: ignore[misc]
                 if self._leaving.is_set():
                     return
@@ -269,8 +283,8 @@ class Connection:
 
     def _learn_limit(self, session: Session) -> None:
         """Look at how a connection ended: a broker may take no message as large as those that were in flight."""
-        self._largest_confirmed_bytes = max(self._largest_confirmed_bytes, session.largest_confirmed_bytes)
-        size_bytes = session.largest_unconfirmed_bytes
+        self._largest_confirmed_bytes = max(self._largest_confirmed_bytes, session.unconfirmed.largest_confirmed_bytes)
+        size_bytes = session.unconfirmed.largest_bytes
         short = time.monotonic() - session.began_s < _LONGEST_WAIT_S
         certain = any(words in session.trouble for words in _TOO_LARGE)
         suspicious = size_bytes > self._largest_confirmed_bytes and (certain or short) and not session.was_cut

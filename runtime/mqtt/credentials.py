@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from edgesem.packet.keys import write_private
 from runtime.mqtt.address import Address
-from runtime.process.child import write_private
 
 log = logging.getLogger(__name__)
 

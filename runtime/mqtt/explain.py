@@ -163,4 +163,5 @@ class TroubleLog:
         """A connection stands: what goes wrong later is new."""
         with self._lock:
             self._said_s.clear()
+            self._explained.clear()
             self._times = 0

@@ -17,9 +17,10 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from edgesem.errors import EnvironmentMissing
+from edgesem.packet.keys import write_private
 from runtime.mqtt.address import Address
 from runtime.mqtt.mosquitto import Listening, end, find_tool, start_mosquitto
-from runtime.process.child import Child, Job, emit, run_child, stdin_closed, write_private
+from runtime.process.child import Child, Job, emit, run_child, stdin_closed
 
 _HOST = "127.0.0.1"
 _START_S = 15.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from edgesem.errors import EnvironmentMissing, UsageError
-from runtime.process.child import write_private
+from edgesem.packet.keys import write_private
 
 _TOOL_S = 60.0
 _PASSWORDS, _ACL = "passwords", "acl"

@@ -6,19 +6,20 @@ import contextlib
 import logging
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from edgesem.errors import LinkError, PacketError
 from runtime.mqtt.address import Address
-from runtime.process.rate_limit import RateLimitedLog
+from runtime.mqtt.paho_client import PahoClient, fenced
+from runtime.mqtt.round_trips import RoundTrips
+from runtime.mqtt.tcp_socket import set_options, shut_down, unacked_bytes, wire_bytes
+from runtime.mqtt.unconfirmed import SentMessage, Unconfirmed
 
 log = logging.getLogger(__name__)
 
@@ -32,33 +33,12 @@ _ROUND_TRIPS = 10  # that the answers may take, where that is longer than CONNEC
 _KEEP_ALIVE_S = 15
 _CLOSE_S = 1.0
 _CALLBACKS = (
-    "on_connect", "on_subscribe", "on_unsubscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open"
+    "on_connect", "on_subscribe", "on_unsubscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open",
+    "on_socket_close",
 )  # fmt: skip
-_PROBES, _PROBED_S = 4, 0.25
 _PROBE_FILTER = "edgesem/v1/none"
 _MOST_IN_FLIGHT = 0xFFFF
 _AROUND_BYTES = 16  # of a PUBLISH besides topic and payload, at most
-# Above our own window: what the kernel does not take, paho would hold, and `unacked_bytes` would not see it.
-_NOT_SENT_BYTES = 128 * 1024
-
-
-class _Client(paho.Client):
-    """A client that takes progress of its own bytes for a sign of life.
-
-    paho gives up if nothing comes in for two keep-alives. On a thin link a large message takes longer, and the answer
-    to a ping stands behind it.
-    """
-
-    unacked_bytes: Callable[[], int | None] = staticmethod(lambda: None)
-    _unacked_before: int = 0
-
-    def _check_keepalive(self) -> None:
-        unacked_bytes = self.unacked_bytes() or 0
-        if unacked_bytes < self._unacked_before:
-            with self._msgtime_mutex:
-                self._last_bytes_received = time.monotonic()
-        self._unacked_before = unacked_bytes
-        super()._check_keepalive()
 
 
 class Session:
@@ -79,6 +59,7 @@ class Session:
         on_message: Callable[[str, bytes], None] | None,
         will: tuple[str, bytes] | None,
         plain_will: bool = False,
+        keep_alive_s: int | None = None,
     ) -> None:
         self.most_qos = 2
         """The highest QoS that the broker takes."""
@@ -86,7 +67,7 @@ class Session:
         """Whether the broker keeps retained messages."""
         self.limit_bytes: int | None = None
         """The largest packet that the broker takes, if it has said so."""
-        self.largest_confirmed_bytes = self._lost_bytes = 0
+        self.unconfirmed = Unconfirmed(address)
         self.began_s = time.monotonic()
         self.reached = False
         """Whether there was a TCP connection at all."""
@@ -94,21 +75,16 @@ class Session:
         """Whether we have ended it ourselves."""
         self.ended = threading.Event()
         self.trouble = ""
-        self.rtt_s: float | None = None
         self._address, self._filters, self._on_message = address, filters, on_message
         self._settled = threading.Event()
-        self._asked_s = 0.0
-        self._probes = 0
+        self._round_trips = RoundTrips()
         self._measuring: Callable[[float], None] | None = None
         self._first_mid: int | None = None
         self._most_in_flight = _MOST_IN_FLIGHT
-        self._limited_log = RateLimitedLog(log)
         self._socket: socket.socket | None = None
-        # paho may confirm a message before it has told us its id. Each side first notes its half, then looks for the
-        # other, so one of them finds both; a lock would deadlock with the one that paho holds in its callbacks.
-        self._waiting: dict[int, _Sent] = {}
-        self._early: dict[int, str] = {}
-        client = _Client(
+        self._wire_bytes: int | None = None
+        self._keep_alive_s = keep_alive_s or _KEEP_ALIVE_S
+        client = PahoClient(
             CallbackAPIVersion.VERSION2, client_id=name, protocol=VERSIONS[version], reconnect_on_failure=False
         )
         client.connect_timeout = DIAL_S
@@ -119,13 +95,14 @@ class Session:
             client.tls_set_context(tls)
         if will is not None:
             client.will_set(*will, qos=0 if plain_will else 1, retain=not plain_will)
-        client.on_connect = _fenced(self._connected)
-        client.on_subscribe = _fenced(self._subscribed)
-        client.on_unsubscribe = _fenced(self._unsubscribed)
-        client.on_message = _fenced(self._message)
-        client.on_publish = _fenced(self._published)
-        client.on_disconnect = _fenced(self._disconnected)
-        client.on_socket_open = _fenced(self._opened)
+        client.on_connect = fenced(self._connected)
+        client.on_subscribe = fenced(self._subscribed)
+        client.on_unsubscribe = fenced(self._unsubscribed)
+        client.on_message = fenced(self._message)
+        client.on_publish = fenced(self._published)
+        client.on_disconnect = fenced(self._disconnected)
+        client.on_socket_open = fenced(self._opened)
+        client.on_socket_close = fenced(self._closing)
         self._client = client
 
     @property
@@ -137,16 +114,22 @@ class Session:
         """Connect and subscribe; returns what went wrong, or nothing."""
         began_s = time.monotonic()
         try:
-            self._client.connect(self._address.host, self._address.port, keepalive=_KEEP_ALIVE_S)
+            self._client.connect(self._address.host, self._address.port, keepalive=self._keep_alive_s)
         except (OSError, ValueError) as error:
             self.ended.set()
             self.close()
             return str(error)
-        patience_s = max(CONNECT_S, _ROUND_TRIPS * (time.monotonic() - began_s))
+        reached_s = time.monotonic()
+        patience_s = max(CONNECT_S, _ROUND_TRIPS * (reached_s - began_s))
         self.reached = True
         self._client.loop_start()
-        if not self._settled.wait(patience_s):
-            self._settle(f"no answer within {patience_s:.0f} s")
+        while not self._settled.wait(max(0.0, reached_s + patience_s - time.monotonic())):
+            # What is on the way may answer the dial in the broker's place: only its own answers show how far it is.
+            longer_s = _ROUND_TRIPS * (self.rtt_s or 0.0)
+            if longer_s <= patience_s:
+                self._settle(f"no answer within {patience_s:.0f} s")
+                break
+            patience_s = longer_s
         if self.trouble:
             self.close()
         return self.trouble
@@ -163,9 +146,9 @@ class Session:
         self.ended.set()
 
     @property
-    def largest_unconfirmed_bytes(self) -> int:
-        """Size of the largest message that the broker has not confirmed, or has refused as too large."""
-        return max([self._lost_bytes, *(sent.size_bytes for sent in list(self._waiting.values()))])
+    def rtt_s(self) -> float | None:
+        """The shortest round trip to the broker so far, seconds; None before the first."""
+        return self._round_trips.shortest_s
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Add filters to a connection that stands."""
@@ -174,7 +157,8 @@ class Session:
     def measure_rtt(self, tell: Callable[[float], None]) -> None:
         """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
         if self._measuring is None:
-            self._measuring, self._asked_s = tell, time.monotonic()
+            self._measuring = tell
+            self._round_trips.asked()
             self._client.unsubscribe(_PROBE_FILTER)
 
     def publish(
@@ -191,28 +175,24 @@ class Session:
         if self.limit_bytes is not None and size_bytes > self.limit_bytes:
             raise PacketError(f"{len(payload)} bytes on {topic}: the broker takes {self.limit_bytes} at most")
         qos = min(qos, self.most_qos)
-        if qos and len(self._waiting) >= self._most_in_flight:
+        if qos and len(self.unconfirmed) >= self._most_in_flight:
             raise LinkError(f"{self._address} takes {self._most_in_flight} messages at a time")
         info = self._client.publish(topic, payload, qos=qos, retain=retain and self.retains)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._lost_bytes = max(self._lost_bytes, size_bytes)
+            self.unconfirmed.lost(size_bytes)
             raise LinkError(f"not connected to {self._address}: {info.rc.name}")
-        self._waiting[info.mid] = _Sent(topic, size_bytes, confirm, refuse)
-        if info.mid in self._early:
-            self._answered(info.mid)
+        self.unconfirmed.published(info.mid, SentMessage(topic, size_bytes, confirm, refuse))
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where it does not tell."""
-        sock = self._socket
-        if sock is None or sys.platform != "linux":
-            return None
-        import fcntl
-        import termios
+        return unacked_bytes(self._socket)
 
-        try:
-            return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except (OSError, ValueError):  # closed at this moment
-            return None
+    def wire_bytes(self) -> int | None:
+        """What it has cost so far on the wire, in both directions; None where the kernel does not tell."""
+        now_bytes = wire_bytes(self._socket)
+        if now_bytes is not None:
+            self._wire_bytes = max(now_bytes, self._wire_bytes or 0)
+        return self._wire_bytes
 
     def hang_up(self) -> None:
         """Part from the broker in peace."""
@@ -223,11 +203,7 @@ class Session:
     def cut(self) -> None:
         """End the connection without a word: there may be nobody to hear one."""
         self.was_cut = True
-        sock = self._socket
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                # The plain socket's method also where it speaks TLS: paho may be reading from it at this moment.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        shut_down(self._socket)
 
     def close(self) -> None:
         """After the end: wait for paho's thread."""
@@ -252,21 +228,24 @@ class Session:
     def _opened(self, _client: paho.Client, _data: Any, sock: Any) -> None:
         if isinstance(sock, socket.socket):
             self._socket = sock
-            self._asked_s = time.monotonic()
-            _set_options(sock, self._address.congestion)
+            self._round_trips.asked()
+            set_options(sock, self._address.congestion)
+
+    def _closing(self, *_: Any) -> None:
+        self.wire_bytes()  # the last moment at which the kernel can be asked
 
     def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._settle(str(reason))
             return
-        self.rtt_s = time.monotonic() - self._asked_s
+        self._round_trips.answered()
         self.limit_bytes = getattr(properties, "MaximumPacketSize", None)
         self.most_qos = getattr(properties, "MaximumQoS", 2)
         self.retains = bool(getattr(properties, "RetainAvailable", 1))
         if properties is not None:  # MQTT 5 only; without a word of the broker there is no limit
             self._most_in_flight = getattr(properties, "ReceiveMaximum", _MOST_IN_FLIGHT)
         if self._filters:
-            self._asked_s = time.monotonic()
+            self._round_trips.asked()
             _, self._first_mid = client.subscribe([(topic, min(1, self.most_qos)) for topic in self._filters])
         else:
             self._settle("")
@@ -279,14 +258,14 @@ class Session:
             log.warning("%s refuses what we subscribe to: %s", self._address, ", ".join(refused))
         if not first:
             return
-        self._measured()
+        self._round_trips.answered()
         if refused and len(refused) == len(self._filters):
             self._settle(", ".join(refused))
         else:
             self._probe(client)
 
     def _unsubscribed(self, client: paho.Client, _data: Any, _mid: int, _reasons: Any, _properties: Any) -> None:
-        rtt_s = self._measured()
+        rtt_s = self._round_trips.answered()
         if self._settled.is_set():
             tell, self._measuring = self._measuring, None
             if tell is not None:
@@ -294,21 +273,15 @@ class Session:
         else:
             self._probe(client)
 
-    def _measured(self) -> float:
-        rtt_s = time.monotonic() - self._asked_s
-        self.rtt_s = rtt_s if self.rtt_s is None else min(self.rtt_s, rtt_s)
-        return rtt_s
-
     def _probe(self, client: paho.Client) -> None:
-        """Some more round trips, where they are short: a busy machine makes single ones long.
+        """Measure one more round trip, or be ready.
 
         To leave a filter that we never had is a message that has no effect but its answer.
         """
-        if self._probes >= _PROBES or (self.rtt_s or 0.0) > _PROBED_S:
+        if not self._round_trips.probe():
             self._settle("")
             return
-        self._probes += 1
-        self._asked_s = time.monotonic()
+        self._round_trips.asked()
         client.unsubscribe(_PROBE_FILTER)
 
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
@@ -318,68 +291,9 @@ class Session:
         self._on_message(topic, bytes(message.payload))
 
     def _published(self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
-        self._early[mid] = str(reason) if reason is not None and reason.is_failure else ""
-        if mid in self._waiting:
-            self._answered(mid)
-
-    def _answered(self, mid: int) -> None:
-        """The broker has confirmed a message, or refused it."""
-        sent = self._waiting.pop(mid, None)
-        if sent is None:
-            return
-        refused = self._early.pop(mid, "")
-        if not refused:
-            self.largest_confirmed_bytes = max(self.largest_confirmed_bytes, sent.size_bytes)
-            if sent.confirm is not None:
-                sent.confirm()
-            return
-        if "too large" in refused:
-            self._lost_bytes = max(self._lost_bytes, sent.size_bytes)
-        if sent.refuse is not None:
-            sent.refuse(refused)
-        else:
-            self._limited_log.warn("%s refuses a message on %s: %s", self._address, sent.topic, refused)
+        self.unconfirmed.answered(mid, str(reason) if reason is not None and reason.is_failure else "")
 
     def _disconnected(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._settle(f"the broker hung up ({reason})")
         self.trouble = self.trouble or str(reason)
         self.ended.set()
-
-
-class _Sent(NamedTuple):
-    """A message that was published, and who is told of the broker's answer."""
-
-    topic: str
-    size_bytes: int
-    confirm: Callable[[], None] | None
-    refuse: Callable[[str], None] | None
-
-
-def _fenced(callback: Callable[..., None]) -> Callable[..., None]:
-    """A callback of paho's whose errors go to the log: a defect of ours, or bytes of a stranger, must not end its
-    thread."""
-    limited_log = RateLimitedLog(log)
-
-    @wraps(callback)
-    def fenced(*given: Any) -> None:
-        try:
-            callback(*given)
-        except Exception as error:
-            limited_log.warn("a message of the broker could not be taken: %r", error)
-            log.debug("a callback has failed", exc_info=True)
-
-    return fenced
-
-
-def _set_options(sock: socket.socket, congestion: str) -> None:
-    """Small messages leave at once, and what the path cannot take yet stays visible to us instead of in the kernel."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        not_sent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-        if not_sent is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, not_sent, _NOT_SENT_BYTES)
-    if congestion:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
-        except (OSError, AttributeError) as error:
-            log.warning("TCP congestion control %s is not to be had here: %s", congestion, error)

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import queue
-import secrets
 import subprocess
 import sys
 import threading
@@ -21,32 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from edgesem.errors import EdgesemError, UsageError
+from edgesem.packet.keys import write_private
 
 Job = dict[str, Any]
 _emitting = threading.Lock()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Make a file that only its owner can ever read, whole or not at all, also at a power cut.
-
-    Raises FileExistsError if it is there already.
-    """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(part, path)  # unlike a rename, it replaces nothing
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without links
-            if path.exists():
-                raise FileExistsError(f"{path} is there already") from None
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_job() -> Job:

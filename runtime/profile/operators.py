@@ -7,14 +7,17 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.bundle.runner import Precision, Runtime, choose
-from edgesem.codec.codec import Codec
+from edgesem.bundle.bundle import REQUIRED
+from edgesem.bundle.graph_runner import Arrays, GraphRunner
+from edgesem.bundle.runner import Precision, Runtime, choose, open_runner
+from edgesem.codec.codec import FLOW, Codec
 
 _RUNS = 6
 _WARM = 2
@@ -94,31 +97,32 @@ def feeds(
 
     A part that no ONNX graph runs (a TensorRT engine) is left out.
     """
-    fed: list[tuple[str, Path, Feed]] = []
-    loaded = codec._runner
+    bundle = codec.bundle
+    names = [
+        name.removesuffix(".onnx") for name in (*REQUIRED, FLOW) if name.endswith(".onnx") and name in bundle.files
+    ]
+    parts: dict[str, list[tuple[Path, Feed]]] = {"encoder": [], "context": []}
+    with ExitStack() as opened, Codec(bundle, precision=precision, runtime=runtime) as recorded:
+        for name in names:
+            runner = opened.enter_context(closing(open_runner(bundle, name, 1, precision, runtime)))
+            graph = bundle.folder / choose(bundle, name, precision, runtime).graph
+            recorded.use(name, _RecordingRunner(runner, graph, parts.setdefault(name.split("_")[0], [])))
+        packet = recorded.pack(recorded.analyze(frame), quality=0.5)
+        parts["context"].clear()  # unpacking walks through it again
+        recorded.synthesize(recorded.unpack(packet), steps=1 if codec.has_flow else 0)
+    return {part: fed for part, fed in parts.items() if fed}
 
-    class RecordingRunner:
-        def __init__(self, name: str) -> None:
-            stem = name.removesuffix(".onnx")
-            self._runner, self._part = loaded(name), stem.split("_")[0]
-            self._graph = Path(choose(codec.bundle, stem, precision, runtime).graph)
 
-        def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
-            if self._graph.suffix == ".onnx":
-                fed.append((self._part, codec.bundle.folder / self._graph, dict(feed)))
-            return self._runner.run(feed)
+class _RecordingRunner:
+    """Runner that notes what it feeds to an ONNX graph."""
 
-    vars(codec)["_runner"] = RecordingRunner  # shadows the method for this one frame
-    try:
-        packet = codec.pack(codec.analyze(frame), quality=0.5)
-        fed = [entry for entry in fed if entry[0] != "context"]  # unpacking walks through it again
-        codec.synthesize(codec.unpack(packet), steps=1 if codec.has_flow else 0)
-    finally:
-        del vars(codec)["_runner"]
-    parts: dict[str, list[tuple[Path, Feed]]] = defaultdict(list)
-    for part, path, feed in fed:
-        parts[part].append((path, feed))
-    return parts
+    def __init__(self, runner: GraphRunner, graph: Path, fed: list[tuple[Path, Feed]]) -> None:
+        self._runner, self._graph, self._fed = runner, graph, fed
+
+    def run(self, feed: Feed) -> Arrays:
+        if self._graph.suffix == ".onnx":
+            self._fed.append((self._graph, dict(feed)))
+        return self._runner.run(feed)
 
 
 def by_operator(

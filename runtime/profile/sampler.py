@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from edgesem.errors import EnvironmentMissing
+from edgesem.files import write_whole
 from runtime.process.child import Child, Job, emit, run_child, stdin_closed
 from runtime.profile.energy import Sample
 from runtime.profile.meter import Meter, MeterFault
@@ -144,7 +145,7 @@ def _work(job: Job) -> None:
         "period_s": period_s,
         "cpu_share": (_cpu_s() - cpu_s) / max(1e-6, time.monotonic() - started_s),
     }
-    Path(job["out"]).write_text(json.dumps(result), "utf-8")
+    write_whole(Path(job["out"]), json.dumps(result).encode())
 
 
 def _cpu_s() -> float:

@@ -12,8 +12,9 @@ from edgesem.errors import PacketError
 from runtime.protocol.fields import Fields
 
 MAX_COMMAND_BYTES = 4096
-KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart")
+KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart", "bundle")
 MAX_QUERIES = 8
+MOST_BUNDLES = 32
 PROMISED_BYTES = 8000
 """Size limit of a promised frame, where nobody asks for another."""
 MIN_PROMISED_BYTES, MAX_PROMISED_BYTES = 256, 65535
@@ -34,7 +35,7 @@ class Command:
 
     kind: str
     """snapshot, key (a keyframe), pause, resume, roi, region, watch (other queries), apart (layers in messages of their
-    own)."""
+    own), bundle (a receiver cannot decode what is sent)."""
     id: int = field(default_factory=lambda: secrets.randbelow(_IDS) + 1)
     """Drawn by lot: a command that comes twice is obeyed once."""
     size_bytes: int = PROMISED_BYTES
@@ -51,6 +52,9 @@ class Command:
     """watch: for each query its embedding by a text encoder (edgesem.semantics.embedding), or b"" if it is a label's
     name."""
 
+    bundles: tuple[int, ...] = ()
+    """bundle: the ids of the bundles that the receiver has instead."""
+
     def __post_init__(self) -> None:
         left, top, width, height = self.roi
         if self.kind not in KINDS:
@@ -66,6 +70,8 @@ class Command:
         fit = all(len(vector) in (0, _VECTOR_BYTES) for vector in self.vectors)
         if len(self.vectors) not in (0, len(self.queries)) or not fit:
             raise PacketError(f"command: a vector of {_VECTOR_BYTES} bytes, or none, for each query")
+        if len(self.bundles) > MOST_BUNDLES or not all(0 <= one <= 0xFFFF for one in self.bundles):
+            raise PacketError(f"command: at most {MOST_BUNDLES} bundles, by their ids of 16 bits")
 
     def to_bytes(self) -> bytes:
         """The command as it is published."""
@@ -77,6 +83,7 @@ class Command:
             "roi": {"x": left, "y": top, "w": width, "h": height},
             "region": {"x": left, "y": top, "w": width, "h": height, "d": self.drop},
             "watch": {"q": ";".join(self.queries), "v": vectors},
+            "bundle": {"h": b"".join(one.to_bytes(2, "little") for one in self.bundles)},
         }
         return cbor2.dumps({"c": self.kind, "i": self.id, **rest.get(self.kind, {})})
 
@@ -97,6 +104,8 @@ class Command:
         elif kind == "watch":
             texts = fields.text("q", MAX_QUERIES * (_LONGEST_QUERY + 1))
             command = cls(kind, number, queries=_parts(texts), vectors=_vectors(fields))
+        elif kind == "bundle":
+            command = cls(kind, number, bundles=_bundles(fields))
         else:
             command = cls(kind, number)
         return command
@@ -110,6 +119,13 @@ def _vectors(fields: Fields) -> tuple[bytes, ...]:
     joined = fields.raw("v", MAX_QUERIES * _VECTOR_BYTES, exact=False)
     pieces = (joined[start : start + _VECTOR_BYTES] for start in range(0, len(joined), _VECTOR_BYTES))
     return tuple(piece if any(piece) else b"" for piece in pieces)
+
+
+def _bundles(fields: Fields) -> tuple[int, ...]:
+    joined = fields.raw("h", 2 * MOST_BUNDLES, exact=False)
+    if len(joined) % 2:
+        raise PacketError("command: h must be 2 bytes for each bundle")
+    return tuple(int.from_bytes(joined[at : at + 2], "little") for at in range(0, len(joined), 2))
 
 
 class SeenCommands:

@@ -50,6 +50,15 @@ class Fields:
             raise self._wrong(key, f"a whole number from {low} to {high}")
         return value
 
+    def integers(self, key: str, high: int, count: int) -> tuple[int, ...]:
+        """So many whole numbers from 0 to `high`; what stands behind them is for readers to come."""
+        value = self._take(key)
+        if not isinstance(value, list) or len(value) < count:
+            raise self._wrong(key, f"{count} whole numbers")
+        if not all(type(one) is int and 0 <= one <= high for one in value[:count]):
+            raise self._wrong(key, f"whole numbers from 0 to {high}")
+        return tuple(value[:count])
+
     def maybe_integer(self, key: str, high: int) -> int | None:
         """A whole number from 0 to `high`, or null."""
         return self.integer(key, high) if self._left.get(key) is not None else self._take(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 
@@ -11,6 +11,15 @@ from runtime.protocol.fields import Fields
 
 MAX_STATE_BYTES = 512
 _MOST = 2**53  # what a double, and so every dashboard, still counts exactly
+
+
+class DataUsage(NamedTuple):
+    """A data budget at one moment, by bytes on the wire."""
+
+    spent_bytes: int
+    left_bytes: int
+    forecast_bytes: int
+    """What the period will have cost at its end, as it goes."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +57,31 @@ class State:
     reconnects: int = 0
     """Connections after the first."""
     paused: bool = False
-    """By a command."""
+    """By a command, or by its schedule."""
     promised_rejected: int = 0
     """Promised frames that nobody takes, put aside after many tries."""
     promised_lost: int = 0
     """Promised frames that were on the disk and are no more: it was damaged, or cut short."""
     refused: int = 0
     """Messages that the broker has refused."""
+    masked: bool = False
+    """Whether a privacy mask is on."""
+    grey: bool = False
+    """Whether the pictures have no colour: what is drawn with some is not true."""
+    left_out: int = 0
+    """Items of its source that could not be read: pictures of a folder, frames of a video or camera."""
+    shrunk_percent: int = 100
+    """Sides of the newest picture, in percent of what was captured: less where the link bears too few bytes for all."""
+
+    data: DataUsage | None = None
+    """What the longest period with a data budget has cost; None without one."""
 
     def to_bytes(self) -> bytes:
-        """The state as it is published."""
+        """The state as it is published; what is not the case costs nothing."""
+        optional: dict[str, Any] = {"h": self.masked, "i": self.grey, "j": self.left_out}
+        optional["v"] = self.shrunk_percent if self.shrunk_percent < 100 else 0
+        if self.data is not None:
+            optional["k"] = [self.data.spent_bytes, self.data.left_bytes, self.data.forecast_bytes]
         return cbor2.dumps(
             {
                 "u": self.up,
@@ -79,6 +103,7 @@ class State:
                 "g": self.promised_rejected,
                 "m": self.promised_lost,
                 "x": self.refused,
+                **{key: value for key, value in optional.items() if value},
             }
         )
 
@@ -106,11 +131,16 @@ class State:
             promised_rejected=fields.integer("g", _MOST) if "g" in fields else 0,
             promised_lost=fields.integer("m", _MOST) if "m" in fields else 0,
             refused=fields.integer("x", _MOST) if "x" in fields else 0,
+            masked=fields.flag("h") if "h" in fields else False,
+            grey=fields.flag("i") if "i" in fields else False,
+            left_out=fields.integer("j", _MOST) if "j" in fields else 0,
+            shrunk_percent=fields.integer("v", 100, 1) if "v" in fields else 100,
+            data=DataUsage(*fields.integers("k", _MOST, 3)) if "k" in fields else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, for JSON."""
-        return asdict(self)
+        return {**asdict(self), "data": None if self.data is None else self.data._asdict()}
 
 
 def _ms(seconds: float | None) -> int | None:

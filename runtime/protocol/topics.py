@@ -74,8 +74,13 @@ class Topics:
 
     @property
     def every_layer(self) -> str:
-        """Filter of the packets of all layers."""
+        """Filter of the packets of all layers, and of pieces."""
         return f"{self.base}/pkt/+"
+
+    @property
+    def piece(self) -> str:
+        """Topic of the pieces of promised packets."""
+        return f"{self.base}/pkt/piece"
 
     def layer(self, layer: int) -> str:
         """Topic of the packets that begin with this layer."""

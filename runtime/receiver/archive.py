@@ -1,13 +1,17 @@
-"""Archive of a receiver: all packets as they came, with their embeddings, in one SQLite file."""
+"""Archive of a receiver: all packets as they came, with their embeddings, in one SQLite file.
+
+Ordinary frames make room before promised ones, the oldest first.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,72 +22,63 @@ import numpy.typing as npt
 from edgesem.errors import InputError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
+from runtime.receiver.archive_entry import Entry, Total
+from runtime.receiver.archive_file import FILE, is_full, open_file
 
-FILE = "archive.sqlite"
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 4 << 30
-_FORMAT = 1
-_TABLE = """
-create table if not exists frames (
-  id integer primary key,
-  stream text not null, epoch integer not null, frame integer not null, time_ms integer not null,
-  captured_s real not null, layers integer not null, size_bytes integer not null, bundle_id integer not null,
-  embedding blob, packet blob not null,
-  unique (stream, epoch, frame, time_ms)
-)
-"""
 _PRUNE_EVERY = 256
 _PRUNED_SHARE = 0.05
-_FREE_BYTES = 32 << 20
+FREE_BYTES = 32 << 20
 """With less free on the disk than this, old frames make room for new ones."""
-_FILE_MODE = 0o640
+_BATCH = 1000
+"""Frames that are deleted at a time, while others wait to be added."""
+_RELEASED_PAGES = 4096
+_RELEASED_SHARE = 0.25
+"""Where more of the file is free than this, its end is given back to the disk."""
+_SPARE_BYTES = 16 << 10
+"""Free pages of the file that a frame needs beyond its own bytes, for the indexes."""
 _SOUND = (
     "typeof(id) = 'integer' and typeof(stream) = 'text' and typeof(epoch) = 'integer' and typeof(frame) = 'integer' "
     "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
 )
 """Of a row that is not damaged."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One archived frame."""
-
-    id: int
-    stream: str
-    epoch: int
-    frame: int
-    captured_s: float
-    """Capture time in Unix seconds, as far as sender's and receiver's clocks agree."""
-    layers: int
-    size_bytes: int
+_ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised"
 
 
 class Archive:
     """Archive in `folder`, searched by time and meaning; pictures are decoded on demand. Thread-safe.
 
-    At most `max_bytes` of packets are kept, the newest, and fewer where the disk is nearly full. Raises InputError if
-    the file is not an archive, or cannot be written. Use it as a context manager.
+    At most `max_bytes` of the file are used, and less where the disk has less than `free_bytes` free: what is the
+    oldest goes, ordinary frames before promised ones. `tidy` deletes ordinary frames that were captured longer ago than
+    `max_age_s`, and promised ones by `promised_max_age_s` (0: never). Raises InputError if the file is not an archive,
+    or cannot be written; on a disk that is full now, it is opened once there is room. Use it as a context manager.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES, create: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        free_bytes: int = FREE_BYTES,
+        max_age_s: float = 0.0,
+        promised_max_age_s: float = 0.0,
+        create: bool = True,
+    ) -> None:
         self.path = folder / FILE
-        self._max_bytes, self._lock, self._added = max_bytes, threading.Lock(), 0
+        self._max_bytes, self._free_bytes = max_bytes, max(free_bytes, FREE_BYTES)
+        self._max_ages_s = max_age_s, promised_max_age_s
+        self._lock, self._added = threading.Lock(), 0
         if not create and not self.path.is_file():
-            raise InputError(f"{folder} holds no {FILE}: name the folder that edgesem receive --archive writes to")
+            raise InputError(f"{folder} holds no {FILE}: name that of edgesem receive --archive, or of its --out")
+        self._base: sqlite3.Connection | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if create:
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, _FILE_MODE))  # sqlite would let all users read it
-            self._base = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
-            self._base.execute("pragma journal_mode=wal")
-            self._base.execute("pragma synchronous=normal")
-            version = self._base.execute("pragma user_version").fetchone()[0]
-            if version not in (0, _FORMAT):
-                raise InputError(f"{self.path} has format {version}, only {_FORMAT} is known here: update edgesem")
-            self._base.execute(_TABLE)
-            self._base.execute("create index if not exists by_time on frames (captured_s)")
-            self._base.execute(f"pragma user_version={_FORMAT}")
-        except (sqlite3.Error, OSError) as error:
-            raise InputError(f"{self.path} cannot be used as an archive: {error}") from error
+            self._base = open_file(self.path, create=create)
+        except InputError as error:
+            if not create or not is_full(folder):
+                raise
+            log.warning("%s: it is tried again with each frame", error)
 
     def __enter__(self) -> Archive:
         return self
@@ -96,7 +91,8 @@ class Archive:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._base.close()
+            if self._base is not None:
+                self._base.close()
 
     def add(self, stream: str, packet: Packet, captured_s: float) -> None:
         """Add a frame; it replaces the same frame with fewer layers. Raises InputError if the disk does not take it."""
@@ -104,15 +100,17 @@ class Archive:
         row = (
             *(stream, packet.epoch, packet.frame, packet.time_ms, captured_s, len(packet.chunks), packet.size_bytes),
             *(packet.bundle_id, embedding if len(embedding) == EMBEDDING_BYTES else None, packet.to_bytes()),
+            int(packet.promised),
         )
         try:
             with self._lock:
-                if os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize < _FREE_BYTES:
+                if self._is_short(packet.size_bytes):
                     self._prune(keep_bytes=None)  # while there is room for deleting; its pages are used again
-                self._base.execute(
+                self._opened().execute(
                     "insert into frames (stream, epoch, frame, time_ms, captured_s, layers, size_bytes, bundle_id, "
-                    "embedding, packet) values (?,?,?,?,?,?,?,?,?,?) on conflict do update set "
-                    "layers=excluded.layers, size_bytes=excluded.size_bytes, packet=excluded.packet "
+                    "embedding, packet, promised) values (?,?,?,?,?,?,?,?,?,?,?) on conflict do update set "
+                    "layers=excluded.layers, size_bytes=excluded.size_bytes, packet=excluded.packet, "
+                    "promised=excluded.promised "
                     "where excluded.layers > layers",
                     row,
                 )
@@ -122,6 +120,18 @@ class Archive:
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"{self.path} does not take frame {packet.frame} of {stream}: {error}") from error
 
+    def tidy(self) -> None:
+        """Delete what is too old, and what is beyond `max_bytes`. InputError if the disk does not take that."""
+        try:
+            for promised, max_age_s in enumerate(self._max_ages_s):
+                while max_age_s > 0 and self._expire(promised, time.time() - max_age_s) == _BATCH:
+                    pass
+            with self._lock:
+                self._prune(self._max_bytes)
+                self._release()
+        except (sqlite3.Error, OSError) as error:
+            raise InputError(f"{self.path} cannot be tidied: {error}") from error
+
     def find(
         self, *, stream: str | None = None, since_s: float | None = None, until_s: float | None = None
     ) -> tuple[list[Entry], npt.NDArray[np.float32]]:
@@ -129,22 +139,22 @@ class Archive:
 
         The embedding of a packet that had none is zero.
         """
-        where, values = [_SOUND], []
-        for clause, value in (("stream = ?", stream), ("captured_s >= ?", since_s), ("captured_s < ?", until_s)):
-            if value is not None:
-                where.append(clause)
-                values.append(value)
-        rows = self._rows(
-            "select id, stream, epoch, frame, captured_s, layers, size_bytes, embedding from frames "
-            f"where {' and '.join(where)} order by captured_s, id",
-            values,
-        )
+        where, values = _where(stream, since_s, until_s)
+        rows = self._rows(f"select {_ENTRY}, embedding from frames where {where} order by captured_s, id", values)
         vectors = np.zeros((len(rows), DIMENSIONS), np.float32)
         for place, row in enumerate(rows):
             if isinstance(row[-1], bytes):
                 with contextlib.suppress(PacketError):
                     vectors[place] = from_bytes(row[-1])
-        return [Entry(*row[:-1]) for row in rows], vectors
+        return [_entry(row) for row in rows], vectors
+
+    def entries(
+        self, *, stream: str | None = None, since_s: float | None = None, until_s: float | None = None
+    ) -> list[Entry]:
+        """The same frames without their embeddings."""
+        where, values = _where(stream, since_s, until_s)
+        rows = self._rows(f"select {_ENTRY} from frames where {where} order by captured_s, id", values)
+        return [_entry(row) for row in rows]
 
     def packet(self, entry: Entry) -> Packet:
         """The packet of a frame as it came. Raises InputError if it is not archived any more."""
@@ -172,19 +182,29 @@ class Archive:
         """Store the embedding of a frame whose packet had none."""
         try:
             with self._lock:
-                self._base.execute("update frames set embedding = ? where id = ?", (embedding, entry.id))
+                self._opened().execute("update frames set embedding = ? where id = ?", (embedding, entry.id))
         except sqlite3.Error as error:
             raise InputError(f"{self.path} does not take an embedding: {error}") from error
 
-    def streams(self) -> Iterator[tuple[str, int]]:
-        """Each stream and the number of its frames, by name."""
-        yield from self._rows("select stream, count(*) from frames where typeof(stream) = 'text' group by 1 order by 1")
+    def streams(self) -> list[Total]:
+        """What is kept of each stream, by name."""
+        rows = self._rows(
+            "select stream, count(*), sum(promised), min(captured_s), max(captured_s), sum(size_bytes) from frames "
+            f"where {_SOUND} group by stream order by stream"
+        )
+        return [Total(*row) for row in rows]
+
+    def _opened(self) -> sqlite3.Connection:
+        """The file, which a full disk may have kept from being opened before. Under the lock."""
+        if self._base is None:
+            self._base = open_file(self.path, create=True)
+        return self._base
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Rows of a query. Raises InputError if the file is damaged."""
         try:
             with self._lock:
-                return self._base.execute(query, values).fetchall()
+                return self._opened().execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error
 
@@ -194,15 +214,64 @@ class Archive:
         except PacketError as error:
             raise InputError(f"{self.path}: frame {entry.frame} of {entry.stream} is damaged: {error}") from error
 
+    def _is_short(self, size_bytes: int) -> bool:
+        """Whether the disk is nearly full, and what was deleted has left no room for a frame in the file either."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize < self._free_bytes and self._file_bytes()[1] < size_bytes + _SPARE_BYTES
+
+    def _file_bytes(self) -> tuple[int, int]:
+        """Bytes of the file that are in use, and those that are free in it. A sum over all rows would read it whole."""
+        pages, free, page_bytes = (
+            int(self._opened().execute(f"pragma {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * page_bytes, free * page_bytes
+
     def _prune(self, keep_bytes: int | None) -> None:
-        """Delete the oldest frames: what is beyond `keep_bytes`, or a part of all if None. Under the lock."""
-        total = self._base.execute("select coalesce(sum(size_bytes), 0) from frames").fetchone()[0]
+        """Delete the oldest frames, the ordinary ones first: what is beyond `keep_bytes`, or a part of all if None.
+
+        Under the lock.
+        """
+        total, _ = self._file_bytes()
         if keep_bytes is not None and total <= keep_bytes:
             return
         excess, ids = total - (total if keep_bytes is None else keep_bytes) * (1 - _PRUNED_SHARE), []
-        for number, size_bytes in self._base.execute("select id, size_bytes from frames order by captured_s, id"):
+        for number, size_bytes in self._opened().execute(
+            "select id, size_bytes from frames order by promised, captured_s, id"
+        ):
             if excess <= 0:
                 break
             ids.append((number,))
             excess -= size_bytes
-        self._base.executemany("delete from frames where id = ?", ids)
+        self._opened().executemany("delete from frames where id = ?", ids)
+
+    def _expire(self, promised: int, before_s: float) -> int:
+        """Delete some frames that were captured before `before_s`; how many. Others add frames in between."""
+        oldest = "select id from frames where promised = ? and captured_s < ? limit ?"
+        with self._lock:
+            done = self._opened().execute(f"delete from frames where id in ({oldest})", (promised, before_s, _BATCH))
+            return done.rowcount
+
+    def _release(self) -> None:
+        """Give a part of the free end of the file back to the disk, if it is large. Under the lock."""
+        used, free = self._file_bytes()
+        if free > _RELEASED_SHARE * (used + free):
+            # `execute` would end after the first page.
+            self._opened().executescript(
+                f"pragma incremental_vacuum({_RELEASED_PAGES}); pragma wal_checkpoint(truncate)"
+            )
+
+
+def _where(stream: str | None, since_s: float | None, until_s: float | None) -> tuple[str, list[object]]:
+    """Condition of a query for the sound frames of a stream and a time, and its values."""
+    where, values = [_SOUND], list[object]()
+    for clause, value in (("stream = ?", stream), ("captured_s >= ?", since_s), ("captured_s < ?", until_s)):
+        if value is not None:
+            where.append(clause)
+            values.append(value)
+    return " and ".join(where), values
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    """The entry of a row that begins with _ENTRY."""
+    return Entry(*(*row[:7], bool(row[7])))

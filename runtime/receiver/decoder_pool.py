@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgesem.errors import EdgesemError
@@ -26,20 +26,20 @@ Draw = Callable[[DecoderProcess, Stream, Packet], None]
 class DecoderPool:
     """Decoder pool. Entered, it starts the first process; another whenever a frame waits and none is free.
 
-    At most `most` processes. `begin` starts the threads, which call `draw(decoder, stream, packet)` for each frame;
-    what it raises is logged and costs the frame. Entering raises BundleError if the bundle cannot be used, LinkError if
-    the process does not start.
+    At most `most` processes, which decode packets of each of the `bundles`. `begin` starts the threads, which call
+    `draw(decoder, stream, packet)` for each frame; what it raises is logged and costs the frame. Entering raises
+    BundleError if a bundle cannot be used, LinkError if the process does not start.
     """
 
-    def __init__(self, bundle: Path | None, *, most: int) -> None:
+    def __init__(self, bundles: Sequence[Path | None], *, most: int) -> None:
         self.most = most
-        self.first = DecoderProcess(bundle)
-        """The process that is started first: what its bundle can do."""
-        self._bundle = bundle
+        self._bundles = bundles
+        self._first = DecoderProcess(bundles)
+        """The process that is started first, to see that it can be."""
         self._streams: Streams
         self._draw: Draw
         self._lock = threading.Lock()
-        self._decoders: list[DecoderProcess] = [self.first]
+        self._decoders: list[DecoderProcess] = [self._first]
         self._threads: list[threading.Thread] = []
         self._beats_s: dict[int, float] = {}
         """When each thread was last seen to come round."""
@@ -47,7 +47,7 @@ class DecoderPool:
         self._stop = threading.Event()
 
     def __enter__(self) -> DecoderPool:
-        self.first.__enter__()
+        self._first.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,14 +58,15 @@ class DecoderPool:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         for decoder in self._decoders:
             decoder.kill()
-        for thread in self._threads:
-            thread.join(_LAST_S)  # one that is held up in a callback is left behind: it is a daemon
-        self.first.__exit__()
+        deadline_s = time.monotonic() + _LAST_S
+        for thread in self._threads:  # one that is held up in a callback is left behind: it is a daemon
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._first.__exit__()
 
     def begin(self, streams: Streams, draw: Draw) -> None:
         """Start the first thread."""
         self._streams, self._draw = streams, draw
-        self._start(self.first)
+        self._start(self._first)
         streams.on_ready = self._grow
 
     @property
@@ -98,7 +99,7 @@ class DecoderPool:
         with self._lock:
             if self._idle or len(self._threads) >= self.most or self._stop.is_set() or not self._streams.has_ready():
                 return
-            decoder = DecoderProcess(self._bundle)
+            decoder = DecoderProcess(self._bundles)
             self._decoders.append(decoder)
             self._start(decoder)
         log.info("%d decoders", len(self._threads))

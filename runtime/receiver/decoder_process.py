@@ -2,7 +2,7 @@
 
 It also gives each decoder an interpreter lock of its own: entropy decoding is Python code.
 
-The child is `python -m runtime.receiver.decoder_process FD BUNDLE`, connected by a pipe of `multiprocessing`. Two of
+The child is `python -m runtime.receiver.decoder_process FD BUNDLE...`, connected by a pipe of `multiprocessing`. Two of
 that module's means are left out on purpose. Its spawned processes import the user's main script again, which breaks
 every script without a main guard (after doing half of its work twice), and every program from standard input. Its
 `send` pickles, and unpickling the answers of a process that decodes strangers' packets would let it run code in the
@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,7 +34,7 @@ from edgesem.codec.latent import Latent
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import BundleError, EdgesemError, LinkError
 from edgesem.packet.packet import MAX_SIDE, Packet
-from runtime.receiver.synthesis import MAX_STEPS, SynthesisOptions
+from runtime.receiver.synthesis import SynthesisOptions
 
 _LONGEST_S = 60.0
 _NICE = 5
@@ -45,17 +46,13 @@ _MAX_BYTES = 3 * MAX_SIDE * MAX_SIDE
 class DecoderProcess:
     """A child process that decodes, started again after it was lost. Use it as a context manager, from one thread.
 
-    A picture that takes longer than `timeout_s` seconds ends the process and costs that picture. Entering raises
-    BundleError if the bundle cannot be used, LinkError if the process does not start.
+    It decodes packets of each of the `bundles` (folders; None is the one that ships). A picture that takes longer than
+    `timeout_s` seconds ends the process and costs that picture. Entering raises BundleError if a bundle cannot be used,
+    LinkError if the process does not start.
     """
 
-    def __init__(self, bundle: Path | None = None, *, timeout_s: float = _LONGEST_S) -> None:
-        self.max_steps = 0
-        """Most steps of the flow decoder: 0 if the bundle has none."""
-        self.bundle_id = 0
-        self.has_reference = False
-        """Whether the bundle decodes inter frames."""
-        self._bundle, self._timeout_s = bundle, timeout_s
+    def __init__(self, bundles: Sequence[Path | None] = (None,), *, timeout_s: float = _LONGEST_S) -> None:
+        self._bundles, self._timeout_s = bundles, timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection
         self._ending = False
@@ -84,12 +81,12 @@ class DecoderProcess:
     ) -> tuple[NDArray[np.uint8], Latent | None]:
         """Decode a packet: its picture, uint8 [H, W, 3], RGB, and the latent that later packets may refer to.
 
-        `reference` is the latent that the packet refers to, None for a keyframe. The latent is None where the bundle
-        has no inter frames. Raises EdgesemError if the packet cannot be decoded, LinkError if the process was lost
-        over it; the next call starts another.
+        `reference` is the latent that the packet refers to, None for a keyframe. The latent is None where the packet's
+        bundle has no inter frames; a bundle without a flow decoder does no steps. Raises EdgesemError if the packet
+        cannot be decoded, LinkError if the process was lost over it; the next call starts another.
         """
         order: dict[str, Any] = {
-            "steps": min(options.steps, self.max_steps),
+            "steps": options.steps,
             "seed": options.seed,
             "realism": options.realism,
         }
@@ -106,7 +103,7 @@ class DecoderProcess:
             if "error" in head:
                 raise EdgesemError(str(head["error"]))
             image = np.frombuffer(parts[0], np.uint8).reshape(packet.height, packet.width, 3)
-            return image, _latent(parts[1], packet, packet.q) if self.has_reference else None
+            return image, _latent(parts[1], packet, packet.q) if len(parts) > 1 else None
         except (OSError, EOFError, ValueError, IndexError) as error:
             self._end()
             raise LinkError(f"the decoder was lost over frame {packet.frame}: {error or 'it has ended'}") from error
@@ -115,10 +112,11 @@ class DecoderProcess:
         # Our own folder first: a `runtime/` where the user happens to be is not ours.
         paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        bundles = [str(bundle or "") for bundle in self._bundles]
         self._pipe, far = Pipe()
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runtime.receiver.decoder_process", str(far.fileno()), str(self._bundle or "")],
+                [sys.executable, "-m", "runtime.receiver.decoder_process", str(far.fileno()), *bundles],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[far.fileno()],
                 env={**os.environ, **settings},
@@ -132,8 +130,6 @@ class DecoderProcess:
         if "error" in head:
             self._end()
             raise BundleError(head["error"])
-        self.max_steps, self.bundle_id = head["max_steps"], head["bundle_id"]
-        self.has_reference = head["has_reference"]
 
     def _ask(self, order: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Send an order and wait for its answer, `timeout_s` at most: then the process is killed and the pipe ends."""
@@ -175,27 +171,30 @@ def _latent(values: bytes, packet: Packet, level: int) -> Latent:
     return Latent(np.frombuffer(values, np.float32).reshape(shape), packet.width, packet.height, level)
 
 
-def _serve(pipe: Connection, bundle: str) -> None:
+def _serve(pipe: Connection, bundles: Sequence[str]) -> None:
     """Decode what the parent sends; raises EOFError or OSError once it has closed the pipe or is no more."""
     import edgesem
 
     with contextlib.suppress(OSError, AttributeError):  # where it is forbidden or unknown, all have one priority
         os.nice(_NICE)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's standard output is for its results
+    codecs = {}
     try:
-        codec = edgesem.load(bundle or None)
-        codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), quality=0))  # loads the graphs
+        for bundle in bundles:
+            codec = edgesem.load(bundle or None)
+            codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), quality=0))  # loads the graphs
+            codecs[codec.bundle.id] = codec
     except EdgesemError as error:
         return _send(pipe, {"error": str(error)})
-    max_steps = MAX_STEPS if codec.has_flow else 0
-    _send(pipe, {"bundle_id": codec.bundle.id, "max_steps": max_steps, "has_reference": codec.has_reference})
+    _send(pipe, {})
     while True:
         order, parts = _receive(pipe)
         try:
             packet = Packet.from_bytes(parts[0])
+            codec = codecs[packet.bundle_id]
             reference = _latent(parts[1], packet, order["level"]) if len(parts) > 1 else None
             latent = codec.unpack(packet, reference)
-            steps = order["steps"]
+            steps = order["steps"] if codec.has_flow else 0
             how = {"steps": steps, "seed": order["seed"], "realism": order["realism"]} if steps else {}
             picture = codec.synthesize(latent, **how)
         except Exception as error:  # a stranger's bytes, or a defect of ours: neither may end the decoder
@@ -206,4 +205,4 @@ def _serve(pipe: Connection, bundle: str) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(int(sys.argv[1])) as _pipe:
-        _serve(_pipe, sys.argv[2])
+        _serve(_pipe, sys.argv[2:])

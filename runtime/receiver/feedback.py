@@ -29,13 +29,13 @@ class Feedback:
         self._publish, self._sealed, self._limited_log = publish, sealed, limited_log
         self._queue: deque[tuple[str, Seal | None, Ack | Command]] = deque()
 
-    def ack(self, topics: Topics, seal: Seal | None, ack: Ack) -> None:
+    def ack(self, topics: Topics, ack: Ack, seal: Seal | None) -> None:
         """Queue an acknowledgement, to be signed with `seal`."""
-        self._add(topics.ack, seal, ack)
+        self._add(topics.ack, ack, seal)
 
-    def command(self, topics: Topics, seal: Seal | None, command: Command) -> None:
+    def command(self, topics: Topics, command: Command, seal: Seal | None) -> None:
         """Queue a command, to be signed with `seal`."""
-        self._add(topics.cmd, seal, command)
+        self._add(topics.cmd, command, seal)
 
     def publish_all(self) -> None:
         """Publish what is queued."""
@@ -52,7 +52,7 @@ class Feedback:
             except EdgesemError as error:
                 self._limited_log.warn("nothing could be published on %s: %s", topic, error)
 
-    def _add(self, topic: str, seal: Seal | None, message: Ack | Command) -> None:
+    def _add(self, topic: str, message: Ack | Command, seal: Seal | None) -> None:
         if seal is None and self._sealed:  # nothing was opened yet, so there is nothing to sign with
             return
         self._queue.append((topic, seal if self._sealed else None, message))

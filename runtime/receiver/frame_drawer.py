@@ -6,16 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 
-from edgesem.bundle.bundle import Bundle
-from edgesem.errors import EdgesemError
+from edgesem.errors import BundleError, EdgesemError
 from edgesem.packet.capture_time import full_time_ms
 from edgesem.packet.packet import Packet
 from edgesem.provenance import Provenance
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.receiver.archive import Archive
+from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.received_picture import ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
+from runtime.receiver.stamp import clock_is_set
 from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
 
@@ -31,12 +32,12 @@ class FrameDrawer:
     def __init__(
         self,
         streams: Streams,
-        bundle: Bundle,
+        bundles: BundleSet,
         on_picture: Callable[[ReceivedPicture], None],
         archive: Archive | None,
         semantic_filter: SemanticFilter | None,
     ) -> None:
-        self._streams, self._bundle, self._on_picture = streams, bundle, on_picture
+        self._streams, self._bundles, self._on_picture = streams, bundles, on_picture
         self._archive, self._semantic_filter = archive, semantic_filter
         self._limited_log = RateLimitedLog(log)
 
@@ -47,17 +48,20 @@ class FrameDrawer:
         drawn = False
         try:
             self._add_to_archive(stream, packet)
+            bundle = self._bundles.get(packet.bundle_id)
+            if bundle is None:
+                raise BundleError(f"was made with bundle {packet.bundle_id:04x}, which this receiver does not have")
             passes = self._semantic_filter is None or self._semantic_filter.passes(packet)
-            if passes or decoder.has_reference:  # later frames may refer to one that is not shown
+            if passes or bundle.has_reference:  # later frames may refer to one that is not shown
                 options = stream.synthesis
-                image, latent = decoder.decode(packet, options, self._streams.reference(stream, packet))
+                image, latent = decoder.decode(packet, options, self._streams.references.find(stream, packet))
                 if latent is not None:
-                    self._streams.hold(stream, packet, latent)
+                    self._streams.references.hold(stream, packet, latent)
                 decode_s = time.monotonic() - started_s
                 delay_s = age_s(packet)
                 stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
                 if passes:
-                    steps = min(options.steps, decoder.max_steps)
+                    steps = min(options.steps, self._bundles.max_steps(bundle.id))
                     self._on_picture(
                         ReceivedPicture(
                             stream=stream.name,
@@ -68,7 +72,7 @@ class FrameDrawer:
                             decode_s=decode_s,
                             delay_s=delay_s,
                             provenance=Provenance.of(
-                                packet, self._bundle, steps=steps, seed=options.seed, realism=options.realism
+                                packet, bundle, steps=steps, seed=options.seed, realism=options.realism
                             ),
                         )
                     )
@@ -89,7 +93,10 @@ class FrameDrawer:
         if self._archive is None:
             return
         try:
-            self._archive.add(stream.name, packet, full_time_ms(packet) / 1000)
+            now_ms = time.time_ns() // 1_000_000
+            # A board without a clock begins at 1970: such a frame goes by when it came, or it would be too old at once.
+            captured_ms = full_time_ms(packet, now_ms) if clock_is_set(packet, now_ms) else now_ms
+            self._archive.add(stream.name, packet, captured_ms / 1000)
         except EdgesemError as error:
             self._limited_log.warn("not archived: %s", error)
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FILE = "freshness.sqlite"
 _FORMAT = 1
 _ALL = "select stream, public_key, birth, epoch, frame from starts order by number"
+_LAST_S = 3.0
 _MOST = 10_000
 """Starts that are remembered; those heard longest ago go first."""
 _TABLE = """
@@ -74,8 +75,9 @@ class FreshnessStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
+        if self._lock.acquire(timeout=_LAST_S):  # else the disk hangs over what is being saved
             self._base.close()
+            self._lock.release()
 
     def load(self) -> list[FreshStart]:
         """All starts, those heard longest ago first. Raises InputError if the file cannot be read."""

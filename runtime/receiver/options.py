@@ -22,6 +22,9 @@ class Limits:
     """Ordinary frames of one stream that may wait for a decoder; one more drops the oldest."""
     max_pixels: int = 1920 * 1088
     """Largest frame, in pixels: it bounds the decoder's time and memory."""
+    promised_bytes: int = 64 << 20
+    """Memory of all promised frames that wait for a decoder. Beyond it, one of each stream waits in memory, the others
+    on the disk; without a folder, the stream's oldest is dropped."""
     reference_bytes: int = 256 << 20
     """Memory of all latents that inter frames may refer to. Where it does not suffice, silent streams lose theirs
     first, and their senders are asked for a keyframe."""
@@ -29,8 +32,9 @@ class Limits:
     def __post_init__(self) -> None:
         if not 256 <= self.max_pixels <= MAX_SIDE * MAX_SIDE:
             raise UsageError(f"max_pixels must be 256 to {MAX_SIDE * MAX_SIDE}, got {self.max_pixels}")
-        if min(self.streams, self.streams_per_device, self.backlog, self.reference_bytes) < 1:
-            raise UsageError("limits of streams, backlog and reference_bytes must be 1 or more")
+        limits = self.streams, self.streams_per_device, self.backlog, self.promised_bytes, self.reference_bytes
+        if min(limits) < 1:
+            raise UsageError("limits of streams, backlog, promised_bytes and reference_bytes must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from edgesem.errors import EdgesemError, InputError
 from edgesem.files import read_packet, write_whole
 from edgesem.packet.packet import MAX_PACKET_BYTES, Packet
 from runtime.process.rate_limit import RateLimitedLog
-from runtime.protocol.topics import Topics, stream_folder
+from runtime.protocol.topics import Topics, from_file_name, stream_folder
 from runtime.receiver.undrawn import DRAWN_SUFFIXES, UndrawnIndex, frame_name
 
 PROMISED = "promised"
@@ -115,6 +115,14 @@ class PromisedStore:
             except OSError as error:  # it is drawn again at the next start
                 self._limited_log.warn("cannot note that %s was drawn: %s", path, error.strerror)
 
+    def forget(self, path: Path, size_bytes: int) -> None:
+        """Count a file of a promised frame, of so many bytes, as deleted."""
+        site, device, stream = map(from_file_name, path.parts[-5:-2])
+        if site and device and stream:
+            topics = Topics(site, device, stream)
+            self.undrawn.add_bytes(topics, -size_bytes)
+            self.undrawn.claim(topics, path.name)
+
     def _work(self) -> None:
         while (order := self._orders.get()) is not None and not self._leaving.is_set():
             topics, packet, done = order
@@ -146,6 +154,7 @@ class PromisedStore:
                     return False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._check_room(topics, path.parent, len(data))
+        self.undrawn.expect(topics, path.name)
         write_whole(path, data, mode=FILE_MODE)
         folder = os.open(path.parent, os.O_RDONLY)  # the file's name must survive a power cut, too
         try:

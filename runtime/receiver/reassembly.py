@@ -39,6 +39,11 @@ class Reassembly:
         if (part.epoch, part.frame) == (known.epoch, known.frame) and _about(part) != _about(known):
             raise PacketError(f"packet: layer {part.first_layer} of frame {part.frame} does not fit the other layers")
 
+    @property
+    def newest(self) -> tuple[int, int] | None:
+        """Epoch and number of the newest frame; None before the first packet."""
+        return self._newest
+
     def is_current(self, part: Packet) -> bool:
         """Whether a packet is of the newest frame or a later one."""
         newest = self._newest

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.packet.capture_time import capture_text, full_time_ms
 from edgesem.packet.packet import Packet
 from edgesem.provenance import Provenance
 from runtime.protocol.topics import Topics
+from runtime.receiver.stamp import clock_is_set, stamp_picture
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class ReceivedPicture:
     """Time from capture to the end of decoding, in seconds, as far as sender's and receiver's clocks agree."""
     provenance: Provenance
     """What the picture's file says of how it was made."""
+
+    def stamped(self, kind: str) -> ReceivedPicture:
+        """The same with a stamp of `kind` over its image, one of `runtime.receiver.stamp.STAMPS`."""
+        packet, now_ms = self.packet, time.time_ns() // 1_000_000
+        image = stamp_picture(
+            self.image,
+            kind,
+            name=self.stream,
+            captured_ms=None if capture_text(packet) is None else full_time_ms(packet, now_ms),
+            steps=self.steps,
+            clock_set=clock_is_set(packet, now_ms),
+        )
+        return self if image is self.image else replace(self, image=image)
 
     @property
     def info(self) -> PictureInfo:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from edgesem.errors import PacketError
-from edgesem.packet.packet import Packet
-from edgesem.packet.replay import Replay
+from edgesem.packet.packet import MAX_LAYERS, Packet
 from edgesem.packet.seal import Seal
+from runtime.receiver.sender_start import SenderStart
 
 _MOST = 4
 """A stream has one sender; there are more after a board was set up anew, or where two share a name."""
 
 
-@dataclass
-class SealedStart:
-    """One start of a sender."""
+class SealedStart(SenderStart):
+    """One start of a sender, known by its seal; another start may use the same frame numbers."""
 
-    public_key: bytes
-    seal: Seal
-    floor: tuple[int, int] | None = None
-    """Epoch and frame up to which ordinary packets came in an earlier run of this receiver: they are repeats."""
-    newest: tuple[int, int] | None = None
-    """Epoch and frame of the newest ordinary packet."""
-    replay: Replay = field(default_factory=Replay)
-    """Its ordinary packets that came in this run; another start may use the same numbers."""
+    def __init__(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None, layers: int) -> None:
+        super().__init__(layers)
+        self.public_key, self.seal = public_key, seal
+        self.floor = floor
+        """Epoch and frame up to which ordinary packets came in an earlier run of this receiver: they are repeats."""
+        self.newest = floor
+        """Epoch and frame of the newest ordinary packet."""
 
     def is_repeat(self, packet: Packet) -> bool:
         """Whether an ordinary packet came before this receiver was started."""
@@ -41,14 +37,15 @@ class StreamSeals:
     A later start of the same device replaces the earlier one: what was sealed for that cannot be opened any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int = MAX_LAYERS) -> None:
+        self._layers = layers
         self._starts: list[SealedStart] = []
         self.current: SealedStart | None = None
         """The start that the last new packet was of; commands are signed with its seal."""
 
     def offer(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None = None) -> None:
         """Take the seal of an authenticated birth; those that are too many go, the ones that opened nothing first."""
-        start = SealedStart(public_key, seal, floor, floor)
+        start = SealedStart(public_key, seal, floor, self._layers)
         kept = [one for one in self._starts if one.public_key != public_key]
         if self.current is not None and self.current not in kept:
             self.current = None
@@ -61,6 +58,16 @@ class StreamSeals:
         for start in self._starts:
             try:
                 return start.seal.open(payload), start
+            except PacketError as error:
+                failure = error
+        raise failure
+
+    def verify(self, message: bytes, topic: str) -> bytes:
+        """The payload of a signed message. Raises PacketError if no start has signed it."""
+        failure = PacketError("the stream's birth, which says how to check its messages, has not come")
+        for start in self._starts:
+            try:
+                return start.seal.verify(message, topic)
             except PacketError as error:
                 failure = error
         raise failure

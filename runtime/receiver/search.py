@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.codec import Codec
-from edgesem.codec.latent import Latent
-from edgesem.errors import EdgesemError, PacketError, UsageError
+from edgesem.errors import EdgesemError
 from edgesem.semantics.embedding import Query, SemanticHead, to_bytes
-from runtime.receiver.archive import Archive, Entry
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+from runtime.receiver.archive import Archive
+from runtime.receiver.archive_drawer import ArchiveDrawer
+from runtime.receiver.archive_entry import Entry
 
 
 @dataclass(frozen=True)
@@ -30,20 +26,6 @@ class Hit:
     """Share of pictures at large that would fit less well, 0 to 1."""
     similarity: float
     """Cosine similarity of embedding and query, -1 to 1."""
-
-
-def parse_time(text: str, now_s: float | None = None) -> float:
-    """Unix seconds of `2h` (ago; s, min, h, d, w) or of a local date and time such as 2026-11-22 14:30.
-
-    Raises UsageError for anything else.
-    """
-    span = _SPAN.fullmatch(text.strip())
-    if span:
-        return (time.time() if now_s is None else now_s) - float(span[1]) * _SECONDS[span[2]]
-    try:
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(f"{text!r} is no time: write 90s, 30min, 2h, 3d, or 2026-11-22 14:30") from None
 
 
 def search(
@@ -75,41 +57,28 @@ def search(
     return hits, len(known)
 
 
-def complete(archive: Archive, codec: Codec, progress: Callable[[float], None]) -> int:
+def complete(archive: Archive, codecs: Mapping[int, Codec], progress: Callable[[float], None]) -> int:
     """Compute the embeddings of frames whose sender sent none, and store them; returns how many.
 
-    Frames that cannot be decoded are left without one. `progress` is called with the share done, 0 to 1.
+    `codecs` by the ids of their bundles. Frames that cannot be decoded are left without one. `progress` is called with
+    the share done, 0 to 1.
     """
     entries, vectors = archive.find()
+    drawer = ArchiveDrawer(archive, codecs)
     missing = [entry for entry, vector in zip(entries, vectors, strict=True) if not vector.any()]
-    head, count = (SemanticHead(codec.bundle) if missing else None), 0
+    heads: dict[int, SemanticHead] = {}
+    count = 0
     for index, entry in enumerate(missing):
         try:
-            assert head is not None
-            archive.set_embedding(entry, to_bytes(head.embed(latent_of(archive, entry, codec))))
+            latent, codec, _ = drawer.latent(entry)
+            head = heads.get(codec.bundle.id) or heads.setdefault(codec.bundle.id, SemanticHead(codec.bundle))
+            archive.set_embedding(entry, to_bytes(head.embed(latent)))
             count += 1
         except EdgesemError:  # of another bundle, or damaged: it is found by its time alone
             continue
         finally:
             progress((index + 1) / len(missing))
     return count
-
-
-def latent_of(archive: Archive, entry: Entry, codec: Codec) -> Latent:
-    """Decode the latent of an archived frame, and before it those that it refers to.
-
-    Raises InputError if one of them is not archived, PacketError if a packet refers to a later frame.
-    """
-    chain = [archive.packet(entry)]
-    while (reference := chain[-1].side_info.reference) is not None:
-        if reference.frame >= chain[-1].frame:
-            raise PacketError(f"frame {chain[-1].frame} of {entry.stream} refers to one that is not before it")
-        chain.append(archive.earlier(entry, reference.frame).prefix(reference.layers))
-    latent: Latent | None = None
-    for packet in reversed(chain):
-        latent = codec.unpack(packet, latent)
-    assert latent is not None
-    return latent
 
 
 def named(hits: Sequence[Hit]) -> list[dict[str, object]]:

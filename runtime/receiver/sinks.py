@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgesem.provenance import Provenance, encode_with_provenance
 
 Pixels = NDArray[np.uint8]
 _JPEG_QUALITY = 90
+LONGEST_S = 3600.0
 _APART_S = 10.0
 """A picture that was captured so much longer after the one before than it came has a clock that jumped."""
 
@@ -38,16 +40,18 @@ class VideoSink:
     """Matroska file that grows with each picture, and can be played whenever its writer was stopped. For one thread.
 
     Pictures keep the distance in time that they were captured with, or that they came with where a clock has jumped. A
-    picture of another size begins the next file: `clip.mkv`, `clip-2.mkv`.
+    picture of another size begins the next file: `clip.mkv`, `clip-2.mkv`; so does one `longest_s` after the first, so
+    that old files can be deleted, and the next one after a failure, because FFmpeg writes nothing more to a file that a
+    full disk has refused once.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, longest_s: float = LONGEST_S) -> None:
+        self.path, self._longest_s = path, longest_s
         self._files = 0
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
-        self._captured_s = self._came_s = self._last_ms = 0.0
+        self._captured_s = self._came_s = self._began_s = self._last_ms = 0.0
 
     def write(self, image: Pixels, time_s: float) -> Path:
         """Append `image` (uint8 [H, W, 3], RGB), captured at `time_s`; returns the file. InputError if it cannot."""
@@ -55,24 +59,33 @@ class VideoSink:
 
         height, width = image.shape[0] & ~1, image.shape[1] & ~1  # 4:2:0 has no odd sides
         try:
-            if self._container is None or self._size != (width, height):
+            old = time.monotonic() - self._began_s >= self._longest_s
+            if self._container is None or self._size != (width, height) or old:
                 self._begin(width, height)
-                self._captured_s, self._came_s = time_s, time.monotonic()
+                self._captured_s = time_s
+                self._came_s = self._began_s = time.monotonic()
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
             at_ms = max(self._last_ms + round(self._step_s(time_s) * 1000), self._last_ms + 1)
             frame.pts, frame.time_base = int(at_ms), self._stream.codec_context.time_base
             self._last_ms = at_ms
             self._container.mux(self._stream.encode(frame))
         except (OSError, av.FFmpegError) as error:
+            with contextlib.suppress(InputError):  # what is on disk can be played
+                self.close()
             raise InputError(f"cannot write {self.path}: {error}") from error
         return self._name()
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._container is not None:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._container = None
+        """Finish the file; it is closed also where that fails. InputError if the disk does not take its end."""
+        container, self._container = self._container, None
+        if container is None:
+            return
+        av = require("av", "video")
+        try:
+            with container:
+                container.mux(self._stream.encode(None))
+        except (OSError, av.FFmpegError) as error:
+            raise InputError(f"cannot finish {self._name()}: {error}") from error
 
     def _step_s(self, time_s: float) -> float:
         """Seconds from the picture before, by capture; by arrival, if the two are far apart."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from edgesem.codec.reference import ReferenceBuffer
 from edgesem.errors import PacketError
 from edgesem.packet.seal import Seal
 from runtime.process.rate_limit import RateLimitedLog
@@ -16,10 +16,12 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.freshness_store import FreshStart
 from runtime.receiver.history import History
 from runtime.receiver.inbox import Inbox
-from runtime.receiver.sender_conflict import SenderConflict
+from runtime.receiver.stream_references import StreamReferences
 from runtime.receiver.synthesis import SynthesisOptions
 
 _MOST_BIRTHS = 4
+_SILENT_S = 60.0
+"""A sender that was not heard for so long is dead or cut off: its state alone comes each 10 s."""
 
 
 @dataclass(eq=False)
@@ -39,20 +41,20 @@ class Stream:
     """The newest start of each device that sends under this name, by its public key."""
     birth_messages: dict[bytes, bytes] = field(default_factory=dict)
     """The same as they came."""
-    conflict: SenderConflict = field(default_factory=SenderConflict)
-    """Whether births come from two senders."""
     saved: list[FreshStart] = field(default_factory=list)
     """What the disk remembers of it."""
     pictures: int = 0
     """Frames decoded."""
     decode_s: float = 0.0
     """Decoder time that the stream has used, in seconds."""
-    references: ReferenceBuffer = field(default_factory=ReferenceBuffer)
+    references: StreamReferences = field(default_factory=StreamReferences)
     """The latents that inter frames may refer to."""
     reference_bytes: int = 0
     """Their memory."""
     asked_key_s: float = float("-inf")
     """When its sender was last asked for a keyframe."""
+    told_bundle_s: float = float("-inf")
+    """When its sender was last told that we do not have its bundle."""
     asked_apart_s: float = float("-inf")
     """When its sender was last asked to send each layer in a message of its own."""
     busy: bool = False
@@ -66,7 +68,14 @@ class Stream:
     @property
     def has_two_senders(self) -> bool:
         """Whether two senders share the name at present."""
-        return self.conflict.seen or self.inbox.conflict.seen
+        return self.inbox.conflict.seen
+
+    @property
+    def absence(self) -> str:
+        """Why nothing can be asked of the sender: it is gone, or not heard for a minute. Empty while it is there."""
+        if self.state is not None and not self.state.up:
+            return "the sender is gone"
+        return "nothing is heard from the sender" if time.monotonic() - self.heard_s > _SILENT_S else ""
 
     @property
     def device(self) -> tuple[str, str]:
@@ -80,7 +89,7 @@ class Stream:
         payload: bytes,
         *,
         key: bytes | None,
-        bundle_id: int,
+        bundle_ids: Collection[int],
         limited_log: RateLimitedLog,
     ) -> bool:
         """Take a message of one of the stream's topics: `pkt`, `birth` or `state`; whether it was good.
@@ -95,7 +104,7 @@ class Stream:
             if kind == "state":
                 self.take_state(payload)
                 return key is None or bool(self.births)
-            self.take_birth(payload, key=key, bundle_id=bundle_id, limited_log=limited_log)
+            self.take_birth(payload, key=key, bundle_ids=bundle_ids, limited_log=limited_log)
         except PacketError as error:
             self.inbox.counters.malformed += 1
             limited_log.warn("dropped the %s of %s: %s", kind, self.name, error)
@@ -116,7 +125,9 @@ class Stream:
         self.state = State.from_bytes(payload)
         self.history.add_state(self.state)
 
-    def take_birth(self, payload: bytes, *, key: bytes | None, bundle_id: int, limited_log: RateLimitedLog) -> bool:
+    def take_birth(
+        self, payload: bytes, *, key: bytes | None, bundle_ids: Collection[int], limited_log: RateLimitedLog
+    ) -> bool:
         """Take a birth message, whose salt opens the packets that follow if there is a `key`; whether it is news.
 
         Raises PacketError if it is none, if it is of an earlier start than the one before (recorded and sent again), or
@@ -125,10 +136,13 @@ class Stream:
         birth = Birth.from_bytes(payload, base=self.topics.base, key=key)
         known = self.births.get(birth.public_key)
         if known is not None and birth.start < known.start:
-            raise PacketError(f"it is of start {birth.start}, earlier than {known.start}: recorded and sent again")
+            raise PacketError(
+                f"it is of start {birth.start}, earlier than {known.start}: recorded and sent again, "
+                "or of another device with a copy of this one's state directory"
+            )
         if key is not None and not birth.sealed:
             raise PacketError("its packets are not sealed, and this receiver has a key: refused")
-        if self.conflict.note(birth.salt):
+        if self.inbox.conflict.note("birth", birth.salt):
             limited_log.warn("two senders call themselves %s: give each a name of its own", self.name)
         elif known is None and self.births:
             limited_log.warn(
@@ -139,12 +153,10 @@ class Stream:
         if known is not None and birth.salt == known.salt:
             return False
         self._remember(birth, key)
-        if birth.bundle_id != bundle_id:
+        if birth.bundle_id not in bundle_ids:
             limited_log.warn(
-                "%s sends with bundle %04x, this receiver has %04x: name its bundle with --bundle",
-                self.name,
-                birth.bundle_id,
-                bundle_id,
+                "%s sends with bundle %04x, this receiver has %s: name its bundle with --bundle too",
+                *(self.name, birth.bundle_id, ", ".join(f"{one:04x}" for one in bundle_ids)),
             )
         return True
 

@@ -29,7 +29,8 @@ class StreamFilter:
 
     def topics(self) -> list[str]:
         """MQTT topic filters of births, states and packets."""
-        kinds = ["pkt/+"] if self._layers == MAX_LAYERS else [f"pkt/{layer}" for layer in range(self._layers)]
+        some = [*(f"pkt/{layer}" for layer in range(self._layers)), "pkt/piece"]
+        kinds = ["pkt/+"] if self._layers == MAX_LAYERS else some
         return [
             "/".join(["edgesem/v1", *("+" if part is None else part for part in parts), kind])
             for parts in self._filters

@@ -21,24 +21,25 @@ from runtime.receiver.synthesis import SynthesisOptions
 class StreamMaker:
     """Stream maker. Not thread-safe: use it under `Streams.lock`.
 
-    `acknowledge` and `keep` are called by the inboxes with the topics of their stream. `remembered` is what the disk
-    has of sealed streams.
+    `acknowledge` and `keep` are called by the inboxes with the topics of their stream, `may_wait` without. `remembered`
+    is what the disk has of sealed streams.
     """
 
     def __init__(
         self,
         *,
-        bundle_id: int,
+        bundle_ids: Collection[int],
         key: bytes | None,
         layers: int,
         limits: Limits,
         acknowledge: Callable[[Topics, Ack, Seal | None], None],
         keep: Callable[[Topics, Packet, Settle], None] | None,
+        may_wait: Callable[[], bool],
         limited_log: RateLimitedLog,
         remembered: Iterable[FreshStart],
     ) -> None:
-        self._bundle_id, self._key, self._layers, self._limits = bundle_id, key, layers, limits
-        self._acknowledge, self._keep, self._limited_log = acknowledge, keep, limited_log
+        self._bundle_ids, self._key, self._layers, self._limits = bundle_ids, key, layers, limits
+        self._acknowledge, self._keep, self._may_wait, self._limited_log = acknowledge, keep, may_wait, limited_log
         self._remembered: dict[str, list[FreshStart]] = {}
         for start in remembered:
             self._remembered.setdefault(start.stream, []).append(start)
@@ -48,9 +49,10 @@ class StreamMaker:
         keep = self._keep
         inbox = Inbox(
             topics=topics,
-            bundle_id=self._bundle_id,
+            bundle_ids=self._bundle_ids,
             acknowledge=lambda ack, seal: self._acknowledge(topics, ack, seal),
             keep=None if keep is None else lambda packet, settle: keep(topics, packet, settle),
+            may_wait=self._may_wait,
             sealed=self._key is not None,
             layers=self._layers,
             backlog=self._limits.backlog,

@@ -14,16 +14,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edgesem.bundle.bundle import Bundle
-from edgesem.errors import EdgesemError, UsageError
+from edgesem.errors import EdgesemError, LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.command import Command
 from runtime.receiver.archive import Archive
+from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_pool import DecoderPool
 from runtime.receiver.frame_drawer import FrameDrawer
-from runtime.receiver.freshness_store import FreshnessStore
+from runtime.receiver.freshness_store import FreshnessStore, FreshStart
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.processors import allowed_processors
 from runtime.receiver.promised_store import PromisedStore
@@ -36,6 +36,7 @@ from runtime.receiver.streams import Streams
 log = logging.getLogger(__name__)
 
 _FRESH_S = 1.0
+_LAST_S = 5.0
 
 
 class StreamReceiver:
@@ -46,19 +47,20 @@ class StreamReceiver:
     meanwhile newer frames replace those that wait: nothing stale is ever handed out.
 
     `streams` are filters `site/device/stream` in which `+` stands for any name. `bundle` is the folder of the senders'
-    bundle, by default the one that ships. `folder` is where promised frames are kept: without one, none is acknowledged
-    as kept. With a `key` (32 bytes), packets that are not sealed by it are refused. `on_picture` is called on the
-    decoder threads, for one stream in order, for several at the same time; what it raises is logged, and a promised
-    frame for which it raises is given to it again at the next start. `archive` takes every packet whose turn has come;
-    `semantic_filter` says which frames become pictures. `on_stream_forgotten` is called with the name of a stream that
-    was silent for long and had to make room for another; it must not block. `state_folder` is where the newest birth
-    and frame of each sealed stream are kept: without one, a receiver that starts anew shows recorded packets as new.
-    `other_topics` are more topics to subscribe to, with what takes their messages, on the network thread; `will` is
-    what the broker publishes for us, retained, once the connection is lost.
+    bundle, by default the one that ships, or several folders: each packet is drawn with the one that it was made with
+    (in a list, None is the one that ships). `folder` is where promised frames are kept: without one, none is
+    acknowledged as kept. With a `key` (32 bytes), packets that are not sealed by it are refused. `on_picture` is called
+    on the decoder threads, for one stream in order, for several at the same time; what it raises is logged, and a
+    promised frame for which it raises is given to it again at the next start. `archive` takes every packet whose turn
+    has come; `semantic_filter` says which frames become pictures. `on_stream_forgotten` is called with the name of a
+    stream that was silent for long and had to make room for another; it must not block. `state_folder` is where the
+    newest birth and frame of each sealed stream are kept: without one, a receiver that starts anew shows recorded
+    packets as new. `other_topics` are more topics to subscribe to, with what takes their messages, on the network
+    thread; `will` is what the broker publishes for us, retained, once the connection is lost.
 
     All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
-    itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if the bundle cannot
-    be used, UsageError if it cannot do the steps asked for, and LinkError if a decoder does not start.
+    itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if a bundle cannot be
+    used, UsageError if none can do the steps asked for or two have one id, and LinkError if a decoder does not start.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class StreamReceiver:
         streams: str | Sequence[str] = "+/+/+",
         options: ReceiverOptions | None = None,
         *,
-        bundle: Path | None = None,
+        bundle: Path | Sequence[Path | None] | None = None,
         folder: Path | None = None,
         key: bytes | None = None,
         on_picture: Callable[[ReceivedPicture], None] | None = None,
@@ -81,18 +83,21 @@ class StreamReceiver:
     ) -> None:
         self.options = options or ReceiverOptions()
         self.max_steps = 0
-        """Most steps of the flow decoder that the bundle can do; known once the receiver is entered."""
+        """Most steps of the flow decoder that a bundle can do; known once the receiver is entered."""
         self.streams: Streams
         """The streams heard, with state, counters and history; there once the receiver is entered."""
         self.connection: Connection
         """The connection to the broker; there once the receiver is entered."""
         self._filter = StreamFilter([streams] if isinstance(streams, str) else streams, self.options.layers)
-        self._address, self._bundle_folder, self._folder, self._key = address, bundle, folder, key
+        self._address, self._folder, self._key = address, folder, key
+        self._bundle_folders = [bundle] if bundle is None or isinstance(bundle, Path) else list(bundle)
         self._archive, self._semantic_filter = archive, semantic_filter
         self._on_stream_forgotten = on_stream_forgotten
         self._state_folder, self._other_topics, self._will = state_folder, dict(other_topics or {}), will
         self._on_up = on_up
         self._freshness: FreshnessStore | None = None
+        self._unsaved: dict[tuple[str, bytes], FreshStart] = {}
+        """What the disk has not taken yet, by stream and public key."""
         self._store: PromisedStore | None = None
         self._pool: DecoderPool
         self._hand_over = PictureHandOver()
@@ -106,14 +111,14 @@ class StreamReceiver:
         options = self.options
         with contextlib.ExitStack() as stack:
             most = options.decoders or allowed_processors()
-            self._pool = pool = stack.enter_context(DecoderPool(self._bundle_folder, most=most))
-            self.max_steps = pool.first.max_steps
+            bundles = BundleSet(self._bundle_folders)
+            self._pool = pool = stack.enter_context(DecoderPool(bundles.folders, most=most))
+            self.max_steps = bundles.max_steps()
             if options.synthesis.steps > self.max_steps:
                 raise UsageError(
                     f"steps is {options.synthesis.steps}, but the bundle has no flow decoder: leave it at 0, "
                     "or name a bundle that has one"
                 )
-            bundle = Bundle.open(self._bundle_folder)
             if self._folder is not None:
                 # Who seals is known; others must be named to get more than their share of the disk.
                 is_reserved = self._filter.is_named if self._key is None else lambda _: True
@@ -121,7 +126,7 @@ class StreamReceiver:
             if self._state_folder is not None and self._key is not None:
                 self._freshness = stack.enter_context(FreshnessStore(self._state_folder))
             self.streams = Streams(
-                bundle_id=pool.first.bundle_id,
+                bundle_ids=bundles.ids,
                 publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos),
                 decoders=most,
                 layers=options.layers,
@@ -129,7 +134,7 @@ class StreamReceiver:
                 limits=options.limits,
                 promised_store=self._store,
                 key=self._key,
-                references=pool.first.has_reference,
+                references=bundles.has_reference,
                 on_forgotten=self._on_stream_forgotten,
                 stream_filter=self._filter,
                 remembered=[] if self._freshness is None else self._freshness.load(),
@@ -144,13 +149,15 @@ class StreamReceiver:
                 will=self._will,
                 retry=True,
             )
-            drawer = FrameDrawer(self.streams, bundle, self._on_picture, self._archive, self._semantic_filter)
+            drawer = FrameDrawer(self.streams, bundles, self._on_picture, self._archive, self._semantic_filter)
             pool.begin(self.streams, drawer.draw)
-            stack.callback(self._save_freshness)
             if self._freshness is not None:
-                thread = threading.Thread(target=self._keep_fresh, name="freshness", daemon=True)
+                ended = threading.Event()
+                args = self._freshness, ended
+                thread = threading.Thread(target=self._keep_fresh, args=args, name="freshness", daemon=True)
                 thread.start()
-                stack.callback(thread.join)
+                stack.callback(thread.join, _LAST_S)  # a disk that hangs must not hold up the end of the program
+                stack.callback(ended.set)
             stack.callback(self.stop)
             stack.enter_context(self.connection)
             self._stack = stack.pop_all()
@@ -217,13 +224,24 @@ class StreamReceiver:
         return max(self._pool.stalled_s, 0.0 if self._store is None else self._store.stalled_s)
 
     def command(self, stream: Stream, command: Command) -> None:
-        """Ask the sender of a stream for something. Raises LinkError if there is no connection now."""
+        """Ask the sender of a stream for something.
+
+        Raises LinkError if there is no connection now, or if the sender is gone or was not heard for a minute;
+        UsageError if our key has opened nothing of the stream yet.
+        """
+        if stream.absence:
+            raise LinkError(f"{stream.name} cannot be asked: {stream.absence}; start it, or ask again when it is back")
         topic, payload = stream.topics.cmd, command.to_bytes()
         if self._key is not None:
             if stream.inbox.seal is None:
                 raise UsageError(f"{stream.name} has not sent a packet yet that our key opens: its commands are signed")
             payload = stream.inbox.seal.sign(payload, topic)
         self.connection.publish(topic, payload)
+
+    def forget_promised(self, path: Path, size_bytes: int) -> None:
+        """The caller has deleted a file of a promised frame below `folder`, of so many bytes."""
+        if self._store is not None:
+            self._store.forget(path, size_bytes)
 
     def _check_iterable(self) -> None:
         if not self._iterable:
@@ -240,18 +258,18 @@ class StreamReceiver:
         except Exception:  # a caller's: messages go on
             log.exception("a message on %s", topic)
 
-    def _keep_fresh(self) -> None:
-        """Write what is new of sealed streams to disk, once a second; on a thread of its own."""
-        while not self._stop.wait(_FRESH_S):
-            self._save_freshness()
+    def _keep_fresh(self, store: FreshnessStore, ended: threading.Event) -> None:
+        """Write what is new of sealed streams to disk, once a second and at the end; on a thread of its own."""
+        while not ended.wait(_FRESH_S):
+            self._save_freshness(store)
+        self._save_freshness(store)
 
-    def _save_freshness(self) -> None:
-        if self._freshness is None:
-            return
+    def _save_freshness(self, store: FreshnessStore) -> None:
         try:
-            starts = self.streams.fresh_starts()
-            if starts:
-                self._freshness.save(starts)
+            self._unsaved |= {(one.stream, one.public_key): one for one in self.streams.fresh_starts()}
+            if self._unsaved:
+                store.save(self._unsaved.values())
+                self._unsaved.clear()
         except EdgesemError as error:
             self._limited_log.warn("%s", error)
         except Exception:

@@ -38,21 +38,23 @@ class StreamTable:
         """Whether another stream may be admitted, if need be in place of one that was silent."""
         if self._is_named(topics):
             return True
-        rivals = self._rivals(topics)
-        return rivals is None or self._least(rivals) is not None
+        candidates = self._candidates(topics)
+        return candidates is None or self._longest_silent(candidates) is not None
 
     def admit(self, stream: Stream) -> str | None:
         """Add a stream for which there is room; the name of the one that had to make room for it, or None."""
         base, forgotten = stream.topics.base, None
         if self._is_named(stream.topics):
             self._named.add(base)
-        elif (rivals := self._rivals(stream.topics)) is not None and (least := self._least(rivals)) is not None:
-            del self._streams[least.topics.base]
-            forgotten = least.name
+        elif (candidates := self._candidates(stream.topics)) is not None and (
+            replaced := self._longest_silent(candidates)
+        ) is not None:
+            del self._streams[replaced.topics.base]
+            forgotten = replaced.name
         self._streams[base] = stream
         return forgotten
 
-    def _rivals(self, topics: Topics) -> list[Stream] | None:
+    def _candidates(self, topics: Topics) -> list[Stream] | None:
         """The streams of which one must go if another is admitted; None if there is room."""
         streams = [one for base, one in self._streams.items() if base not in self._named]
         of_device = [one for one in streams if one.device == (topics.site, topics.device)]
@@ -60,7 +62,7 @@ class StreamTable:
             return of_device
         return streams if len(streams) >= self._limits.streams else None
 
-    def _least(self, streams: list[Stream]) -> Stream | None:
+    def _longest_silent(self, streams: list[Stream]) -> Stream | None:
         """The one that may go, first one without a picture, then the one that was silent longest; None if none may."""
         now_s = time.monotonic()
         silent = [

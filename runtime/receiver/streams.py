@@ -1,6 +1,6 @@
 """All streams of a receiver: takes their messages and hands their frames to the decoders.
 
-MQTT message -> Stream's Inbox -> (reassembly) -> FairScheduler -> decoder thread: next_frame, reference, hold, done
+MQTT message -> Stream's Inbox -> (reassembly) -> FairScheduler -> decoder thread: next_frame, done
 """
 
 from __future__ import annotations
@@ -11,23 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from edgesem.codec.latent import Latent
-from edgesem.errors import MissingReference, PacketError
+from edgesem.errors import PacketError
 from edgesem.packet.packet import MAX_LAYERS, Packet
-from edgesem.packet.seal import Seal
 from runtime.process.rate_limit import RateLimitedLog
-from runtime.protocol.ack import Ack
-from runtime.protocol.clock import clock_ms
-from runtime.protocol.command import APART_S, Command
 from runtime.protocol.topics import Topics
 from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.fair_scheduler import FairScheduler, yield_processor
 from runtime.receiver.feedback import Feedback
 from runtime.receiver.freshness_store import FreshStart
-from runtime.receiver.inbox import MAX_PROMISED, Settle
+from runtime.receiver.kept_frames import KeptFrames
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.reference_memory import ReferenceMemory
+from runtime.receiver.sender_requests import SenderRequests
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.stream_maker import StreamMaker
@@ -38,15 +34,13 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.3
 """A frame is decoded without its missing layers when none has come for so long."""
-_ASK_KEY_EVERY_S = 1.0
-_ASK_APART_EVERY_S = APART_S / 3
 
 
 class Streams:
     """All streams of a receiver. Thread-safe; `lock` guards all of it.
 
-    `on_message` is for the network thread and never raises because of what came. `next_frame`, `reference`, `hold`,
-    `done` and `refill` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
+    `on_message` is for the network thread and never raises because of what came. `next_frame`, `done`, `refill` and
+    `references` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
     subscribes to one birth, may raise LinkError. `on_forgotten` is called, outside of the lock, with the name of a
     stream that had to make room for another. `remembered` is what the disk has of sealed streams. With a
     `stream_filter`, what does not match it is a stray.
@@ -55,7 +49,7 @@ class Streams:
     def __init__(
         self,
         *,
-        bundle_id: int,
+        bundle_ids: Sequence[int],
         publish: Callable[[str, bytes, int], None],
         decoders: int = 1,
         layers: int = MAX_LAYERS,
@@ -78,34 +72,53 @@ class Streams:
         self.on_ready: Callable[[], None] = lambda: None
         """Called without the lock when a frame waits for a decoder; must not block."""
         self._changed = threading.Condition(self.lock)
-        self.bundle_id = bundle_id
-        """The bundle that frames must be made with."""
-        self._limits, self._promised_store, self._key = limits or Limits(), promised_store, key
+        self.bundle_ids = tuple(bundle_ids)
+        """The bundles that frames can be decoded with."""
+        self._limits, self._key = limits or Limits(), key
         self._patience_s = patience_s
         self._limited_log = RateLimitedLog(log)
         self._stream_filter = stream_filter
         self._births = BirthRequests(ask_birth, self._limits.streams)
-        self._references = ReferenceMemory(self._limits.reference_bytes)
         self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
         self._table = StreamTable(self._limits, self._is_named)
         self._on_forgotten = on_forgotten
-        self._maker = StreamMaker(
-            bundle_id=bundle_id,
-            key=key,
-            layers=layers,
-            limits=self._limits,
-            acknowledge=self._acknowledge,
-            keep=None if promised_store is None else self._keep,
-            limited_log=self._limited_log,
-            remembered=remembered,
-        )
-        self._scheduler = FairScheduler(decoders)
         self._feedback = Feedback(
             publish,
             receiver=1 + secrets.randbelow(2**32 - 1) if references else 0,
             sealed=key is not None,
             limited_log=self._limited_log,
         )
+        self._requests = SenderRequests(self._feedback, self.bundle_ids)
+        self.references = ReferenceMemory(
+            self._limits.reference_bytes,
+            lock=self.lock,
+            streams=self._table.all,
+            feedback=self._feedback,
+            requests=self._requests,
+        )
+        """The latents that inter frames may refer to."""
+        self._kept: KeptFrames | None = None
+        if promised_store is not None:
+            self._kept = KeptFrames(
+                promised_store,
+                changed=self._changed,
+                table=self._table,
+                may_wait=self._may_wait,
+                queue=self._recover,
+                publish_all=self._feedback.publish_all,
+            )
+        self._maker = StreamMaker(
+            bundle_ids=self.bundle_ids,
+            key=key,
+            layers=layers,
+            limits=self._limits,
+            acknowledge=self._feedback.ack,
+            may_wait=self._may_wait,
+            keep=None if self._kept is None else self._kept.keep,
+            limited_log=self._limited_log,
+            remembered=remembered,
+        )
+        self._scheduler = FairScheduler(decoders)
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
@@ -131,15 +144,14 @@ class Streams:
             else:
                 stream, kind = known, "pkt"
             if stream.take(
-                kind, topic, payload, key=self._key, bundle_id=self.bundle_id, limited_log=self._limited_log
+                kind, topic, payload, key=self._key, bundle_ids=self.bundle_ids, limited_log=self._limited_log
             ):
                 stream.heard_s = time.monotonic()
                 if known is None:
                     forgotten = self._admit(stream)
                     log.info("receiving %s", stream.name)
-                if stream.inbox.more_than_asked and stream.heard_s - stream.asked_apart_s >= _ASK_APART_EVERY_S:
-                    stream.asked_apart_s = stream.heard_s
-                    self._ask(stream, Command("apart"))
+                if kind == "pkt":
+                    self._requests.after_packet(stream)
                 ready = stream.inbox.waiting > 0
                 if ready:
                     self._changed.notify()
@@ -170,38 +182,6 @@ class Streams:
                     return None
                 self._changed.wait(min(look_s, deadline_s) - now_s)
 
-    def reference(self, stream: Stream, packet: Packet) -> Latent | None:
-        """The latent that an inter frame refers to; None for a keyframe.
-
-        Raises MissingReference if it is not here, and asks the sender for a keyframe, once a second at most.
-        """
-        named = packet.side_info.reference
-        if named is None:
-            return None
-        with self.lock:
-            latent = stream.references.get(packet.epoch, named.frame, named.layers)
-            if latent is not None:
-                return latent
-            stream.inbox.counters.missing_reference += 1
-            now_s = time.monotonic()
-            if self._feedback.receiver and now_s - stream.asked_key_s >= _ASK_KEY_EVERY_S:
-                stream.asked_key_s = now_s
-                self._ask(stream, Command("key"))
-        self._feedback.publish_all()
-        raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a keyframe")
-
-    def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
-        """Hold the latent of a decoded frame, so that later ones may refer to it, and tell the sender."""
-        if not self._feedback.receiver or packet.promised:
-            return
-        layers = len(packet.chunks)
-        with self.lock:
-            if not self._references.hold(stream, packet, latent, self._table.all()):
-                return
-            ack = Ack(packet.epoch, packet.frame, layers - 1, clock_ms(), stream.inbox.decode_ms, held=layers)
-            self._acknowledge(stream.topics, ack, stream.inbox.seal)
-        self._feedback.publish_all()
-
     def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
         """A decoder has finished with a frame of `stream`, after `decode_s` seconds; `good`: there is a picture."""
         with self.lock:
@@ -222,14 +202,13 @@ class Streams:
 
     def refill(self) -> None:
         """Queue kept frames that still have no picture, from the disk; called without the lock."""
-        if self._promised_store is not None:
-            # Those of another bundle are left: the sender's old one, with which they may be decoded by hand.
-            self._promised_store.undrawn.refill(self._room_for_kept, self._recover)
+        if self._kept is not None:
+            self._kept.refill()
 
     def mark_drawn(self, stream: Stream, packet: Packet) -> None:
         """Note on the disk that a kept frame has got its picture."""
-        if self._promised_store is not None:
-            self._promised_store.mark_drawn(stream.topics, packet)
+        if self._kept is not None:
+            self._kept.mark_drawn(stream.topics, packet)
 
     def has_ready(self) -> bool:
         """Whether a frame waits for a decoder that may have it now."""
@@ -256,16 +235,12 @@ class Streams:
         with self.lock:
             stream.set_synthesis(steps, realism)
 
-    def _room_for_kept(self, topics: Topics) -> int:
-        """How many kept frames of a stream may be queued now."""
-        with self.lock:
-            stream = self._table.get(topics.base)
-            if stream is None:
-                return MAX_PROMISED if self._table.has_room(topics) else 0
-            return MAX_PROMISED - stream.inbox.promised_waiting
+    def _may_wait(self) -> bool:
+        """Whether promised frames may be taken into memory beside those that wait there already, of all streams."""
+        return sum(one.inbox.queue.promised_bytes for one in self._table.all()) < self._limits.promised_bytes
 
     def _recover(self, topics: Topics, packets: list[Packet]) -> None:
-        """Queue kept frames."""
+        """Queue kept frames; those of a bundle that is not here are left for `edgesem decode`."""
         forgotten = None
         with self.lock:
             stream = self._table.get(topics.base)
@@ -274,24 +249,10 @@ class Streams:
                 stream.heard_s = float("-inf")  # it gives way to one that is heard
                 forgotten = self._admit(stream)
             for packet in packets:
-                if packet.bundle_id == self.bundle_id:
-                    stream.inbox.recover(packet)
+                if packet.bundle_id in self.bundle_ids:
+                    stream.inbox.queue.add_promised(packet)
             self._changed.notify_all()
         self._tell_forgotten(forgotten)
-
-    def _keep(self, topics: Topics, packet: Packet, settle: Settle) -> None:
-        """Have a promised frame written to disk."""
-        store = self._promised_store
-        assert store is not None
-
-        def settled(safe: bool, new: bool) -> None:
-            with self.lock:
-                if settle(safe, new):
-                    store.undrawn.claim(topics, store.path_of(topics, packet).name)
-                self._changed.notify()
-            self._feedback.publish_all()
-
-        store.put(topics, packet, settled)
 
     def _admit(self, stream: Stream) -> str | None:
         forgotten = self._table.admit(stream)
@@ -306,14 +267,6 @@ class Streams:
             self._on_forgotten(name)
         except Exception:  # a caller's: the network thread goes on
             log.exception("%s was forgotten", name)
-
-    def _acknowledge(self, topics: Topics, ack: Ack, seal: Seal | None) -> None:
-        """Queue an acknowledgement, signed with `seal`; `publish_all` sends it outside of the lock."""
-        self._feedback.ack(topics, seal, ack)
-
-    def _ask(self, stream: Stream, command: Command) -> None:
-        """Queue a command to a stream's sender; `publish_all` sends it outside of the lock."""
-        self._feedback.command(stream.topics, stream.inbox.seal, command)
 
     def _release_incomplete(self, now_s: float) -> float:
         """Release frames whose missing layers have not come in time; returns when to look again."""

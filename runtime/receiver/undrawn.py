@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 DRAWN_SUFFIXES = (".png", ".jpg", ".drawn")
 """A file of the same name with one of these says that a frame was drawn."""
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}(-[0-9a-f]{16})?\.es")
-_REFILL = 32
-"""So many frames of a stream are read at a time."""
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -36,13 +35,13 @@ class UndrawnIndex:
 
     def __init__(self, folder: Path, subfolder: str) -> None:
         self._folder, self._subfolder = folder, subfolder
-        self._lock = threading.Lock()
+        self._lock, self._refilling = threading.Lock(), threading.Lock()
         self._names: dict[Topics, dict[str, None]] = {}
         """File names by stream, the oldest first."""
         self._used_bytes: dict[tuple[str, str], int] = {}
         self._stopped = False
         self._added: set[tuple[Topics, str]] | None = set()
-        """The frames added during the scan, which does not count them again; None after it."""
+        """The frames written during the scan, which does not add them again; None after it."""
 
     def scan(self) -> None:
         """Look through the folder, until `stop`. May take long where there are many files."""
@@ -63,27 +62,33 @@ class UndrawnIndex:
         """End the scan."""
         self._stopped = True
 
+    def expect(self, topics: Topics, name: str) -> None:
+        """A frame is about to be written: a scan that finds its file is not to add it, too."""
+        with self._lock:
+            if self._added is not None:
+                self._added.add((topics, name))
+
     def add(self, topics: Topics, name: str, size_bytes: int) -> None:
         """Add a frame that was written."""
         with self._lock:
             self._names.setdefault(topics, {})[name] = None
-            if self._added is not None:
-                self._added.add((topics, name))
         self.add_bytes(topics, size_bytes)
 
     def add_bytes(self, topics: Topics, size_bytes: int) -> None:
-        """Count what was written for a device."""
+        """Count what was written for a device; less than 0 for what was deleted."""
         device = topics.site, topics.device
         with self._lock:
             self._used_bytes[device] = self._used_bytes.get(device, 0) + size_bytes
 
-    def claim(self, topics: Topics, name: str) -> None:
-        """Take out a frame that a decoder gets without our help."""
+    def claim(self, topics: Topics, name: str) -> bool:
+        """Take out a frame for a decoder; False if it is not here, because it was taken before."""
         with self._lock:
             names = self._names.get(topics, {})
+            found = name in names
             names.pop(name, None)
             if not names:
                 self._names.pop(topics, None)
+            return found
 
     def streams(self) -> list[Topics]:
         """The streams that have frames without a picture."""
@@ -96,7 +101,8 @@ class UndrawnIndex:
             names = list(self._names.get(topics, {}))[:most]
         packets = []
         for name in names:
-            self.claim(topics, name)
+            if not self.claim(topics, name):
+                continue
             try:
                 packets.append(read_packet(stream_folder(self._folder, topics) / self._subfolder / name))
             except EdgesemError as error:
@@ -104,10 +110,18 @@ class UndrawnIndex:
         return packets
 
     def refill(self, room_for: Callable[[Topics], int], queue: Callable[[Topics, list[Packet]], None]) -> None:
-        """Take out frames of each stream for which `room_for` says that many may wait, and hand them to `queue`."""
-        for topics in self.streams():
-            if room_for(topics) >= _REFILL and (packets := self.take(topics, _REFILL)):
-                queue(topics, packets)
+        """Take out so many frames of each stream as `room_for` says, and hand them to `queue`.
+
+        One thread at a time, or there would be more of them than there is room for; the others return at once.
+        """
+        if not self._refilling.acquire(blocking=False):
+            return
+        try:
+            for topics in self.streams():
+                if (most := room_for(topics)) and (packets := self.take(topics, most)):
+                    queue(topics, packets)
+        finally:
+            self._refilling.release()
 
     def used_bytes(self, topics: Topics) -> int:
         """What the kept frames of a stream's device and their pictures take on the disk."""
@@ -120,7 +134,8 @@ class UndrawnIndex:
             for file in files:
                 if self._stopped:
                     return
-                size_bytes += file.stat(follow_symlinks=False).st_size
+                with contextlib.suppress(FileNotFoundError):  # it was renamed: frames are written meanwhile
+                    size_bytes += file.stat(follow_symlinks=False).st_size
                 stem, suffix = os.path.splitext(file.name)
                 if suffix in DRAWN_SUFFIXES:
                     drawn.add(stem)

@@ -49,7 +49,7 @@ class Announcer:
         """When to say it next, besides every minute."""
         self._offset_s = time.time() - time.monotonic()
         self._stop = threading.Event()
-        self._spoilt_log, self._double_log = RateLimitedLog(log, _LOG_S), RateLimitedLog(log, _LOG_S)
+        self._limited_log = RateLimitedLog(log, _LOG_S)
         self._thread = threading.Thread(target=self._run, name="sender.announcer", daemon=True)
 
     def __enter__(self) -> Announcer:
@@ -81,12 +81,12 @@ class Announcer:
         try:
             other = Birth.from_bytes(payload, base=self._topics.base)
         except EdgesemError:
-            self._spoilt_log.warn("somebody has cleared or spoilt the birth on %s: saying ours", self._topics.birth)
+            self._limited_log.warn("somebody has cleared or spoilt the birth on %s: saying ours", self._topics.birth)
             return
         mine = self._make()
         if other.salt == mine.salt or (other.public_key == self._identity.public_key and other.start < mine.start):
             return  # of this start, or of an earlier one, which the broker has kept
-        self._double_log.warn(
+        self._limited_log.warn(
             "another sender uses the name %s too: give each device its own name", self._topics.base.partition("/v1/")[2]
         )
 

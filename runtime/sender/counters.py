@@ -23,4 +23,8 @@ class Counters:
     """Layers that a receiver has."""
     refused: int = 0
     """Messages that the broker has refused."""
+    other_bundle: int = 0
+    """Times that a receiver said that it does not have our bundle."""
+    pieces: int = 0
+    """Of promised frames that do not go in one message."""
     connections: int = 0

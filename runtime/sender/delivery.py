@@ -1,4 +1,4 @@
-"""Handle of one promised frame: what `StreamSender.promise` returns, to wait on until a receiver keeps the frame."""
+"""Handles of promised frames: what `StreamSender.promise` returns, to wait on until a receiver keeps the frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class DeliveryHandle:
     """What has become of one promised frame. Thread-safe.
 
     waiting -> stored (in the spool, on disk) -> done (a receiver has it on its own disk)
-            -> refused (not promised: cannot be coded, or the spool is full)
+            -> refused (not promised: cannot be coded, or the spool is full; or nobody takes it: a dead letter)
 
     If the sender is closed before, a stored frame is sent by the next start with the same folder; this handle does not
     hear of that.
@@ -36,7 +36,7 @@ class DeliveryHandle:
 
     @property
     def refused(self) -> str:
-        """Why the frame is not promised; empty if it is, or waits to be."""
+        """Why the frame is not promised, or is a dead letter now; empty if it is promised, or waits to be."""
         return self._refused
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -58,10 +58,46 @@ class DeliveryHandle:
         self._ended.set()
 
     def refuse(self, reason: str) -> None:
-        """Called by the sender: the frame cannot be promised."""
+        """Called by the sender: the frame cannot be promised, or nobody takes it."""
         self._refused = reason
         self._ended.set()
 
     def close(self) -> None:
         """Called by the sender at its end: nothing more will be heard of this frame."""
         self._ended.set()
+
+
+class DeliveryHandles:
+    """Handles of the frames whose caller wants to know what becomes of them, by epoch and frame. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._handles: dict[tuple[int, int], DeliveryHandle] = {}
+
+    def add(self, key: tuple[int, int], handle: DeliveryHandle | None) -> None:
+        """A frame is promised; without a handle nobody asks."""
+        if handle is not None:
+            self._handles[key] = handle
+
+    def leave(self, key: tuple[int, int]) -> None:
+        """Nothing more will be heard of a frame."""
+        self._handles.pop(key, None)
+
+    def mark_stored(self, key: tuple[int, int]) -> None:
+        """As that of the handle, if there is one; so are the next."""
+        if (handle := self._handles.get(key)) is not None:
+            handle.mark_stored()
+
+    def complete(self, key: tuple[int, int]) -> None:
+        """A receiver keeps it."""
+        if (handle := self._handles.get(key)) is not None:
+            handle.complete()
+
+    def refuse(self, key: tuple[int, int], reason: str) -> None:
+        """It cannot be promised, or nobody takes it."""
+        if (handle := self._handles.get(key)) is not None:
+            handle.refuse(reason)
+
+    def close(self) -> None:
+        """The sender ends."""
+        for handle in list(self._handles.values()):
+            handle.close()

@@ -73,6 +73,14 @@ class EncodeStage:
         self._asked_interval_s = control.interval_s
         self._analyzed: _Analyzed | None = None
 
+    def set_interval(self, interval_s: float) -> None:
+        """Have frames sent so often from now on, in seconds; infinity: none, until it is another."""
+        with self._publisher.changed:
+            if interval_s < float("inf"):
+                self._asked_interval_s = interval_s
+                self._control.interval_s = interval_s * self._frame_rate.factor
+            self.frame_slot.set_interval(interval_s)
+
     def run(self) -> None:
         """Encode the newest frame whenever its time has come and there is room for it; until the stop."""
         while not self._stop.is_set() or self._analyzed is not None:
@@ -99,7 +107,7 @@ class EncodeStage:
 
     def _analyze(self, queued: QueuedFrame) -> None:
         """Analyze a frame, and promise it or leave it out if that is what is to be done; else it waits for room."""
-        latent = self._packer.analyze(queued.frame)
+        latent = self._packer.analyze(queued.frame, promised=bool(queued.max_bytes))
         if latent is None:
             if queued.handle is not None:
                 queued.handle.refuse("it cannot be encoded: the reason is in the log")
@@ -149,7 +157,7 @@ class EncodeStage:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""
         frame, latent, decision = analyzed
         embedding = decision.embedding if decision else b""
-        most_bytes = self._publisher.most_bytes(max_bytes)
+        most_bytes = self._publisher.sizes.most_bytes(max_bytes)
         packet = self._packer.pack(latent, most_bytes, frame, smallest=True, embedding=embedding)
         if packet is None or self._redelivery is None:
             return

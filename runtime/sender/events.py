@@ -70,6 +70,15 @@ class SceneCut(SenderEvent):
 
 
 @dataclass(frozen=True)
+class PictureResized(SenderEvent):
+    """From now on pictures are coded at another size: there are few bytes for each, or enough again."""
+
+    event: ClassVar[str] = "resized"
+    percent: int
+    """Of the sides that were captured."""
+
+
+@dataclass(frozen=True)
 class FrameSkipped(SenderEvent):
     """A frame was left out: the link had no room for it, or only at less than the least quality."""
 
@@ -174,7 +183,7 @@ class PromiseKept(SenderEvent):
 
 @dataclass(frozen=True)
 class PromiseRejected(SenderEvent):
-    """A promised frame that nobody takes was set aside: it stays in the spool, and is tried again at the next start."""
+    """A promised frame that nobody takes is a dead letter now: it stays in the spool, and holds up no other."""
 
     event: ClassVar[str] = "rejected"
     row: int
@@ -199,6 +208,15 @@ class CommandTaken(SenderEvent):
 
     event: ClassVar[str] = "asked"
     kind: str
+
+
+@dataclass(frozen=True)
+class BundleMissing(SenderEvent):
+    """A receiver says that it cannot decode what is sent: it does not have the sender's bundle."""
+
+    event: ClassVar[str] = "other_bundle"
+    bundles: tuple[str, ...]
+    """The ids of the bundles that it has instead, four hexadecimal digits each."""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ class FrameSlot:
         self._snapshot_bytes = 0
         """Of a snapshot that was asked for before there was a frame."""
         self._paused_until_s = float("-inf")
+        self._resting = False
+        """Whether no frames are wanted at this time of the day."""
         self._next_s = clock()
         """Before this, the next frame would be one more than was asked for."""
         self._waits_since_s: float | None = None
@@ -127,10 +129,20 @@ class FrameSlot:
             self._paused_until_s = self._clock() + seconds
             self._arrived.notify_all()
 
+    def set_interval(self, interval_s: float) -> None:
+        """Frames are due so often from now on; infinity: none but snapshots that are asked for."""
+        with self._arrived:
+            self._resting = interval_s == float("inf")
+            if not self._resting:
+                self._asked_interval_s = interval_s
+                soon_s = self._clock() + interval_s
+                self._next_s, self._captured_next_s = min(self._next_s, soon_s), min(self._captured_next_s, soon_s)
+            self._arrived.notify_all()
+
     @property
     def paused(self) -> bool:
-        """Whether somebody has asked for a pause."""
-        return self._clock() < self._paused_until_s
+        """Whether somebody has asked for a pause, or no frames are wanted at this time."""
+        return self._resting or self._clock() < self._paused_until_s
 
     @property
     def overtaken(self) -> bool:

@@ -10,7 +10,7 @@ from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms, elapsed_s
 
 MessageKey = tuple[int, int, int]
-"""Epoch, frame, and the first layer in the message."""
+"""Epoch, frame, and the first layer in the message; of a piece of a promised frame its number."""
 
 _REMEMBERED = 1024
 _LONGEST_PATIENCE_S = 60.0
@@ -23,9 +23,9 @@ class InFlightMessage(NamedTuple):
     sent_s: float
 
 
-def message_key(packet: Packet) -> MessageKey:
-    """How a message is known."""
-    return packet.epoch, packet.frame, packet.first_layer
+def message_key(packet: Packet, piece: int = 0) -> MessageKey:
+    """How a message is known: that of a packet, or of a piece of a promised one."""
+    return packet.epoch, packet.frame, packet.first_layer + piece
 
 
 class InFlight:
@@ -56,19 +56,24 @@ class InFlight:
         """Seconds since the capture of the newest frame that a receiver has; None before the first."""
         return None if self._newest_ms is None else max(0.0, elapsed_s(self._newest_ms, clock_ms()))
 
-    def __contains__(self, key: MessageKey) -> bool:
-        """Whether a message is in flight."""
-        return key in self._messages
+    def has_frame(self, epoch: int, frame: int) -> bool:
+        """Whether a message of a frame is in flight."""
+        return any(key[:2] == (epoch, frame) for key in self._messages)
 
     def begin(self, now_s: float) -> None:
         """A new connection: whatever was in flight is gone with the old one."""
         self._messages.clear()
         self._confirmed_s = now_s
 
-    def add(self, packet: Packet, size_bytes: int, now_s: float) -> None:
-        """A message is about to be published. Call it before: its acknowledgement may be faster than the return."""
-        key = message_key(packet)
+    def add(self, packet: Packet, size_bytes: int, now_s: float, *, piece: int = 0) -> None:
+        """A message is about to be published. Call it before: its acknowledgement may be faster than the return.
+
+        piece: its number, where the message is a piece of the packet. Only the packet is acknowledged.
+        """
+        key = message_key(packet, piece)
         self._messages[key] = InFlightMessage(size_bytes, now_s)
+        if piece:
+            return
         if len(self.unacknowledged) >= _REMEMBERED:
             self.unacknowledged.clear()
         self.unacknowledged.add(key)

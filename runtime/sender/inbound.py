@@ -13,7 +13,7 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import APART_S, Command, SeenCommands
 from runtime.protocol.topics import Topics
-from runtime.sender.events import CommandTaken, SenderEvent
+from runtime.sender.events import BundleMissing, CommandTaken, SenderEvent
 from runtime.sender.frame_slot import FrameSlot
 from runtime.sender.packer import Packer
 from runtime.sender.publisher import Publisher
@@ -84,6 +84,9 @@ class InboundMessages:
         if len(self._commands) == _MOST_COMMANDS and now_s - self._commands[0] < _COMMANDS_S:
             raise UsageError(f"more than {_MOST_COMMANDS} commands in {_COMMANDS_S:.0f} s: this one is not obeyed")
         self._commands.append(now_s)
+        if command.kind == "bundle":
+            self._tell_bundle(command)
+            return
         self._limited_info.info("asked for: %s", command)
         with self._publisher.lock:
             if command.kind == "pause":
@@ -97,7 +100,7 @@ class InboundMessages:
             elif command.kind == "key" and self._references is not None:
                 self._references.ask_for_key()
             elif command.kind == "apart":
-                self._publisher.separate_layers_until_s = self._clock() + APART_S
+                self._publisher.layers.separate_until_s = self._clock() + APART_S
             elif command.kind == "roi":
                 self._packer.roi = command.roi
             elif command.kind == "region":
@@ -107,3 +110,13 @@ class InboundMessages:
                     raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
                 self._trigger.look_for(command.queries, command.vectors)
         self._on_event(CommandTaken(command.kind))
+
+    def _tell_bundle(self, command: Command) -> None:
+        bundles = tuple(f"{one:04x}" for one in command.bundles)
+        self._limited_log.warn(
+            "a receiver cannot draw what is sent here, as it has other bundles (%s): give both the same",
+            ", ".join(bundles),
+        )
+        with self._publisher.lock:
+            self._publisher.counters.other_bundle += 1
+        self._on_event(BundleMissing(bundles))

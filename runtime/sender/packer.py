@@ -20,7 +20,8 @@ from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.clock import unix_ms
-from runtime.sender.events import FramePacked, SceneCut, SenderEvent
+from runtime.sender.events import FramePacked, PictureResized, SceneCut, SenderEvent
+from runtime.sender.picture_size import PictureSize, shrink
 from runtime.sender.publisher import Publisher
 from runtime.sender.references import References
 
@@ -86,14 +87,20 @@ class Packer:
         self._on_event = on_event
         self._references = references
         self._clock = clock
+        self.picture_size = PictureSize()
+        """How much of a picture's sides is coded."""
         self._previous: dict[bool, Packet] = {}
         """The last packets with and without a reference: where to begin with the next of its kind."""
 
-    def analyze(self, frame: Frame) -> Any:
-        """The latent of the part of a frame that is asked for; None, and a log line, for a frame that has none."""
+    def analyze(self, frame: Frame, *, promised: bool = False) -> Any:
+        """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.
+
+        None, and a log line, for a frame that has none. What is `promised` takes its time, and is not shrunk.
+        """
         started_s = self._clock()
+        picture = _crop(frame.image, self.roi)
         try:
-            latent = self._codec.analyze(_crop(frame.image, self.roi))
+            latent = self._codec.analyze(picture if promised else shrink(picture, self.picture_size.share))
         except EdgesemError as error:
             log.error("frame %s cannot be encoded: %s", frame.name, error)
             return None
@@ -111,7 +118,7 @@ class Packer:
         """
         started_s = self._clock()
         budget_bytes = max(budget_bytes, 1)
-        around_bytes = self._publisher.around_frame_bytes
+        around_bytes = self._publisher.format.around_frame_bytes
         if self.frame > _LAST_FRAME:
             self.epoch, self.frame = self._next_epoch(), 0
         options = PackOptions(epoch=self.epoch, frame=self.frame, time_ms=frame.time_ms)
@@ -125,7 +132,8 @@ class Packer:
             packet, known = self._code(latent, max(1, budget_bytes - around_bytes), options, refer=not smallest)
         except BudgetError as error:
             if not smallest:
-                self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
+                if not self._resize(frame, None):
+                    self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
                 return None
             packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, options=options)
         if smallest:
@@ -140,6 +148,8 @@ class Packer:
         self.pack_s = self._clock() - started_s
         self.budget_bytes = budget_bytes
         self.frame += 1
+        if not smallest:
+            self._resize(frame, packet.q)
         if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
             with self._publisher.lock:
                 self._references.made(packet, *known, self._clock())
@@ -161,6 +171,24 @@ class Packer:
             )
         )
         return packet
+
+    def _resize(self, frame: Frame, q: int | None) -> bool:
+        """Choose the size of the next pictures by the quality level of this one, None if it did not fit at all.
+
+        Whether it changes. Where frames below some quality are to be skipped, it does not: a small one is no better.
+        """
+        if self._min_q:
+            return False
+        height, width = _crop(frame.image, self.roi).shape[:2]
+        size, before = self.picture_size, self.picture_size.share
+        changes = size.did_not_fit(width, height) if q is None else size.coded(q, width, height)
+        if changes:
+            percent = round(100 * size.share)
+            why = "fewer bytes than all of it needs" if size.share < before else "there are bytes for more"
+            log.info("pictures are sent at %d %% of their sides: %s", percent, why)
+            self._control.min_bytes = self._least_bytes  # more was learned of another size
+            self._on_event(PictureResized(percent))
+        return changes
 
     def _code(
         self, latent: Any, budget_bytes: int, options: PackOptions, *, refer: bool

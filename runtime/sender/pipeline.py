@@ -11,7 +11,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from edgesem.errors import UsageError
 from edgesem.packet.seal import Seal
@@ -25,8 +26,9 @@ from runtime.sender.encode_stage import EncodeStage
 from runtime.sender.events import SenderEvent
 from runtime.sender.inbound import InboundMessages
 from runtime.sender.options import PipelineOptions
+from runtime.sender.outgoing import Publish
 from runtime.sender.packer import Encoder, Packer
-from runtime.sender.publisher import Publish, Publisher
+from runtime.sender.publisher import Publisher
 from runtime.sender.redelivery import Redelivery
 from runtime.sender.references import References
 from runtime.sender.semantic_trigger import SemanticTrigger
@@ -132,6 +134,8 @@ class SenderPipeline:
             clock=clock,
         )
         self._threads: list[threading.Thread] = []
+        self.source_state: Callable[[], Mapping[str, Any]] = dict
+        """What the owner of the source says of it in each state: `masked`, `grey`."""
 
     def __enter__(self) -> SenderPipeline:
         for name, work in (("encode", self._encode_stage.run), ("publish", self.publisher.run)):
@@ -180,9 +184,13 @@ class SenderPipeline:
         with publisher.lock:
             return self._frame_slot.idle and publisher.empty and not publisher.in_flight.unacknowledged
 
+    def set_fps(self, fps: float) -> None:
+        """Have at most so many frames a second sent from now on; 0: none but snapshots, as in a pause."""
+        self._encode_stage.set_interval(1 / fps if fps else float("inf"))
+
     @property
     def paused(self) -> bool:
-        """Whether somebody has asked for a pause."""
+        """Whether somebody has asked for a pause, or `set_fps` for no frames."""
         return self._frame_slot.paused
 
     @property
@@ -250,7 +258,9 @@ class SenderPipeline:
                 promised_refused=counters.promised_refused,
                 reconnects=max(0, counters.connections - 1),
                 paused=self.paused,
-                promised_rejected=0 if self._redelivery is None else self._redelivery.rejected,
+                promised_rejected=0 if self._spool is None else self._spool.rejected,
                 promised_lost=0 if self._spool is None else self._spool.lost,
                 refused=counters.refused,
+                shrunk_percent=round(100 * self.packer.picture_size.share),
+                **self.source_state(),
             )

@@ -11,11 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
 from edgesem.errors import LinkError, PacketError
-from edgesem.packet.packet import HEADER_BYTES, MAX_LAYERS, Packet
-from edgesem.packet.seal import TAG_BYTES, Seal
+from edgesem.packet.packet import Packet
+from edgesem.packet.seal import Seal
 from runtime.congestion.interface import LinkControl
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
@@ -29,13 +28,16 @@ from runtime.sender.events import (
     LayersDropped,
     LayersSent,
     MessageRefused,
-    PromiseKept,
-    PromiseRejected,
     SenderEvent,
 )
-from runtime.sender.in_flight import InFlight, MessageKey, message_key
-from runtime.sender.packetizer import after, next_part
-from runtime.sender.redelivery import DueFrame, Redelivery
+from runtime.sender.in_flight import InFlight, MessageKey
+from runtime.sender.layer_outlet import LayerOutlet
+from runtime.sender.link_watch import LinkWatch, MeasureRtt
+from runtime.sender.message_format import MessageFormat
+from runtime.sender.outgoing import Outgoing, Publish
+from runtime.sender.promised_outlet import PromisedOutlet
+from runtime.sender.redelivery import Redelivery
+from runtime.sender.size_limits import SizeLimits
 
 log = logging.getLogger(__name__)
 
@@ -44,30 +46,6 @@ LOOK_UP_S = 0.05
 ROOM_S = 0.01
 """How often it does where there is something to send: nobody tells when the kernel's queue has shrunk."""
 IDLE_S = 0.5
-
-_MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
-
-
-class Confirm(Protocol):
-    """What is called once the broker has answered a message: without an argument if it has the message."""
-
-    def __call__(self, refused: str = "") -> None:
-        """`refused`: the broker's reason, if it does not take it."""
-
-
-Publish = Callable[[str, bytes, Confirm], None]
-"""`publish(topic, payload, confirm)`: hands a message to the link; `confirm` is called once the broker has answered."""
-
-
-class _Message(NamedTuple):
-    """What stands next to be published."""
-
-    packet: Packet
-    size_bytes: int
-    rest: Packet | None = None
-    """What waited of its frame when it was taken."""
-    row_id: int | None = None
-    """Of a promised frame, its place in the spool."""
 
 
 class Publisher:
@@ -94,7 +72,7 @@ class Publisher:
         on_stuck: Callable[[str], None],
         stop: threading.Event,
         limit_bytes: Callable[[], int | None] = lambda: None,
-        measure_rtt: Callable[[Callable[[float], None]], None] | None = None,
+        measure_rtt: MeasureRtt | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
@@ -103,23 +81,24 @@ class Publisher:
         self._publishing = False
         self.counters = Counters()
         self.in_flight = InFlight(epoch)
-        self.separate_layers_until_s = float("-inf")
-        """Until then each layer goes in a message of its own, however fast our link: some receiver's is slower."""
-        self._topics = topics
+        self.format = MessageFormat(topics, seal)
+        self.layers = LayerOutlet(self.format)
+        self.sizes = SizeLimits(control, limit_bytes)
         self._control = control
         self._publish = publish
         self._on_event = on_event
-        self._redelivery = redelivery
-        self._seal = seal
-        self._ack_timeout_s = ack_timeout_s
-        self._on_stuck = on_stuck
-        self._limit_bytes, self._measure_rtt = limit_bytes, measure_rtt
+        self._promised = None if redelivery is None else PromisedOutlet(redelivery, self.format, self.sizes)
+        self._watch = LinkWatch(
+            control=control,
+            in_flight=self.in_flight,
+            ack_timeout_s=ack_timeout_s,
+            on_stuck=on_stuck,
+            measure_rtt=measure_rtt,
+        )
         self._limited_log = RateLimitedLog(log)
         self._stop = stop
         self._clock = clock
         self._up = False
-        self._waiting: Packet | None = None
-        """The layers of the newest frame that are still to go."""
 
     @property
     def up(self) -> bool:
@@ -129,22 +108,7 @@ class Publisher:
     @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return self._waiting is None and not self.in_flight
-
-    @property
-    def base_waits(self) -> bool:
-        """Whether the frame that waits has not even begun to go."""
-        return self._waiting is not None and self._waiting.first_layer == 0
-
-    @property
-    def around_bytes(self) -> int:
-        """What a message has besides its packet."""
-        return len(self._topics.layer(0)) + _MQTT_BYTES + (TAG_BYTES if self._seal is not None else 0)
-
-    @property
-    def around_frame_bytes(self) -> int:
-        """What the messages of a frame have, all together, besides the packet that they were split from."""
-        return MAX_LAYERS * self.around_bytes + (MAX_LAYERS - 1) * HEADER_BYTES
+        return not self.layers.waits and not self.in_flight
 
     def connected(self, rtt_s: float | None) -> None:
         """There is a new connection: whatever was in flight is gone with the old one."""
@@ -154,8 +118,8 @@ class Publisher:
             now_s = self._clock()
             self.in_flight.begin(now_s)
             self._control.connected(now_s, rtt_s)
-            if self._redelivery is not None:
-                self._redelivery.reconnected()
+            if self._promised is not None:
+                self._promised.reconnected(rtt_s)
             self.changed.notify_all()
             self._work.notify()
         self._on_event(Connected(rtt_s))
@@ -164,28 +128,21 @@ class Publisher:
         """The connection is gone, and what waits would be stale when there is another."""
         with self.changed:
             self._up = False
-            self._drop()
+            self._put(None)
         self._on_event(Disconnected())
 
     def budget_bytes(self, ready_in_s: float) -> int | None:
         """What the next frame's messages may have, or None: not now. Under the lock."""
         if not self._up:
             return None
-        budget_bytes = self._control.budget_bytes(self._clock(), ready_in_s=ready_in_s)
-        return None if budget_bytes is None else self.most_bytes(budget_bytes)
-
-    def most_bytes(self, budget_bytes: int) -> int:
-        """A frame's budget, or less, if the broker takes no message as large."""
-        limit_bytes = self._limit_bytes()
-        return budget_bytes if limit_bytes is None else max(1, min(budget_bytes, limit_bytes))
+        return self.sizes.frame_bytes(self._clock(), ready_in_s)
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
         with self.lock:
             if not self._up:
                 return
-            self._drop()
-            self._waiting = packet
+            self._put(packet)
             message = self._take(redeliver=False)
         while message is not None and self._publish_one(message):
             with self.lock:
@@ -202,12 +159,12 @@ class Publisher:
         self._confirmed((ack.epoch, ack.frame, ack.layer))  # the broker's own answer may still be on its way
         with self.changed:
             known = self.in_flight.acknowledge(ack)
-            if self._redelivery is not None:
-                self._redelivery.acknowledged(ack, self._clock())
+            if self._promised is not None:
+                self._promised.acknowledged(ack, self._clock())
             if known is not None:
                 self.counters.acknowledged += 1
             self.changed.notify_all()
-            if self._promised:
+            if self._promise_waits:
                 self._work.notify()
         if known is not None:
             captured_ms, layers = known
@@ -222,29 +179,17 @@ class Publisher:
 
     def step(self, *, wait: bool = False) -> bool:
         """Publish one message that there is room for; False if none was published. `wait`: then wait for work."""
-        if self._redelivery is not None:
-            for epoch, frame in self._redelivery.settle():
-                self._on_event(PromiseKept(epoch, frame))
-            for rejected in self._redelivery.take_rejected():
-                self._on_event(PromiseRejected(rejected.row_id, rejected.reason))
+        if self._promised is not None:
+            for event in self._promised.settle():
+                self._on_event(event)
         with self.lock:
-            stuck = ""
-            measure = self._measure_rtt if self._up and self._measure_rtt is not None else None
-            if measure is not None and not self._control.wants_rtt(self._clock()):
-                measure = None
-            if self._up:
-                if self._control.progressed():
-                    self.in_flight.progress(self._clock())
-                limit_s, rate_bps = self._ack_timeout_s, self._rate_bps
-                stuck = self.in_flight.stuck(self._clock(), ack_timeout_s=limit_s, rate_bps=rate_bps)
-            message = None if stuck else self._take()
-            if message is None and not stuck and wait:
-                expects = self._up and (self.in_flight or self._promised)
-                self._work.wait(ROOM_S if self._waiting and self._up else LOOK_UP_S if expects else IDLE_S)
-        if measure is not None:
-            measure(self._rtt_measured)
-        if stuck:
-            self._on_stuck(stuck)
+            look = self._watch.look(self._clock(), self._rtt_measured) if self._up else None
+            message = self._take() if look is None else None
+            if look is None and message is None and wait:
+                expects = self._up and (self.in_flight or self._promise_waits)
+                self._work.wait(ROOM_S if self.layers.waits and self._up else LOOK_UP_S if expects else IDLE_S)
+        if look is not None:
+            look()
         if message is None:
             return False
         published = self._publish_one(message)
@@ -258,99 +203,82 @@ class Publisher:
             self._control.rtt_measured(self._clock(), rtt_s)
             self.changed.notify_all()
 
-    def _drop(self) -> None:
-        rest, self._waiting = self._waiting, None
-        if rest is not None:
+    def _put(self, packet: Packet | None) -> None:
+        """Have a frame, or none, in place of the one that waits."""
+        if (rest := self.layers.put(packet)) is not None:
             self.counters.dropped_layers += len(rest.chunks)
             self._on_event(LayersDropped(rest.frame, rest.first_layer, len(rest.chunks)))
 
     @property
-    def _promised(self) -> bool:
+    def _promise_waits(self) -> bool:
         """Whether promised frames wait."""
-        return self._redelivery is not None and self._redelivery.waiting > 0
+        return self._promised is not None and self._promised.waits
 
-    @property
-    def _rate_bps(self) -> float:
-        """What the link bears; 0 if that is not known."""
-        return self._control.state().get("capacity_bps") or 0.0
-
-    def _take(self, *, redeliver: bool = True) -> _Message | None:
+    def _take(self, *, redeliver: bool = True) -> Outgoing | None:
         """What may be published now; it counts as in flight from here on. Under the lock."""
         if not self._up or self._publishing:
             return None
         now_s = self._clock()
-        base = self.base_waits
-        due = self._due(now_s) if redeliver and not base else None
-        if due is not None:
-            message = _Message(due.packet, self.around_bytes + due.packet.size_bytes, row_id=due.row_id)
-        elif (rest := self._waiting) is not None:
-            separate = now_s < self.separate_layers_until_s
-            part = next_part(rest, rate_bps=self._rate_bps, around_bytes=self.around_bytes, separate=separate)
-            message = _Message(part, self.around_bytes + part.size_bytes, rest=rest)
-        else:
+        base = self.layers.base_waits
+        message = None
+        if self._promised is not None and redeliver and not base:
+            message = self._promised.next(now_s, self.in_flight)
+        message = message or self.layers.next(now_s, rate_bps=self.sizes.rate_bps)
+        if message is None or not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
             return None
-        if not self._control.room(now_s, size_bytes=message.size_bytes, base=base):
-            return None
-        self.in_flight.add(message.packet, message.size_bytes, now_s)
+        self.in_flight.add(message.packet, message.size_bytes, now_s, piece=message.number)
         self._control.sent(now_s, size_bytes=message.size_bytes, base=base)
-        if message.row_id is not None and self._redelivery is not None:
-            self._redelivery.sent(message.row_id, now_s)
+        if self._promised is not None:
+            self._promised.sent(message, now_s)
         self._publishing = True
         return message
 
-    def _due(self, now_s: float) -> DueFrame | None:
-        """The promised frame to send now; one that is still on its way is not sent again."""
-        if self._redelivery is None:
-            return None
-        while (due := self._redelivery.next(now_s)) is not None and message_key(due.packet) in self.in_flight:
-            self._redelivery.postpone(due.row_id, now_s)
-        return due
-
-    def _publish_one(self, message: _Message) -> bool:
+    def _publish_one(self, message: Outgoing) -> bool:
         """Publish what `_take` has given; False if it must be tried again."""
-        part, key = message.packet, message_key(message.packet)
-        data = part.to_bytes()
-        if self._seal is not None:
-            data = self._seal.seal(data)
-        gone = sent = False
+        packet, key = message.packet, message.key
+        gone, sent, topic = False, False, ""
         try:
-            self._publish(self._topics.layer(part.first_layer), data, lambda refused="": self._confirmed(key, refused))
+            topic, payload = message.encode(self.format)
+            self._publish(topic, payload, lambda refused="": self._confirmed(key, refused, topic))
             gone = sent = True
         except LinkError as error:
-            log.info("frame %d layer %d waits: %s", part.frame, part.first_layer, error)
+            log.info("frame %d layer %d waits: %s", packet.frame, packet.first_layer, error)
         except PacketError as error:
-            self._tell_refused(key, str(error))
+            self._tell_refused(key, topic, str(error))
             gone = True
-        if sent:
-            self._on_event(LayersSent(part.frame, part.first_layer, len(part.chunks), part.size_bytes))
+        else:
+            if message.is_last:
+                self._on_event(LayersSent(packet.frame, packet.first_layer, len(packet.chunks), packet.size_bytes))
+        finally:  # also of a defect, which ends one thread: the other must not wait for it
+            self._account(message, sent=sent, gone=gone)
+        return gone
+
+    def _account(self, message: Outgoing, *, sent: bool, gone: bool) -> None:
+        """A message was published, or not; `gone`: it is not tried again as it is."""
         with self.lock:
             self._publishing = False
             if sent:
                 self.counters.sent_bytes += message.size_bytes
+                self.counters.pieces += message.piece is not None
             else:
-                if self.in_flight.give_up(key):
+                if self.in_flight.give_up(message.key):
                     self._control.lost(self._clock(), size_bytes=message.size_bytes)
-                if message.row_id is not None and self._redelivery is not None:
-                    if gone:
-                        self._redelivery.refused(message.row_id, "it is larger than the broker takes", self._clock())
-                    else:
-                        self._redelivery.postpone(message.row_id, self._clock(), LOOK_UP_S)
-            if gone and message.rest is not None and self._waiting is message.rest:  # else a newer frame is there
-                self._waiting = after(message.rest, len(part.chunks))
+                if self._promised is not None:
+                    self._promised.failed(message, self._clock(), again_s=None if gone else LOOK_UP_S)
+            if gone and self.layers.gone(message):
                 self.changed.notify_all()
-        return gone
 
-    def _confirmed(self, key: MessageKey, refused: str = "") -> None:
+    def _confirmed(self, key: MessageKey, refused: str = "", topic: str = "") -> None:
         """The broker has this message, or refuses it."""
         now_s = self._clock()
         if refused:
-            self._tell_refused(key, refused)
+            self._tell_refused(key, topic, refused)
         with self.changed:
             message = self.in_flight.confirm(key, now_s)
-            if refused and self._redelivery is not None:
-                row_id = self._redelivery.row_of(key[0], key[1])
-                if row_id is not None:
-                    self._redelivery.refused(row_id, f"the broker refuses it: {refused}", now_s)
+            if self._promised is not None and refused:
+                self._promised.refused(key, refused, now_s)
+            elif self._promised is not None:
+                self._promised.confirmed(key)
             if message is None:
                 return
             if refused:  # it says nothing of the link
@@ -359,13 +287,12 @@ class Publisher:
             else:
                 self._control.acked(now_s, size_bytes=message.size_bytes, sent_s=message.sent_s)
             self.changed.notify_all()
-            if self._waiting or self._promised:
+            if self.layers.waits or self._promise_waits:
                 self._work.notify()
 
-    def _tell_refused(self, key: MessageKey, reason: str) -> None:
+    def _tell_refused(self, key: MessageKey, topic: str, reason: str) -> None:
         """Count, log and report a message that the broker does not take."""
         _, frame, layer = key
-        topic = self._topics.layer(layer)
         self.counters.refused += 1
         self._limited_log.warn("the broker does not take frame %d on %s: %s", frame, topic, reason)
         self._on_event(MessageRefused(frame, layer, topic, reason))

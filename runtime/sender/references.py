@@ -96,6 +96,8 @@ class References:
         made = self._made.get(frame)
         if made is not None and layers <= len(made.packet.chunks):
             made.holders[receiver] = layers
+            if len(made.holders) > _MOST_RECEIVERS_REMEMBERED:
+                made.holders.pop(next(iter(made.holders)))
 
     def ask_for_key(self) -> None:
         """Somebody wants the next packet to be a keyframe."""

@@ -8,6 +8,7 @@ with StreamSender(Address("127.0.0.1", 1883), "home/gate/main", SenderOptions(fp
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.codec.codec import Codec
-from edgesem.errors import EdgesemError, FrameError, LinkError, UsageError
+from edgesem.errors import EdgesemError, FrameError, InputError, LinkError, UsageError
+from edgesem.files import write_whole
 from edgesem.packet.keys import Identity
 from edgesem.packet.packet import MAX_SIDE
 from edgesem.packet.seal import Seal, new_salt
@@ -26,12 +28,15 @@ from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.control import Control
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms, unix_ms
 from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
+from runtime.sender.announcer import EVERY_S as ANNOUNCE_S
 from runtime.sender.announcer import Announcer
+from runtime.sender.data_budget import DataBudget, MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import SenderEvent, StateReported
 from runtime.sender.options import SenderOptions
@@ -40,7 +45,11 @@ from runtime.sender.semantic_trigger import SemanticTrigger
 from runtime.sender.spool import Spool
 from runtime.settings import open_identity
 
+log = logging.getLogger(__name__)
+
 _GOODBYE_S = 1.0
+_THRIFTY_ANNOUNCE_S, _THRIFTY_KEEP_ALIVE_S = 600.0, 60  # with a data budget: a standing connection costs bytes too
+_UNCOUNTED_BYTES = 1000  # of a frame: headers of its messages, their confirmations, acknowledgements and pings
 
 
 class StreamSender:
@@ -50,8 +59,9 @@ class StreamSender:
 
     `stream` is `site/device/stream`. `folder` holds promised frames, the device's own signing key and the number of its
     starts: without it nothing can be promised or sealed, and no birth message is sent unless an `identity` is given.
-    `key` (32 bytes) seals the stream. `trigger` decides by content which frames are sent. `on_event` is called with
-    each event (`runtime.sender.events`) on the sender's threads. `pipeline` has all else, such as `pipeline.state()`.
+    `key` (32 bytes) seals the stream. `trigger` decides by content which frames are sent; `data_budget` how many bytes
+    the stream may cost: then call `count_wire` each second. `on_event` is called with each event
+    (`runtime.sender.events`) on the sender's threads. `pipeline` has all else, such as `pipeline.state()`.
 
     Construction raises UsageError for arguments that do not go together, InputError for a folder that cannot be used,
     BundleError for a bundle that cannot. A broker that is not there is no error: it is tried again until the end.
@@ -70,6 +80,7 @@ class StreamSender:
         identity: Identity | None = None,
         key: bytes | None = None,
         trigger: SemanticTrigger | None = None,
+        data_budget: DataBudget | None = None,
         on_event: Callable[[SenderEvent], None] = lambda _: None,
     ) -> None:
         import edgesem
@@ -91,17 +102,27 @@ class StreamSender:
             self._spool = Spool(path, max_bytes=options.spool_bytes)
             self._start = self._spool.next_start()
         self._reported_s = float("-inf")
+        self._wire_bytes, self._limited_log = 0, RateLimitedLog(log, 600.0)
         self._lock = threading.Lock()
         self._running = contextlib.ExitStack()
         self._entered = False
+        self.data_budget = data_budget
+        control = Control(
+            interval_s=1 / options.fps,
+            max_bytes=options.max_bytes,
+            unacked_bytes=lambda: self.connection.unacked_bytes(),
+        )
+        if data_budget is not None:
+            control = MeteredControl(
+                interval_s=control.interval_s,
+                max_bytes=control.max_bytes,
+                unacked_bytes=control.unacked_bytes,
+                data=data_budget,
+            )
         self.pipeline = SenderPipeline(
             codec=self.codec,
             topics=topics,
-            control=Control(
-                interval_s=1 / options.fps,
-                max_bytes=options.max_bytes,
-                unacked_bytes=lambda: self.connection.unacked_bytes(),
-            ),
+            control=control,
             publish=lambda topic, data, confirm: self.connection.publish(topic, data, confirm=confirm, refuse=confirm),
             on_event=on_event,
             options=options,
@@ -115,7 +136,12 @@ class StreamSender:
         self._announcer: Announcer | None = None
         if identity is not None:
             self._announcer = Announcer(
-                topics=topics, make=self._birth, identity=identity, key=key, connection=lambda: self.connection
+                topics=topics,
+                make=self._birth,
+                identity=identity,
+                key=key,
+                connection=lambda: self.connection,
+                every_s=ANNOUNCE_S if data_budget is None else _THRIFTY_ANNOUNCE_S,
             )
         gone = State(up=False, epoch=self.pipeline.epoch, time_ms=time.time_ns() // 1_000_000)
         self.connection = Connection(
@@ -127,6 +153,7 @@ class StreamSender:
             on_down=lambda _: self.pipeline.disconnected(),
             will=(topics.state, gone.to_bytes()),
             retry=True,
+            keep_alive_s=None if data_budget is None else _THRIFTY_KEEP_ALIVE_S,
         )
 
     def __enter__(self) -> StreamSender:
@@ -147,6 +174,9 @@ class StreamSender:
     def __exit__(self, *_: object) -> None:
         self._say_goodbye()
         self._running.close()
+        if self.data_budget is not None:
+            self.count_wire()
+            self._write_accounts(self.data_budget, self.data_budget.accounts())
 
     def close(self) -> None:
         """Close the spool; needed only for a sender that was never entered. May be called again."""
@@ -197,6 +227,33 @@ class StreamSender:
         self._on_event(StateReported(state))
         with contextlib.suppress(LinkError):
             self.connection.publish(self.topics.state, state.to_bytes(), qos=0, retain=True)
+
+    def count_wire(self) -> None:
+        """Have the data budget take what went over the wire since the last call; once a second is often enough.
+
+        Where the kernel does not count it, it is what was published, with the headers that a message of its own has.
+        """
+        budget = self.data_budget
+        if budget is None:
+            return
+        total_bytes, lock = self.connection.wire_bytes(), self.pipeline.publisher.lock
+        with lock:
+            if total_bytes is None:
+                total_bytes = self.pipeline.counters.sent_bytes + _UNCOUNTED_BYTES * self.pipeline.counters.frames
+            if total_bytes > self._wire_bytes:
+                budget.spent(total_bytes - self._wire_bytes)
+                self._wire_bytes = total_bytes
+            else:
+                budget.spent(0)
+            accounts = budget.due_accounts()
+        if accounts is not None:
+            self._write_accounts(budget, accounts)
+
+    def _write_accounts(self, budget: DataBudget, accounts: bytes) -> None:
+        try:
+            write_whole(budget.file, accounts, mode=0o600)
+        except InputError as error:
+            self._limited_log.warn("what was spent of the data budget is forgotten at the next start: %s", error)
 
     def _check_alive(self) -> None:
         if self.alive:

@@ -11,21 +11,26 @@ from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
 
-_SILENT_S = 60.0
-"""A sender that was not heard for so long is dead or cut off: its state alone comes each 10 s."""
 
+def overview(
+    receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0, samples_of: str | None = None
+) -> dict[str, Any]:
+    """Every stream with its latest picture, link, counters, and the samples after `since_ms`, Unix time.
 
-def overview(receiver: StreamReceiver, gallery: Gallery, since_ms: int = 0) -> dict[str, Any]:
-    """Every stream with its latest picture, link, counters, and the samples after `since_ms`, Unix time."""
+    `samples_of` names the one stream whose samples are wanted; None: those of all.
+    """
     return {
         "time_ms": time.time_ns() // 1_000_000,
         "connected": receiver.connection.connected,
         "max_steps": receiver.max_steps,
-        "streams": [_stream(stream, receiver, gallery, since_ms) for stream in receiver.streams.all()],
+        "streams": [
+            _stream(stream, receiver, gallery, since_ms if samples_of in (None, stream.name) else None)
+            for stream in receiver.streams.all()
+        ],
     }
 
 
-def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms: int) -> dict[str, Any]:
+def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms: int | None) -> dict[str, Any]:
     latest, promised = gallery.latest(stream.name), gallery.latest_promised(stream.name)
     heard_s = time.monotonic() - stream.heard_s
     picture = None
@@ -42,25 +47,26 @@ def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms
         "realism": stream.synthesis.realism,
         "state": None if stream.state is None else stream.state.as_dict(),
         "counters": asdict(stream.inbox.counters),
-        "samples": stream.history.since(since_ms),
+        "interval_s": 1 / stream.birth.fps if stream.birth is not None and stream.birth.fps > 0 else None,
+        "samples": [] if since_ms is None else stream.history.since(since_ms),
     }
 
 
 def _trouble(stream: Stream, receiver: StreamReceiver) -> str | None:
     """Why there are no new pictures, or none that can be trusted; None if nothing is wrong."""
-    ours = receiver.streams.bundle_id
+    ours = receiver.streams.bundle_ids
     if not receiver.connection.connected:
         return "no connection to the broker"
     if stream.has_two_senders:
         return "two senders share this name: give each its own"
-    if stream.birth is not None and stream.birth.bundle_id != ours:
-        return (
-            f"it sends with bundle {stream.birth.bundle_id:04x}, this receiver has {ours:04x}: start it with --bundle"
-        )
-    if stream.state is not None and not stream.state.up:
-        return "the sender is gone"
-    if time.monotonic() - stream.heard_s > _SILENT_S:
-        return "nothing is heard from the sender"
+    theirs = stream.inbox.other_bundle
+    if theirs is None and stream.birth is not None and stream.birth.bundle_id not in ours:
+        theirs = stream.birth.bundle_id
+    if theirs is not None:
+        have = ", ".join(f"{one:04x}" for one in ours)
+        return f"it sends with bundle {theirs:04x}, this receiver has {have}: name it with --bundle too"
+    if stream.absence:
+        return stream.absence
     if stream.state is not None and stream.state.paused:
         return "paused by a command"
     return None

@@ -5,6 +5,7 @@ Whoever reaches the server may look and ask. A browser is answered only if the p
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from edgesem.errors import EdgesemError, UsageError
+from edgesem.errors import EdgesemError, LinkError, UsageError
 from runtime.protocol.command import Command
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
@@ -32,11 +33,13 @@ _REQUEST_S = 20.0
 _ANSWER_S = 20.0
 """A client must have taken an answer, or one picture of a video, within this time."""
 _MAX_SINCE_MS = 2**53
+_SHOWN = 5
 _BOUNDARY = "edgesem-picture"
+_SCRIPTS = ("chart.js", "details.js", "format.js", "page.js", "picture.js", "tile.js")
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -58,6 +61,8 @@ class Site:
     metrics: Callable[[], bytes]
     loopback: bool
     """Whether only this machine can reach the server: then a request must name it so."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """The names of a reverse proxy, in small letters, by which a request may name it too."""
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -82,10 +87,11 @@ class RequestHandler(BaseHTTPRequestHandler):
             name, kind = _PAGE[url.path]
             self._answer(200, kind, files("runtime.page").joinpath(name).read_bytes())
         elif url.path == "/streams.json":
-            since = parse_qs(url.query, keep_blank_values=True).get("since", ["0"])[0]
+            asked = parse_qs(url.query, keep_blank_values=True)
+            since, samples_of = asked.get("since", ["0"])[0], asked.get("samples", [None])[0]
             if not _is_number(since, _MAX_SINCE_MS):
                 return self._json(400, {"error": "since must be a time in Unix milliseconds"})
-            self._json(200, overview(self.site.receiver, self.site.gallery, int(since)))
+            self._json(200, overview(self.site.receiver, self.site.gallery, int(since), samples_of))
         elif url.path == "/metrics":
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
         else:
@@ -113,7 +119,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             stream = self.site.receiver.streams.find(asked["stream"])
             if stream is None:
-                return self._json(404, {"error": "no such stream"})
+                return self._json(404, {"error": self._unknown(str(asked["stream"])[:200])})
             if self.path == "/settings":
                 self._json(200, self._set(stream, asked))
             elif self.path == "/snapshot":
@@ -124,6 +130,8 @@ class RequestHandler(BaseHTTPRequestHandler):
                 self._json(202, {"asked": "snapshot"})
             else:
                 self._json(404, {"error": "nothing here"})
+        except LinkError as error:
+            self._json(503, {"error": str(error)})
         except EdgesemError as error:
             self._json(400, {"error": str(error)})
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -132,6 +140,12 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Log nothing: a page that asks each second would fill the log."""
+
+    def _unknown(self, name: str) -> str:
+        """That a stream is not known, and those of similar names that are."""
+        known = [stream.name for stream in self.site.receiver.streams.all()]
+        near = difflib.get_close_matches(name, known, _SHOWN, 0.0)
+        return f"no stream {name} is heard here; " + (f"heard are {', '.join(near)}" if near else "none is")
 
     def _set(self, stream: Stream, asked: dict[str, Any]) -> dict[str, Any]:
         steps, realism = asked.get("steps"), asked.get("realism")
@@ -158,12 +172,18 @@ class RequestHandler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        ours = not self.site.loopback or ListenAddress(name.strip("[]")).is_loopback
+        allowed = self.site.allowed_hosts
+        ours = not self.site.loopback or name.lower() in allowed or ListenAddress(name.strip("[]")).is_loopback
         # A browser says whose page it is that loads this; a link that the user has followed shows it to nobody else.
         site, mode = self.headers.get("Sec-Fetch-Site"), self.headers.get("Sec-Fetch-Mode")
         followed = mode == "navigate" and self.headers.get("Sec-Fetch-Dest") == "document" and self.command != "POST"
         foreign = site not in (None, "same-origin", "none") and not followed
-        if ours and not foreign and origin in (None, f"http://{host}", f"https://{host}"):
+        # A proxy may pass on its own name, or ours: the page's is then the proxy's.
+        if (
+            ours
+            and not foreign
+            and (origin in (None, f"http://{host}", f"https://{host}") or _host_of(origin) in allowed)
+        ):
             return True
         self._json(403, {"error": "this page may not ask here"})
         return False
@@ -221,6 +241,14 @@ class RequestHandler(BaseHTTPRequestHandler):
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _host_of(origin: str) -> str | None:
+    """The host's name in an origin, None if there is none."""
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None
 
 
 def _is_number(text: str, most: int) -> bool:

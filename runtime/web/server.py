@@ -1,7 +1,8 @@
 """HTTP server of a receiver: the live page, pictures as JPEG and MJPEG, figures as JSON, Prometheus metrics.
 
 GET  /                                  the live page
-GET  /streams.json?since=UNIX_MS        all streams: latest picture, link, counters, samples for the charts
+GET  /streams.json?since=UNIX_MS        all streams: latest picture, link, counters, samples for the charts; with
+                                        &samples=SITE/DEVICE/STREAM those of one stream only
 GET  /SITE/DEVICE/STREAM.jpg            the latest picture, with ?promised the latest promised one; .mjpg: all of them
 GET  /metrics                           for Prometheus
 POST /settings {"stream", "steps", "realism"}     how pictures are synthesized from now on
@@ -17,7 +18,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -39,13 +40,21 @@ _LOOK_S = 0.5
 class Server:
     """HTTP server of a receiver, which must be entered; it serves while inside the `with`.
 
-    `metrics` gives the text for Prometheus. Raises EnvironmentMissing if the port is taken.
+    `metrics` gives the text for Prometheus. `allowed_hosts` are the names of a reverse proxy before it. Raises
+    EnvironmentMissing if the port is taken.
     """
 
     def __init__(
-        self, address: ListenAddress, receiver: StreamReceiver, gallery: Gallery, *, metrics: Callable[[], bytes]
+        self,
+        address: ListenAddress,
+        receiver: StreamReceiver,
+        gallery: Gallery,
+        *,
+        metrics: Callable[[], bytes],
+        allowed_hosts: Collection[str] = (),
     ) -> None:
-        site = Site(receiver, gallery, metrics, address.is_loopback)
+        names = frozenset(name.lower() for name in allowed_hosts)
+        site = Site(receiver, gallery, metrics, address.is_loopback, names)
         try:
             self._server = BoundedServer(
                 (address.host, address.port), type("Handler", (RequestHandler,), {"site": site})

@@ -1,5 +1,6 @@
 """Board files, what is detected, and the units that come of them."""
 
+import io
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from devices.board import BOARDS, Board, detect, match, names, sensors_found
+from devices.cli.display import rows
 from devices.shell import CommandResult, Shell
 from devices.units import UNITS, exposure, unit_files
 from edgesem.cli import main as cli
@@ -214,3 +217,18 @@ def test_a_board_of_which_nothing_is_heard_is_given_up_with_the_reason():
     assert heard == [b"venv\n"]
     assert done.code
     assert "nothing was heard for 2 s" in done.reason
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_table_of_boards_shows_all_of_them_on_a_narrow_terminal_too(width):
+    entries = [
+        {"host": "edge@camera-at-the-gate.local", "running": "0.2.0-0123456789", "previous": "0.1.0-9876543210",
+         "units": {"sender": "active", "settle": "inactive"}, "frames": 1234},
+        {"host": "edge@cam-2.local", "error": "no route to host"},
+    ]  # fmt: skip
+    console = Console(width=width, file=io.StringIO())
+    console.print(rows(entries, ("host", "running", "previous", "on_probation", "units", "frames", "error")))
+    text = " ".join(console.file.getvalue().split())
+    for word in ("edge@camera-at-the-gate.local", "0.2.0-0123456789", "0.1.0-9876543210", "1234", "no route to host"):
+        assert word in text
+    assert "on_probation" not in text  # nobody is

@@ -158,7 +158,7 @@ def test_from_an_image_to_pictures_and_back_from_a_broken_release(tmp_path):
 
         known, cache = Board.load("generic-aarch64"), emulation / "wheels"
         (tmp_path / "own").mkdir()
-        own = own_wheel(Shell(), tmp_path / "own")
+        own = own_wheel(Shell(), tmp_path / "own", "aarch64")
 
         def release(name: str, file: str, text: str) -> Release:
             wheel = changed(own, tmp_path / name, file, text)

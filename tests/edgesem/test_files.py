@@ -68,7 +68,7 @@ def test_a_picture_too_large_is_refused_before_a_pixel_is_read(tmp_path, monkeyp
             files.read_picture(tmp_path / "bomb.png")
 
 
-def test_what_is_no_picture_is_refused(tmp_path):
+def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()
     for number, data in enumerate((b"", b"hello", whole[:20], whole[: len(whole) // 2], whole[:60] + bytes(2000))):
@@ -80,6 +80,10 @@ def test_what_is_no_picture_is_refused(tmp_path):
         files.read_picture(tmp_path / "nowhere.png")
     with pytest.raises(InputError, match=str(tmp_path)):
         files.read_picture(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("it").mkdir()  # a name that stands in the reason too
+    with pytest.raises(InputError, match="cannot read it as a picture: it is no file"):
+        files.read_picture(Path("it"))
 
 
 def test_a_packet_is_read_from_its_file_or_refused_with_its_name(tmp_path):

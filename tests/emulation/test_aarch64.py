@@ -59,7 +59,7 @@ def exchange(
     shared = Path(ROOT) / "edgesem-exchange"
     shutil.rmtree(shared, ignore_errors=True)
     shutil.copytree(
-        HERE.parents[1] / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__")
+        HERE.parents[1] / "edgesem", shared / "src" / "edgesem", ignore=shutil.ignore_patterns("__pycache__", "*.so")
     )
     shutil.copy(HERE / "aarch64_probe.py", shared)
     wanted = {"count": count if made is None else made, "seed": 2 * seed, "each": each, "largest": largest}

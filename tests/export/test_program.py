@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from export.program import FIGURES, PACKAGES, program_digest
+from edgesem.sources import program_digest
+from export.program import FIGURES, PACKAGES
 
 ROOT = Path(__file__).parents[2]
 

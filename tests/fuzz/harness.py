@@ -1,8 +1,10 @@
 """Feeds the parsers of outside bytes what libFuzzer makes up: `python tests/fuzz/harness.py TARGET [OPTION]...`.
 
-A parser may answer with a value or with its own error; anything else ends the run with a crash file. Needs the extra
-`fuzz` (atheris). The options are libFuzzer's: without any it runs until it is stopped, `-max_total_time=60` ends it
-after a minute, and a folder is a corpus to start from.
+A parser may answer with a value or with its own error; anything else ends the run with a crash file, and so does an
+input that takes more than 5 s of processor time. That counts no waiting, so a busy machine is no fault; an endless loop
+is libFuzzer's to end, by `-timeout`. Needs the extra `fuzz` (atheris). The options are libFuzzer's: without any it runs
+until it is stopped, `-max_total_time=60` ends it after a minute, and a folder is a corpus to start from. The target
+`bundle` reads files below TMPDIR: let that be in memory, on a disk each input waits until the one before is written.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import struct
 import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -34,6 +37,7 @@ with atheris.instrument_imports(include=["edgesem", "runtime", "cbor2"]):
     from runtime.protocol.ack import Ack
     from runtime.protocol.birth import Birth
     from runtime.protocol.command import Command
+    from runtime.protocol.piece import Piece
     from runtime.protocol.state import State
     from runtime.protocol.topics import Topics
     from runtime.receiver.streams import Streams
@@ -70,8 +74,9 @@ def sealed(data: bytes) -> None:
 
 
 def messages(data: bytes) -> None:
-    """Every CBOR message: acknowledgement, command, state, birth. What is read is written and read the same again."""
-    for parse in (Ack.from_bytes, Command.from_bytes, State.from_bytes):
+    """Every message but packets: acknowledgement, command, state, birth, piece. What is read is written and read the
+    same again."""
+    for parse in (Ack.from_bytes, Command.from_bytes, State.from_bytes, Piece.from_bytes):
         try:
             read = parse(data)
         except PacketError:
@@ -130,14 +135,19 @@ def texts(data: bytes) -> None:
 
 def receiver(data: bytes) -> None:
     """A receiver's whole way from a message to a frame that waits; nothing may come out of it but counters."""
-    streams = Streams(bundle_id=0, publish=lambda _topic, _payload, _qos: None)
+    streams = Streams(bundle_ids=[0], publish=lambda _topic, _payload, _qos: None)
     streams._limited_log = _SILENT
     provider = atheris.FuzzedDataProvider(data)
     for _ in range(provider.ConsumeIntInRange(1, 4)):
-        rest = provider.PickValueInList(["pkt/0", "pkt/1", "pkt/2", "pkt/3", "birth", "state", "ack", "pkt/"])
+        rest = provider.PickValueInList(
+            ["pkt/0", "pkt/1", "pkt/2", "pkt/3", "pkt/piece", "birth", "state", "ack", "pkt/"]
+        )
         topic = f"{BASE}/{rest}" if provider.ConsumeBool() else provider.ConsumeUnicode(40)
         body = provider.ConsumeBytes(provider.ConsumeIntInRange(0, 300))
-        if rest.startswith("pkt") and len(body) >= 24:
+        if rest == "pkt/piece" and len(body) >= 40:
+            size_bytes = len(body) - 20 - body[19] % 8  # the whole of a small packet, or all but a little
+            body = b"\xe6\x10" + body[2:8] + body[40:44] + struct.pack("<II", size_bytes, body[16] % 16) + body[20:]
+        elif rest.startswith("pkt") and len(body) >= 24:
             head = b"\xe5" + bytes([0x10 | body[1] & 2]) + bytes(2) + body[4:20]
             body = head + struct.pack("<I", zlib.crc32(head + body[24:])) + body[24:]
         streams.on_message(topic, body)
@@ -156,6 +166,19 @@ def topic(data: bytes) -> None:
     assert f"{topics.base}/{rest}" == text
 
 
+def limited(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """The target, which fails with an input that takes too long."""
+
+    def run(data: bytes) -> None:
+        began_s = time.process_time()
+        target(data)
+        took_s = time.process_time() - began_s
+        assert took_s < MOST_CPU_S, f"{len(data)} bytes took {took_s:.1f} s of processor time"
+
+    return run
+
+
+MOST_CPU_S = 5.0
 _log = logging.getLogger("edgesem.fuzz")
 _log.disabled = True
 _SILENT = RateLimitedLog(_log)
@@ -172,5 +195,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 if __name__ == "__main__":
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], limited(TARGETS[sys.argv[1]]))
     atheris.Fuzz()

@@ -95,6 +95,7 @@ COMMANDS: dict[str, dict[str, Check]] = {
     "region": {**BOX, "d": integer(0, 255)},
     "watch": {"q": text(808), "v": binary(0, 8 * EMBEDDING_BYTES)},
     "apart": {},
+    "bundle": {"h": binary(0, 64)},
 }
 
 BIRTH: dict[str, Check] = {"b": binary(0, MOST_BODY), "k": binary(32, 32), "s": binary(64, 64)}
@@ -112,10 +113,22 @@ BODY: dict[str, tuple[str, Check]] = {
     "n": ("program", text(32)),
 }
 START = ("start", COUNT)
-OPTIONAL_STATE: dict[str, tuple[str, Check]] = {
-    "g": ("promised_rejected", COUNT),
-    "m": ("promised_lost", COUNT),
-    "x": ("refused", COUNT),
+USAGE = ("spent_bytes", "left_bytes", "forecast_bytes")
+
+
+def usage(value: Any) -> bool:
+    """Three counts, and perhaps more."""
+    return type(value) is list and len(value) >= len(USAGE) and all(map(COUNT, value[: len(USAGE)]))
+
+
+OPTIONAL_STATE: dict[str, tuple[str, Check, Any]] = {
+    "g": ("promised_rejected", COUNT, 0),
+    "m": ("promised_lost", COUNT, 0),
+    "x": ("refused", COUNT, 0),
+    "h": ("masked", boolean, False),
+    "i": ("grey", boolean, False),
+    "j": ("left_out", COUNT, 0),
+    "v": ("shrunk_percent", integer(1, 100), 100),
 }
 
 
@@ -154,10 +167,13 @@ def read_state(data: bytes) -> dict[str, Any]:
     """A state. Times that are named in seconds are given in seconds."""
     found = read_map(data, MOST_STATE, {key: check for key, (_, check) in STATE.items()})
     fields = {name: found[key] for key, (name, _) in STATE.items()}
-    for key, (name, check) in OPTIONAL_STATE.items():
-        fields[name] = found.get(key, 0)
+    for key, (name, check, missing) in OPTIONAL_STATE.items():
+        fields[name] = found.get(key, missing)
         if not check(fields[name]):
             raise RefusedError("value", key)
+    if "k" in found and not usage(found["k"]):
+        raise RefusedError("value", "k")
+    fields["data"] = dict(zip(USAGE, found["k"], strict=False)) if "k" in found else None
     for name in ("rtt_s", "age_s"):
         if fields[name] is not None:
             fields[name] /= 1000
@@ -186,6 +202,11 @@ def read_command(data: bytes) -> dict[str, Any]:
             fields["drop"] = found["d"]
     elif kind == "watch":
         fields["queries"], fields["vectors"] = read_watch(found["q"], found["v"])
+    elif kind == "bundle":
+        ids = found["h"]
+        if len(ids) % 2:
+            raise RefusedError("value", "h")
+        fields["bundles"] = [int.from_bytes(ids[place : place + 2], "little") for place in range(0, len(ids), 2)]
     return fields
 
 

@@ -6,6 +6,7 @@ decoding with the latents of earlier frames. The parts are
 - packet.py: header, side information, chunks, topics;
 - seal.py: sealed packets, tags of messages;
 - cbor.py, messages.py: acknowledgements, states, commands, births;
+- pieces.py: promised packets that come in pieces;
 - rans.py, latent.py: from chunks to symbols, values, latent and picture.
 """
 

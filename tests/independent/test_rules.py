@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.independent.packet import RefusedError, read_packet
 from tests.independent.rans import Lanes, SymbolDecoder, Tables
 
 FOLDER = Path(__file__).parents[1] / "vectors"
+PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 VECTORS: dict[str, dict[str, Any]] = {
     vector["name"]: vector for vector in json.loads((FOLDER / "vectors.json").read_text())["vectors"]
 }
@@ -189,10 +191,18 @@ def test_bad_encoding(item: str) -> None:
         cbor.loads(bytes.fromhex(item))
 
 
+@pytest.mark.parametrize("name", ["key_64_layer0", "sealed_layer0"])
+def test_the_example_of_the_document_is_the_vector(name: str) -> None:
+    example = PROTOCOL.partition(f"Example: `tests/vectors/{name}.es`")[2]
+    example = re.split("\n(?:## |`tests/)", example)[0]
+    written = re.findall(r"^ {4}(?:header|ciphertext|tag|) *((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {3,}|$)", example, re.M)
+    assert bytes.fromhex(" ".join(written)) == (FOLDER / f"{name}.es").read_bytes()
+
+
 def test_embedding() -> None:
     numbers = packet.embedding_numbers(bytes.fromhex(VECTORS["inter_2"]["side_information"]["embedding"]))
     assert numbers is not None
-    assert numbers[:6] == [3, 7, 6, 2, 7, -7]
+    assert f"the vector begins {', '.join(map(str, numbers[:6]))} ..." in PROTOCOL
     assert len(numbers) == 128
     assert packet.embedding_numbers(bytes(64)) is None
     assert packet.embedding_numbers(b"\x18" * 64) is None

@@ -8,7 +8,7 @@ other packets; a given packet decodes to the same integers everywhere.
 import json
 
 from tests.vectors.collection import FOLDER, Vectors
-from tests.vectors.messages import messages, next_version
+from tests.vectors.messages import messages, next_version, pieces
 from tests.vectors.packets import extremes, packets, sealed
 from tests.vectors.refusals import damages, refusals
 
@@ -21,6 +21,7 @@ def write() -> None:
     messages(vectors)
     next_version(vectors)
     sealed(vectors)
+    pieces(vectors)
     refusals(vectors)
     damages(vectors)
     bundle = vectors.codec.bundle

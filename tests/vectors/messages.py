@@ -1,4 +1,4 @@
-"""Vectors of messages beside packets: acknowledgements, births, states, commands."""
+"""Vectors of messages beside packets: acknowledgements, births, states, commands, pieces of promised packets."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +10,8 @@ from edgesem.packet.seal import Seal
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.command import Command
-from runtime.protocol.state import State
+from runtime.protocol.piece import Piece
+from runtime.protocol.state import DataUsage, State
 from tests.vectors.collection import BASE, DEVICE_SEED, EPOCH, FOLDER, SALT, STREAM_KEY, TIME_MS, Vectors
 
 VECTOR = bytes(range(64))  # of a watch command
@@ -44,9 +45,19 @@ def messages(vectors: Vectors) -> None:
             True, EPOCH, TIME_MS, 384_000, 0.042, 9000, 2300, 1_234_567, 1200, 17, 5, 0.61, 2, 0, 1, paused=False
         ),
         "state_will": State(False, EPOCH, TIME_MS),
+        "state_optional": State(
+            True,
+            EPOCH,
+            TIME_MS,
+            masked=True,
+            grey=True,
+            left_out=2,
+            shrunk_percent=75,
+            data=DataUsage(1_000_000, 2_000_000, 2_500_000),
+        ),
     }
     for name, state in states.items():
-        about = {"topic": f"{BASE}/state", "fields": asdict(state)}
+        about = {"topic": f"{BASE}/state", "fields": state.as_dict()}
         vectors.write(name, "state", "A state; null is: not known.", state.to_bytes(), "cbor", **about)
 
     commands = {
@@ -58,12 +69,49 @@ def messages(vectors: Vectors) -> None:
         "command_region": Command("region", 2**64 - 1, roi=(0.25, 0.25, 0.5, 0.5), drop=60),
         "command_watch": Command("watch", 7, queries=("a truck", "bicycle"), vectors=(VECTOR, b"")),
         "command_apart": Command("apart", 8),
+        "command_bundle": Command("bundle", 9, bundles=(0x1234, 0xFFFF)),
     }
     for name, command in commands.items():
         data = command.to_bytes()
         assert Command.from_bytes(data) == command
         about = {"topic": f"{BASE}/cmd", "fields": fields_of(command)}
         vectors.write(name, "command", "A command.", data, "cbor", **about)
+
+
+def pieces(vectors: Vectors) -> None:
+    """Pieces of promised packets, and what comes of them in some order; after the sealed packets."""
+    topics = {"topic": f"{BASE}/pkt/piece"}
+    packet = (FOLDER / "key_64_promised.es").read_bytes()
+    third = -(-len(packet) // 3)
+
+    def write(name: str, about: str, data: bytes, offset: int, size_bytes: int) -> Piece:
+        piece = Piece.cut(data, epoch=EPOCH, frame=1, offset=offset, size_bytes=size_bytes)
+        vectors.write(name, "piece", about, piece.to_bytes(), "bin", **topics, fields=plain(asdict(piece)))
+        return piece
+
+    for number in range(3):
+        write(f"piece_{number}", "A third of key_64_promised.", packet, number * third, third)
+    write("piece_half", "Its first half: the same packet, cut otherwise.", packet, 0, len(packet) // 2)
+    write("piece_rest", "All of it but 5 bytes.", packet, 5, len(packet))
+    opened = (FOLDER / "sealed_promised.es").read_bytes()
+    piece = write("piece_sealed", "The first 100 bytes of sealed_promised, without a tag.", opened, 0, 100)
+    seal = Seal(STREAM_KEY, stream=BASE, salt=SALT)
+    more = {"stream_key": STREAM_KEY.hex(), "salt": SALT.hex(), "stream": BASE, "message_key": seal._sign_key.hex()}
+    data = seal.sign(piece.to_bytes(), f"{BASE}/pkt/piece")
+    about = "The vector piece_sealed with its tag: a piece of a sealed stream."
+    vectors.write("signed_piece", "signed", about, data, "bin", **more, **topics, payload="piece_sealed")
+
+    for name, messages, gives in (
+        ("assembly_in_order", ["piece_0", "piece_1", "piece_2"], "key_64_promised"),
+        ("assembly_repeated", ["piece_0", "piece_0", "piece_1", "piece_1", "piece_2"], "key_64_promised"),
+        ("assembly_cut_otherwise", ["piece_0", "piece_half", "piece_rest"], "key_64_promised"),
+        ("assembly_tried_again", ["piece_0", "piece_2", "piece_0", "piece_1", "piece_2"], "key_64_promised"),
+        ("assembly_with_a_gap", ["piece_0", "piece_2"], None),
+        ("assembly_end_first", ["piece_1", "piece_2", "piece_0"], None),
+        ("assembly_of_two", ["piece_0", "piece_sealed", "piece_1", "piece_2"], "key_64_promised"),
+    ):
+        about = "Pieces as they come, and the packet that they give."
+        vectors.entries.append({"name": name, "kind": "assembly", "about": about, "messages": messages, "gives": gives})
 
 
 def next_version(vectors: Vectors) -> None:
@@ -91,6 +139,7 @@ def fields_of(command: Command) -> dict[str, Any]:
         "roi": ("roi",),
         "region": ("roi", "drop"),
         "watch": ("queries", "vectors"),
+        "bundle": ("bundles",),
     }
     return plain({name: getattr(command, name) for name in ("kind", "id", *counted.get(command.kind, ()))})
 

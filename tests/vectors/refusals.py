@@ -16,6 +16,7 @@ from edgesem.packet.side_information import Reference, SideInformation
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.command import Command
+from runtime.protocol.piece import Piece
 from runtime.protocol.state import State
 from tests.vectors.collection import BASE, DEVICE_SEED, FOLDER, SALT, STREAM_KEY, Vectors
 
@@ -28,6 +29,7 @@ def refusals(vectors: Vectors) -> None:
     refused_seals(vectors)
     refused_births(vectors)
     refused_messages(vectors)
+    refused_pieces(vectors)
 
 
 def read(name: str) -> bytes:
@@ -163,11 +165,29 @@ def refused_messages(vectors: Vectors) -> None:
         ("command", "query", "An empty last query.", cbor2.dumps({"c": "watch", "i": 1, "q": "a;", "v": b""})),
         ("command", "letters", "101 letters.", cbor2.dumps({"c": "watch", "i": 1, "q": 101 * "a", "v": b""})),
         ("command", "vectors", "Two vectors for one.", cbor2.dumps({"c": "watch", "i": 1, "q": "a", "v": 2 * vector})),
+        ("command", "bundle", "3 bytes of bundle ids.", cbor2.dumps({"c": "bundle", "i": 1, "h": b"abc"})),
         ("command", "list", "A list.", cbor2.dumps(["key", 1])),
     ):  # fmt: skip
         must_fail(name, readers[kind], data)
         topic = f"{BASE}/{'cmd' if kind == 'command' else kind}"
         vectors.write(f"refused_{kind}_{name}", "refused", about, data, "cbor", **{"as": kind}, topic=topic)
+
+
+def refused_pieces(vectors: Vectors) -> None:
+    """Pieces of promised packets."""
+    good = read("piece_1.bin")
+    for name, about, data in (
+        ("short", "20 bytes: a piece of no bytes.", good[:20]),
+        ("magic", "A wrong first byte: that of a packet.", b"\xe5" + good[1:]),
+        ("version", "Version 2.", good[:1] + b"\x20" + good[2:]),
+        ("size", "Of a packet of 23 bytes.", Piece(3, 1, 0, 23, 0, b"a").to_bytes()),
+        ("large", "Of a packet of 262,161 bytes.", Piece(3, 1, 0, 262_161, 0, b"a").to_bytes()),
+        ("beyond", "It goes beyond the packet's end.", Piece(3, 1, 0, 30, 29, b"ab").to_bytes()),
+        ("offset", "It begins far beyond it.", Piece(3, 1, 0, 30, 2**32 - 1, b"a").to_bytes()),
+    ):
+        must_fail(name, Piece.from_bytes, data)
+        more = {"as": "piece", "topic": f"{BASE}/pkt/piece"}
+        vectors.write(f"refused_piece_{name}", "refused", about, data, "bin", **more)
 
 
 def must_fail(name: str, reader: Any, data: Any) -> None:

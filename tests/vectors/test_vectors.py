@@ -16,6 +16,7 @@ from edgesem.packet.seal import Seal
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.command import Command
+from runtime.protocol.piece import Piece
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.inbox import Inbox
@@ -27,6 +28,7 @@ MESSAGES: dict[str, Callable[[bytes], object]] = {
     "ack": Ack.from_bytes,
     "state": State.from_bytes,
     "command": Command.from_bytes,
+    "piece": Piece.from_bytes,
     "birth": lambda data: Birth.from_bytes(data, base=BASE, key=STREAM_KEY),
 }
 
@@ -36,15 +38,15 @@ def seal_of(vector: dict[str, Any]) -> Seal:
     return Seal(key, stream=vector["stream"], salt=salt)
 
 
-def inbox_of(vector: dict[str, Any]) -> Inbox:
-    """An inbox of the vectors' stream, with a key if the vector is for one."""
+def inbox_of(vector: dict[str, Any], acks: list[Ack] | None = None) -> Inbox:
+    """An inbox of the vectors' stream, with a key if the vector is for one; it notes what it acknowledges."""
     topics, _ = Topics.parse(f"{BASE}/birth")
     most = vector.get("most_pixels", Limits().max_pixels)
     has_key = "stream_key" in vector
     inbox = Inbox(
         topics=topics,
-        bundle_id=INDEX["bundle"]["id"],
-        acknowledge=lambda *_: None,
+        bundle_ids=[INDEX["bundle"]["id"]],
+        acknowledge=lambda ack, _: None if acks is None else acks.append(ack),
         sealed=has_key,
         backlog=8,
         max_pixels=most,
@@ -94,6 +96,17 @@ def test_messages_of_one_frame(name: str) -> None:
         assert found == Packet.from_bytes(data_of(vector["same_as"])).prefix(vector["layers"])
 
 
+@pytest.mark.parametrize("name", names("assembly"))
+def test_pieces_of_one_packet(name: str) -> None:
+    vector = VECTORS[name]
+    inbox = inbox_of(vector)
+    for message in vector["messages"]:
+        assert inbox.take(VECTORS[message]["topic"], data_of(message))
+    gives = vector["gives"]
+    assert inbox.pop() == (None if gives is None else Packet.from_bytes(data_of(gives)))
+    assert inbox.pop() is None
+
+
 @pytest.mark.parametrize("name", names("damaged"))
 def test_damaged_frame_gives_no_picture(codec: Codec, name: str) -> None:
     vector = VECTORS[name]
@@ -114,8 +127,13 @@ def test_refused(name: str) -> None:
         with pytest.raises(PacketError):
             seal_of(vector).verify(data, vector["topic"])
     else:
+        acks: list[Ack] = []
+        inbox = inbox_of(vector, acks)
         first_layer = data[19] & 3 if len(data) > 19 else 0
-        assert not inbox_of(vector).take(vector.get("topic", f"{BASE}/pkt/{first_layer}"), data)
+        taken = inbox.take(vector.get("topic", f"{BASE}/pkt/{first_layer}"), data)
+        assert taken == (name == "refused_bundle")  # that stream is one that it hears, and cannot draw
+        inbox.flush()
+        assert (acks, inbox.pop()) == ([], None)
 
 
 @pytest.mark.parametrize("name", names("signed"))

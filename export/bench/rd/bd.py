@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgesem.quality.metrics import bd_rate
-from export.bench.rd.curves import SCORES, Curve, Table, common, envelope, families, measured
+from export.bench.rd.curves import Curve, Table, common, envelope, families, measured
+from export.bench.rd.scores import SCORES
 
 SMALL = ("-half", "-quarter")  # measured and in the JSON, but compared and drawn as part of "-best" only
 CONFIDENCE = 0.95
@@ -79,4 +80,4 @@ def _once(codecs: Mapping[str, Curve], range_bpp: tuple[float, float]) -> Rates:
 
 
 def _scored(curve: Curve, metric: str) -> list[tuple[float, float]]:
-    return [(mean["bpp"], SCORES[metric](mean[metric])) for mean in curve]
+    return [(mean["bpp"], SCORES[metric].rising(mean[metric])) for mean in curve]

@@ -18,8 +18,10 @@ from edgesem.bundle.runner import Precision
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.errors import BudgetError, MissingDependency, UsageError
 from edgesem.quality.metrics import Frame
+from edgesem.sources import program_digest
 from export.bench.rd.baselines import SIZES, CodecUnderTest, baseline
-from export.program import FIGURES, program_digest
+from export.bench.rd.seen import trained_on
+from export.program import FIGURES
 
 SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 FLOW_SETTINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)  # every step costs time, and the flow decoder is for thin links
@@ -79,6 +81,8 @@ class BundleCodecs:
 
     def __init__(self, bundle: Path | None, precision: Precision = "auto") -> None:
         self._codec = codec = edgesem.load(bundle, threads=1, precision=precision)
+        self.trained_on = trained_on(codec.bundle.manifest)
+        """The measures that training of this bundle saw; None if it does not say."""
         self.graphs = {part: runner.choose(codec.bundle, part, precision) for part in ("encoder", "decoder")}
         """Which file runs the encoder and the base decoder here, what runs it, and why."""
         run_by = " ".join(f"{Path(choice.graph).name} on {choice.runtime}" for choice in self.graphs.values())
@@ -119,7 +123,8 @@ class BundleCodecs:
             return self._codec.synthesize(Latent(latent.values, latent.width, latent.height, level), steps=1)
 
         settings = base.settings[::2][:3]  # the lower rates, where there is something to redraw
-        return CodecUnderTest(name, f"{base.version}, {self.version}", settings, base.encode, decode)
+        version = f"{base.version}, {self.version}"
+        return CodecUnderTest(name, version, settings, base.encode, decode, payload=base.payload, highest=base.highest)
 
     def stages(self, frame: Frame, budget_bytes: int) -> tuple[int, dict[str, Callable[[], object]]]:
         """Size of a frame's packet in bytes, and the parts of coding it by name, each a function to be timed."""

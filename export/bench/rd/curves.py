@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.quality.metrics import ms_ssim_db, pchip
+from edgesem.quality.metrics import pchip
 from export.bench.rd.points import Point
+from export.bench.rd.scores import SCORES
 
-# A number that rises with quality, in steps that look alike: what curves are compared by
-SCORES: dict[str, Callable[[float], float]] = {
-    "psnr": float,
-    "ms_ssim": ms_ssim_db,
-    "ssimulacra2": float,
-    "lpips": lambda value: -value,
-    "dists_like": lambda value: -value,
-}
 TIMES = ("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
-_NAMES = ("bytes", "bpp", *SCORES, *TIMES)
+_NAMES = ("bytes", "bpp", "payload_bytes", "payload_bpp", *SCORES, *TIMES)
 _GRID = 48  # rates at which the best size is looked for
 
 Curve = Sequence[Mapping[str, Any]]
@@ -56,6 +49,19 @@ class Table:
             )
             for codec, settings in self._values.items()
         }
+
+    def of_payloads(self) -> Table:
+        """The same points at the rates of their payloads, without what containers take."""
+        other = Table(())
+        other.pictures = self.pictures
+        rate, payload = _NAMES.index("bpp"), _NAMES.index("payload_bpp")
+        for codec, settings in self._values.items():
+            for setting, values in settings.items():
+                moved = values.copy()
+                known = np.isfinite(values[payload])
+                moved[rate, known] = values[payload, known]
+                other._values[codec][setting] = moved
+        return other
 
     def _mean(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
         means = (values @ weights).tolist()
@@ -98,8 +104,7 @@ def best(curves: Mapping[str, Curve], metric: str, bpp: NDArray[np.float64]) -> 
     names = list(curves)
     values = np.stack([interpolated(curves[name], metric, bpp) for name in names])
     values[:, bpp > max(curve[-1]["bpp"] for curve in curves.values())] = np.nan
-    sign = SCORES[metric](1.0) - SCORES[metric](0.0)
-    score = np.where(np.isnan(values), -np.inf, np.sign(sign) * values)
+    score = np.where(np.isnan(values), -np.inf, -values if SCORES[metric].falls else values)
     winner = score.argmax(axis=0)
     return [
         None if np.isnan(values[row, column]) else (names[row], float(values[row, column]))

@@ -18,14 +18,19 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from edgesem.errors import UsageError
 from edgesem.files import read_picture
 from edgesem.quality.metrics import Frame, ms_ssim, psnr
 from edgesem.quality.ssimulacra2 import ssimulacra2
+from edgesem.sources import program_digest
 from export.bench.rd.baselines import CodecUnderTest
+from export.bench.rd.clock import cpu_time_s
 from export.bench.rd.points import Coding, Point, PointStore, Quality, picture_digest
-from export.metrics.dists import DistsLike
-from export.metrics.lpips import Lpips
-from export.program import FIGURES, program_digest
+from export.metrics.distance import FeatureDistance
+from export.metrics.dists import Dists, DistsLike
+from export.metrics.lpips import Lpips, LpipsVgg
+from export.metrics.weights import read_weights
+from export.program import FIGURES
 
 _LONG_S = 0.5  # when runs have taken this long together, there are no more for the timing
 _T = TypeVar("_T")
@@ -35,17 +40,36 @@ _T = TypeVar("_T")
 class PictureMetrics:
     """The metrics that compare a decoded picture with its original. Can be sent to another process."""
 
-    networks: tuple[tuple[str, Path, str], ...] = ()
-    """Metrics by a network: the name in `Quality`, the file of weights, and its digest."""
+    networks: tuple[tuple[str, tuple[Path, ...], str], ...] = ()
+    """Metrics by a network: the name in `Quality`, the files of weights, and their digest."""
 
     @classmethod
-    def create(cls, lpips: Path | None, vgg: Path | None = None) -> PictureMetrics:
-        """PSNR, MS-SSIM and SSIMULACRA2; with the weights of AlexNet's LPIPS or of VGG16, the metrics that need them.
+    def create(
+        cls,
+        lpips: Path | None,
+        vgg: Path | None = None,
+        *,
+        lpips_vgg: Path | None = None,
+        dists: Path | None = None,
+    ) -> PictureMetrics:
+        """PSNR, MS-SSIM and SSIMULACRA2; with the user's files of weights, the metrics that need them.
 
-        Raises InputError for a file without such weights.
+        lpips: AlexNet's LPIPS. vgg: VGG16, for a measure in the manner of DISTS. dists: DISTS' learned weights, for
+        DISTS itself in its place. lpips_vgg: the linear weights of LPIPS by VGG16, if `vgg` does not hold them. Raises
+        InputError for a file without such weights, and UsageError for `dists` or `lpips_vgg` without VGG16.
         """
-        asked = {name: path for name, path in (("lpips", lpips), ("dists_like", vgg)) if path}
-        return cls(tuple((name, path, _network(name, path).digest[:16]) for name, path in asked.items()))
+        asked: dict[str, tuple[Path, ...]] = {}
+        if lpips:
+            asked["lpips"] = (lpips,)
+        if dists:
+            asked["dists"] = _with_vgg(vgg, dists, "--dists")
+        elif vgg:
+            asked["dists_like"] = (vgg,)
+        if lpips_vgg:
+            asked["lpips_vgg"] = _with_vgg(vgg, lpips_vgg, "--lpips-vgg")
+        elif vgg and {"lin4", "conv12.w"} <= read_weights(vgg)[0].keys():
+            asked["lpips_vgg"] = (vgg,)
+        return cls(tuple((name, paths, _network(name, paths).digest[:16]) for name, paths in asked.items()))
 
     @property
     def version(self) -> str:
@@ -64,9 +88,9 @@ class PictureMetrics:
                 ms_ssim=ms_ssim(original, decoded),
                 ssimulacra2=ssimulacra2(original, decoded),
             )
-        for name, path, weights in self.networks:
+        for name, paths, weights in self.networks:
             if getattr(known, f"{name}_weights") != weights:
-                value = _network(name, path)(original, decoded)
+                value = _network(name, paths)(original, decoded)
                 known = replace(known, **{name: value, f"{name}_weights": weights})  # type: ignore[arg-type]
         return known
 
@@ -148,7 +172,9 @@ def _code(task: _Task, frame: Frame, run: str, rounds: int) -> tuple[Coding, Fra
     data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(frame, task.setting), rounds)
     size = (frame.shape[0], frame.shape[1])
     decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data, size), rounds)
-    return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, picture_digest(decoded), run), decoded
+    payload = task.codec.payload(data)
+    digest = picture_digest(decoded)
+    return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, digest, run, payload), decoded
 
 
 def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
@@ -158,9 +184,9 @@ def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
     """
     wall_s, cpu_s = [], []
     while True:
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), cpu_time_s()
         value = work()
-        cpu_s.append(time.process_time() - cpu)
+        cpu_s.append(cpu_time_s() - cpu)
         wall_s.append(time.perf_counter() - wall)
         if len(wall_s) == rounds or sum(wall_s) > _LONG_S:
             return value, min(wall_s), min(cpu_s)
@@ -181,6 +207,17 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Quality]]]:
         yield pool.map
 
 
+def _with_vgg(vgg: Path | None, weights: Path, option: str) -> tuple[Path, ...]:
+    """Files that together have VGG16 and the weights that go with it: the state of a whole network needs no other."""
+    if vgg is None and "conv12.w" not in read_weights(weights)[0]:
+        raise UsageError(
+            f"{option} {weights} has no network: name VGG16's weights with --vgg, see docs/results/judges.md"
+        )
+    return (weights,) if vgg is None else (vgg, weights)
+
+
 @cache
-def _network(name: str, path: Path) -> Lpips | DistsLike:
-    return (Lpips if name == "lpips" else DistsLike)(path)
+def _network(name: str, paths: tuple[Path, ...]) -> FeatureDistance:
+    kinds: dict[str, Callable[..., FeatureDistance]]
+    kinds = {"lpips": Lpips, "lpips_vgg": LpipsVgg, "dists": Dists, "dists_like": DistsLike}
+    return kinds[name](*paths)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
-from export.bench.legend import legend_below
+from export.bench.figure import legend_below, save_figure
 from export.bench.rd.bd import SMALL, is_tested
 from export.bench.rd.codecs import CONTROL
-from export.bench.rd.report import TITLES
+from export.bench.rd.scores import SCORES, titles
 from export.bench.style import style_of
 
 _RANGE_BPP = (0.03, 0.6)
@@ -44,10 +44,11 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
                     _draw(panel, name, codecs[name], metric)
                 if best:
                     _draw(panel, f"{name}-best", best[metric], metric)
-            _axes(panel, metric)
+            (title,) = titles([metric], report["trained_on"])
+            _axes(panel, metric, title)
         legend_below(figure, *panels[0].get_legend_handles_labels())
         figure.suptitle(f"{len(report['pictures'])} pictures of {report['data']}: means, rates from real files")
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path)
 
 
 def style(name: str) -> tuple[str, str, str]:
@@ -73,13 +74,13 @@ def _draw(panel: Any, name: str, curve: Any, metric: str) -> None:
     )
 
 
-def _axes(panel: Any, metric: str) -> None:
+def _axes(panel: Any, metric: str, title: str) -> None:
     panel.set_xscale("log")
     panel.set_xlim(*_RANGE_BPP)
     panel.set_xticks(_TICKS_BPP, [f"{bpp:g}" for bpp in _TICKS_BPP])
     panel.minorticks_off()
     panel.set_xlabel("bits per pixel")
-    panel.set_title(TITLES[metric], fontsize=11)
+    panel.set_title(title, fontsize=11)
     panel.grid(alpha=0.25)
     if metric == "ms_ssim":  # as -log(1 - x), else all that is good is squeezed into the top
         low, high = panel.get_ylim()
@@ -88,6 +89,6 @@ def _axes(panel: Any, metric: str) -> None:
         panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set_ylim(low, min(high, 0.995))
-    if metric in ("lpips", "dists_like"):
-        panel.set_title(f"{TITLES[metric]} (axis turned: up is better)", fontsize=11)
+    if SCORES[metric].falls:
+        panel.set_title(f"{title} (axis turned: up is better)", fontsize=11)
         panel.invert_yaxis()

@@ -27,6 +27,8 @@ class Coding:
     decoded_digest: str
     run: str
     """When the run began that took the times; times of one run were taken side by side."""
+    payload_bytes: int | None = None
+    """Of `bytes`, those that are the coded picture and not the container around it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Quality:
     """Digest of the weights that `lpips` was measured with."""
     dists_like: float | None = None
     dists_like_weights: str | None = None
+    lpips_vgg: float | None = None
+    lpips_vgg_weights: str | None = None
+    dists: float | None = None
+    dists_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,17 @@ class Point:
         """Bits of the file over pixels of the original."""
         return 8 * self.coding.bytes / self.pixels
 
+    @property
+    def payload_bpp(self) -> float | None:
+        """Bits of the payload over pixels of the original."""
+        payload = self.coding.payload_bytes
+        return None if payload is None else 8 * payload / self.pixels
+
     def flat(self) -> dict[str, Any]:
         """All values by name, on one level, as reports hold them."""
         values: dict[str, Any] = asdict(self)
         coding, quality = values.pop("coding"), values.pop("quality")
-        return {**values, "bpp": self.bpp, **coding, **quality}
+        return {**values, "bpp": self.bpp, "payload_bpp": self.payload_bpp, **coding, **quality}
 
 
 class PointStore:

@@ -9,7 +9,8 @@ from typing import Any
 from edgesem.errors import InputError
 from edgesem.files import write_whole
 from export.bench.rd.bd import SMALL, is_tested
-from export.bench.rd.report import TITLES
+from export.bench.rd.report import independence
+from export.bench.rd.scores import SCORES, titles
 
 _END = "<!-- end -->"
 
@@ -43,13 +44,13 @@ class Section:
 
 def table(report: Mapping[str, Any]) -> str:
     """Quality at each rate, and the bytes of edgesem at equal quality against each codec's best size."""
-    metrics = [name for name in ("ms_ssim", "lpips", "dists_like", "ssimulacra2", "psnr") if name in report["metrics"]]
-    digits = {"ms_ssim": 3, "lpips": 3, "dists_like": 3, "ssimulacra2": 0, "psnr": 1}
+    metrics = report["metrics"]
+    named = titles(metrics, report["trained_on"])
     names = _shown(report["at_bpp"])
     rates = [bpp for bpp in next(iter(report["at_bpp"].values())) if any(_has(report, name, bpp) for name in names)]
-    titles = " / ".join(TITLES[metric] for metric in metrics)
     lines = [
-        f"{len(report['pictures'])} pictures of {report['data']}, file bytes: {titles} at so many bits per pixel",
+        f"{len(report['pictures'])} pictures of {report['data']}, file bytes: {' / '.join(named)} at so many bits per "
+        f"pixel. {independence(report)}",
         "",
         "| | " + " | ".join(rates) + " |",
         "|---|" + "---|" * len(rates),
@@ -58,7 +59,7 @@ def table(report: Mapping[str, Any]) -> str:
         cells = []
         for bpp in rates:
             values = report["at_bpp"][name][bpp]
-            numbers = ["–" if values[m] is None else f"{values[m]:.{digits[m]}f}" for m in metrics]
+            numbers = ["–" if values[m] is None else f"{values[m]:.{SCORES[m].short_digits}f}" for m in metrics]
             cells.append(" / ".join(numbers) if _has(report, name, bpp) else "–")
         lines.append(f"| {_bold(name)} | " + " | ".join(cells) + " |")
     low, high = report["bd_rate_bpp"]
@@ -66,7 +67,7 @@ def table(report: Mapping[str, Any]) -> str:
         "",
         f"Bytes at equal quality, {low:g} to {high:g} bpp (BD-rate; in brackets where 95 % of resamples lie):",
         "",
-        "| | against | " + " | ".join(TITLES[metric] for metric in metrics) + " |",
+        "| | against | " + " | ".join(named) + " |",
         "|---|---|" + "---|" * len(metrics),
     ]
     for tested, anchors in report["bd_rate"].items():

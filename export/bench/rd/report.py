@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,10 @@ import numpy as np
 from export.bench.rd.bd import SMALL, bd_rates, is_tested
 from export.bench.rd.curves import TIMES, Curve, Table, best, common, envelope, families, interpolated
 from export.bench.rd.points import Point
+from export.bench.rd.scores import SCORES, honest_order, titles
 
 BD_RANGE_BPP = (0.04, 0.2)
 TABLE_BPP = (0.03, 0.05, 0.1, 0.2, 0.4)
-TITLES = {
-    "psnr": "PSNR",
-    "ms_ssim": "MS-SSIM",
-    "ssimulacra2": "SSIMULACRA2",
-    "lpips": "LPIPS",
-    "dists_like": "DISTS-like",
-}
-_DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 3, "dists_like": 3}
 
 
 def summarize(
@@ -30,9 +23,12 @@ def summarize(
     at_bpp: Sequence[float] = TABLE_BPP,
     resamples: int = 0,
     done: Callable[[], None] = lambda: None,
+    trained_on: Collection[str] | None = (),
 ) -> dict[str, Any]:
-    """The report as plain data. metrics: those that all codecs have.
+    """The report as plain data. metrics: those that all codecs have, first those that training did not see.
 
+    trained_on: the measures that training saw; None where nobody knows. container_bytes: what a file of each codec
+    holds beside the coded picture, in the mean. bd_rate_payload: bd_rate without these bytes and without intervals.
     codecs: {name: [means over the pictures, at each setting]}. best_size: {family: {metric: curve}}, where at each rate
     stands the codec whose interpolated curve is highest there. at_bpp: {name: {rate: values}}, for a best size with the
     times of the best by MS-SSIM. bd_rate: see `export.bench.rd.bd.bd_rates`, which `resamples` and `done` are for too.
@@ -42,15 +38,24 @@ def summarize(
     sizes = families(codecs)
     rows = {name: {name: curve} for name, curve in codecs.items()} | sizes
     return {
-        "metrics": common(codecs),
+        "metrics": honest_order(common(codecs), trained_on),
+        "trained_on": None if trained_on is None else list(trained_on),
+        "container_bytes": {name: _container_bytes(curve) for name, curve in codecs.items()},
         "codecs": codecs,
         "best_size": {family: {m: envelope(curves, m) for m in common(curves)} for family, curves in sizes.items()},
         "at_bpp": {name: {f"{bpp:g}": _at(curves, bpp) for bpp in at_bpp} for name, curves in rows.items()},
         "bd_rate": bd_rates(table, range_bpp, resamples=resamples, done=done),
+        "bd_rate_payload": bd_rates(table.of_payloads(), range_bpp),
         "bd_rate_bpp": list(range_bpp),
         "bd_rate_resamples": resamples,
         "timing_runs": {name: sorted({p.coding.run for p in points if p.codec == name}) for name in codecs},
     }
+
+
+def _container_bytes(curve: Curve) -> float | None:
+    if any(mean["payload_bytes"] is None for mean in curve):
+        return None
+    return float(np.mean([mean["bytes"] - mean["payload_bytes"] for mean in curve]))
 
 
 def _at(curves: Mapping[str, Curve], bpp: float) -> dict[str, float | None]:
@@ -72,7 +77,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         f"flow decoder. Times: means of processor time, on one thread of {report['machine']['processor']} (the JSON's "
         "*encode_s* is by the clock, with whatever else was running).",
         "",
-        *_header(metrics),
+        independence(report),
+        "",
+        *_header(report),
     ]
     rates = list(next(iter(report["at_bpp"].values())))
     for bpp in rates:
@@ -91,19 +98,30 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 def settings_as_markdown(report: Mapping[str, Any]) -> str:
     """The table of every setting that was measured."""
     metrics = report["metrics"]
-    lines = ["All settings that were measured:", "", *_header(metrics)]
+    lines = ["All settings that were measured:", "", *_header(report)]
     for name, curve in report["codecs"].items():
         lines += [_row(f"{name} {mean['setting']:g}", f"{mean['bpp']:.3f}", mean, metrics) for mean in curve]
     return "\n".join([*lines, ""])
 
 
-def _header(metrics: Sequence[str]) -> list[str]:
-    titles = ["codec", "bpp", *(TITLES[metric] for metric in metrics), "enc ms", "dec ms"]
-    return ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
+def independence(report: Mapping[str, Any]) -> str:
+    """A sentence on which of the measures training saw."""
+    seen, metrics = report["trained_on"], report["metrics"]
+    if seen is None:
+        return "Which of these measures training saw is not known: the bundle does not say."
+    fresh = [SCORES[metric].title for metric in metrics if metric not in seen]
+    if not fresh:
+        return "Training saw each of these measures, so none is an independent judge."
+    return f"Training saw {fresh[0]} never" + (f", nor {' nor '.join(fresh[1:])}" if fresh[1:] else "") + "."
+
+
+def _header(report: Mapping[str, Any]) -> list[str]:
+    columns = ["codec", "bpp", *titles(report["metrics"], report["trained_on"]), "enc ms", "dec ms"]
+    return ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
 
 
 def _row(name: str, bpp: str, values: Mapping[str, Any], metrics: Sequence[str]) -> str:
-    cells = ["–" if values[m] is None else f"{values[m]:.{_DIGITS[m]}f}" for m in metrics]
+    cells = ["–" if values[m] is None else f"{values[m]:.{SCORES[m].digits}f}" for m in metrics]
     cells += ["–" if values[t] is None else f"{1000 * values[t]:.1f}" for t in ("encode_cpu_s", "decode_cpu_s")]
     return f"| {name} | {bpp} | " + " | ".join(cells) + " |"
 
@@ -119,12 +137,30 @@ def _bd_table(report: Mapping[str, Any], tested: str) -> list[str]:
         f"Bytes of `{tested}` at equal quality (BD-rate), over the qualities that it has between {low:g} and {high:g} "
         f"bpp; in brackets the share of these that the other codec reaches, if not all{intervals}:",
         "",
-        "| against | " + " | ".join(TITLES[metric] for metric in metrics) + " |",
-        "|---|" + "---:|" * len(metrics),
+        "| against | " + " | ".join(titles(metrics, report["trained_on"])) + " | container |",
+        "|---|" + "---:|" * (len(metrics) + 1),
     ]
     for name, found in report["bd_rate"][tested].items():
-        lines.append(f"| {name} | " + " | ".join(_bd_cell(found.get(metric)) for metric in metrics) + " |")
+        container = report["container_bytes"].get(name.removesuffix("-best"))
+        cells = [
+            *(_bd_cell(found.get(metric)) for metric in metrics),
+            "–" if container is None else f"{container:.0f} bytes",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    payload = report["bd_rate_payload"][tested]
+    less = [name for name in payload if report["container_bytes"].get(name.removesuffix("-best"))]
+    if less:
+        shown = [f"{name} {_percents(payload[name], metrics)}" for name in less]
+        lines += [
+            "",
+            f"Without the containers' bytes ({', '.join(SCORES[m].title for m in metrics)}): {'; '.join(shown)}.",
+        ]
     return lines
+
+
+def _percents(found: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    values = [found.get(metric) for metric in metrics]
+    return ", ".join(f"{value['percent']:+.1f} %" if value else "–" for value in values)
 
 
 def _bd_cell(value: Mapping[str, Any] | None) -> str:

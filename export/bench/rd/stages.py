@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any
 from edgesem.files import read_picture
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import CodecUnderTest, finest
+from export.bench.rd.clock import cpu_time_s
 from export.bench.rd.codecs import BundleCodecs
 
 ROUNDS = 3
@@ -78,7 +78,7 @@ def time_stages(
 
 
 def _pieces(codec: CodecUnderTest, frame: Frame, budget_bytes: int) -> tuple[int, Pieces]:
-    found = finest(partial(codec.encode, frame), budget_bytes)
+    found = finest(partial(codec.encode, frame), budget_bytes, codec.highest)
     setting, data = found or (0, codec.encode(frame, 0))
     size = (frame.shape[0], frame.shape[1])
     return len(data), {
@@ -88,6 +88,6 @@ def _pieces(codec: CodecUnderTest, frame: Frame, budget_bytes: int) -> tuple[int
 
 
 def _cpu_s(work: Callable[[], object]) -> float:
-    start = time.process_time()
+    start = cpu_time_s()
     work()
-    return time.process_time() - start
+    return cpu_time_s() - start

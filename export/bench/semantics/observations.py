@@ -18,9 +18,10 @@ from edgesem.files import read_picture
 from edgesem.jsonl import JsonLines
 from edgesem.quality.judges import Classifier, Detector, Judge
 from edgesem.quality.metrics import Frame
+from edgesem.sources import program_digest
 from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
 from export.bench.rd.points import picture_digest
-from export.program import FIGURES, program_digest
+from export.program import FIGURES
 
 NO_OBJECT = "nothing"
 _LEAST_SHARE = 1e-3  # smaller probabilities are not kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
-from edgesem.files import write_whole
-from export.bench.legend import legend_below
+from export.bench.figure import legend_below, save_figure
 from export.bench.style import style_of
 
 
@@ -39,9 +37,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         figure.suptitle(
             f"{report['pictures']} pictures of {report['data']}: what a judge still learns; real file bytes"
         )
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=130)
-    write_whole(path, stream.getvalue())
+        save_figure(figure, path)
 
 
 def _kept(panel: Any, name: str, judged: Mapping[str, Any]) -> None:

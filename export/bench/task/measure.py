@@ -18,10 +18,11 @@ from edgesem.files import read_picture
 from edgesem.jsonl import JsonLines
 from edgesem.quality.judges import Classifier, Detection, Detector, Judge
 from edgesem.quality.metrics import Frame
+from edgesem.sources import program_digest
 from export.bench.rd.baselines import ORIGINAL, CodecUnderTest
 from export.bench.rd.points import picture_digest
 from export.bench.task.agreement import CANDIDATE, PictureContent
-from export.program import FIGURES, program_digest
+from export.program import FIGURES
 
 VGA_PIXELS = 640 * 480
 TOP = 5

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import require
+from export.bench.figure import save_figure
 from export.bench.rd.baselines import ORIGINAL
 from export.bench.rd.bd import SMALL, is_tested
 from export.bench.task.agreement import Match, PictureContent, f1, match, mean_average_precision
@@ -206,4 +207,4 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     panel.set_title("detections that agree with the original's (F1)", fontsize=11)
     panel.grid(alpha=0.25)
     panel.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

@@ -10,9 +10,17 @@ import numpy as np
 
 from edgesem.errors import require
 from edgesem.quality.metrics import ms_ssim_db
-from export.bench.legend import legend_below
+from export.bench.figure import legend_below, save_figure
 
-_COLOURS = {"edgesem": "#D55E00", "x264": "#0072B2", "x265": "#009E73", "avif": "#7F7F7F"}
+_COLOURS = {
+    "edgesem": "#D55E00",
+    "svtav1": "#CC79A7",
+    "aom": "#E69F00",
+    "x264": "#0072B2",
+    "x265": "#009E73",
+    "avif": "#7F7F7F",
+}
+_SOLID = ("edgesem-reference", "svtav1-p8", "x264-veryfast", "x265-medium", "avif-s8")
 _TICKS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 
@@ -29,7 +37,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         for panel, rate in zip(panels, rates, strict=True):
             for name, found in report["codecs"].items():
                 rows = found[rate]
-                style = "-" if name in ("edgesem-reference", "x264-veryfast", "x265-ultrafast", "avif-s8") else "--"
+                style = "-" if name in _SOLID else "--"
                 panel.plot(
                     [row["bytes_per_frame"] for row in rows],
                     [ms_ssim_db(row["ms_ssim"]) for row in rows],
@@ -45,4 +53,4 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         panels[0].set_yticks([ms_ssim_db(tick) for tick in _TICKS], [f"{tick:g}" for tick in _TICKS])
         panels[0].set_ylabel("MS-SSIM")
         legend_below(figure, *panels[0].get_legend_handles_labels())
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path)

@@ -17,7 +17,7 @@ from edgesem.entropy.schedule import STRIDE
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
-from export.bench.video.measure import flicker
+from export.bench.video.flicker import figures
 
 PROBED_LEVEL = 140
 _STILL = 2.0  # grey levels that a block of 16x16 pixels may differ by in the mean and count as unchanged
@@ -30,7 +30,7 @@ def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[s
         "again_share_of_bytes": again(codec, frames[0]),
         "sender": sender(codec, frames, budget_bytes),
         "unchanged": unchanged(codec, frames),
-        "flicker": {f"{count}": dict(flickers(codec, frames, count)) for count in steps},
+        **flickers(codec, frames, steps),
     }
 
 
@@ -121,8 +121,21 @@ def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
     }
 
 
-def flickers(codec: Codec, frames: Sequence[Frame], steps: int) -> list[tuple[str, float]]:
-    """How much unchanged parts move, of keyframes, of inter frames, and of the clip itself."""
+def flickers(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[str, Any]:
+    """How much still parts move at each number of flow steps, of keyframes, of inter frames, and of the clip itself.
+
+    The four figures of `export.bench.video.flicker`: {name: {steps: {clip, intra, reference}}}.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for count in steps:
+        for kind, pictures in {"clip": frames, **_drawn(codec, frames, count)}.items():
+            for name, value in figures(frames, pictures).items():
+                found.setdefault(name, {}).setdefault(f"{count}", {})[kind] = value
+    return found
+
+
+def _drawn(codec: Codec, frames: Sequence[Frame], steps: int) -> dict[str, list[Frame]]:
+    """The pictures of a clip as keyframes, and as inter frames that each refer to the one before."""
     pictures: dict[str, list[Frame]] = {"intra": [], "reference": []}
     known: Latent | None = None
     for frame in frames:
@@ -131,7 +144,7 @@ def flickers(codec: Codec, frames: Sequence[Frame], steps: int) -> list[tuple[st
         known = key if known is None else codec.trial(latent, PROBED_LEVEL, reference=known).decoded
         pictures["intra"].append(codec.synthesize(key, steps=steps))
         pictures["reference"].append(codec.synthesize(known, steps=steps))
-    return [("clip", flicker(frames, frames)), *((kind, flicker(frames, drawn)) for kind, drawn in pictures.items())]
+    return pictures
 
 
 def _bits(

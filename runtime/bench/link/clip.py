@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,16 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.bundle.engine import cache_folder
 from edgesem.codec.options import PackOptions
 from edgesem.errors import BudgetError, InputError
 from edgesem.files import find_pictures, read_picture, write_whole
 from edgesem.packet.packet import MAX_LAYERS, Packet
-from edgesem.sources import sources_digest
+from edgesem.sources import program_digest
 from edgesem.video import read_video
 
 if TYPE_CHECKING:
     from edgesem.codec.codec import Codec
-    from edgesem.codec.options import PackOptions
 
 Image = NDArray[np.uint8]
 _LONGEST_SIDE = 1024
@@ -130,23 +129,17 @@ def load_clip(
     if path.is_file():
         return read_clip(path)
     clip = _encode(images, codec, progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_clip(clip, path)
     return clip
 
 
 def cache_path(images: list[Image], codec: Codec) -> Path:
     """Where the clip of these pictures is cached; another place for another bundle, and for changed code."""
-    digest = hashlib.sha256(f"{_VERSION} {sources_digest()} {codec.bundle.digest}".encode())
+    digest = hashlib.sha256(f"{_VERSION} {program_digest()} {codec.bundle.digest}".encode())
     for image in images:
         digest.update(image.tobytes())
     return cache_folder() / f"clip-{digest.hexdigest()[:24]}.npz"
-
-
-def cache_folder() -> Path:
-    """Folder of the cached clips; made if it is not there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgesem"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def write_clip(clip: Clip, path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgesem.errors import EnvironmentMissing, LinkError
 from edgesem.files import write_whole
+from edgesem.packet.keys import write_private
 from edgesem.packet.packet import Packet
 from edgesem.packet.seal import Seal
 from edgesem.trace import load_trace
@@ -29,7 +30,7 @@ from runtime.capture.frame import Frame
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
-from runtime.process.child import Job, emit, run_child, stdin_closed, write_private
+from runtime.process.child import Job, emit, run_child, stdin_closed
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.topics import Topics
@@ -117,9 +118,9 @@ def run_receiver(job: Job) -> None:
     def keep(packet: Packet, settle: Settle) -> None:
         new = packet.frame not in promised
         promised.append(packet.frame)
-        settle(True, new)
+        settle(True, new, lambda: True)
 
-    inbox = Inbox(topics=TOPICS, bundle_id=job["bundle_id"], acknowledge=acknowledge, keep=keep)
+    inbox = Inbox(topics=TOPICS, bundle_ids=[job["bundle_id"]], acknowledge=acknowledge, keep=keep)
 
     def on_message(topic: str, payload: bytes) -> None:
         now_s = time.monotonic()

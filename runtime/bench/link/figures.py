@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgesem.packet.packet import HEADER_BYTES, MAX_LAYERS
 from edgesem.trace import Trace
 from runtime.bench.link.clip import Clip
-from runtime.receiver.inbox import FULLER_S
+from runtime.receiver.frame_queue import FULLER_S
 from runtime.receiver.streams import PATIENCE_S
 from runtime.settings import MAX_FRAME_BYTES
 

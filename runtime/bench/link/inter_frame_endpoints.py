@@ -108,7 +108,7 @@ def run_receiver(job: Job) -> None:
         with contextlib.suppress(LinkError):  # the broker is gone: the run is over
             connection.publish(topic, payload, qos=qos)
 
-    streams = Streams(bundle_id=codec.bundle.id, publish=publish, references=True)
+    streams = Streams(bundle_ids=[codec.bundle.id], publish=publish, references=True)
     with contextlib.ExitStack() as stack:
         if job["broker"] is None:
             stack.enter_context(mosquitto(Path(job["folder"])))
@@ -124,9 +124,9 @@ def run_receiver(job: Job) -> None:
             stream, packet = work
             started_s, good = time.monotonic(), False
             try:
-                latent = codec.unpack(packet, streams.reference(stream, packet))
+                latent = codec.unpack(packet, streams.references.find(stream, packet))
                 decoded.append((time.monotonic(), packet.epoch, packet.frame, len(packet.chunks), digest(latent)))
-                streams.hold(stream, packet, latent)
+                streams.references.hold(stream, packet, latent)
                 good = True
             except EdgesemError:  # a reference that is not here: counted there
                 pass

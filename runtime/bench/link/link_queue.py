@@ -43,11 +43,6 @@ class LinkQueue:
         self._propagating: deque[tuple[float, bytes]] = deque()
         self._random = random.Random(seed)
 
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes that wait in the queue."""
-        return self._queued_bytes
-
     def put(self, packet: bytes, now_s: float) -> None:
         """Take a packet, or drop it: by chance, or because the queue is full."""
         full = self.trace is not None and self._queued_bytes + len(packet) > self.queue_bytes

@@ -150,4 +150,4 @@ class _Model:
             self.arrivals.append(arrival(now_s, topic, payload))
             self._tcp.call_at(now_s + self._options.delay_s + _BROKER_S, confirm)
 
-        self._tcp.send(self._sender.publisher.around_bytes + len(payload), self._now_s, arrived)
+        self._tcp.send(self._sender.publisher.format.around_bytes + len(payload), self._now_s, arrived)

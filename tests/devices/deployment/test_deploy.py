@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from devices.board import Board
-from devices.deployment.deploy import Access, Progress, ReleaseMaker, deploy, each, logs, rollback
+from devices.deployment.deploy import Access, Progress, ReleaseMaker, deploy, for_each, logs, rollback
 from devices.deployment.deploy import Board as Remote
 from devices.deployment.release import Release
 from edgesem.cli import main as cli
@@ -320,7 +320,7 @@ def test_separate_machines_are_deployed_to_at_once_and_one_that_is_cut_off_holds
         def one(host):
             return deploy(Remote(host, access), maker, health_s=HEALTH_S, tell=tell)
 
-        return dict(zip(boards, each(list(boards), one), strict=True))
+        return dict(zip(boards, for_each(list(boards), one), strict=True))
 
     first = all_at_once(release(tmp_path / "1"))
     assert [(p.ok, p.message) for p in first.values()] == [(True, "")] * 3

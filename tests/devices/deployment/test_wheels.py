@@ -1,13 +1,18 @@
 """Wheels for another machine than this one, and releases made of them."""
 
 import io
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.tags import Tag
+from packaging.utils import parse_wheel_filename
 
 from devices.board import Board
 from devices.deployment.release import Release, agent_source
@@ -16,6 +21,7 @@ from devices.shell import CommandResult, Shell
 from edgesem.errors import BundleError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
 
+ROOT = Path(__file__).parents[3]
 PI = Board.load("raspberry-pi-5")
 
 
@@ -42,6 +48,7 @@ def test_pip_is_asked_again_for_what_it_overlooked(tmp_path):
     def execute(argv, stdin, timeout_s):
         asked.append(argv)
         (target,) = [word.removeprefix("--dest=") for word in argv if word.startswith("--dest=")]
+        assert Path(target).is_relative_to(tmp_path / "cache")  # so that what was loaded is moved whole or not at all
         Path(target).mkdir(exist_ok=True)
         other(Path(target), "pip")
         if any("tomli" in word for word in argv):
@@ -58,6 +65,7 @@ def test_pip_is_asked_again_for_what_it_overlooked(tmp_path):
     assert "--platform=manylinux_2_35_aarch64" in asked[0]
     assert "--platform=manylinux_2_36_aarch64" not in asked[0]
     assert wheelhouse(Shell(execute=execute), tmp_path / "cache", **ask) == found  # from the cache
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["aarch64-3.10-2.35"]
     assert len(asked) == 2
 
 
@@ -141,6 +149,61 @@ def test_our_own_wheel_is_made_of_the_sources_of_now_and_leaves_nothing_in_the_c
         return CommandResult(0)
 
     monkeypatch.setattr(wheels, "_checkout", lambda dist: checkout)
-    assert wheels.own_wheel(Shell(execute=execute), tmp_path).name == "edgesem-0.0.1-py3-none-any.whl"
+    assert (
+        wheels.own_wheel(Shell(execute=execute), tmp_path, platform.machine()).name == "edgesem-0.0.1-py3-none-any.whl"
+    )
     assert sorted(packed) == ["edgesem/__init__.py", "edgesem/default_bundle/encoder.onnx", "pyproject.toml"]
     assert sorted(checkout.rglob("*")) == before
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A checkout with little more than the entropy coder."""
+    from devices.deployment import wheels
+
+    if not wheels._can_build():
+        pytest.skip("there is no setuptools to build with")
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "edgesem/entropy", checkout / "edgesem/entropy")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "edgesem/__init__.py"):
+        shutil.copy(ROOT / name, checkout / name)
+    (checkout / "edgesem/entropy/libkernel.so").write_bytes(b"of this machine, built in place long ago")
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(wheels, "_checkout", lambda dist: checkout)
+    return wheels
+
+
+def kernels_in(wheel: Path) -> list[bytes]:
+    """The compiled kernels in a wheel, which must have the Python that does without, and not the source in C."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert "edgesem/entropy/kernel.py" in names
+        assert not [name for name in names if name.endswith(".c")]
+        return [archive.read(name) for name in names if name.endswith(".so")]
+
+
+@pytest.mark.parametrize(("arch", "machine"), [("x86_64", 62), ("aarch64", 183)])
+def test_a_board_gets_the_kernel_of_its_own_kind_or_plain_python(tmp_path, sources, arch, machine):
+    wheel = sources.own_wheel(Shell(), tmp_path / "own", arch)
+    fits = {Tag("py3", "none", one) for one in (*platform_tags(arch, "2.36"), "any")}
+    assert parse_wheel_filename(wheel.name)[3] <= fits
+    if shutil.which("cc") if arch == platform.machine() else find_spec("ziglang"):
+        (library,) = kernels_in(wheel)
+        assert int.from_bytes(library[18:20], "little") == machine
+        assert wheel.name.endswith(f"-py3-none-linux_{arch}.whl")
+    else:
+        assert kernels_in(wheel) == []
+        assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_without_a_compiler_the_wheel_is_plain_python_and_fits_every_machine(tmp_path, sources, monkeypatch):
+    monkeypatch.setenv("CC", "/bin/false")
+    wheel = sources.own_wheel(Shell(), tmp_path / "own", platform.machine())
+    assert kernels_in(wheel) == []
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_the_same_sources_give_the_same_wheel(tmp_path, sources):
+    (tmp_path / "again").mkdir()
+    one, again = (sources.own_wheel(Shell(), tmp_path / name, platform.machine()) for name in ("own", "again"))
+    assert one.read_bytes() == again.read_bytes()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 import edgesem
 from edgesem.cli import main as cli
+from edgesem.entropy import kernel
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
 
@@ -83,6 +85,16 @@ def test_each_layer_brings_the_picture_closer(photo, tmp_path, run):
     assert reached == sorted(reached)
     assert reached[0] > 15
     assert run("decode", packet, tmp_path / "all.png")[1]["pixels_sha256"] == result["pixels_sha256"]
+
+
+def test_a_region_is_named_in_pixels(photo, tmp_path, run):
+    code, result = run("encode", photo, tmp_path / "a.es", "--region", "64,32,96,64", "--drop", 40)
+    assert code == 0
+    region = {"left": 4, "top": 2, "right": 9, "bottom": 5, "drop": 40}
+    assert result["side_info"]["region"] == region
+    code, result = run("encode", photo, tmp_path / "b.es", "--drop", 40)
+    assert (code, (tmp_path / "b.es").exists()) == (2, False)
+    assert "--region" in result["error"]["message"]
 
 
 def test_fewer_layers_and_the_default_quality(photo, tmp_path, run):
@@ -192,6 +204,7 @@ def test_info_of_a_bundle_gives_size_and_cost(run):
         assert result[part]["parameters"] > 0
     assert result["flow"]["kmac_per_pixel"] <= 40
     assert result["flow"]["parameters"] <= 8e6
+    assert result["runs_here"]["entropy_coder"] == asdict(kernel.choose())
     assert run("info", Path(edgesem.__file__).parent / "default_bundle")[1] == result
 
 

@@ -40,7 +40,7 @@ def test_groups_are_whole_layers_in_order():
 @pytest.mark.parametrize("shape", [(8, 8), (5, 7), (1, 1)])
 def test_a_pass_sees_only_what_was_decoded_before_it_and_nothing_beyond_the_picture(shape):
     model, runners = flat_model()
-    model.walk(np.full(shape, 100, np.int32), 4, lambda index, mean, scale: mean + MEAN_GRID)
+    model.walk(np.full(shape, 100, np.int32), 4).through(4, lambda index, mean, scale: mean + MEAN_GRID)
     beyond = [(0, -side % PERIOD) for side in shape]
     known = np.zeros((CHANNELS, *shape), bool)
     for sweep, runner in zip(PASSES, runners, strict=True):
@@ -59,7 +59,7 @@ def test_symbols_stand_row_by_row_whatever_the_phases_of_a_pass(shape):
         sweep = PASSES[index]
         return mean + MEAN_GRID * place[sweep.start : sweep.stop, sweep.mask(*shape)].ravel()
 
-    values = model.walk(np.full(shape, 100, np.int32), 4, fill)
+    values = model.walk(np.full(shape, 100, np.int32), 4).values(fill)
     assert np.array_equal(values, 3 + MEAN_GRID * place)
 
 
@@ -74,7 +74,7 @@ def test_a_pass_reads_what_it_wrote():
 
 def test_symbols_are_added_to_means_and_missing_layers_become_their_means():
     model, _ = flat_model()
-    values = model.walk(np.full((4, 4), 100, np.int32), 2, lambda index, mean, scale: mean + 2 * MEAN_GRID)
+    values = model.walk(np.full((4, 4), 100, np.int32), 2).values(lambda index, mean, scale: mean + 2 * MEAN_GRID)
     arrived = sum(GROUPS[:2])
     assert (values[:arrived] == 3 + 2 * MEAN_GRID).all()
     assert (values[arrived:] == 3).all()
@@ -82,5 +82,5 @@ def test_symbols_are_added_to_means_and_missing_layers_become_their_means():
 
 def test_values_stay_within_what_the_integer_bound_rests_on():
     model, _ = flat_model()
-    values = model.walk(np.full((4, 4), 100, np.int32), 4, lambda index, mean, scale: mean + 10**6)
+    values = model.walk(np.full((4, 4), 100, np.int32), 4).values(lambda index, mean, scale: mean + 10**6)
     assert np.abs(values).max() == VALUE_LIMIT

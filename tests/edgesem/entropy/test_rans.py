@@ -5,50 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesem.entropy import rans
-from edgesem.entropy.tables import SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+from edgesem.entropy import kernel, rans
+from edgesem.entropy.tables import SCALES, Tables
 from edgesem.errors import BundleError, PacketError
+from tests.support.rans import TABLES, decode, message
 
 
-def logistic_tables() -> Tables:
-    """Tables of the shape that training assumes; index 0 to 2 skip."""
-    radii, frequencies = [], []
-    for scale in range(SCALES):
-        width = SMALLEST_WIDTH * WIDTH_RATIO**scale
-        radius = 0 if scale < 3 else min(255, max(4, int(np.ceil(20 * width))))
-        edges = np.arange(-radius, radius + 2) - 0.5
-        mass = np.diff(1 / (1 + np.exp(-np.clip(edges / width, -500, 500))))
-        slots = np.floor(mass / mass.sum() * (65536 - mass.size)).astype(int) + 1
-        slots[radius] += 65536 - slots.sum()
-        radii.append(radius)
-        frequencies.append(slots)
-    return Tables.of(np.array(radii), np.concatenate(frequencies))
-
-
-TABLES = logistic_tables()
-PASSES_OF_LAYER = (5, 2, 2, 2)
-
-
-def message(seed: int, most: int, low: int, high: int, sparse=(1,)):
-    """Scales and entries of a random message, drawn from the tables' own distributions."""
-    random = np.random.default_rng(seed)
-    scales, entries = [], []
-    for passes in PASSES_OF_LAYER:
-        sizes = random.integers(0, most + 1, passes) // random.choice([1, 1, 50])
-        drawn = [random.integers(low, high + 1, size).astype(np.int32) for size in sizes]
-        scales.append(drawn)
-        entries.append(
-            [TABLES.lookup[(s.astype(int) << 16) + random.integers(0, 65536, s.size)].astype(int) for s in drawn]
-        )
-    return scales, entries
-
-
-def decode(chunks, total, scales):
-    decoder = rans.Decoder(chunks, TABLES)
-    read = [[decoder.read(s) for s in passes] for passes in scales[: len(chunks)]]
-    if len(chunks) == total:
-        decoder.finish()
-    return read
+@pytest.fixture(scope="module", params=["python", "compiled"], autouse=True)
+def way(request):
+    """Each test in plain Python, and with the compiled kernel."""
+    loops = request.getfixturevalue("compiled") if request.param == "compiled" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "load", lambda: loops)
+        yield
 
 
 @given(
@@ -92,6 +61,7 @@ def test_damaged_chunks_give_wrong_symbols_or_a_packet_error_and_nothing_else(se
 @pytest.mark.parametrize("lanes", [1, 4, 32])
 def test_few_lanes_in_plain_python_and_in_numpy_are_the_same_code(monkeypatch, lanes):
     scales, entries = message(3, 900, 3, 40)
+    monkeypatch.setattr(kernel, "load", lambda: None)
     plain = rans.encode(entries, TABLES, lanes)
     read = decode(plain, 4, scales)
     monkeypatch.setattr(rans, "_FEW_LANES", 0)

@@ -1,9 +1,11 @@
 """Key files: written whole, never overwritten, and an empty one is none."""
 
+import os
+
 import pytest
 
 from edgesem.errors import InputError
-from edgesem.packet.keys import Identity, new_key, read_key
+from edgesem.packet.keys import Identity, new_key, read_key, write_private
 
 
 def test_an_empty_key_file_of_a_power_cut_is_made_anew(tmp_path):
@@ -41,3 +43,19 @@ def test_a_key_is_never_overwritten_and_nothing_half_written_stays(tmp_path, mon
     with pytest.raises(InputError, match="No space left"):
         new_key(tmp_path / "other.key")
     assert [entry.name for entry in tmp_path.iterdir()] == ["seal.key"]
+
+
+def test_a_private_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    def cut(_):
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "fsync", cut)
+    with pytest.raises(OSError, match="power cut"):
+        write_private(tmp_path / "password", "secret")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_private(tmp_path / "password", "secret")
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "password", "other")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["secret"]
+    assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600

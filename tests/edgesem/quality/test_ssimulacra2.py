@@ -32,6 +32,26 @@ def test_a_picture_that_is_turned_or_mirrored_has_the_same_score(quality, turns)
     assert ssimulacra2(original[:, ::-1], decoded[:, ::-1]) == pytest.approx(score, abs=0.01)
 
 
+# Scores of libjxl 0.11.2, tools/ssimulacra2. On 80 pairs of a photograph and what JPEG, WebP or AVIF made of it ours
+# differs by 0.16 at most, on 20 of next to flat frames of a camera by 0.9: the reference computes in float32.
+@pytest.mark.parametrize(
+    ("damage", "score"), [("grid", -49.864448), ("fine", 86.455586), ("blur", 50.806749), ("dark", 6.275099)]
+)
+def test_it_gives_the_score_of_the_reference_program(damage, score):
+    y, x = np.mgrid[:256, :319]
+    smooth = [128 + 90 * np.sin(x / 17 + y / 29), 128 + 70 * np.cos(x / 11), 40 + 120 * (x + y > 110)]
+    noise = np.random.default_rng(0).integers(0, 40, (256, 319, 3), np.uint8)
+    picture = np.stack(smooth, -1).astype(np.uint8) // 2 + noise
+    shifted = (np.roll(picture, by, axis).astype(int) for by, axis in ((0, 0), (1, 0), (1, 1), (2, 1)))
+    damaged = {
+        "grid": picture // 64 * 64,
+        "fine": picture // 8 * 8,
+        "blur": (sum(shifted) // 4).astype(np.uint8),
+        "dark": picture // 4 * 3,
+    }[damage]
+    assert ssimulacra2(picture, damaged) == pytest.approx(score, abs=0.03)
+
+
 def test_equal_pictures_have_100_and_damage_lowers_the_score():
     original, _ = pair(1, 50)
     assert ssimulacra2(original, original) == 100

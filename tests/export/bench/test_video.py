@@ -12,7 +12,13 @@ from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.cli import main as cli  # noqa: E402
 from edgesem.entropy.schedule import reference_graph  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
-from export.bench.video.measure import flicker, share_at_equal_quality  # noqa: E402
+from export.bench.video.flicker import (  # noqa: E402
+    change_in_still_parts,
+    deviation_in_still_parts,
+    figures,
+    times_the_clips,
+)
+from export.bench.video.measure import share_at_equal_quality  # noqa: E402
 from export.data.clips import read_clip  # noqa: E402
 
 
@@ -51,9 +57,57 @@ def test_what_is_no_clip_is_said_so(tmp_path):
 def test_flicker_looks_at_unchanged_parts_only():
     still = np.full((4, 8, 8, 3), 90, np.uint8)
     still[:, :4] = np.random.default_rng(0).integers(0, 255, (4, 4, 8, 3))
-    assert flicker(list(still), list(still)) == 0
+    assert deviation_in_still_parts(list(still), list(still)) == 0
     moved = still + np.array([0, 3, 0, 3], np.uint8)[:, None, None, None]
-    assert flicker(list(still), list(moved)) == pytest.approx(1.5)
+    assert deviation_in_still_parts(list(still), list(moved)) == pytest.approx(1.5)
+
+
+@pytest.fixture(scope="module")
+def passing():
+    """A grey scene of 128x160 pixels with noise that a bright square crosses, 5 frames; and the square's mask."""
+    random = np.random.default_rng(0)
+    frames, masks = [], []
+    for index in range(5):
+        scene = np.full((128, 160), 100.0)
+        mask = np.zeros((128, 160), bool)
+        mask[48:80, 32 * index : 32 * index + 32] = True
+        scene[mask] = 230
+        noisy = scene + random.normal(0, 1, scene.shape)
+        frames.append(np.repeat(noisy.round()[..., None], 3, 2).astype(np.uint8))
+        masks.append(mask)
+    return frames, masks
+
+
+def test_a_perfect_picture_flickers_as_much_as_the_clip_and_a_denoised_one_less(passing):
+    frames, masks = passing
+    own = change_in_still_parts(frames, frames)
+    assert 1.0 < own < 1.3  # two noises of deviation 1 differ by 2 / sqrt(pi)
+    assert times_the_clips(own, own) == 1
+    smooth = [np.where(mask[..., None], frame, np.uint8(100)) for frame, mask in zip(frames, masks, strict=True)]
+    assert times_the_clips(change_in_still_parts(frames, smooth), own) == 0
+
+
+def test_ground_that_follows_a_passing_square_flickers_many_times_as_much_as_the_clip(passing):
+    frames, masks = passing
+    own = change_in_still_parts(frames, frames)
+    follows = []
+    for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        lit = np.where(mask, 0, 8 * (index % 2))[..., None]  # all but the square changes by 8 grey levels and back
+        follows.append((frame + lit).astype(np.uint8))
+    assert 6 < times_the_clips(change_in_still_parts(frames, follows), own) < 8
+    assert 3 < figures(frames, follows)["flicker_times"] < 5
+    inside = []
+    for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):  # the square itself may do as it likes
+        inside.append(np.where(mask[..., None], np.uint8(200 + 50 * (index % 2)), frame))
+    assert times_the_clips(change_in_still_parts(frames, inside), own) == pytest.approx(1, abs=0.05)
+
+
+def test_a_clip_without_still_parts_or_without_noise_has_no_figure():
+    random = np.random.default_rng(1)
+    wild = list(random.integers(0, 255, (3, 32, 32, 3), np.uint8))
+    assert np.isnan(change_in_still_parts(wild, wild))
+    calm = [np.full((32, 32, 3), 90, np.uint8)] * 3
+    assert np.isnan(times_the_clips(change_in_still_parts(calm, wild), change_in_still_parts(calm, calm)))
 
 
 def test_a_codec_of_half_the_bytes_has_a_share_of_one_half():
@@ -72,6 +126,7 @@ def test_packets_that_refer_are_looked_at_closely(clip, tmp_path):
     assert 0 < found["again_share_of_bytes"] < 0.4
     assert len(found["sender"]["ms_ssim"]["reference"]) == 3
     assert found["flicker"]["0"]["clip"] < 2
+    assert found["flicker_times"]["0"]["clip"] == found["flicker_change_times"]["0"]["clip"] == 1
     unchanged = found["unchanged"]
     assert 0.3 < unchanged["still_share_of_positions"] < 1  # all but the square and what it leaves behind
     assert unchanged["still_share_of_bits"] < unchanged["still_share_of_positions"]
@@ -91,6 +146,6 @@ def test_the_command_writes_json_and_a_plot(clip, tmp_path):
     rows = json.loads((out / "video.json").read_text())["codecs"]
     assert set(rows) == set(names.split(","))
     for found in rows.values():
-        assert {"bytes_per_frame", "ms_ssim", "psnr", "encode_s"} <= set(found["2"][0])
+        assert {"bytes_per_frame", "ms_ssim", "psnr", "flicker_times", "flicker_change_times"} <= set(found["2"][0])
         assert found["2"][-1]["ms_ssim"] > found["2"][0]["ms_ssim"] - 1e-3
     assert (out / "video.png").stat().st_size > 1000

@@ -1,11 +1,11 @@
-"""Perceptual metrics: LPIPS, and the distance in the manner of DISTS."""
+"""Perceptual metrics: LPIPS by AlexNet and VGG16, DISTS, the distance in its manner, and files of weights."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, UsageError
 from export.bench.rd import measure as rd
 from tests.support.rd import photo
 
@@ -46,18 +46,112 @@ def test_a_file_without_lpips_weights_is_refused(tmp_path):
             Lpips(tmp_path / name)
 
 
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory):
-    """VGG's first layers with random weights of the true shapes."""
-    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+def vgg_arrays(count):
+    """VGG16's first convolutions with random weights of the true shapes."""
     random, arrays, inputs = np.random.default_rng(0), {}, 3
-    for index, width in enumerate((64, 64, 128, 128, 256, 256, 256)):
+    for index, width in enumerate((64, 64, 128, 128, 256, 256, 256, *[512] * 6)[:count]):
         arrays[f"conv{index}.w"] = (random.normal(size=(width, inputs, 3, 3)) * (2 / inputs / 9) ** 0.5).astype("f2")
         arrays[f"conv{index}.b"] = np.zeros(width, np.float16)
         inputs = width
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """The first seven."""
+    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
     path = tmp_path_factory.mktemp("vgg") / "weights.npz"
-    np.savez(path, **arrays)
+    np.savez(path, **vgg_arrays(7))
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """All thirteen as torchvision names them; and the weights of DISTS and LPIPS as their authors do, all random."""
+    torch = pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
+    folder, random = tmp_path_factory.mktemp("whole"), np.random.default_rng(2)
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions among torchvision's layers
+    state = {"classifier.0.weight": torch.zeros(2, 2), "classifier.0.bias": torch.zeros(2)}
+    for name, value in vgg_arrays(13).items():
+        layer, part = name.split(".")
+        kind = {"w": "weight", "b": "bias"}[part]
+        state[f"features.{places[int(layer[4:])]}.{kind}"] = torch.from_numpy(value)
+    torch.save(state, folder / "vgg16.pth")
+    dists = {name: torch.from_numpy(random.random((1, 1475, 1, 1)).astype("f4")) for name in ("alpha", "beta")}
+    torch.save(dists, folder / "dists.pt")
+    heads = {
+        f"lin{k}.model.1.weight": torch.from_numpy(random.random((1, width, 1, 1)).astype("f4"))
+        for k, width in enumerate((64, 128, 256, 512, 512))
+    }
+    torch.save(heads, folder / "lpips.pth")
+    return folder
+
+
+def damaged(levels):
+    frame = photo(96, 128)
+    return frame, frame // levels * levels
+
+
+# What DISTS_pytorch 0.1 and lpips 0.1.4 give with the same weights
+@pytest.mark.parametrize(("levels", "dists", "lpips_vgg"), [(16, 0.026777, 0.029546), (128, 0.326789, 0.553729)])
+def test_dists_and_lpips_vgg_give_the_numbers_of_their_authors_programs(whole, levels, dists, lpips_vgg):
+    from export.metrics.dists import Dists
+    from export.metrics.lpips import LpipsVgg
+
+    assert Dists(whole / "vgg16.pth", whole / "dists.pt")(*damaged(levels)) == pytest.approx(dists, abs=2e-5)
+    assert LpipsVgg(whole / "vgg16.pth", whole / "lpips.pth")(*damaged(levels)) == pytest.approx(lpips_vgg, abs=2e-5)
+
+
+def test_equal_pictures_are_no_distance_apart(whole):
+    from export.metrics.dists import Dists
+    from export.metrics.lpips import LpipsVgg
+
+    frame = photo(96, 128)
+    assert Dists(whole / "vgg16.pth", whole / "dists.pt")(frame, frame) == pytest.approx(0, abs=1e-5)
+    assert LpipsVgg(whole / "vgg16.pth", whole / "lpips.pth")(frame, frame) == 0
+
+
+def test_weights_are_the_same_from_each_kind_of_file(whole, tmp_path):
+    from safetensors.numpy import save_file
+
+    from export.metrics.weights import convolutions, read_weights
+
+    arrays, digest = read_weights(whole / "vgg16.pth")
+    assert convolutions(arrays) == 13
+    assert (arrays["conv12.w"] == vgg_arrays(13)["conv12.w"]).all()
+    np.savez(tmp_path / "vgg16.npz", **arrays)
+    save_file(arrays, tmp_path / "vgg16.safetensors")
+    for name in ("vgg16.npz", "vgg16.safetensors"):
+        again, other = read_weights(tmp_path / name)
+        assert again.keys() == arrays.keys()
+        assert (again["conv5.w"] == arrays["conv5.w"]).all()
+        assert other != digest
+
+
+def test_files_choose_the_measures(vgg, whole, tmp_path):
+    def names(*paths, **more):
+        return [name for name, _, _ in rd.PictureMetrics.create(*paths, **more).networks]
+
+    network, heads = whole / "vgg16.pth", whole / "lpips.pth"
+    assert names(None, vgg) == ["dists_like"]
+    assert names(None, network) == ["dists_like"]
+    assert names(None, network, dists=whole / "dists.pt", lpips_vgg=heads) == ["dists", "lpips_vgg"]
+    from export.metrics.weights import read_weights
+
+    np.savez(tmp_path / "both.npz", **read_weights(network, heads)[0])
+    assert names(None, tmp_path / "both.npz") == ["dists_like", "lpips_vgg"]
+    with pytest.raises(UsageError, match="--vgg"):
+        names(None, dists=whole / "dists.pt")
+    with pytest.raises(InputError, match=r"conv7\.w"):
+        names(None, vgg, dists=whole / "dists.pt")
+
+
+def test_a_file_of_another_network_than_dists_was_made_with_is_refused(whole, tmp_path):
+    from export.metrics.dists import Dists
+
+    np.savez(tmp_path / "short.npz", alpha=np.ones(4), beta=np.ones(4))
+    with pytest.raises(InputError, match=r"short\.npz"):
+        Dists(whole / "vgg16.pth", tmp_path / "short.npz")
 
 
 def test_the_dists_like_measure_asks_for_texture_and_not_for_its_place(vgg):

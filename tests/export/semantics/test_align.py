@@ -12,7 +12,7 @@ from PIL import Image
 from edgesem.bundle.bundle import Bundle
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
-from edgesem.errors import BundleError, InputError, UsageError
+from edgesem.errors import BundleError, EdgesemError, ExportError, InputError, UsageError
 from edgesem.semantics.embedding import DIMENSIONS, HEAD, Labels, SemanticHead, similarity
 from export.bench.semantics.watch import average_precision, read_labelled
 from export.graphs.cost import cost
@@ -126,6 +126,21 @@ def test_a_head_goes_into_a_bundle(photos, tmp_path):
     assert similarity(query, bright) > similarity(query, dark)
     with pytest.raises(UsageError, match="sign"):
         add_head(Bundle(bundle, {**manifest, "signature": "x"}), tmp_path / "head")
+    shutil.copytree(tmp_path / "head", tmp_path / "other")
+    (tmp_path / "other" / "labels.npz").write_bytes(b"other labels")
+    with pytest.raises(EdgesemError, match="key"):
+        add_head(codec.bundle, tmp_path / "other", sign=tmp_path / "key")
+    Bundle.open(bundle)  # a key that is not there has changed nothing
+
+
+def test_a_head_that_fails_is_not_taken_for_the_one_before(photos, tmp_path, monkeypatch):
+    opened, settings, judge = Bundle.open(), AlignSettings([photos], squares=1, steps=2), photos / "0.png"
+    align(opened, Brightness(), [judge], settings, tmp_path, lambda *_: None)
+    assert made_before(opened, [judge], settings, tmp_path) is not None
+    monkeypatch.setattr("export.semantics.align._TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="faithful"):
+        align(opened, Brightness(), [judge], settings, tmp_path, lambda *_: None)
+    assert made_before(opened, [judge], settings, tmp_path) is None
 
 
 def test_the_exported_head_is_small_and_takes_any_size(tmp_path):

@@ -132,6 +132,15 @@ def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_that_is_interrupted_leaves_nothing(run, tmp_path):
+    def interrupt(stage, done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.export_model(model.model_of_run(run), tmp_path / "bundle", pipeline.Settings("cut", PHOTOS), interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
 @torch.no_grad()
 def _export_other_encoder(encoder, folder):
     other = CodecNet().encoder

@@ -165,7 +165,7 @@ def test_a_few_steps_start_from_what_the_network_drew_itself():
 
 
 def test_a_run_that_is_no_flow_decoder_is_refused(teacher):
-    with pytest.raises(InputError, match="no flow decoder"):
+    with pytest.raises(InputError, match="holds no run that made"):
         open_flow(teacher)
 
 

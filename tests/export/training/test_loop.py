@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch", reason="needs the extra export")
 from PIL import Image  # noqa: E402
 
 from edgesem.cli import main as cli  # noqa: E402
-from edgesem.errors import InputError, UsageError  # noqa: E402
+from edgesem.errors import EnvironmentMissing, InputError, UsageError  # noqa: E402
 from export.cli.bundle import _frames  # noqa: E402
 from export.data.crops import Crops  # noqa: E402
 from export.training.codec import TrainConfig, train  # noqa: E402
 from export.training.log_plot import plot_log  # noqa: E402
-from export.training.loop import RunOptions  # noqa: E402
+from export.training.loop import RunOptions, averaging, device_of  # noqa: E402
 from export.training.threads import ThreadTrial  # noqa: E402
 
 PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
@@ -72,8 +72,15 @@ def test_the_number_of_threads_is_that_of_the_fastest_steps(eight_threads, secon
     assert torch.get_num_threads() == best
 
 
-def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is_given(photos, tmp_path, eight_threads):
+def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is_given(
+    photos, tmp_path, eight_threads, monkeypatch
+):
+    used = []
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda count, real=torch.set_num_threads: (used.append(count), real(count))
+    )
     train(config(photos, minutes=0.02), tmp_path / "run", progress=ignore)
+    assert used[0] == 1  # it begins with one, and tries more
     assert torch.get_num_threads() in (1, 2, 4, 8)
     train(config(photos), tmp_path / "other", progress=ignore, options=RunOptions(threads=3))
     assert torch.get_num_threads() == 3
@@ -109,6 +116,37 @@ def test_a_run_is_not_continued_with_other_settings_unless_that_is_asked_for(pho
     assert json.loads(shown.out)["threads"] >= 1
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [part["learning_rate"] for part in history] == [1e-3, 1e-3, 2e-3]
+
+
+def test_a_run_says_how_many_steps_it_makes_a_second(photos, tmp_path):
+    seen = []
+    train(config(photos, minutes=0.03), tmp_path / "run", progress=lambda done, figures: seen.append((done, figures)))
+    done, figures = seen[-1]
+    assert done == 1.0
+    assert 0 < figures["steps_per_s"] < 1000
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["steps_per_s"] == pytest.approx(rows[-1]["step"] / rows[-1]["minutes"] / 60, rel=0.5)
+
+
+def test_the_device_is_the_one_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(None) == device_of(RunOptions(device="cpu")) == torch.device("cpu")
+    with pytest.raises(EnvironmentMissing, match="no CUDA GPU"):
+        device_of(RunOptions(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(None) == torch.device("cuda")
+    assert device_of(RunOptions(device="cpu")) == torch.device("cpu")
+
+
+def test_averaged_weights_soon_forget_what_they_began_with():
+    update, weights = averaging(0.998), [torch.ones(3), torch.zeros(2, dtype=torch.long)]
+    for step in range(1, 300):
+        update(weights, [torch.zeros(3), torch.full((2,), step)], step)
+    assert weights[0].max() < 1e-3  # from the first step on, a decay of 0.998 would leave 0.55
+    assert weights[1].tolist() == [299, 299]
+    weights = [torch.ones(3)]
+    update(weights, [torch.zeros(3)], 100_000)
+    assert weights[0][0].item() == pytest.approx(0.998)
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(photos, tmp_path, capsys):

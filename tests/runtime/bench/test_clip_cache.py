@@ -12,5 +12,5 @@ def test_changed_code_or_pictures_have_another_place_in_the_cache(tmp_path, monk
     first = clip.cache_path(images, codec)
     assert clip.cache_path(images, codec) == first
     assert clip.cache_path([images[0] + 1], codec) != first
-    monkeypatch.setattr(clip, "sources_digest", lambda: "another")
+    monkeypatch.setattr(clip, "program_digest", lambda: "another")
     assert clip.cache_path(images, codec) != first

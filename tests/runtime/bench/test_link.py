@@ -29,7 +29,6 @@ WAIT_S = 20
 
 def test_a_mahimahi_trace_has_1500_bytes_a_line():
     trace = parse_trace("t", b"0\n0\n10\n19\n")
-    assert trace.opportunities
     assert trace.duration_s == pytest.approx(0.02)
     assert trace.between_bytes(0, 0.02) == 6000
     assert trace.between_bytes(0.02, 0.06) == 12_000  # it repeats
@@ -38,7 +37,6 @@ def test_a_mahimahi_trace_has_1500_bytes_a_line():
 
 def test_a_throughput_trace_holds_each_rate_until_the_next_line():
     trace = parse_trace("t", b"5.0\t1.0\n6.0\t2.0\n7.0 0.5\n")
-    assert not trace.opportunities
     assert trace.duration_s == pytest.approx(3)
     assert trace.between_bytes(0, 1) == pytest.approx(125_000)
     assert trace.between_bytes(0.5, 1.5) == pytest.approx(187_500)
@@ -110,7 +108,7 @@ def test_a_link_delays_drops_what_does_not_fit_and_loses_by_chance():
     link = LinkQueue(trace=trace_of(8e6), start_s=0.0, delay_s=0.05, queue_bytes=2000)
     for _ in range(3):
         link.put(bytes(1000), 0.0)
-    assert (link.dropped_packets, link.queued_bytes) == (1, 2000)
+    assert link.dropped_packets == 1
     assert link.take(0.04) == []
     assert len(link.take(0.06)) == 2
     lossy = LinkQueue(trace=None, start_s=0.0, loss=0.5)

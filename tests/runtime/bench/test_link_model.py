@@ -75,3 +75,12 @@ def test_the_command_needs_no_namespaces(clip, capsys, monkeypatch):
     found = json.loads(capsys.readouterr().out)
     assert found["about"]["link"] == "model"
     assert set(SENDERS) <= set(found)
+
+
+def test_a_folder_that_cannot_be_made_ends_the_bench_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "file").write_text("")
+    argv = ["--trace", "300kbit", "--seconds", "5", "--model", "--out", str(tmp_path / "file")]
+    assert main(["bench", "link", *argv]) == 1
+    assert str(tmp_path / "file") in "".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "cache").exists()  # nothing was encoded

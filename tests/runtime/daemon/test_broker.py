@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from edgesem.cli import main as cli
+from edgesem.errors import EdgesemError
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
-from runtime.process.child import write_private
 from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
 from tests.support.real_broker import draw_pictures, wait_for_port
@@ -108,6 +108,25 @@ def test_an_account_may_use_its_own_topics_only(start, tmp_path, capsys):
         assert time.monotonic() < deadline_s, "a removed account gets in"
 
 
+@needs_mosquitto
+def test_a_message_larger_than_the_broker_s_limit_reaches_nobody(start):
+    broker = start("--port", free_port())
+    address = login(broker.wait_for("listening"))
+    heard, lost = queue.Queue(), queue.Queue()
+    with (
+        Connection(address, name="l", subscribe="x/#", on_message=lambda *m: heard.put(m)),
+        Connection(address, name="p", on_down=lambda *_: lost.put(1)) as sender,
+    ):
+        sender.publish("x/small", bytes(500_000))
+        assert len(heard.get(timeout=WAIT_S)[1]) == 500_000
+        with contextlib.suppress(EdgesemError):  # a broker that has told its limit is not even tried
+            sender.publish("x/large", bytes(600_000))
+            lost.get(timeout=WAIT_S)
+    with Connection(address, name="l2", subscribe="x/#", on_message=lambda *m: heard.put(m)) as last:
+        last.publish("x/end", b"")
+        assert heard.get(timeout=WAIT_S)[0] == "x/end"
+
+
 def _wait_until_in(address):
     """A running broker takes an account up within a second."""
     deadline_s = time.monotonic() + WAIT_S
@@ -188,22 +207,6 @@ def test_an_empty_password_file_of_a_power_cut_is_made_anew(start, tmp_path):
         pytest.fail("in without a password")
     with Connection(login(about), name="x"):
         pass
-
-
-def test_a_private_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    def cut(_):
-        raise OSError("power cut")
-
-    monkeypatch.setattr(os, "fsync", cut)
-    with pytest.raises(OSError, match="power cut"):
-        write_private(tmp_path / "password", "secret")
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
-    write_private(tmp_path / "password", "secret")
-    with pytest.raises(FileExistsError):
-        write_private(tmp_path / "password", "other")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["secret"]
-    assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", [pytest.param("mosquitto", marks=needs_mosquitto), "amqtt"])

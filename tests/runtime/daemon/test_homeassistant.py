@@ -1,17 +1,21 @@
 """The message by which Home Assistant learns of a camera."""
 
 import json
+from types import SimpleNamespace
 
-from runtime.daemon.homeassistant import availability_topic, discovery, jpeg_topic
+from edgesem.errors import LinkError
+from runtime.daemon.homeassistant import HomeAssistant, availability_topic, discovery, jpeg_topic
 from runtime.protocol.topics import Topics
 
-# homeassistant/components/mqtt (2026.11): camera.py, schemas.py, const.py. An unknown key at the top of a device
-# discovery refuses the whole device; a wrong type refuses the camera.
+# Keys that the schemas of homeassistant 2025.4.4 (PyPI; components/mqtt: camera.DISCOVERY_SCHEMA and schemas.py) know.
+# That version was seen to accept this message, and to refuse it for an unknown key in `device` or `origin`, a wrong
+# availability mode, or a topic that is none. Unknown keys elsewhere it drops. `object_id` is left out: later versions
+# have another name for it.
 CAMERA = {
-    "availability", "availability_mode", "availability_topic", "availability_template", "payload_available",
-    "payload_not_available", "default_entity_id", "device", "enabled_by_default", "encoding", "entity_category",
-    "entity_picture", "icon", "image_encoding", "json_attributes_template", "json_attributes_topic", "name", "origin",
-    "qos", "topic", "unique_id",
+    "availability", "availability_mode", "availability_template", "availability_topic", "device", "enabled_by_default",
+    "encoding", "entity_category", "entity_picture", "icon", "image_encoding", "json_attributes_template",
+    "json_attributes_topic", "name", "origin", "payload_available", "payload_not_available", "qos", "topic",
+    "unique_id",
 }  # fmt: skip
 DEVICE = {
     "configuration_url", "connections", "hw_version", "identifiers", "manufacturer", "model", "model_id", "name",
@@ -39,3 +43,23 @@ def test_a_camera_is_announced_as_home_assistants_schema_wants_it():
     assert not config["topic"].startswith("homeassistant")
     other, _ = discovery(Topics("my_home", "cam.1", "main"), "homeassistant", "x")
     assert other != topic
+
+
+def test_that_the_receiver_runs_is_said_once_on_each_connection_also_without_a_stream():
+    said, home = [], HomeAssistant("homeassistant", about="x")
+
+    def publish(topic, payload, retain):
+        if not connected:
+            raise LinkError("the connection is lost")
+        said.append((topic, payload))
+
+    home.receiver = SimpleNamespace(connection=SimpleNamespace(connected=True, publish=publish))
+    connected = False
+    home.refresh()
+    connected = True
+    for _ in range(5):
+        home.refresh()
+    assert said == [(home.topic, b"online")]
+    home.announce_again()
+    home.refresh()
+    assert said == [(home.topic, b"online")] * 2

@@ -42,6 +42,12 @@ def spent_s(root):
     return found
 
 
+def busy_s():
+    """Processor seconds of all processes since the machine was started."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]  # user, nice, system, idle, iowait, ...
+    return sum(int(field) for place, field in enumerate(fields) if place not in (3, 4)) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("size_bytes", BYTES)
 def test_two_cores_draw_all_streams(tmp_path, size_bytes):
     count, seconds = int(os.environ.get("EDGESEM_STREAMS", "32")), float(os.environ.get("EDGESEM_SECONDS", "30"))
@@ -69,13 +75,16 @@ def test_two_cores_draw_all_streams(tmp_path, size_bytes):
     try:
         receiver.wait_for("ready")
         with Connection(Address("127.0.0.1", broker.port, user="u", password="p"), name="cameras") as link:
-            before = spent_s(receiver.process.pid)
+            before, began_s = spent_s(receiver.process.pid), time.monotonic()
+            others_s = time.process_time() - busy_s()
             film()
             last = published[-1][1]
             receiver.wait_for("picture", lambda event: event["frame"] == last)
-            after = spent_s(receiver.process.pid)
+            after, took_s = spent_s(receiver.process.pid), time.monotonic() - began_s
+            others_s += busy_s() - time.process_time()
         delays = receiver.of("picture", lambda event: event["delay_s"])
         each = {pid: after[pid] - before.get(pid, 0.0) for pid in after}
+        others = (others_s - sum(each.values())) / took_s
         own = each.pop(receiver.process.pid) / len(delays)
         drawn = sum(each.values()) / len(delays)
         limit = SPARE * CORES / (own + drawn)
@@ -83,10 +92,10 @@ def test_two_cores_draw_all_streams(tmp_path, size_bytes):
             f"{size_bytes} bytes, {count} streams: {len(delays)} of {len(published)} drawn, delay p50 "
             f"{np.percentile(delays, 50):.2f} s, p95 {np.percentile(delays, 95):.2f} s; a picture costs "
             f"{1000 * drawn:.1f} ms of a decoder and {1000 * own:.1f} ms of the receiver: "
-            f"{limit:.0f} streams fill {SPARE:.0%} of {CORES} cores"
+            f"{limit:.0f} streams fill {SPARE:.0%} of {CORES} cores; others took {others:.1f} of them"
         )
-        assert len(delays) > 0
-        if len(os.sched_getaffinity(0)) >= CORES:
+        assert limit >= count
+        if len(os.sched_getaffinity(0)) - others >= SPARE * CORES:  # else there was not the time to draw all
             assert len(delays) >= 0.95 * len(published)
     finally:
         stop.set()

@@ -99,7 +99,7 @@ def deliver(receiver, packet, name):
 def test_streams_that_come_and_go_are_forgotten_and_strangers_displace_none(monkeypatch):
     monkeypatch.setattr(stream_table, "_UNSEEN_S", 0.0)
     forgotten = []
-    receiver = Streams(bundle_id=7, publish=lambda *_: None, limits=Limits(streams=4), on_forgotten=forgotten.append)
+    receiver = Streams(bundle_ids=[7], publish=lambda *_: None, limits=Limits(streams=4), on_forgotten=forgotten.append)
     for number in range(100):
         deliver(receiver, plain(number), f"camera{number}")
         receiver.on_message(f"edgesem/v1/home/stranger{number}/main/pkt/0", b"no packet")

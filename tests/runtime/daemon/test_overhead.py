@@ -85,7 +85,7 @@ def far_end(port, pipe):
     bare.loop_start()
     bare.subscribe("bare", 1)
     streams = Streams(
-        bundle_id=BUNDLE, publish=lambda topic, payload, qos: connection.publish(topic, payload, qos=qos), decoders=2
+        bundle_ids=[BUNDLE], publish=lambda topic, payload, qos: connection.publish(topic, payload, qos=qos), decoders=2
     )
     connection = Connection(
         Address("127.0.0.1", port, user="u", password="p"),

@@ -1,14 +1,23 @@
 """Room on the disk: ordinary pictures give way to promised frames, the oldest first."""
 
+import io
 import os
 import shutil
+import time
+from collections import OrderedDict
+from dataclasses import replace
 from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from edgesem.errors import InputError
-from edgesem.provenance import Provenance
+from edgesem.errors import InputError, UsageError
+from edgesem.provenance import Provenance, read_provenance
+from runtime.daemon import picture_quota
 from runtime.daemon.picture_outputs import PictureOutputs
 from runtime.daemon.picture_quota import PictureQuota
 from runtime.daemon.receive_settings import OutSettings
@@ -29,7 +38,7 @@ def picture(**changes):
 
 
 def outputs(folder, events, **settings):
-    return PictureOutputs(OutSettings(folder=folder, **settings), events.append)
+    return PictureOutputs(OutSettings(**{"folder": folder, "kind": "png", **settings}), events.append)
 
 
 def test_the_oldest_ordinary_pictures_make_room_and_nothing_else_is_deleted(tmp_path):
@@ -91,7 +100,7 @@ def test_an_event_that_cannot_be_told_costs_nothing_else(tmp_path):
     def fail(_):
         raise RuntimeError("a defect")
 
-    with PictureOutputs(OutSettings(folder=tmp_path), fail) as out:
+    with PictureOutputs(OutSettings(folder=tmp_path, kind="png"), fail) as out:
         out.put(picture())
     assert out.pictures == 1
     assert len(list(tmp_path.rglob("*.png"))) == 1
@@ -102,3 +111,159 @@ def test_pictures_are_not_for_all_users_of_the_machine(tmp_path):
         out.put(picture())
         out.put(picture(promised=True))
     assert {path.stat().st_mode & 0o007 for path in tmp_path.rglob("*.png")} == {0}
+
+
+def test_pictures_that_cannot_be_deleted_are_not_tried_for_ever(tmp_path, monkeypatch):
+    tried = []
+
+    def refuse(path):
+        tried.append(path)
+        assert len(tried) < 100
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(picture_quota.os, "unlink", refuse)
+    folder = tmp_path / "home/cam/main"
+    folder.mkdir(parents=True)
+    for number in range(5):
+        (folder / f"20260101T000000.000Z-00001-{number:010d}.png").write_bytes(bytes(1000))
+    quota = PictureQuota(tmp_path, max_bytes=1000, free_bytes=0)
+    assert not quota.make_room()
+    assert not quota.make_room()
+    assert len(tried) == 5
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+def test_two_senders_under_one_name_get_a_video_each(tmp_path, senders):
+    """With pictures of two sizes in turn, one video would be a file for each picture."""
+    with outputs(tmp_path, [], kind="mkv") as out:
+        stream = SimpleNamespace(has_two_senders=senders == 2)
+        out.receiver = SimpleNamespace(streams=SimpleNamespace(find=lambda _: stream))
+        for number in range(12):
+            sender = number % senders
+            one = picture(epoch=1 + sender)
+            out.put(replace(one, image=PIXELS[: 32 * (1 + sender)]))
+    assert len(list(tmp_path.rglob("*.mkv"))) == senders
+
+
+def test_videos_whose_disk_is_full_at_the_end_are_all_closed(tmp_path, caplog):
+    with outputs(tmp_path, [], kind="mkv") as out:
+        for name in ("a", "b"):
+            out._videos[name] = OrderedDict({None: BrokenVideo()})
+        videos = [video for one in out._videos.values() for video in one.values()]
+        out.forget("a")
+    assert [video.closed for video in videos] == [1, 1]
+    assert caplog.text.count("the disk is full") == 2
+
+
+class BrokenVideo:
+    """A video that cannot be finished."""
+
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+        raise InputError("the disk is full")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "mkv"])
+def test_a_stamp_is_on_all_that_is_shown_and_leaves_the_metadata(tmp_path, kind):
+    """`auto` with steps: what was invented is said on the picture, without being asked for."""
+    events = []
+    with outputs(tmp_path, events, kind=kind, http="0") as out:
+        for promised in (False, True):
+            out.put(replace(picture(promised=promised), steps=2))
+        jpeg = out.gallery.latest("home/cam/main").jpeg
+    for event in events:
+        path = Path(event["file"])
+        if path.suffix == ".mkv":
+            with av.open(str(path)) as video:
+                shown = next(video.decode(video=0)).to_ndarray(format="rgb24")
+        else:
+            with Image.open(path) as image:
+                shown = np.asarray(image)
+            assert read_provenance(path).frame == event["frame"]
+        assert is_stamped(shown)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        assert is_stamped(np.asarray(image))
+    with outputs(tmp_path / "off", events, stamp="off") as out:
+        out.put(replace(picture(), steps=2))
+    with Image.open(events[-1]["file"]) as image:
+        assert np.array_equal(np.asarray(image), PIXELS)
+
+
+def is_stamped(image):
+    """Whether the lower edge is the stamp's paper, and the upper half is the noise that it was."""
+    return image[-2:, :40].mean() < 40 and abs(image[:32].mean() - PIXELS[:32].mean()) < 8
+
+
+def put_files(folder, count, suffix, *, step_s):
+    """Files as a receiver writes them, each `step_s` older than the one before; the first is new."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now_s = time.time()
+    for number in range(count):
+        path = folder / f"20260101T000000.000Z-00001-{number:010d}{suffix}"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (now_s - step_s * number,) * 2)
+
+
+def numbers_in(folder, suffix):
+    return sorted(int(path.stem[-10:]) for path in folder.glob(f"*{suffix}"))
+
+
+def test_what_is_too_old_goes_ordinary_pictures_before_promised_ones(tmp_path):
+    home = tmp_path / "home/cam/main"
+    put_files(home, 10, ".png", step_s=86_400)
+    put_files(home / "promised", 10, ".es", step_s=86_400)
+    put_files(home / "promised", 10, ".png", step_s=86_400)
+    (home / "mine.png").write_bytes(b"")
+    os.utime(home / "mine.png", (1, 1))
+    with outputs(tmp_path, [], max_age="3.5d", promised_max_age="7.5d") as out:
+        out.tidy()
+        out.tidy()
+        assert out.deleted == 6 + 2 * 2
+    assert numbers_in(home, "0.png") + numbers_in(home, "[1-9].png") == [0, 1, 2, 3]
+    assert numbers_in(home / "promised", ".es") == numbers_in(home / "promised", ".png") == list(range(8))
+    assert (home / "mine.png").exists()
+
+
+def test_promised_frames_are_deleted_only_where_that_was_asked_for(tmp_path):
+    home = tmp_path / "home/cam/main"
+    put_files(home / "promised", 10, ".es", step_s=86_400)
+    for settings, left in (({"max_age": "1d", "max_bytes": 1}, 10), ({"promised_max_bytes": 4000}, 4)):
+        with outputs(tmp_path, [], **settings) as out:
+            out.tidy()
+        assert numbers_in(home / "promised", ".es") == list(range(left))
+
+
+def test_a_deleted_promised_frame_gives_its_device_the_room_back(tmp_path):
+    forgotten = []
+    with outputs(tmp_path, [], promised_max_bytes=1) as out:
+        out.receiver = SimpleNamespace(
+            forget_promised=lambda path, size_bytes: forgotten.append((path.name, size_bytes))
+        )
+        put_files(tmp_path / "home/cam/main/promised", 1, ".es", step_s=1)
+        out.tidy()
+    assert forgotten == [("20260101T000000.000Z-00001-0000000000.es", 1000)]
+
+
+def test_a_video_that_has_grown_since_is_not_too_old(tmp_path):
+    home = tmp_path / "home/cam/main"
+    home.mkdir(parents=True)
+    video = home / "video.mkv"
+    video.write_bytes(bytes(10))
+    os.utime(video, (time.time() - 100,) * 2)
+    quota = PictureQuota(tmp_path, max_bytes=0, free_bytes=0, max_age_s=3600)
+    quota.tidy()
+    os.utime(video, (time.time() - 90_000,) * 2)
+    quota._max_age_s = 80.0
+    video.write_bytes(bytes(20))
+    quota.tidy()
+    assert video.exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_age": "often"}, {"promised_max_age": "1d"}, {"max_age": "2d", "promised_max_age": "1d"}]
+)
+def test_retention_that_cannot_be_is_refused(settings):
+    with pytest.raises(UsageError):
+        OutSettings(**settings)

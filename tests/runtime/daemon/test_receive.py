@@ -1,8 +1,10 @@
 """The receiving daemon as its users run it: the real command, a real broker, real packets."""
 
 import json
+import os
 import queue
 import random
+import time
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,17 +13,23 @@ import av
 import pytest
 from PIL import Image
 
+import edgesem
+from edgesem.bundle.bundle import Bundle
 from edgesem.cli.main import main
 from edgesem.config import load_config
 from edgesem.files import read_packet
 from edgesem.packet.seal import Seal
+from edgesem.provenance import read_provenance
 from runtime.daemon.receive_settings import DrawSettings, OutSettings, ReceiveSettings
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.loopback_broker import Broker, find_tool
 from runtime.protocol.ack import Ack
+from runtime.protocol.clock import clock_ms
 from runtime.protocol.state import State
+from runtime.receiver.archive import Archive
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.stream_receiver import StreamReceiver
+from tests.support.bundles import another_bundle
 from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 
@@ -35,7 +43,10 @@ def broker():
 
 
 def test_pictures_promised_frames_and_the_end(broker, tmp_path):
-    with Camera(broker, "one") as camera, ReceiveDaemon(broker, "test/one/+", "--out", str(tmp_path)) as daemon:
+    with (
+        Camera(broker, "one") as camera,
+        ReceiveDaemon(broker, "test/one/+", "--out", str(tmp_path), "--as", "png") as daemon,
+    ):
         number = camera.send_until_heard()
         first = daemon.next("picture")
         with Image.open(first["file"]) as image:
@@ -58,6 +69,41 @@ def test_pictures_promised_frames_and_the_end(broker, tmp_path):
     assert (stream["kept"], stream["repeated"]) == (1, 2)
     assert sum(told["event"] == "picture" and told["promised"] for told in daemon.said) == 1
     assert path.with_suffix(".png").exists()
+
+
+def test_by_default_packets_are_kept_and_drawn_when_somebody_wants_them(broker, tmp_path, capsys):
+    kept, out = str(tmp_path / "kept"), str(tmp_path / "drawn")
+    with Camera(broker, "kept") as camera, ReceiveDaemon(broker, "test/kept/+", "--out", kept) as daemon:
+        number = camera.send_until_heard()
+        assert daemon.next("picture")["file"] is None
+        camera.send(frame(number, promised=True))
+        while not (shown := daemon.next("picture"))["promised"]:
+            pass
+        assert Path(shown["file"]).exists()
+        daemon.end()
+    assert [path.parent.name for path in Path(kept).rglob("*.png")] == ["promised"]
+    assert main(["archive", "export", "--archive", kept, "--out", out, "--json"]) == 0
+    frames = [int(Path(file).stem[-10:]) for file in json.loads(capsys.readouterr().out)["files"]]
+    assert frames[-1] == number
+    assert len(frames) >= 2
+    assert len(list(Path(out).rglob("*.png"))) == len(frames)
+
+
+def test_retention_is_kept_while_it_runs(broker, tmp_path):
+    home = tmp_path / "test" / "old" / "main"
+    home.mkdir(parents=True)
+    for age_s in (90_000, 10):
+        path = home / f"20260101T000000.000Z-00001-{age_s:010d}.png"
+        path.write_bytes(bytes(100))
+        os.utime(path, (time.time() - age_s,) * 2)
+    with Archive(tmp_path) as archive:
+        for number in range(3):
+            archive.add("test/old/main", frame(number), time.time() - 50_000 * number)
+    with ReceiveDaemon(broker, "test/old/+", "--out", str(tmp_path), "--max-age", "1d") as daemon:
+        wait_for(lambda: len(list(home.glob("*.png"))) == 1)
+        with Archive(tmp_path, create=False) as archive:
+            wait_for(lambda: len(archive.entries()) == 2)
+        assert daemon.end()["deleted"] == 1
 
 
 def test_a_receiver_that_was_killed_draws_what_it_had_promised(broker, tmp_path):
@@ -93,6 +139,29 @@ def test_a_thin_receiver_takes_the_base_layer_alone(broker):
         picture = daemon.next("picture")
         assert picture["layers"] == 1
         assert picture["file"] is None
+
+
+def test_senders_of_two_bundles_are_drawn_by_one_receiver(broker, tmp_path):
+    """A rolling upgrade: some senders have the new bundle, others still the old one."""
+    other = another_bundle(tmp_path / "other")
+    with edgesem.load(other) as theirs:
+        packet = theirs.pack(theirs.analyze(codec().decode(frame(0).to_bytes())), budget_bytes=1200)
+    out = tmp_path / "out"
+    with (
+        Camera(broker, "old") as old,
+        Camera(broker, "new") as new,
+        ReceiveDaemon(
+            broker, "test/+/+", "--bundle", "default", "--bundle", str(other), "--out", str(out), "--as", "png"
+        ) as daemon,
+    ):
+        old.send_until_heard()
+        assert daemon.next("picture")["stream"] == "test/old/main"
+        new.send(replace(packet, frame=1, time_ms=clock_ms()))
+        while (told := daemon.next("picture"))["stream"] != "test/new/main":
+            pass
+        done = daemon.end()
+    assert read_provenance(Path(told["file"])).bundle_digest == Bundle.open(other).digest
+    assert {stream["other_bundle"] for stream in done["streams"]} == {0}
 
 
 def test_strangers_bytes_and_wrong_keys_cost_counters_and_nothing_else(broker):

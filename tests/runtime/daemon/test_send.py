@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import queue
 import shutil
 import signal
 import socket
@@ -20,14 +19,11 @@ from PIL import Image
 from edgesem.config import load_config
 from edgesem.errors import LinkError
 from edgesem.packet.keys import new_key, read_key
-from edgesem.packet.packet import Packet
-from edgesem.packet.seal import Seal
 from runtime.daemon.send_settings import SendSettings
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.ack import Ack
-from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
@@ -35,6 +31,7 @@ from runtime.protocol.topics import Topics
 from runtime.settings import PromiseSettings, SourceSettings, StreamSettings
 from tests.support import dashboard
 from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.viewer import Viewer
 
 TOPICS = Topics("home", "t", "main")
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -67,40 +64,6 @@ def start(tmp_path):
         process.finish()
 
 
-class Viewer:
-    """A receiver, played by the test: takes all messages of the stream, and acknowledges what it is told to."""
-
-    def __init__(self, address, seal_key=None):
-        self.messages = queue.Queue()
-        self.key = seal_key
-        self.seal = None
-        self.connection = Connection(
-            address, name="viewer", subscribe=f"{TOPICS.base}/#", on_message=lambda *message: self.messages.put(message)
-        )
-
-    def next(self, kind):
-        """The next message whose topic goes on with `kind`."""
-        while True:
-            topic, payload = self.messages.get(timeout=WAIT_S)
-            if topic.startswith(f"{TOPICS.base}/{kind}"):
-                return payload
-
-    def birth(self):
-        birth = Birth.from_bytes(self.next("birth"), base=TOPICS.base)
-        self.seal = Seal(self.key, stream=TOPICS.base, salt=birth.salt) if self.key else None
-        return birth
-
-    def packet(self):
-        payload = self.next("pkt/")
-        return Packet.from_bytes(self.seal.open(payload) if self.seal else payload)
-
-    def say(self, topic, payload):
-        self.connection.publish(topic, self.seal.sign(payload, topic) if self.seal else payload)
-
-    def keep(self, packet):
-        self.say(TOPICS.ack, Ack(packet.epoch, packet.frame, packet.first_layer, clock_ms(), 0, 1).to_bytes())
-
-
 @pytest.fixture
 def broker(start, tmp_path):
     """`edgesem broker` with a password of its own making: its process, and its address."""
@@ -126,9 +89,10 @@ def test_a_session_birth_pictures_snapshot_and_a_clean_end(start, broker, tmp_pa
         systemd.bind(str(tmp_path / "systemd"))
         env = {**os.environ, "RUNTIME_DIRECTORY": str(run), "NOTIFY_SOCKET": str(tmp_path / "systemd")}
         metrics = free_port()
-        viewer = Viewer(address)
+        viewer = Viewer(address, TOPICS)
         with viewer.connection:
-            sender = send(start, tmp_path, pictures, "--loop", "--metrics", metrics, *there, env=env)
+            more = ("--loop", "--metrics", metrics, "--data-day", 1000)
+            sender = send(start, tmp_path, pictures, *more, *there, env=env)
             birth = viewer.birth()
             assert State.from_bytes(viewer.next("state")).up
             packet = viewer.packet()
@@ -160,7 +124,7 @@ def test_a_session_birth_pictures_snapshot_and_a_clean_end(start, broker, tmp_pa
 
 def test_a_killed_sender_is_told_of_by_its_last_will(start, broker, tmp_path, pictures):
     _, address, there = broker
-    viewer = Viewer(address)
+    viewer = Viewer(address, TOPICS)
     with viewer.connection:
         sender = send(start, tmp_path, pictures, "--loop", *there)
         epoch = viewer.birth().epoch
@@ -173,7 +137,7 @@ def test_a_killed_sender_is_told_of_by_its_last_will(start, broker, tmp_path, pi
 def test_a_sealed_stream_obeys_and_believes_who_has_the_key_alone(start, broker, tmp_path, pictures):
     _, address, there = broker
     new_key(tmp_path / "seal.key")
-    viewer = Viewer(address, read_key(tmp_path / "seal.key"))
+    viewer = Viewer(address, TOPICS, read_key(tmp_path / "seal.key"))
     with viewer.connection:
         more = ("--loop", "--promise-every", 2, "--seal-key-file", tmp_path / "seal.key")
         sender = send(start, tmp_path, pictures, *more, *there)
@@ -204,7 +168,7 @@ def test_a_finite_source_ends_when_all_is_kept_and_without_a_receiver_it_stays_o
         sender.wait_for("promised", lambda event, number=number: event["frame"] == number)
     sender.wait_for("sent")
     assert sender.end() == 0  # nobody has kept anything
-    viewer = Viewer(address)
+    viewer = Viewer(address, TOPICS)
     with viewer.connection:
         again = send(start, tmp_path, pictures, "--promise-every", 1, *there)
         kept = set()
@@ -279,7 +243,7 @@ def test_tls_with_client_certificates(start, tmp_path, pictures):
     broker = start("broker", "--port", free_port(), "--state-dir", tmp_path / "broker", *server)
     port = broker.wait_for("listening")["port"]
     address = Address("127.0.0.1", port, tls=True, ca_file=ca, cert_file=cert, key_file=key)
-    viewer = Viewer(address)
+    viewer = Viewer(address, TOPICS)
     with viewer.connection:
         files = ("--tls", "--ca-file", ca, "--cert-file", cert, "--key-file", key)
         send(start, tmp_path, pictures, "--loop", "--port", port, *files)
@@ -304,7 +268,7 @@ def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
     (tmp_path / "send.toml").write_text(example, "utf-8")
     settings = load_config(tmp_path / "send.toml", SendSettings)
     for section, kind in (("stream", StreamSettings), ("promise", PromiseSettings), ("source", SourceSettings)):
-        assert all(f"\n{one.name} = " in example for one in fields(kind) if one.name != "bundle"), section
+        assert all(f"\n{one.name} = " in example for one in fields(kind) if one.default is not None), section
     assert settings.promise == PromiseSettings()
     assert settings.source == SourceSettings()
 

@@ -42,6 +42,16 @@ def test_it_connects_at_long_round_trips_with_one_subscribe():
         assert 1.9 < connection.rtt_s < 2.5
 
 
+def test_a_dial_that_is_answered_on_the_way_does_not_hide_how_far_the_broker_is(monkeypatch):
+    monkeypatch.setattr(session_module, "CONNECT_S", 1.5)
+    with (
+        ScriptedBroker(delay_s=1.0) as broker,
+        Connection(replace(there(broker), version="5"), name="x", subscribe="a") as connection,
+    ):
+        assert connection.connected
+        assert broker.subscribes == [1]
+
+
 def test_on_a_short_way_the_round_trip_is_measured_without_more_subscriptions():
     with ScriptedBroker() as broker, Connection(there(broker), name="x", subscribe="a") as connection:
         assert broker.subscribes == [1]

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from edgesem.packet.keys import new_key
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import end, find_tool
+from runtime.sender.announcer import EVERY_S
 from tests.support.edgesem_process import EdgesemProcess, free_port
 from tests.support.real_broker import draw_pictures, wait_for_port
 
@@ -85,6 +87,31 @@ def test_frames_pass_at_the_version_it_speaks(broker, tmp_path):
     receiver.wait_for("picture", lambda event: event["promised"])
     receiver.wait_for("picture", lambda event: not event["promised"])
     assert receiver.end() == 0
+
+
+def test_a_receiver_that_comes_late_opens_a_sealed_stream_by_a_wildcard(broker, tmp_path):
+    """RabbitMQ gives the retained birth to exact filters alone, and the next one is said a minute later."""
+    draw_pictures(tmp_path / "pictures", count=3)
+    new_key(tmp_path / "seal.key")
+    (tmp_path / "password").write_text("p")
+    (tmp_path / "password").chmod(0o600)
+    there = ("--port", broker, "--user", "u", "--password-file", tmp_path / "password")
+    there += ("--seal-key-file", tmp_path / "seal.key")
+    common = ("--device", "late", "--fps", 2, "--loop", "--state-dir", tmp_path / "state")
+    sender = EdgesemProcess("send", tmp_path / "pictures", *there, *common, log=tmp_path / "send.log")
+    ends = [sender.end]
+    try:
+        sender.wait_for("sent")
+        receiver = EdgesemProcess("receive", "home/late/+", *there, "--workers", 1, log=tmp_path / "receive.log")
+        ends.insert(0, receiver.end)
+        receiver.wait_for("ready")
+        ready_s = time.monotonic()
+        receiver.wait_for("picture")
+        waited_s = time.monotonic() - ready_s
+    finally:
+        codes = [end() for end in ends]
+    assert waited_s < EVERY_S / 2
+    assert codes == [0, 0]
 
 
 def test_the_version_is_found_out(broker):

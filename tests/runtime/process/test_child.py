@@ -1,18 +1,8 @@
-"""Child processes of ours: what they say, how they end, and who may read their job files."""
+"""Child processes of ours: what they say and how they end."""
 
 import queue
 
-import pytest
-
-from runtime.process.child import Child, write_private
-
-
-def test_a_private_file_is_private_and_never_overwrites(tmp_path):
-    path = tmp_path / "secret"
-    write_private(path, "x")
-    assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(FileExistsError):
-        write_private(path, "y")
+from runtime.process.child import Child
 
 
 def test_a_child_tells_of_itself_and_ends_when_its_stdin_closes(tmp_path):

@@ -271,3 +271,14 @@ def test_any_topic_is_ours_or_refused(text):
 def test_a_name_that_is_no_topic_part_is_refused(part):
     with pytest.raises(UsageError, match="topic part"):
         Topics(stream=part)
+
+
+def test_a_receivers_bundles_are_told_by_their_ids():
+    command = Command("bundle", bundles=(0, 0x4E88, 0xFFFF))
+    assert Command.from_bytes(command.to_bytes()) == command
+    assert Command.from_bytes(Command("bundle").to_bytes()).bundles == ()
+    for wrong in ((0x10000,), (-1,), tuple(range(33))):
+        with pytest.raises(PacketError, match="bundles"):
+            Command("bundle", bundles=wrong)
+    with pytest.raises(PacketError, match="2 bytes"):
+        Command.from_bytes(cbor2.dumps({"c": "bundle", "i": 1, "h": b"abc"}))

@@ -1,15 +1,19 @@
 """Archive: packets kept, found by embedding and time, and replaced or dropped."""
 
 import sqlite3
+import time
 
 import pytest
 
 from edgesem.errors import InputError, UsageError
 from edgesem.semantics.embedding import to_bytes
 from runtime.receiver import archive as archive_module
-from runtime.receiver.archive import FILE, Archive
-from runtime.receiver.search import parse_time, search
+from runtime.receiver.archive import Archive
+from runtime.receiver.archive_file import FILE
+from runtime.receiver.search import search
+from runtime.receiver.times import parse_time
 from tests.support.embeddings import labels, packet, vector
+from tests.support.publishing import frame as photo
 
 
 def test_an_archive_finds_by_meaning_and_time_and_gives_packets_back(tmp_path):
@@ -27,7 +31,7 @@ def test_an_archive_finds_by_meaning_and_time_and_gives_packets_back(tmp_path):
         assert search(archive, query, since_s=1010)[0][0].entry.captured_s >= 1010
         assert search(archive, query, stream="home/yard/main")[1] == 1
     with Archive(tmp_path, create=False) as again:
-        assert dict(again.streams()) == {"home/gate/main": 20, "home/yard/main": 2}
+        assert {one.stream: one.frames for one in again.streams()} == {"home/gate/main": 20, "home/yard/main": 2}
 
 
 def test_a_frame_that_comes_again_with_more_layers_replaces_the_first(tmp_path):
@@ -98,13 +102,84 @@ def test_an_archive_is_not_for_all_users_of_the_machine(tmp_path):
         assert {path.stat().st_mode & 0o007 for path in tmp_path.iterdir()} == {0}
 
 
-def test_on_a_disk_that_is_nearly_full_new_frames_take_the_place_of_old_ones(tmp_path, monkeypatch):
+def test_on_a_disk_that_is_nearly_full_new_frames_take_the_place_of_old_ones(tmp_path):
     with Archive(tmp_path) as archive:
         for frame in range(100):
             archive.add("a/b/c", packet(frame, time_ms=frame), float(frame))
-        monkeypatch.setattr(archive_module, "_FREE_BYTES", 2**62)
+    with Archive(tmp_path, free_bytes=2**62) as archive:
         for frame in range(100, 200):
             archive.add("a/b/c", packet(frame, time_ms=frame), float(frame))
         entries, _ = archive.find()
     assert entries[-1].frame == 199
     assert len(entries) < 100
+
+
+def test_a_disk_that_stays_full_does_not_empty_an_archive_frame_by_frame(tmp_path):
+    with Archive(tmp_path) as archive:
+        for number in range(500):
+            archive.add("a/b/c", photo(number), float(number))
+    with Archive(tmp_path, free_bytes=2**62) as archive:
+        for number in range(500, 600):
+            archive.add("a/b/c", photo(number), float(number))
+        entries, _ = archive.find()
+    assert entries[-1].frame == 599
+    assert len(entries) > 400
+
+
+def test_a_full_archive_is_not_read_through_to_see_that_it_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_module, "_PRUNE_EVERY", 1)
+    with Archive(tmp_path, max_bytes=400_000) as archive:
+        for number in range(500):
+            archive.add("a/b/c", photo(number), float(number))
+        steps = []
+        archive._base.set_progress_handler(lambda: steps.append(1) and None, 10)
+        for number in range(500, 600):
+            archive.add("a/b/c", photo(number), float(number))
+        assert len(steps) < 100 * 100
+        assert 200 < len(archive.find()[0]) < 400
+
+
+def frames_of(archive, *, promised):
+    return [entry.frame for entry in archive.entries() if entry.promised == promised]
+
+
+def test_ordinary_frames_make_room_before_promised_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_module, "_PRUNE_EVERY", 1)
+    with Archive(tmp_path, max_bytes=120_000) as archive:
+        for number in range(300):
+            archive.add("a/b/c", photo(number, promised=number < 40), float(number))
+        ordinary = frames_of(archive, promised=False)
+        assert frames_of(archive, promised=True) == list(range(40))  # though they are the oldest
+        assert ordinary[-1] == 299
+        assert len(ordinary) < 100
+        for number in range(300, 600):
+            archive.add("a/b/c", photo(number, promised=True), float(number))
+        assert frames_of(archive, promised=False) == []
+        assert frames_of(archive, promised=True)[-1] == 599
+        assert frames_of(archive, promised=True)[0] > 0  # at last the oldest of them, too
+
+
+def test_what_is_too_old_goes_and_the_file_shrinks(tmp_path):
+    now_s = time.time()
+    with Archive(tmp_path) as archive:
+        for number in range(400):
+            archive.add("a/b/c", photo(number, promised=number % 100 == 0), now_s - 3600 * number)
+    before_bytes = (tmp_path / FILE).stat().st_size
+    with Archive(tmp_path, max_age_s=9.5 * 3600, promised_max_age_s=250 * 3600) as archive:
+        archive.tidy()
+        assert sorted(frames_of(archive, promised=False)) == list(range(1, 10))
+        assert sorted(frames_of(archive, promised=True)) == [0, 100, 200]
+    assert (tmp_path / FILE).stat().st_size < before_bytes / 4
+
+
+def test_an_archive_of_the_version_before_is_read_and_added_to(tmp_path):
+    with Archive(tmp_path) as archive:
+        archive.add("a/b/c", photo(1), 1.0)
+    with sqlite3.connect(tmp_path / FILE) as base:
+        base.execute("drop index by_worth")
+        base.execute("alter table frames drop column promised")
+    base.close()
+    with Archive(tmp_path) as archive:
+        archive.add("a/b/c", photo(2, promised=True), 2.0)
+        assert [entry.promised for entry in archive.entries()] == [False, True]
+        assert archive.packet(archive.entries()[0]).frame == 1

@@ -26,8 +26,7 @@ def test_it_decodes_what_the_codec_decodes(decoder):
     image, latent = decoder.decode(photo_packet(), BASE)
     expected = codec().unpack(photo_packet())
     assert np.array_equal(image, codec().synthesize(expected))
-    assert decoder.bundle_id == codec().bundle.id
-    if decoder.has_reference:
+    if codec().has_reference:
         assert np.array_equal(latent.values, expected.values)
         assert latent.level == photo_packet().q
 
@@ -63,7 +62,7 @@ def test_a_decoder_that_stands_still_is_ended_after_its_time(decoder):
 
 
 def test_a_missing_bundle_is_said_at_once(tmp_path):
-    with pytest.raises(BundleError, match="no bundle"), DecoderProcess(tmp_path):
+    with pytest.raises(BundleError, match="no bundle"), DecoderProcess([tmp_path]):
         pass
 
 
@@ -71,7 +70,7 @@ SCRIPT = """
 print("once")
 from runtime.receiver.decoder_process import DecoderProcess
 with DecoderProcess() as decoder:
-    print(decoder.bundle_id)
+    print(type(decoder).__name__)
 """
 
 
@@ -81,7 +80,7 @@ def test_a_script_without_a_main_guard_runs_once(from_stdin, tmp_path):
     script.write_text(SCRIPT)
     command = [sys.executable, "-" if from_stdin else script]
     run = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, timeout=120, check=True)
-    assert run.stdout == f"once\n{codec().bundle.id}\n"
+    assert run.stdout == "once\nDecoderProcess\n"
     assert run.stderr == ""
 
 

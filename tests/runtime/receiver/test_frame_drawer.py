@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgesem.bundle.bundle import Bundle
 from runtime.protocol.topics import Topics
+from runtime.receiver.archive import Archive
+from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.frame_drawer import FrameDrawer
 from runtime.receiver.promised_store import PromisedStore
@@ -27,10 +28,10 @@ def decoder():
 class Drawer:
     """A drawer and its streams, without a broker; pictures go where `on_picture` wants them."""
 
-    def __init__(self, decoder, on_picture, store=None):
+    def __init__(self, decoder, on_picture, store=None, archive=None):
         self.decoder = decoder
-        self.streams = Streams(bundle_id=codec().bundle.id, publish=lambda *_: None, promised_store=store)
-        self.drawer = FrameDrawer(self.streams, Bundle.open(), on_picture, None, None)
+        self.streams = Streams(bundle_ids=[codec().bundle.id], publish=lambda *_: None, promised_store=store)
+        self.drawer = FrameDrawer(self.streams, BundleSet([None]), on_picture, archive, None)
 
     def draw(self, *packets):
         for packet in packets:
@@ -58,6 +59,17 @@ def test_a_promised_frame_of_long_ago_does_not_replace_a_fresh_picture(decoder):
     Drawer(decoder, gallery.put).draw(frame(5), captured(frame(1), 30 * DAY_S))
     assert gallery.latest("home/cam/main").info.frame == 5
     assert gallery.latest_promised("home/cam/main").info.frame == 1
+
+
+def test_a_frame_whose_clock_was_not_set_is_archived_under_the_time_at_which_it_came(decoder, tmp_path):
+    """By 1970 it would be too old at once, and found by no search of yesterday."""
+    now_s = time.time()
+    with Archive(tmp_path, max_age_s=60 * DAY_S, promised_max_age_s=60 * DAY_S) as archive:
+        drawer = Drawer(decoder, lambda _: None, archive=archive)
+        drawer.draw(captured(frame(1), now_s - 90), captured(frame(2), 10 * DAY_S))
+        archive.tidy()
+        came_s = {entry.frame: entry.captured_s for entry in archive.entries()}
+    assert came_s == {1: pytest.approx(now_s, abs=120), 2: pytest.approx(now_s - 10 * DAY_S, abs=120)}
 
 
 def test_a_kept_frame_whose_picture_nobody_could_take_is_drawn_at_the_next_start(decoder, tmp_path):

@@ -1,14 +1,18 @@
 """Recordings: what a receiver that starts anew makes of old births and old sealed packets."""
 
 import sqlite3
+import time
 
 import pytest
 
 from edgesem.errors import InputError
 from edgesem.packet.seal import Seal
+from runtime.mqtt.address import Address
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
-from runtime.receiver.freshness_store import FILE, FreshnessStore
+from runtime.receiver import freshness_store
+from runtime.receiver.freshness_store import FILE, FreshnessStore, FreshStart
+from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.receiver.streams import Streams
 from tests.support.publishing import birth, identity, plain
 
@@ -24,7 +28,7 @@ class Receiver:
     def __init__(self, folder):
         self.store = FreshnessStore(folder)
         self.streams = Streams(
-            bundle_id=7, publish=lambda *_: None, key=KEY, remembered=self.store.load(), patience_s=0.0
+            bundle_ids=[7], publish=lambda *_: None, key=KEY, remembered=self.store.load(), patience_s=0.0
         )
 
     def hears_birth(self, born, who=WHO, key=KEY):
@@ -113,6 +117,8 @@ def test_a_strangers_birth_neither_opens_nor_blinds_a_sealed_stream(tmp_path, ho
     interfere(receiver)
     receiver.hears_birth(born)  # said again
     assert receiver.hears(born, 2) == [2]
+    (stream,) = receiver.streams.all()
+    assert stream.inbox.counters.malformed == (0 if how == "emptied" else 2)  # to delete what is retained is no fault
     receiver.end()
     late = Receiver(tmp_path)
     interfere(late)
@@ -156,3 +162,47 @@ def test_a_memory_of_a_later_version_is_an_error_that_says_so(tmp_path):
     base.close()
     with pytest.raises(InputError, match="update edgesem"):
         FreshnessStore(tmp_path)
+
+
+def test_what_a_full_disk_did_not_take_is_remembered_once_it_does(tmp_path):
+    born = birth(sealed=True, start=1)
+    run, full, saved = Receiver(tmp_path), [True], []
+
+    class Disk:
+        def save(self, starts):
+            if full[0]:
+                raise InputError("the disk is full")
+            saved.extend(starts)
+
+    receiver = StreamReceiver(Address("127.0.0.1", 1), key=KEY)
+    receiver.streams = run.streams
+    run.hears_birth(born)
+    assert run.hears(born, 1) == [1]
+    receiver._save_freshness(Disk())
+    full[0] = False
+    receiver._save_freshness(Disk())
+    assert [one.newest for one in saved] == [(1, 1)]
+    receiver._save_freshness(Disk())
+    assert len(saved) == 1
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(freshness_store, "_LAST_S", 0.05)
+    store = FreshnessStore(tmp_path)
+    began_s = time.monotonic()
+    with store._lock:  # as a thread that saves
+        store.__exit__()
+    assert time.monotonic() - began_s < 5
+    assert store.load() == []
+    store.__exit__()
+
+
+def test_no_more_than_ten_thousand_starts_are_remembered_and_the_newest_are(tmp_path):
+    old = [FreshStart(f"edgesem/v1/home/{n}/main", bytes(32), b"birth", (1, n)) for n in range(10_050)]
+    new = [FreshStart(f"edgesem/v1/home/new-{n}/main", bytes(32), b"birth", (1, n)) for n in range(50)]
+    with FreshnessStore(tmp_path) as store:
+        store.save(old)
+        store.save(new)
+        known = store.load()
+    assert len(known) == 10_000
+    assert known[-50:] == new

@@ -27,7 +27,7 @@ def acks():
 
 @pytest.fixture
 def box(acks):
-    return Inbox(topics=TOPICS, bundle_id=7, acknowledge=lambda ack, _: acks.append(ack), backlog=2)
+    return Inbox(topics=TOPICS, bundle_ids=[7], acknowledge=lambda ack, _: acks.append(ack), backlog=2)
 
 
 def deliver(box, whole, layers=None):
@@ -72,7 +72,7 @@ def test_bad_messages_cost_a_counter_each_and_nothing_else(box, acks):
 
 @given(st.sampled_from([TOPICS.layer(0), TOPICS.layer(3), "x"]), st.binary(max_size=60))
 def test_no_bytes_make_the_inbox_raise(topic, payload):
-    box = Inbox(topics=TOPICS, bundle_id=7, acknowledge=lambda *_: None)
+    box = Inbox(topics=TOPICS, bundle_ids=[7], acknowledge=lambda *_: None)
     box.take(topic, payload)
     assert box.counters.malformed + box.counters.layers == 1
 

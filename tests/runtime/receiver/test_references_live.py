@@ -23,6 +23,7 @@ from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
+from runtime.receiver.archive_drawer import ArchiveDrawer
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.search import complete
 from runtime.receiver.stream_receiver import StreamReceiver
@@ -207,7 +208,7 @@ def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsy
     with Archive(tmp_path) as archive:
         for packet in (second, alone, third, mute):  # and not the keyframe
             archive.add("home/gate/main", packet, 1000.0 + packet.frame)
-        assert complete(archive, codec, lambda _: None) == 1
+        assert complete(archive, {codec.bundle.id: codec}, lambda _: None) == 1
         found, vectors = archive.find()
         assert {one.frame for one, vector in zip(found, vectors, strict=True) if vector.any()} == {2, 3, 5}
     arguments = ["search", name, "--archive", str(tmp_path), "--out", str(tmp_path / "found"), "--json"]
@@ -217,3 +218,24 @@ def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsy
     assert "file" not in rows[2]
     assert np.array_equal(read_picture(Path(rows[3]["file"])), codec.synthesize(codec.unpack(alone)))
     assert len(rows) == 3
+
+
+def test_a_run_of_archived_frames_is_drawn_as_each_alone_and_decoded_once(tmp_path, monkeypatch):
+    codec = RecordingCodec(Bundle.open())
+    codecs, known, number = {codec.bundle.id: codec}, None, 0
+    with Archive(tmp_path) as archive:
+        for number in range(1, 7):
+            side = SideInformation(reference=None if known is None else Reference(number - 1, 4))
+            options = PackOptions(frame=number, time_ms=number, side_info=side, reference=known)
+            packet, known = codec.pack_decoded(codec.analyze(scene(number)), quality=0.4, options=options)
+            archive.add("home/gate/main", packet, 1000.0 + number)
+        entries = archive.entries()
+        alone = [ArchiveDrawer(archive, codecs).draw(entry)[0] for entry in entries]
+        unpacked, unpack = [], codec.unpack
+        monkeypatch.setattr(
+            codec, "unpack", lambda packet, *more: unpacked.append(packet.frame) or unpack(packet, *more)
+        )
+        drawer = ArchiveDrawer(archive, codecs)
+        in_a_row = [drawer.draw(entry)[0] for entry in entries]
+    assert all(np.array_equal(one, other) for one, other in zip(alone, in_a_row, strict=True))
+    assert unpacked == [1, 2, 3, 4, 5, 6]

@@ -1,6 +1,8 @@
 """Files of received pictures."""
 
 import io
+import resource
+from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -48,12 +50,48 @@ def test_another_size_and_another_run_begin_the_next_file(tmp_path):
     assert read(tmp_path / "clip-2.mkv")[0][1].shape == (32, 34, 3)
 
 
+def test_a_long_video_is_followed_by_the_next_so_that_old_ones_can_be_deleted(tmp_path):
+    sink = VideoSink(tmp_path / "clip.mkv", longest_s=0)
+    names = [sink.write(picture(number), 100 + number).name for number in range(3)]
+    sink.close()
+    assert names == ["clip.mkv", "clip-2.mkv", "clip-3.mkv"]
+    assert all(len(read(tmp_path / name)) == 1 for name in names)
+
+
 def test_a_clock_that_goes_backwards_does_not_end_the_video(tmp_path):
     sink = VideoSink(tmp_path / "clip.mkv")
     for time_s in (100.0, 50.0, 50.1):
         sink.write(picture(9), time_s)
     sink.close()
     assert len(read(tmp_path / "clip.mkv")) == 3
+
+
+def test_after_a_full_disk_the_video_goes_on_in_the_next_file(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    sink = VideoSink(tmp_path / "clip.mkv")
+
+    def write(pictures):
+        return [sink.write(noise, 2.0 * number) for number in range(pictures)]  # FFmpeg holds some back
+
+    write(2)
+    with largest_file(20_000), pytest.raises(InputError, match="cannot write"):
+        write(9)
+    assert set(write(9)) == {tmp_path / "clip-2.mkv"}
+    with largest_file(20_000), pytest.raises(InputError, match="cannot finish"):
+        sink.close()
+    sink.close()
+    assert len(read(tmp_path / "clip-2.mkv")) >= 5
+
+
+@contextmanager
+def largest_file(size_bytes):
+    """A limit on this process that makes a write fail as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_video_where_it_cannot_be_is_an_error_with_its_name(tmp_path):

@@ -177,7 +177,7 @@ def test_a_decoder_that_hangs_does_not_hold_up_the_end(broker):
     with camera(broker.address):
         with StreamReceiver(broker.address, "test/+/+", ONE, on_picture=lambda _: taken.set()) as receiver:
             assert taken.wait(DEADLINE_S)
-            os.kill(receiver._pool.first._process.pid, signal.SIGSTOP)
+            os.kill(receiver._pool._first._process.pid, signal.SIGSTOP)
             wait_for(lambda: receiver.stalled_s > 1)
             ending_s = time.monotonic()
         assert time.monotonic() - ending_s < 15

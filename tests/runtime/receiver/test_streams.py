@@ -23,7 +23,7 @@ KEY = bytes(range(32))
 
 def streams_of(published=None, **options):
     published = [] if published is None else published
-    return Streams(bundle_id=7, publish=lambda topic, payload, qos: published.append((topic, payload)), **options)
+    return Streams(bundle_ids=[7], publish=lambda topic, payload, qos: published.append((topic, payload)), **options)
 
 
 def deliver(streams, packet, device="cam", stream="main"):
@@ -125,11 +125,12 @@ def test_there_are_no_more_streams_than_there_may_be():
 def test_a_stream_exists_from_its_first_good_message_on():
     streams = streams_of()
     streams.on_message("edgesem/v1/home/cam/main/pkt/0", b"nothing")
-    streams.on_message("edgesem/v1/home/cam/main/pkt/0", plain(bundle_id=8).split()[0].to_bytes())
     streams.on_message("edgesem/v1/home/cam/main/something", b"")
     streams.on_message("elsewhere", b"")
     assert streams.all() == []
-    assert streams.strays == 4
+    assert streams.strays == 3
+    streams.on_message("edgesem/v1/home/cam/main/pkt/0", plain(bundle_id=8).split()[0].to_bytes())
+    assert [stream.inbox.other_bundle for stream in streams.all()] == [8]  # so that it can be said of it
 
 
 def test_a_state_is_noted_and_a_broken_one_is_not():
@@ -194,7 +195,7 @@ def keep(folder, device, numbers):
 
 def test_all_kept_frames_are_drawn_in_time_however_many_and_whoever_has_more(tmp_path):
     keep(tmp_path, "many", range(150))
-    keep(tmp_path, "few", range(3))
+    keep(tmp_path, "others", range(3))
     for path in (tmp_path / "home" / "many").rglob("*.es"):
         if int(path.stem[-10:]) < 20:
             path.with_suffix(".png").touch()  # these have their picture
@@ -207,7 +208,8 @@ def test_all_kept_frames_are_drawn_in_time_however_many_and_whoever_has_more(tmp
         drawn.append((stream.topics.device, packet.frame))
         streams.done(stream, decode_s=0.1, good=True)
         streams.mark_drawn(stream, packet)
-    assert sorted(drawn) == [("few", n) for n in range(3)] + [("many", n) for n in range(20, 150)]
+    assert sorted(drawn) == [("many", n) for n in range(20, 150)] + [("others", n) for n in range(3)]
+    assert drawn.index(("others", 2)) < 10  # nobody waits until the others are through
     assert [frame for device, frame in drawn if device == "many"] == list(range(20, 150))
     assert scanned(tmp_path).undrawn.streams() == []
 
@@ -226,6 +228,79 @@ def test_frames_that_are_kept_faster_than_they_are_drawn_wait_on_the_disk(tmp_pa
             streams.done(stream, decode_s=0.1, good=True)
     assert sorted(drawn) == list(range(100))
     assert stream.inbox.counters.dropped == 0
+
+
+def test_a_frame_that_is_read_from_the_disk_the_moment_it_is_there_is_drawn_once(tmp_path, monkeypatch):
+    published, drawn = [], []
+    with PromisedStore(tmp_path) as store:
+        streams, add = streams_of(published, promised_store=store), store.undrawn.add
+
+        def added(*args):
+            add(*args)
+            streams.refill()  # a decoder has nothing to do at this very moment
+
+        monkeypatch.setattr(store.undrawn, "add", added)
+        for number in range(3):
+            deliver(streams, plain(number, promised=True))
+            wait_for(lambda sent=number + 1: len(published) == sent)
+        while (job := streams.next_frame(0)) is not None:
+            drawn.append(job[1].frame)
+            streams.done(job[0], decode_s=0.1, good=True)
+    assert drawn == [0, 1, 2]
+
+
+def test_promised_frames_in_memory_are_bounded_over_all_streams_and_none_is_lost_or_starved(tmp_path):
+    published, drawn, devices = [], [], [f"cam{number}" for number in range(6)]
+    size_bytes = plain(0, promised=True).size_bytes
+    with PromisedStore(tmp_path) as store:
+        streams = streams_of(published, promised_store=store, limits=Limits(promised_bytes=8 * size_bytes))
+        for number in range(60):
+            deliver(streams, plain(number, promised=True), device=devices[number % 6])
+            wait_for(lambda sent=number + 1: len(published) == sent)
+        held = [stream.inbox.queue.promised_bytes for stream in streams.all()]
+        assert min(held) > 0
+        assert sum(held) <= (8 + 6) * size_bytes
+        while len(drawn) < 60:
+            streams.refill()
+            assert sum(stream.inbox.queue.promised for stream in streams.all()) <= 8 + 6 + 32
+            stream, packet = streams.next_frame(0)
+            drawn.append(packet.frame)
+            streams.done(stream, decode_s=0.1, good=True)
+    assert sorted(drawn) == list(range(60))
+    assert {stream.inbox.queue.promised_bytes for stream in streams.all()} == {0}
+
+
+def test_a_viewer_drops_a_streams_oldest_promised_frame_where_memory_ends():
+    size_bytes = plain(0, promised=True).size_bytes
+    streams = streams_of(limits=Limits(promised_bytes=3 * size_bytes))
+    for number in range(10):
+        deliver(streams, plain(number, promised=True), device="cam")
+        deliver(streams, plain(number, promised=True), device="other")
+    assert sum(stream.inbox.queue.promised_bytes for stream in streams.all()) <= 4 * size_bytes
+    assert [stream.inbox.counters.dropped for stream in streams.all()] == [8, 9]
+
+
+def test_nobody_waits_for_the_lock_while_the_disk_is_asked_for_a_kept_frame(tmp_path, monkeypatch):
+    could_lock = []
+
+    def attempt():
+        could_lock.append(streams.lock.acquire(timeout=5))
+        if could_lock[-1]:
+            streams.lock.release()
+
+    def asks_the_disk(topics, packet):
+        other = threading.Thread(target=attempt)
+        other.start()
+        other.join()
+        return tmp_path / "frame.es"
+
+    published = []
+    with PromisedStore(tmp_path) as store:
+        streams = streams_of(published, promised_store=store)
+        monkeypatch.setattr(store, "path_of", asks_the_disk)
+        deliver(streams, plain(1, promised=True))
+        wait_for(lambda: published)
+    assert could_lock == [True]
 
 
 topics_of_strangers = st.one_of(
@@ -258,6 +333,7 @@ def test_filters_take_the_layers_asked_for():
         "edgesem/v1/home/+/main/state",
         "edgesem/v1/home/+/main/pkt/0",
         "edgesem/v1/home/+/main/pkt/1",
+        "edgesem/v1/home/+/main/pkt/piece",
     ]
     assert StreamFilter(["+/+/+"]).topics()[-1] == "edgesem/v1/+/+/+/pkt/+"
     with pytest.raises(UsageError):

@@ -1,8 +1,10 @@
 """Births of a running sender at a real broker: said again, ordered by a counter, and sealed by the stream's key."""
 
+import contextlib
 import queue
 import time
 
+import numpy as np
 import pytest
 
 from edgesem.packet.keys import Identity
@@ -79,6 +81,21 @@ def test_a_stranger_cannot_keep_the_birth_away(tmp_path, address, births, caplog
             again = next_birth(heard, lambda birth: birth.public_key == mine.public_key)
             assert (again.salt, again.start) == (mine.salt, mine.start)
     assert "another sender uses the name home/gate/main too" in caplog.text
+
+
+def test_foreign_births_without_end_are_answered_once_in_a_while(tmp_path, address, births, monkeypatch):
+    monkeypatch.setattr(announcer, "_AFTER_OTHERS_S", 0.5)
+    heard, connection = births
+    stranger, made_ms = Identity(b"x" * 32), []
+    with sender(address, tmp_path / "s"):
+        mine = next_birth(heard)
+        while len(made_ms) < 4:
+            forged = Birth(1, "d", 0, 0, 1.0, 3, b"x" * 16, len(made_ms), False, "stranger", start=2**50)
+            connection.publish(TOPICS.birth, forged.to_bytes(stranger, base=TOPICS.base), retain=True)
+            with contextlib.suppress(queue.Empty):
+                again = Birth.from_bytes(heard.get(timeout=0.05), base=TOPICS.base)
+                made_ms += [again.time_ms] if again.public_key == mine.public_key else []
+    assert np.diff(made_ms).min() >= 495
 
 
 def test_it_is_said_again_when_the_clock_is_set_and_each_minute(tmp_path, address, births, monkeypatch):

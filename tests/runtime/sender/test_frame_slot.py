@@ -82,3 +82,16 @@ def test_a_camera_that_is_faster_than_asked_for_is_slowed_down():
     world.control.interval_s = 3 * INTERVAL_S
     numbers = [number for number, _ in world.take(10)]
     assert 22 <= numbers[-1] <= 28  # each third one
+
+
+def test_no_more_than_eight_snapshots_wait_however_many_are_asked_for():
+    world = World()
+    for _ in range(3):  # before there was a frame, they are one
+        world.frame_slot.snapshot(1000)
+    world.frame_slot.offer(Frame(np.zeros((1, 1, 3), np.uint8), "0", 0))
+    for _ in range(50):
+        world.frame_slot.snapshot(1000)
+    taken = []
+    while (queued := world.frame_slot.take(wait=False)) is not None:
+        taken.append(queued.max_bytes)
+    assert taken == [1000] * 8

@@ -14,6 +14,7 @@ from runtime.capture.frame import Frame
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
+from runtime.protocol.piece import Piece
 from runtime.sender.options import PipelineOptions
 from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import TriggerDecision
@@ -575,3 +576,223 @@ def test_a_flood_of_good_commands_is_neither_obeyed_nor_logged_whole(make, caplo
     now[0] = 11.0
     bench.sender.on_message(TOPICS.cmd, Command("key").to_bytes())
     assert bench.expect("asked")["kind"] == "key"
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_defect_of_the_link_does_not_lock_the_publisher(make, promised):
+    bench = make(start=False, promises=True, fail=[RuntimeError("a defect")])
+    bench.sender.connected()
+    if promised:
+        bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()))
+        assert bench.sender.encode_step()
+        step = bench.sender.publish_step
+    else:
+        bench.offer()
+        step = bench.sender.encode_step
+    with pytest.raises(RuntimeError, match="a defect"):
+        step()
+    assert bench.control.in_flight == 0
+    deadline_s = time.monotonic() + WAIT_S
+    while bench.published.empty() and time.monotonic() < deadline_s:
+        bench.sender.publish_step()
+    assert bench.next()[0].promised is promised
+
+
+def test_a_receiver_without_our_bundle_is_told_of(make, caplog):
+    bench = make(start=False)
+    bench.sender.connected()
+    for _ in range(3):
+        bench.sender.on_message(TOPICS.cmd, Command("bundle", bundles=(0x4E88, 7)).to_bytes())
+        assert bench.expect("other_bundle")["bundles"] == ("4e88", "0007")
+    assert bench.sender.counters.other_bundle == 3
+    assert caplog.text.count("a receiver cannot draw what is sent here") == 1
+
+
+class ThinLink:
+    """A bench on a link of 1 kbit/s, without threads, on a clock that the test holds, with a promised frame on disk."""
+
+    def __init__(self, make, **options):
+        self.now_s = 0.0
+        self.bench = make(promises=True, start=False, clock=lambda: self.now_s, **options)
+        self.bench.control.rate_bps = 1000
+        self.bench.sender.connected()
+        self.promise()
+
+    def promise(self):
+        self.bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 5000)
+        while self.bench.sender.encode_step():
+            pass
+
+    def sent(self):
+        """What is published now: pieces, and what confirms them."""
+        while self.bench.sender.publish_step():
+            pass
+        found = []
+        while not self.bench.published.empty():
+            topic, payload, confirm = self.bench.published.get()
+            assert topic == TOPICS.piece
+            assert len(topic) + len(payload) + 8 <= 512
+            found.append((Piece.from_bytes(payload), confirm))
+        return found
+
+
+def test_on_a_thin_link_a_promised_frame_goes_in_pieces_and_is_kept_as_one(make):
+    link = ThinLink(make, window_bytes=600)
+    data, pieces, is_last = bytearray(), 0, False
+    while not is_last:
+        ((piece, confirm),) = link.sent()  # one after the other
+        is_last, pieces = piece.is_last, pieces + 1
+        data[piece.offset :] = piece.data
+        link.now_s += 4
+        confirm()
+    packet = Packet.from_bytes(bytes(data))
+    assert packet.promised
+    assert pieces > 8
+    assert link.sent() == []
+    assert link.bench.control.in_flight == 0
+    link.bench.acknowledge(packet, kept=1)
+    link.bench.sender.publish_step()
+    link.bench.acknowledge(packet, kept=1)  # another receiver keeps it too
+    link.bench.sender.publish_step()
+    events = [link.bench.events.get()["event"] for _ in range(link.bench.events.qsize())]
+    assert events.count("kept") == 1
+    assert events.count("sent") == 1
+    assert link.bench.sender.state().promised_waiting == 0
+    assert link.bench.sender.idle
+
+
+def test_a_new_connection_goes_on_where_the_broker_has_confirmed(make):
+    link = ThinLink(make)
+    first = link.sent()
+    for _, confirm in first[:3]:
+        confirm()
+    link.bench.sender.disconnected()
+    assert link.sent() == []
+    link.bench.sender.connected()
+    again = link.sent()
+    assert again[0][0].offset == first[3][0].offset
+    assert again[-1][0].is_last
+    link.now_s += 11  # nobody has said a word: it begins from the first byte
+    for _, confirm in again:
+        confirm()
+    assert link.sent()[0][0].offset == 0
+
+
+def in_turn(link, count):
+    """Frame and bytes of the promised messages that go now, one after the other, each confirmed by the broker."""
+    found = []
+    for _ in range(count):
+        assert link.bench.sender.publish_step()
+        topic, payload, confirm = link.bench.published.get()
+        message = Piece.from_bytes(payload) if topic == TOPICS.piece else Packet.from_bytes(payload)
+        found.append((message.frame, topic == TOPICS.piece))
+        confirm()
+    return found
+
+
+def test_a_newer_promised_frame_does_not_wait_for_the_pieces_of_an_older_one(make):
+    link = ThinLink(make, window_bytes=600)
+    assert in_turn(link, 3) == [(0, True)] * 3
+    for _ in range(3):
+        link.promise()
+    assert in_turn(link, 6) == [(3, True), (0, True)] * 3  # the newest of them
+    link.promise()
+    assert in_turn(link, 6) == [(3, True), (0, True)] * 3  # and no third in pieces: a receiver holds two
+    link.bench.control.rate_bps = 100_000  # now each is one message
+    assert {frame for frame, _ in in_turn(link, 4)} == {0, 2, 3, 4}  # four, as no receiver has answered
+
+
+@pytest.mark.parametrize("reconnected", [False, True])
+def test_a_newer_frame_of_one_message_goes_in_turn_with_pieces(make, reconnected):
+    link = ThinLink(make, window_bytes=600)
+    in_turn(link, 3)
+    for _ in range(2):
+        link.bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 256)
+        while link.bench.sender.encode_step():
+            pass
+    if reconnected:
+        link.bench.sender.disconnected()
+        link.bench.sender.connected()
+    assert in_turn(link, 4) == [(2, False), (0, True), (1, False), (0, True)]
+
+
+def test_live_frames_go_between_the_pieces(make):
+    link = ThinLink(make, window_bytes=1)
+    ((_, confirm),) = link.sent()
+    link.bench.offer()
+    while link.bench.sender.encode_step():
+        pass
+    assert link.bench.published.empty()
+    confirm()
+    link.bench.sender.publish_step()
+    assert link.bench.next()[0].first_layer == 0
+
+
+def test_a_refused_piece_is_a_refused_frame_and_the_next_one_goes(make):
+    link = ThinLink(make)
+    refused = 0
+    for _ in range(4):
+        for _, confirm in link.sent()[:1]:
+            confirm("Quota exceeded")
+            refused += 1
+        link.bench.sender.disconnected()
+        link.bench.sender.connected()
+        link.now_s += 60
+    link.bench.sender.publish_step()
+    assert refused == 3
+    assert "Quota exceeded" in link.bench.expect("rejected")["reason"]
+    assert link.sent() == []
+
+
+def test_a_promised_frame_that_is_larger_than_the_broker_takes_goes_in_pieces(make):
+    limit_bytes = [None]
+    bench = make(promises=True, start=False, limit_bytes=lambda: limit_bytes[0])
+    bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), 5000)
+    while bench.sender.encode_step():
+        pass
+    limit_bytes[0] = 1000  # of another broker than when it was promised
+    bench.sender.connected()
+    while bench.sender.publish_step():
+        pass
+    messages = [bench.published.get() for _ in range(bench.published.qsize())]
+    assert len(messages) > 4
+    assert all(topic == TOPICS.piece and len(topic) + len(payload) + 16 <= 1000 for topic, payload, _ in messages)
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_defect_of_the_seal_does_not_lock_the_publisher(make, promised):
+    class BrokenSeal(Seal):
+        broken = True
+
+        def seal(self, packet):
+            if self.broken:
+                self.broken = False
+                raise RuntimeError("a defect")
+            return super().seal(packet)
+
+    seal = BrokenSeal(bytes(32), stream=TOPICS.base, salt=bytes(16))
+    bench = make(start=False, promises=True, seal=seal)
+    bench.sender.connected()
+    if promised:
+        bench.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()))
+        assert bench.sender.encode_step()
+    else:
+        bench.offer()
+    with pytest.raises(RuntimeError, match="a defect"):
+        bench.sender.publish_step() if promised else bench.sender.encode_step()
+    assert bench.control.in_flight == 0
+    deadline_s = time.monotonic() + WAIT_S
+    while bench.published.empty() and time.monotonic() < deadline_s:
+        bench.sender.publish_step()
+    assert Packet.from_bytes(seal.open(bench.published.get()[1])).promised is promised
+
+
+def test_with_minutes_between_frames_no_layer_takes_longer_than_the_keep_alive(make):
+    bench = make(interval_s=600, budget_bytes=30_000)
+    bench.control.rate_bps = 1000
+    bench.sender.connected()
+    bench.offer()
+    for _ in range(4):
+        part, confirm = bench.next()
+        assert 5 < 8 * part.size_bytes / 1000 < 15
+        confirm()

@@ -193,6 +193,16 @@ needs_references = pytest.mark.skipif(
 )
 
 
+def test_invented_receivers_take_no_memory_without_end_and_end_with_their_silence():
+    book = started(silence_s=5)
+    for receiver in range(10, 5000):
+        held(book, 0, receiver=receiver, now_s=1.0)
+    assert len(book._last_ack_s) == len(book._made[0].holders) == 256
+    assert book.choose(1.0) is None  # so many may live: a keyframe for all
+    held(book, 0, now_s=7.0)
+    assert book.choose(7.0).name == Reference(0, 4)
+
+
 @needs_references
 @pytest.mark.parametrize(
     "frames", [60, pytest.param(int(os.environ.get("EDGESEM_REFERENCE_FRAMES", "2000")), marks=pytest.mark.long)]

@@ -9,7 +9,7 @@ import pytest
 from PIL import features
 
 import edgesem
-from edgesem.errors import UsageError
+from edgesem.errors import MissingDependency, UsageError
 from edgesem.files import find_pictures
 from edgesem.quality.metrics import psnr
 from export.bench.rd import report as rd_report
@@ -28,7 +28,13 @@ from tests.support.rd import curve, needs_bundle, photo
         "webp-m4",
         "webp-m0-quarter",
         "avif-s6",
+        "avif-s6-ssim",
         "avif-s10-half",
+        "svtav1-p10-iq",
+        "svtav1-p10-iq-half",
+        "x265-medium",
+        "x265-medium-half",
+        "vvc-faster-quarter",
         "jxl",
         "jxl-e3-half",
     ],
@@ -36,9 +42,10 @@ from tests.support.rd import curve, needs_bundle, photo
 def test_a_baseline_codes_more_bytes_to_a_better_picture_of_the_same_size(name):
     if name.startswith("avif") and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
-    if name.startswith("jxl"):
-        pytest.importorskip("pillow_jxl", reason="pip install 'edgesem[bench]'")
-    codec, frame = baseline(name), photo()
+    try:
+        codec, frame = baseline(name), photo(131, 197)
+    except MissingDependency as error:
+        pytest.skip(str(error))
     coarse, fine = (codec.encode(frame, setting) for setting in (codec.settings[0], codec.settings[-1]))
     assert len(coarse) < len(fine)
     decoded = [codec.decode(data, frame.shape[:2]) for data in (coarse, fine)]
@@ -56,7 +63,29 @@ def test_decoding_by_one_thread_leaves_pillow_as_it_was():
     assert before == AvifImagePlugin.DEFAULT_MAX_THREADS
 
 
-@pytest.mark.parametrize("name", ["png", "avif", "avif-s11", "webp-m7", "jpeg-third", "edgesem"])
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_version_names_library_and_tune_and_tunes_differ():
+    plain, other = baseline("avif-s6"), baseline("avif-s6-ssim")
+    assert plain.version.endswith("tune iq")
+    assert other.version.endswith("tune ssim")
+    assert "libavif" in plain.version
+    assert "aom" in plain.version
+    assert plain.encode(photo(), 40) != other.encode(photo(), 40)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_payload_is_the_file_without_its_container():
+    codec, frame = baseline("avif-s10"), photo(128, 160)
+    files = [codec.encode(frame, quality) for quality in (10, 60)]
+    containers = {len(data) - codec.payload(data) for data in files}
+    assert all(200 < size < 400 for size in containers)
+    assert baseline("jpeg").payload(b"1234") == 4
+    assert baseline("webp-m4").payload(baseline("webp-m4").encode(frame, 50)) > 100
+
+
+@pytest.mark.parametrize(
+    "name", ["png", "avif", "avif-s11", "avif-s6-fast", "svtav1-p4", "x265", "webp-m7", "jpeg-third", "edgesem"]
+)
 def test_unknown_codecs_are_refused_by_name(name):
     with pytest.raises(UsageError, match=name):
         baseline(name)

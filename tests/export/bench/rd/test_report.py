@@ -41,11 +41,51 @@ def test_means_have_the_keys_that_scripts_read(report):
 
 def test_a_measure_that_one_codec_lacks_is_not_tabled():
     points = [replace(p, quality=replace(p.quality, lpips=0.2)) for p in curve("jpeg", 4.0, (0.1, 0.3))]
-    assert rd_report.summarize(points)["metrics"] == ["psnr", "ms_ssim", "ssimulacra2", "lpips"]
+    assert rd_report.summarize(points)["metrics"] == ["lpips", "ssimulacra2", "ms_ssim", "psnr"]
     points += curve("edgesem", 1.0, (0.04, 0.2))
     summary = rd_report.summarize(points)
-    assert summary["metrics"] == ["psnr", "ms_ssim", "ssimulacra2"]
+    assert summary["metrics"] == ["ssimulacra2", "ms_ssim", "psnr"]
     assert rd_report.as_markdown({"data": "d", "pictures": [], "machine": {"processor": "p"}, **summary})
+
+
+def test_a_judge_that_training_did_not_see_comes_first_and_others_are_marked():
+    quality = {"lpips": 0.2, "dists": 0.1}
+    points = [
+        replace(p, quality=replace(p.quality, **quality))
+        for p in (*curve("edgesem", 1.0, (0.04, 0.2)), *curve("jpeg", 4.0, (0.1, 0.6)))
+    ]
+    summary = rd_report.summarize(points, trained_on=["lpips", "ms_ssim", "psnr"])
+    assert summary["metrics"] == ["dists", "ssimulacra2", "lpips", "ms_ssim", "psnr"]
+    assert summary["trained_on"] == ["lpips", "ms_ssim", "psnr"]
+    report = {"data": "d", "pictures": ["a"], "machine": {"processor": "p"}, **summary}
+    for text in (rd_report.as_markdown(report), rd_readme.table(report)):
+        assert "Training saw DISTS never, nor SSIMULACRA2." in text
+        assert "| DISTS | SSIMULACRA2 | LPIPS (trained on) | MS-SSIM (trained on) |" in text
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "sentence"),
+    [(None, "not known"), (["psnr", "ms_ssim", "ssimulacra2"], "none is an independent judge")],
+)
+def test_a_report_says_where_there_is_no_independent_judge(trained_on, sentence):
+    summary = rd_report.summarize(curve("edgesem", 1.0, (0.04, 0.2)), trained_on=trained_on)
+    assert summary["trained_on"] == trained_on
+    assert sentence in rd_report.independence(summary)
+
+
+def test_bytes_of_containers_stand_beside_and_can_be_left_out():
+    points = curve("edgesem", 1.0, (0.04, 0.08, 0.16, 0.32))
+    boxed = curve("avif-s6", 1.0, (0.04, 0.08, 0.16, 0.32))
+    points += [
+        replace(p, coding=replace(p.coding, bytes=p.coding.bytes + 275, payload_bytes=p.coding.bytes)) for p in boxed
+    ]
+    summary = rd_report.summarize(points)
+    assert summary["container_bytes"] == {"edgesem": None, "avif-s6": 275}
+    assert summary["bd_rate"]["edgesem"]["avif-s6"]["psnr"]["percent"] < -2
+    assert summary["bd_rate_payload"]["edgesem"]["avif-s6"]["psnr"]["percent"] == pytest.approx(0, abs=0.1)
+    text = rd_report.as_markdown({"data": "d", "pictures": ["a"], "machine": {"processor": "p"}, **summary})
+    assert "| 275 bytes |" in text
+    assert "Without the containers' bytes" in text
 
 
 def test_means_are_over_pictures():
@@ -165,6 +205,10 @@ def test_the_command_writes_table_json_and_plot(folder, tmp_path, command, monke
     assert "| jpeg-half 1 |" in (out / "rd.md").read_text()
     assert (out / "rd.png").exists()
     assert json.loads(command(*arguments).stdout)["codecs"] == printed["codecs"]  # times too: all from the cache
+    assert printed["trained_on"] == []  # nothing of edgesem's was measured
+    assert all(mean["payload_bytes"] == mean["bytes"] for mean in printed["codecs"]["jpeg"])
+    fewer = json.loads(command(*arguments, "--pictures", "1").stdout)
+    assert fewer["pictures"] == ["0.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The front door: what is listed, what is refused, and with which exit code."""
+"""The command `edgesem`: what is listed, what is refused, and with which exit code."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ COMMANDS = sorted(entry.name for entry in entry_points(group=cli.GROUP))
 
 
 def offer(monkeypatch, **commands):
-    """Let the front door find these commands only: name -> what an entry point would say."""
+    """Let the command line find these commands only: name -> what an entry point would say."""
     found = [EntryPoint(name.replace("_", "."), value, cli.GROUP) for name, value in commands.items()]
     monkeypatch.setattr(cli, "entry_points", lambda group: found)
 

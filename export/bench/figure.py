@@ -1,9 +1,13 @@
-"""Legend of a figure with several panels: below them, in as many columns as the figure has room for."""
+"""Figures of the benches: a legend below the panels, and a file that is written whole."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+from edgesem.files import write_whole
 
 _MOST_COLUMNS = 6
 _MARGIN = 0.98  # of the figure's width
@@ -21,3 +25,10 @@ def legend_below(figure: Any, handles: Iterable[Any], labels: Iterable[str]) -> 
         if columns == 1 or legend.get_window_extent(renderer).width <= _MARGIN * figure.bbox.width:
             return
         legend.remove()
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure as PNG. Raises InputError where that cannot be done; no half a file is left."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    write_whole(path, stream.getvalue())

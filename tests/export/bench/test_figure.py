@@ -2,7 +2,7 @@
 
 import pytest
 
-from export.bench.legend import legend_below
+from export.bench.figure import legend_below
 
 
 @pytest.mark.parametrize("width", [2.5, 4.6, 9.2, 23])

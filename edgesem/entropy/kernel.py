@@ -1,0 +1,146 @@
+"""Kernel: the two loops of the entropy coder, compiled, where that could be done when edgesem was installed.
+
+kernel.c is a shared library that knows nothing of Python, loaded with ctypes: one build serves every Python. It is
+optional. Without it edgesem.entropy.rans computes the same in Python, with the same bytes and the same errors, but more
+slowly; so it does where the environment variable EDGESEM_KERNEL is `python`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.entropy.tables import Indices, Integers, Tables
+from edgesem.errors import PacketError, UsageError
+
+VARIABLE = "EDGESEM_KERNEL"
+LIBRARY = Path(__file__).with_name("libkernel.so")
+_VERSION = 1  # of the functions' arguments, as in kernel.c
+_WORDS_END = -1
+
+States = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.uint16]
+
+
+class Kernel:
+    """The compiled loops. Other threads run meanwhile; they must leave the arrays of a call alone.
+
+    Raises OSError if `path` is no library for this machine, or one of another version; ImportError if this Python was
+    made without ctypes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import ctypes
+
+        library = ctypes.CDLL(str(path))
+        try:
+            version, self._put, self._get = library.edgesem_kernel_version, library.edgesem_put, library.edgesem_get
+        except AttributeError as error:
+            raise OSError(f"{path} is no kernel: {error}") from error
+        a, n = ctypes.c_void_p, ctypes.c_int64  # the address of an array; a number or a length
+        version.argtypes = ()
+        self._put.argtypes = (a, n, a, n, a, a, n, a, n)
+        self._get.argtypes = (a, n, a, n, a, a, a, a, n, a, n, a)
+        version.restype = self._put.restype = self._get.restype = n
+        if version() != _VERSION:
+            raise OSError(f"{path} has version {version()}, not {_VERSION}")
+
+    def put(self, state: States, entries: Integers, tables: Tables, words: Words) -> int:
+        """Code rows of entries, one for each state, the last first, into the end of `words`; how many words that took.
+
+        The states are changed in place. Raises IndexError if there is no such entry, or no room for the words.
+        """
+        entries = np.ascontiguousarray(entries, np.int32)
+        written: int = self._put(
+            _address(state, np.uint64),
+            state.size,
+            _address(entries, np.int32),
+            entries.size,
+            _address(tables.frequency, np.uint64),
+            _address(tables.start, np.uint64),
+            tables.frequency.size,
+            _address(words, np.uint16),
+            words.size,
+        )
+        if written < 0:
+            raise IndexError("entropy coder: no table has such an entry, or there is no room for its words")
+        return written
+
+    def get(self, state: States, scale: Indices, tables: Tables, words: Words) -> tuple[Integers, int]:
+        """The entries of rows of symbols, one for each state, given their scale indices; and how many words that took.
+
+        The states are changed in place. Raises PacketError when the words end early, and IndexError if there is no
+        such table.
+        """
+        scale = np.ascontiguousarray(scale, np.int64)
+        entries = np.empty(scale.size, np.int32)
+        taken: int = self._get(
+            _address(state, np.uint64),
+            state.size,
+            _address(scale, np.int64),
+            scale.size,
+            _address(tables.frequency, np.uint64),
+            _address(tables.start, np.uint64),
+            _address(tables.ends, np.int64),
+            _address(tables.likeliest, np.int32),
+            tables.ends.size,
+            _address(words, np.uint16),
+            words.size,
+            _address(entries, np.int32),
+        )
+        if taken == _WORDS_END:
+            raise PacketError("packet: the symbols end early")
+        if taken < 0:
+            raise IndexError("entropy coder: a scale index names no table")
+        return entries, taken
+
+
+def _address(array: npt.NDArray[Any], dtype: type[np.generic]) -> int:
+    """Where an array begins, if it is what C takes it for: one value behind the other, of this type."""
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise TypeError(f"entropy coder: an array of {array.dtype}, or one with gaps, is no array of {dtype.__name__}")
+    return array.ctypes.data
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs the loops of the entropy coder in this process, and why."""
+
+    runtime: Literal["compiled", "python"]
+    reason: str
+
+
+@lru_cache(maxsize=1)
+def _found() -> tuple[Kernel | None, Choice]:
+    asked = os.environ.get(VARIABLE, "")
+    if asked not in ("", "python"):
+        raise UsageError(f"{VARIABLE} may be `python` or unset, got {asked!r}")
+    if asked:
+        return None, Choice("python", f"{VARIABLE} asks for it")
+    if not LIBRARY.exists():
+        return None, Choice(
+            "python", f"there is no {LIBRARY.name}: no C compiler worked where edgesem was installed or its wheel made"
+        )
+    try:
+        return Kernel(LIBRARY), Choice("compiled", f"{LIBRARY.name} fits this machine")
+    except (ImportError, OSError) as error:
+        return None, Choice("python", f"the compiled kernel cannot be used here, install edgesem again: {error}")
+
+
+def load() -> Kernel | None:
+    """The compiled loops, None where Python must do; the same for the whole process. Safe to call from any thread.
+
+    Raises UsageError if the environment variable has another value than `python`.
+    """
+    return _found()[0]
+
+
+def choose() -> Choice:
+    """What `load` gives, in words. Raises as it does."""
+    return _found()[1]

@@ -1,0 +1,181 @@
+"""The commands `edgesem archive export` and `edgesem archive show`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgesem.cli.console import emit, log, progress, table
+from edgesem.errors import EdgesemError, InputError, UsageError
+from runtime.cli.options import BundlesOption, JsonOption, StampOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from runtime.receiver.archive_drawer import ArchiveDrawer
+    from runtime.receiver.archive_entry import Entry
+    from runtime.receiver.sinks import VideoSink
+
+KINDS = ("png", "jpg", "mkv")
+_TOLD = 10
+ArchiveOption = Annotated[Path, typer.Option(help="Folder that `edgesem receive` keeps packets in.")]
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures or videos.", show_default=False)],
+    archive: ArchiveOption = Path("received"),
+    day: Annotated[
+        str | None, typer.Option(help="One day of this time zone, such as 2026-11-22.", show_default="all there is")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Until when, in the same form.", show_default="now")] = None,
+    stream: Annotated[str | None, typer.Option(help="One stream, SITE/DEVICE/STREAM.", show_default="all")] = None,
+    promised: Annotated[bool, typer.Option("--promised", help="Only promised frames.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(help="Of each stream at most one frame in this time, such as 1min.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--as", help="png or jpg: a file for each frame; mkv: a time-lapse video of each stream.")
+    ] = "png",
+    fps: Annotated[float, typer.Option(min=0.1, max=240, help="With --as mkv: frames shown in a second.")] = 25.0,
+    stamp: StampOption = "auto",
+    steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the invented detail.")] = 0,
+    realism: Annotated[float, typer.Option(min=0, max=1, help="How much detail the steps may invent.")] = 1.0,
+    bundle: BundlesOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Draw archived frames: to pictures, or to a time-lapse video.
+
+    A frame that cannot be drawn, because what it refers to is not kept any more, is left out and told.
+
+    Example: edgesem archive export --archive received --out day --since 1d --every 1min --stamp bar
+    """
+    from edgesem.codec.codec import load
+    from runtime.receiver.archive import Archive
+    from runtime.receiver.archive_drawer import ArchiveDrawer, spaced
+    from runtime.receiver.synthesis import SynthesisOptions
+    from runtime.receiver.times import parse_day, parse_span, parse_time
+
+    if kind not in KINDS:
+        raise UsageError(f"--as {kind}: it is one of {', '.join(KINDS)}")
+    if day and (since or until):
+        raise UsageError("--day is a whole day: leave out --since and --until")
+    since_s, until_s = parse_day(day) if day else (since and parse_time(since), until and parse_time(until))
+    every_s = parse_span(every) if every else 0.0
+    codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
+    with Archive(archive, create=False) as opened, contextlib.ExitStack() as stack:
+        drawer = ArchiveDrawer(opened, codecs, SynthesisOptions(steps, seed, realism), stamp=stamp)
+        found = opened.entries(stream=stream, since_s=since_s or None, until_s=until_s or None)
+        chosen = spaced([entry for entry in found if entry.promised or not promised], every_s)
+        writer = _Writer(out, kind, fps, stack)
+        failures: list[str] = []
+        with progress("drawing") as bar:
+            for number, entry in enumerate(chosen, 1):
+                reason = writer.write(drawer, entry)
+                failures += [reason] if reason else []
+                bar.update(number / len(chosen))
+    if chosen and not writer.drawn:
+        raise InputError(f"none of {len(chosen)} frames could be drawn: {failures[0]}")
+    result = {"found": len(found), "drawn": writer.drawn, "failed": len(failures), "why": failures[:_TOLD]}
+    emit({**result, "files": [str(file) for file in writer.files]}, json_, _render_export)
+
+
+def show(archive: ArchiveOption = Path("received"), json_: JsonOption = False) -> None:
+    """Show what an archive has of each stream.
+
+    Example: edgesem archive show --archive received
+    """
+    from runtime.receiver.archive import Archive
+
+    with Archive(archive, create=False) as opened:
+        rows = [
+            {
+                "stream": one.stream,
+                "frames": one.frames,
+                "promised": one.promised,
+                "first": _time_text(one.first_s),
+                "last": _time_text(one.last_s),
+                "size_bytes": one.size_bytes,
+            }
+            for one in opened.streams()
+        ]
+        emit({"archive": str(opened.path), "file_bytes": opened.path.stat().st_size, "streams": rows}, json_, _render)
+
+
+class _Writer:
+    """Writes pictures below `out`, as `SITE/DEVICE/STREAM/TIME-EPOCH-FRAME.png`, or videos `.../timelapse.mkv`."""
+
+    def __init__(self, out: Path, kind: str, fps: float, stack: contextlib.ExitStack) -> None:
+        self.drawn = 0
+        self.files: dict[Path, None] = {}
+        self._out, self._kind, self._fps, self._stack = out, kind, fps, stack
+        self._videos: dict[str, VideoSink] = {}
+        self._frames: dict[str, int] = {}
+
+    def write(self, drawer: ArchiveDrawer, entry: Entry) -> str:
+        """Draw and write a frame; why it could not be drawn, or an empty text. InputError if the disk refuses it."""
+        from edgesem.files import write_whole
+        from edgesem.packet.capture_time import utc_text
+        from runtime.protocol.topics import Topics, stream_folder
+        from runtime.receiver.promised_store import FILE_MODE
+        from runtime.receiver.sinks import encode_picture
+
+        try:
+            image, provenance = drawer.draw(entry)
+        except EdgesemError as error:
+            return str(error)
+        home = stream_folder(self._out, Topics.named(entry.stream))
+        if self._kind == "mkv":
+            number = self._frames[entry.stream] = self._frames.get(entry.stream, -1) + 1
+            path = self._video(entry.stream, home).write(image, number / self._fps)
+        else:
+            time = utc_text(round(entry.captured_s * 1000)).replace("-", "").replace(":", "")
+            path = home / f"{time}-{entry.epoch:05d}-{entry.frame:010d}.{self._kind}"
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make {home}: {error.strerror}") from error
+            write_whole(path, encode_picture(image, self._kind, provenance), mode=FILE_MODE)
+        self.files[path] = None
+        self.drawn += 1
+        return ""
+
+    def _video(self, stream: str, home: Path) -> VideoSink:
+        from runtime.receiver.sinks import VideoSink
+
+        if stream not in self._videos:
+            self._videos[stream] = VideoSink(home / "timelapse.mkv", longest_s=float("inf"))
+            self._stack.callback(self._videos[stream].close)
+        return self._videos[stream]
+
+
+def _time_text(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
+
+
+def _render_export(result: Mapping[str, Any]) -> RenderableType:
+    for reason in result["why"]:
+        log.print(f"left out: {reason}", style="yellow", markup=False)
+    title = f"{result['drawn']} of {result['found']} frames drawn"
+    if result["failed"]:
+        title += f", {result['failed']} could not be"
+    shown = result["files"][:_TOLD]
+    more = len(result["files"]) - len(shown)
+    return table(["file"], [[file] for file in shown] + ([[f"and {more} more"]] if more else []), title, left=1)
+
+
+def _render(result: Mapping[str, Any]) -> RenderableType:
+    names = ["stream", "first", "last", "frames", "promised", "size_bytes"]
+    rows = [[row[name] for name in names] for row in result["streams"]]
+    title = f"{result['archive']}, {result['file_bytes']:,} bytes"
+    return table([name.replace("_", " ") for name in names], rows, title, left=3)

@@ -1,0 +1,31 @@
+// Figures and names as the page shows them.
+
+export function rate(bps) {
+  return bps >= 1e6 ? `${(bps / 1e6).toFixed(2)} Mbit/s` : `${(bps / 1e3).toFixed(bps < 1e4 ? 1 : 0)} kbit/s`;
+}
+
+export function bytes(count) {
+  if (count >= 1e6) return count >= 1e9 ? `${(count / 1e9).toFixed(2)} GB` : `${(count / 1e6).toFixed(1)} MB`;
+  return count >= 1e4 ? `${(count / 1e3).toFixed(1)} kB` : `${Math.round(count)} B`;
+}
+
+export function seconds(s) {
+  if (s >= 172800) return `${Math.round(s / 86400)} days`;
+  if (s >= 120) return s >= 7200 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 60)} min`;
+  return s >= 10 ? `${Math.round(s)} s` : s >= 1 ? `${s.toFixed(1)} s` : `${Math.round(s * 1000)} ms`;
+}
+
+// How old a picture is: tenths below ten seconds, so that it does not jump about.
+export function age(s) {
+  return `${s < 10 ? `${s.toFixed(1)} s` : seconds(s)} old`;
+}
+
+// Where a stream's pictures are, seen from where the page stands.
+export function pathOf(name) {
+  return name.split("/").map(encodeURIComponent).join("/");
+}
+
+// Sets a text only when it is another one: a screen reader reads what was set.
+export function tell(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}

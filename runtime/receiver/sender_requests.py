@@ -1,0 +1,38 @@
+"""Requests of a receiver to the senders of its streams: layers apart, a keyframe, another bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from runtime.protocol.command import APART_S, MOST_BUNDLES, Command
+from runtime.receiver.feedback import Feedback
+from runtime.receiver.stream import Stream
+
+_APART_EVERY_S = APART_S / 3
+_KEY_EVERY_S = 1.0
+_BUNDLE_EVERY_S = 60.0
+
+
+class SenderRequests:
+    """Requests to senders. Use it under `Streams.lock`; `Feedback.publish_all` sends them outside of it."""
+
+    def __init__(self, feedback: Feedback, bundle_ids: Sequence[int]) -> None:
+        self._feedback, self._bundle_ids = feedback, tuple(bundle_ids)[:MOST_BUNDLES]
+
+    def after_packet(self, stream: Stream) -> None:
+        """Ask for what the stream's latest packet shows to be needed."""
+        now_s, inbox = time.monotonic(), stream.inbox
+        if inbox.more_than_asked and now_s - stream.asked_apart_s >= _APART_EVERY_S:
+            stream.asked_apart_s = now_s
+            self._feedback.command(stream.topics, Command("apart"), inbox.seal)
+        if inbox.other_bundle is not None and now_s - stream.told_bundle_s >= _BUNDLE_EVERY_S:
+            stream.told_bundle_s = now_s
+            self._feedback.command(stream.topics, Command("bundle", bundles=self._bundle_ids), inbox.other_seal)
+
+    def keyframe(self, stream: Stream) -> None:
+        """Ask for a keyframe, once a second at most. Not where we have no number: nobody would refer to our frames."""
+        now_s = time.monotonic()
+        if self._feedback.receiver and now_s - stream.asked_key_s >= _KEY_EVERY_S:
+            stream.asked_key_s = now_s
+            self._feedback.command(stream.topics, Command("key"), stream.inbox.seal)

@@ -1,0 +1,47 @@
+"""References of one stream: the decoded latents that its inter frames may refer to, of each sender apart."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from edgesem.codec.latent import Latent
+from edgesem.codec.reference import ReferenceBuffer
+
+
+class StreamReferences:
+    """Reference buffers of one stream by epoch: one, and two while two senders share the name. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._buffers: OrderedDict[int, ReferenceBuffer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buffers.values()))
+
+    def put(self, epoch: int, frame: int, layers: int, latent: Latent, *, senders: int = 1) -> None:
+        """Keep a latent; the epochs that were used longest ago go if there are more of them than `senders`."""
+        self._buffers.setdefault(epoch, ReferenceBuffer()).put(epoch, frame, layers, latent)
+        self._buffers.move_to_end(epoch)
+        while len(self._buffers) > senders:
+            self._buffers.popitem(last=False)
+
+    def get(self, epoch: int, frame: int, layers: int) -> Latent | None:
+        """The latent, if it is still here; it counts as used now, so that it stays."""
+        buffer = self._buffers.get(epoch)
+        return None if buffer is None else buffer.get(epoch, frame, layers)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all latents."""
+        return sum(buffer.size_bytes for buffer in self._buffers.values())
+
+    def drop_oldest(self) -> None:
+        """Forget a latent, if there is one: the oldest of the epoch that was used longest ago."""
+        for epoch, buffer in self._buffers.items():
+            buffer.drop_oldest()
+            if not len(buffer):
+                del self._buffers[epoch]
+            return
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._buffers.clear()

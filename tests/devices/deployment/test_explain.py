@@ -1,0 +1,76 @@
+"""Failed SSH connections to a real sshd: the likely cause and the next step stand in the error."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from devices.deployment.deploy import Access, Board, logs
+from devices.deployment.explain import explained
+from devices.shell import CommandResult
+from edgesem.cli import main as cli
+from edgesem.errors import LinkError
+from tests.support.board_stand import Stand
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory):
+    made = Stand(tmp_path_factory.mktemp("board"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def strict(stand, tmp_path):
+    """An ssh configuration as most have it: no host key is taken without a question. `known` is its known_hosts."""
+    config, known = tmp_path / "config", tmp_path / "known"
+    lines = stand.ssh_lines("board").replace("accept-new", "ask").replace(f"{stand.folder}/known", str(known))
+    config.write_text(lines)
+    return config, known
+
+
+def reach(stand, config) -> Board:
+    return Board("board", Access(config=config, root=str(stand.root), python=sys.executable))
+
+
+def test_an_unknown_host_key_is_named_with_the_command_that_makes_it_known(stand, strict, capsys):
+    config, known = strict
+    link = ["--ssh-config", str(config), "--root", str(stand.root), "--python", sys.executable]
+    assert cli.main(["device", "status", "board", *link, "--json"]) == 1
+    (entry,) = json.loads(capsys.readouterr().out)["hosts"]
+    assert "does not know the board's host key yet" in entry["error"]
+    assert f"`ssh -F {config} board` once" in entry["error"]
+    by_hand = ["ssh", "-o", "StrictHostKeyChecking=accept-new", "-F", str(config), "board", "true"]  # who answers yes
+    subprocess.run(by_hand, check=True, capture_output=True)
+    assert known.exists()
+    assert cli.main(["device", "status", "board", *link, "--json"]) == 0
+
+
+def test_another_host_key_than_before_is_told_with_the_one_to_forget(stand, strict):
+    config, known = strict
+    other = (stand.folder / "key.pub").read_text().split()[:2]  # of somebody else
+    known.write_text(f"board {' '.join(other)}\n")
+    with pytest.raises(LinkError, match=r"another host key than .*`ssh-keygen -R board`.*somebody may stand between"):
+        logs(reach(stand, config), 1)
+
+
+def test_a_key_that_the_board_does_not_take_and_a_closed_port_are_told(stand, tmp_path):
+    config, wrong = tmp_path / "config", tmp_path / "wrong"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", wrong], check=True)
+    config.write_text(stand.ssh_lines("board").replace(f"{stand.folder}/key", str(wrong)))
+    with pytest.raises(LinkError, match=r"does not accept this machine's key: name another with --identity"):
+        reach(stand, config).ask("status")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    config.write_text(stand.ssh_lines("board").replace(f"Port {stand.cable.port}", f"Port {closed}"))
+    with pytest.raises(LinkError, match="nobody listens there: check --port"):
+        reach(stand, config).ask("status")
+
+
+def test_the_words_of_a_program_on_the_board_are_not_taken_for_those_of_ssh():
+    said = b"pip: Connection timed out; Host key verification failed.\n"
+    assert explained(CommandResult(1, b"", said), "ssh board").endswith("(ssh ended with 1)")
+    asked = explained(CommandResult(1, b"", b"sudo: a password is required\n"), "ssh board")
+    assert "may not become root there without a password" in asked

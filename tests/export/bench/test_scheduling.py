@@ -1,0 +1,17 @@
+"""An encoder leaves the thread that calls it as it was."""
+
+import os
+
+import numpy as np
+import pytest
+
+from export.bench.rd.stills import encode_svtav1
+
+pytest.importorskip("av")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler") or os.geteuid() != 0, reason="needs root on Linux")
+def test_svt_av1_does_not_make_the_caller_a_real_time_thread():
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    assert encode_svtav1(np.zeros((64, 64, 3), np.uint8), 20, 8, "iq")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before

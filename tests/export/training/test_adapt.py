@@ -1,0 +1,91 @@
+"""Adaptation to a camera: what stays, what other pictures may lose, and a bundle that the runtime reads."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+
+import edgesem  # noqa: E402
+from edgesem.errors import ExportError  # noqa: E402
+from edgesem.files import find_pictures, read_picture  # noqa: E402
+from export.cli import adapt as command  # noqa: E402
+from export.training import adapt  # noqa: E402
+from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain  # noqa: E402
+from export.training.codec import CodecNet, load_weights  # noqa: E402
+
+PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+START = Path(__file__).parents[3] / "export" / "weights" / "codec.safetensors"
+
+
+def ignore(done, figures):
+    pass
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("camera")
+    for path in find_pictures(PHOTOS)[:2]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(frames, tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("adapted") / "run"
+    config = AdaptConfig(data=str(frames), photographs=str(PHOTOS), minutes=0.05, crop=176, batch=2)
+    adapt_codec(config, START, out, progress=ignore)
+    return out
+
+
+def test_the_encoder_stays_and_the_rest_learns(adapted):
+    before, after = CodecNet(), CodecNet()
+    load_weights(before, START)
+    load_weights(after, adapted / "weights.safetensors")
+    for old, new in zip(before.encoder.parameters(), after.encoder.parameters(), strict=True):
+        assert torch.equal(old, new)
+    for part in ("decoder", "gains", "context"):
+        pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        assert any(not torch.equal(old, new) for old, new in pairs), part
+
+
+def test_weights_are_taken_back_until_other_pictures_lose_no_more_than_allowed(adapted, tmp_path, monkeypatch):
+    picture = [read_picture(find_pictures(PHOTOS)[3])[:192, :192]]
+    losses = iter([9.0, 2.0])
+    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: (next(losses), 0.0))
+    found = bounded(adapted, START, picture, tmp_path / "codec")
+    assert found == {"share": 0.7, "general_bd_rate_ms_ssim_percent": 2.0}
+    old, full, mixed = CodecNet(), CodecNet(), CodecNet()
+    for net, path in ((old, START), (full, adapted / "weights.safetensors"), (mixed, tmp_path / "codec")):
+        load_weights(net, path if path.is_file() else path / "weights.safetensors")
+    a, b, c = (net.decoder.last.weight for net in (old, full, mixed))
+    assert torch.allclose(c, a + 0.7 * (b - a), atol=1e-6)
+    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: (9.0, 0.0))
+    with pytest.raises(ExportError, match="more than 3 % of bytes"):
+        bounded(adapted, START, picture, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_gain_and_loss_are_measured_on_pictures(adapted, tmp_path):
+    picture = [read_picture(find_pictures(PHOTOS)[0])[:192, :192]]
+    found = gain(adapted, START, picture)
+    assert all(-50 < value < 50 for value in found.values())
+
+
+@pytest.mark.long
+def test_the_command_makes_a_signed_bundle(frames, tmp_path, monkeypatch):
+    from edgesem.packet.keys import new_key
+
+    monkeypatch.setattr(command, "_WEIGHTS", START.parent)
+    key = tmp_path / "key"
+    new_key(key)
+    command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, check=PHOTOS, int8=False, sign=key, threads=1)
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["signature"]
+    codec = edgesem.load(tmp_path / "bundle")
+    picture = np.ascontiguousarray(read_picture(find_pictures(frames)[0])[:160, :160])
+    assert codec.decode(codec.encode(picture, quality=0.5)).shape == picture.shape

@@ -1,0 +1,79 @@
+"""The large decoder: what it costs, where it begins, and that it learns while the codec stays as it is."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra export")
+
+from edgesem.cli import main as cli  # noqa: E402
+from edgesem.entropy.schedule import CHANNELS  # noqa: E402
+from edgesem.errors import InputError  # noqa: E402
+from export.networks.codec import large_decoder  # noqa: E402
+from export.training.codec import TrainConfig, open_run, train  # noqa: E402
+from export.training.large import open_large  # noqa: E402
+
+PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+MOST_MACS = 60_000  # a pixel
+
+
+def ignore(done, figures):
+    pass
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("codec") / "run"
+    train(TrainConfig(data=str(PHOTOS), minutes=0.02, crop=176, batch=1, teacher=False), folder, progress=ignore)
+    return folder
+
+
+def macs_of(net, side: int) -> int:
+    """Multiply-adds of the convolutions of a decoder, for a picture of `side` pixels."""
+    total = 0
+
+    def count(layer, inputs, output):
+        nonlocal total
+        upwards = isinstance(layer, torch.nn.ConvTranspose2d)
+        places = inputs[0] if upwards else output  # each of which meets all weights
+        total += layer.weight.numel() * places.shape[2] * places.shape[3]
+
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.zeros(1, CHANNELS, side // 16, side // 16), torch.zeros(1, 1, 1, 1))
+    return total
+
+
+def test_it_costs_at_most_what_was_allowed_and_its_file_stays_small():
+    net, side = large_decoder(), 64
+    assert 40_000 < macs_of(net, side) / side**2 < MOST_MACS
+    assert sum(weight.numel() for weight in net.parameters()) < 4.6e6
+
+
+def test_it_begins_as_the_linear_path_and_learns_beside_a_codec_that_stays(codec, tmp_path):
+    before = (codec / "weights.safetensors").read_bytes()
+    argv = ["train", "--decoder-large", str(codec), "--data", str(PHOTOS), "--crop", "176", "--batch", "1", "--no-plot"]
+    argv += ["--threads", "1"]
+    assert cli.main([*argv, "--out", str(tmp_path / "large"), "--minutes", "0.03"]) == 0
+    assert (codec / "weights.safetensors").read_bytes() == before
+    base, large = open_run(codec)[0].decoder, open_large(tmp_path / "large")
+    assert (large.last.weight != 0).any()
+    assert torch.allclose(large.linear.weight, base.linear.weight, atol=0.01)
+    latent, quality = torch.randn(1, CHANNELS, 4, 6), torch.full((1, 1, 1, 1), 0.5)
+    with torch.no_grad():
+        assert large(latent, quality).shape == base(latent, quality).shape == (1, 3, 64, 96)
+    start = ["--start", str(tmp_path / "large" / "weights.safetensors")]
+    assert cli.main([*argv, *start, "--out", str(tmp_path / "more"), "--minutes", "0.01"]) == 0
+
+
+def test_a_run_of_something_else_is_refused(codec):
+    with pytest.raises(InputError, match="--decoder-large"):
+        open_large(codec)
+
+
+def test_two_kinds_of_training_at_once_are_refused(codec, tmp_path, capsys):
+    argv = ["train", "--decoder-large", str(codec), "--flow", str(codec), "--data", str(PHOTOS), "--out", str(tmp_path)]
+    assert cli.main(argv) == 2
+    assert "one of" in capsys.readouterr().err

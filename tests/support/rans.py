@@ -1,0 +1,67 @@
+"""Messages for the entropy coder, and its kernel, compiled from the source of now."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesem.entropy import kernel, rans
+from edgesem.entropy.tables import SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+
+PASSES_OF_LAYER = (5, 2, 2, 2)
+
+
+def logistic_tables() -> Tables:
+    """Tables of the shape that training assumes; index 0 to 2 skip."""
+    radii, frequencies = [], []
+    for scale in range(SCALES):
+        width = SMALLEST_WIDTH * WIDTH_RATIO**scale
+        radius = 0 if scale < 3 else min(255, max(4, int(np.ceil(20 * width))))
+        edges = np.arange(-radius, radius + 2) - 0.5
+        mass = np.diff(1 / (1 + np.exp(-np.clip(edges / width, -500, 500))))
+        slots = np.floor(mass / mass.sum() * (65536 - mass.size)).astype(int) + 1
+        slots[radius] += 65536 - slots.sum()
+        radii.append(radius)
+        frequencies.append(slots)
+    return Tables.of(np.array(radii), np.concatenate(frequencies))
+
+
+TABLES = logistic_tables()
+
+
+def message(seed: int, most: int, low: int, high: int, sparse=(1,)):
+    """Scales and entries of a random message, drawn from the tables' own distributions."""
+    random = np.random.default_rng(seed)
+    scales, entries = [], []
+    for passes in PASSES_OF_LAYER:
+        sizes = random.integers(0, most + 1, passes) // random.choice([1, 1, 50])
+        drawn = [random.integers(low, high + 1, size).astype(np.int32) for size in sizes]
+        scales.append(drawn)
+        entries.append(
+            [TABLES.lookup[(s.astype(int) << 16) + random.integers(0, 65536, s.size)].astype(int) for s in drawn]
+        )
+    return scales, entries
+
+
+def decode(chunks, total, scales):
+    """The entries that chunks hold, given the scales of all symbols."""
+    decoder = rans.Decoder(chunks, TABLES)
+    read = [[decoder.read(s) for s in passes] for passes in scales[: len(chunks)]]
+    if len(chunks) == total:
+        decoder.finish()
+    return read
+
+
+def compile_kernel(target: Path, *flags: str) -> Path:
+    """The library that this machine's C compiler makes of kernel.c, without a warning; skips where there is none."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if not shutil.which(compiler[0]):
+        pytest.skip(f"there is no C compiler: {compiler[0]}")
+    source = Path(kernel.__file__).with_name("kernel.c")
+    strict = ["-std=c99", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+    subprocess.run([*compiler, *strict, *flags, source, "-o", target], check=True)
+    return target
