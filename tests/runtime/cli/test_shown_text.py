@@ -24,7 +24,7 @@ CHANGE = {
     "change": {"frames": 120, "saved": 0.8, "recall": 0.7, "blind_recall": 0.6},
 }
 STREAM = {"layers": 1234567, "size_bytes": 123456789, "decode_s": 1234.5, "dropped": 12345, "kept": 12} | dict.fromkeys(
-    ("malformed", "unsealed", "undecodable"), 1
+    ("malformed", "unsealed", "other_bundle", "undecodable"), 1
 )
 HIT = {"time": "2026-11-30T06:21:58.123", "frame": 123456, "score": 0.97, "size_bytes": 12345}
 

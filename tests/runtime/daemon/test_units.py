@@ -132,7 +132,7 @@ key_file = "{prefix}/etc/edgesem/seal.key"
         "password": "p",
         "send.toml": f'{common}[source]\nuri = "{prefix}/etc/edgesem/pictures"\nloop = true\n'
         '[stream]\ndevice = "unit"\n[promise]\nevery = 2\n',
-        "receive.toml": f'{common}[out]\nfolder = "{prefix}/var/lib/edgesem/received"\nhttp = "0"\n'
+        "receive.toml": f'{common}[out]\nfolder = "{prefix}/var/lib/edgesem/received"\nkind = "png"\nhttp = "0"\n'
         f'archive = "{prefix}/var/lib/edgesem/archive"\nhome_assistant = true\n',
     }
     etc.mkdir(mode=0o700, parents=True, exist_ok=True)
