@@ -33,7 +33,7 @@ def test_a_picture_that_is_turned_or_mirrored_has_the_same_score(quality, turns)
 
 
 # Scores of libjxl 0.11.2, tools/ssimulacra2. On 80 pairs of a photograph and what JPEG, WebP or AVIF made of it ours
-# differs by 0.16 at most, on 20 of next to flat frames of a camera by 0.9: the reference computes in float32.
+# differs by 0.16 at most, on 20 of next to flat frames of a camera by 0.9, probably as the reference is in float32.
 @pytest.mark.parametrize(
     ("damage", "score"), [("grid", -49.864448), ("fine", 86.455586), ("blur", 50.806749), ("dark", 6.275099)]
 )
