@@ -38,7 +38,7 @@ def test_preparing_a_graph_does_not_change_what_it_computes(quantized):
 def test_an_int8_encoder_stays_close_to_its_float_form(quantized, profile):
     folder, feeds = quantized
     plain, int8 = OrtRunner(DEFAULT / "encoder.onnx"), OrtRunner(folder / f"{profile}.onnx")
-    assert snr_db(plain.run(feeds[0]), int8.run(feeds[0])) > 15  # what that costs is for the meter to say (below)
+    assert snr_db(plain.run(feeds[0]), int8.run(feeds[0])) > 12  # what that costs is for the meter to say (below)
     parameters = json.loads((DEFAULT / "manifest.json").read_text())["encoder"]["parameters"]
     assert (folder / f"{profile}.onnx").stat().st_size < 4 * parameters / 2
 
