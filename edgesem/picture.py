@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from edgesem.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL._imagingcms import CmsProfile
     from PIL.Image import Image
 
@@ -179,3 +181,12 @@ def _srgb() -> CmsProfile:
     from PIL import ImageCms
 
     return ImageCms.createProfile("sRGB")
+
+
+def as_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luma of a picture (BT.601, as in JPEG) in all three channels: uint8 [H, W, 3] of the same shape."""
+    import numpy as np
+    from PIL import Image
+
+    luma = np.asarray(Image.fromarray(picture).convert("L"))
+    return np.ascontiguousarray(np.broadcast_to(luma[..., None], picture.shape))

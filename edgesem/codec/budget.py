@@ -177,7 +177,7 @@ def _fill(trial: Trial, side_bytes: int, budget_bytes: int) -> float:
 
 
 def _share(whole_bytes: float, budget_bytes: int) -> float:
-    """The same of a size, but for the largest layer."""
+    """Share of a budget, or of the largest packet there is, that a packet of so many bytes fills."""
     return max(whole_bytes / budget_bytes, whole_bytes / MAX_PACKET_BYTES)
 
 

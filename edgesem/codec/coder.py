@@ -59,8 +59,9 @@ class Trial:
         reference: Planes | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """rounded: the latent as it is called when it is rounded; levels, steps, reference: of each position, its
-        quality, the quantizer steps per unit, and what is referred to, in 1/8 steps."""
+        """latent: what is rounded. rounded: the same with the quality and region that a receiver is told of it; its
+        values are replaced. levels, steps, reference: of each position, its quality, the quantizer steps per unit, and
+        what is referred to, in 1/8 steps. ledger: see `Coder.try_level`."""
         self.tables = tables
         self._latent, self._rounded, self._levels, self._steps = latent, rounded, levels, steps
         self._reference, self._ledger = reference, ledger

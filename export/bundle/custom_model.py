@@ -47,6 +47,7 @@ from export.custom.adapter import (
     step_of_rate,
     write_joined,
 )
+from export.data.pack import picture_folder
 from export.networks.context import ContextModel
 from export.training.losses import rate
 
@@ -95,7 +96,8 @@ def fit_model(own: CustomModel, data: Path, progress: Progress, seed: int = 0, k
     """
     torch.manual_seed(seed)
     encoder, decoder = (as_module(part) for part in (own.encoder, own.decoder))
-    frames = _crops(find_pictures(data), seed)
+    with picture_folder(data) as folder:
+        frames = _crops(find_pictures(folder), seed)
     fold = fold_of(encoder)
     with torch.no_grad():
         latents = []

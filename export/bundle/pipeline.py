@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from export.bundle.model import Model, check_parity, graph_files
 from export.bundle.steps import Steps
 from export.bundle.tables import count_references, count_symbols, fitted_tables, rate_guess, starting_tables
 from export.bundle.verify import latent_digest, verify
+from export.data.pack import picture_folder
 from export.data.pictures import readable_pictures
 from export.graphs.cost import cost
 from export.graphs.targets import OPSET, Target, target_of
@@ -60,6 +62,7 @@ Progress = Callable[[str, float], None]
 class Settings:
     """Settings of an export, besides the model.
 
+    data, check: folders of photographs, or packed files of them (export.data.pack).
     int8: parts that get an int8 form, kept where it costs at most `int8_percent` of rate and pays.
     """
 
@@ -84,19 +87,22 @@ def export_model(
     target = target_of(settings.target)
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
-    paths = find_pictures(settings.data)
-    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
-    frames = [_crop(frame, index) for index, (_, frame) in enumerate(readable_pictures(paths))]
-    checked_paths = find_pictures(settings.check or settings.data)[:24]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    steps = Steps(work_folder(out), resume=settings.resume)
-    try:
-        manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
-        checks = _verified(steps.files, target, progress)
-        _replace(steps.files, out, copy=settings.resume)
-    finally:
-        if not settings.resume:
-            shutil.rmtree(steps.folder, ignore_errors=True)
+    with ExitStack() as unpacked:
+        data = unpacked.enter_context(picture_folder(settings.data))
+        check = data if settings.check is None else unpacked.enter_context(picture_folder(settings.check))
+        paths = find_pictures(data)
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
+        frames = [_crop(frame, index) for index, (_, frame) in enumerate(readable_pictures(paths))]
+        checked_paths = find_pictures(check)[:24]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        steps = Steps(work_folder(out), resume=settings.resume)
+        try:
+            manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
+            checks = _verified(steps.files, target, progress)
+            _replace(steps.files, out, copy=settings.resume)
+        finally:
+            if not settings.resume:
+                shutil.rmtree(steps.folder, ignore_errors=True)
     return {**manifest, "checks": checks, "steps": steps.seconds}
 
 

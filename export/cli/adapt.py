@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import InputError
 from export.cli.bundle_tables import quality_table
-from export.cli.options import DeviceOption, JsonOption
+from export.cli.options import DeviceOption, JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from edgesem.quality.metrics import Frame
@@ -46,9 +47,7 @@ def adapt(
         Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
-    ] = None,
+    threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -66,6 +65,7 @@ def adapt(
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
     from export.data.pack import training_pictures
+    from export.graphs.targets import target_of
     from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain
     from export.training.loop import RunOptions
     from export.training.reference import ReferenceConfig, train_reference
@@ -73,6 +73,7 @@ def adapt(
     start = (weights or _WEIGHTS) / "codec.safetensors"
     if not start.is_file():
         raise InputError(f"{start} is not there: name a folder that holds it with --weights")
+    target_of(target)  # what is wrong is said before the training, not after it
     key = None if sign is None else read_key(sign)
     identity = None if key is None else Identity(key)
     work = out.parent / f".{out.name}.adapt"
@@ -87,7 +88,8 @@ def adapt(
         def of_run(stage: str, first: float, part: float, done: float, figures: dict[str, Any]) -> None:
             show(stage + "".join(f"  {name} {value:.4g}" for name, value in figures.items()), first + part * done)
 
-        frames = _folder_of(data, work / "frames")
+        frames = _folder_of(data, work)
+        held_out = None if check is None else _folder_of(check, work)
         config = AdaptConfig(
             data=str(frames),
             photographs=str(photographs),
@@ -103,8 +105,8 @@ def adapt(
         general = [frame for _, frame in training_pictures(photographs)]
         chosen = np.linspace(0, len(general) - 1, min(_CHECKED, len(general))).astype(int)
         result: dict[str, Any] = {"adapted": bounded(trained, start, [general[i] for i in chosen], codec)}
-        if check is not None:
-            result["adapted"] |= gain(codec, start, _some(_folder_of(check, work / "check")))
+        if held_out is not None:
+            result["adapted"] |= gain(codec, start, _some(held_out))
         if share:
             about = ReferenceConfig(
                 data=str(photographs),
@@ -122,27 +124,34 @@ def adapt(
                 options=options,
             )
         model = model_of_run(codec, reference=work / "references" if share else None)
-        held_out = None if check is None else _folder_of(check, work / "check")
         forms = ("encoder", "decoder") if int8 else ()
         manifest = export_model(model, out, Settings(out.name, frames, held_out, target, forms), show, identity)
     log.print(f"adapted: {result['adapted']}", markup=False)
     emit({"bundle": out, **result, **manifest}, json_, quality_table)
 
 
-def _folder_of(data: Path, folder: Path) -> Path:
-    """The folder of pictures itself, or `folder` with frames of a clip, spread over its time."""
+def _folder_of(data: Path, work: Path) -> Path:
+    """The folder of pictures itself, or one in `work` with frames of a clip, spread over its time.
+
+    The frames of a clip are written once, all or none: another clip by the same name gets a folder of its own.
+    """
     if data.is_dir():
         return data
+    from edgesem.bundle.manifest import digest_of
     from edgesem.files import write_picture
     from edgesem.video import video_info
     from export.data.clips import read_clip
 
+    duration_s = video_info(data).duration_s or _FRAMES / _MOST_HZ
+    folder = work / f"frames-{digest_of(data)[:16]}"
     if not folder.exists():
-        duration_s = video_info(data).duration_s or _FRAMES / _MOST_HZ
         frames, _ = read_clip(data, rate_hz=min(_MOST_HZ, _FRAMES / duration_s), most=_FRAMES)
-        folder.mkdir(parents=True)
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         for index, frame in enumerate(frames):
-            write_picture(frame, folder / f"{index:04}.png")
+            write_picture(frame, part / f"{index:04}.png")
+        part.rename(folder)
     return folder
 
 

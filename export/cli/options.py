@@ -20,6 +20,13 @@ PrecisionOption = Annotated[
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="What trains; auto: a CUDA GPU where there is one.")
 ]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="the fastest in the first steps")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
+]
+PlotOption = Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")]
 SizesOption = Annotated[str, typer.Option(help="Sizes at which the codecs other than edgesem code.")]
 
 

@@ -34,7 +34,7 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
     if shares:
         parts.append(table(("codecs", "fps", "share of bytes at equal MS-SSIM"), shares))
     if "still" in report:
-        parts += [_still(report["still"])] if report["still"] else []
+        parts.append(_still(report["still"]))
     if "probe" in report:
         parts.append(_probed(report["probe"]))
     if "where" in report:

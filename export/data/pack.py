@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,12 +57,22 @@ def training_pictures(place: Path) -> Iterator[tuple[Path, Frame]]:
 
     Raises InputError if there are none, or if the file holds no packed set.
     """
+    with picture_folder(place) as folder:
+        yield from readable_pictures(find_pictures(folder))
+
+
+@contextmanager
+def picture_folder(place: Path) -> Iterator[Path]:
+    """The folder itself, or one that a packed file lies unpacked in for as long as the context lasts.
+
+    Raises InputError if the file holds no packed set.
+    """
     if not place.is_file():
-        yield from readable_pictures(find_pictures(place))
+        yield place
         return
     with TemporaryDirectory(prefix="edgesem-pack-") as folder:
         _unpack(place, Path(folder))
-        yield from readable_pictures(find_pictures(Path(folder)))
+        yield Path(folder)
 
 
 def _unpack(file: Path, folder: Path) -> None:

@@ -198,11 +198,12 @@ class Decoder(nn.Module):
 
 
 def large_decoder() -> Decoder:
-    """A decoder for receivers that are computers: the same interface, 54 kMAC/pixel and 4.4 M parameters.
+    """A decoder for receivers that are computers: the base decoder and more blocks, 37 kMAC/pixel.
 
-    Most of its blocks work at stride 4, where they have few weights: the file stays small.
+    With the base decoder's weights it draws what that draws until the added blocks are trained: they start at zero.
+    Most of them work at stride 4, where they have few weights: 0.8 M are added to 1.6 M.
     """
-    return Decoder(widths=(256, 128, 64), depths=(2, 4, 5))
+    return Decoder(depths=(1, 4, 8))
 
 
 class Gains(nn.Module):

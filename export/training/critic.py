@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.entropy.schedule import STRIDE
+from edgesem.errors import UsageError
 from export.metrics.lpips import Lpips
 from export.training.texture import VggTexture, projected_distance
 
@@ -64,14 +65,14 @@ def generator_loss(drawn: list[Tensor]) -> Tensor:
     return -torch.stack([b.mean() for b in drawn]).mean()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judges:
     """Weights of the terms of a perceptual loss, and the files of the networks that two of them look through.
 
-    lpips, vgg: files of weights as of `Lpips` and `VggTexture`.
+    lpips, vgg: files of weights as of `Lpips` and `VggTexture`, or none.
     """
 
-    lpips: str
+    lpips: str | None = None
     lpips_weight: float = 1.0
     mse_weight: float = 40.0
     critic_weight: float = 0.02
@@ -84,10 +85,12 @@ class Judges:
 class PerceptualLoss:
     """Loss of drawn pictures: LPIPS, squared error, periodic detail, texture, and a critic that is trained along.
 
-    Raises InputError for a file that holds no such weights.
+    Raises InputError for a file that holds no such weights, and UsageError without `judges.lpips`.
     """
 
     def __init__(self, judges: Judges, device: str = "cpu") -> None:
+        if judges.lpips is None:
+            raise UsageError("a perceptual loss needs the weights of AlexNet's LPIPS: name their file with --lpips")
         self.judges = judges
         self.lpips, self.critic = Lpips(Path(judges.lpips), device), Critic().to(device)
         self._textures: dict[str, tuple[float, Callable[[Tensor, Tensor], Tensor]]] = {}

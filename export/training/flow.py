@@ -11,7 +11,7 @@ Regression of LPIPS alone draws little of what the quantizer removed; texture co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,31 +30,19 @@ from export.training.losses import psnr_db
 FEW = 4  # steps that the student is taught to start from
 
 
-@dataclass(frozen=True)
-class FlowConfig:
-    """Settings of a run of the flow decoder. codec: folder of the codec's run; lpips, vgg: files of weights or none."""
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(Judges):
+    """Settings of a run of the flow decoder, of a few-step student's judges too. codec: folder of the codec's run."""
 
     data: str
     codec: str
     minutes: float
-    lpips: str | None = None
     crop: int = 256
     batch: int = 4
     learning_rate: float = 5e-4
     final_learning_rate: float = 2e-5
-    critic_from: float = 0.2
-    lpips_weight: float = 1.0
-    mse_weight: float = 40.0
-    critic_weight: float = 0.02
-    vgg: str | None = None
-    vgg_weight: float = 1.0
-    projection_weight: float = 0.0
     average: float = 0.998
     seed: int = 0
-
-    def judges(self) -> Judges:
-        """What a few-step student is trained against."""
-        return Judges(**{part.name: getattr(self, part.name) for part in fields(Judges)})
 
 
 def train_flow(
@@ -77,7 +65,7 @@ def train_flow(
     codec = CodecNet().requires_grad_(False).eval()
     load_weights(codec, Path(config.codec) / "weights.safetensors")
     codec = codec.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    perceptual = PerceptualLoss(config.judges(), str(device)) if config.lpips else None
+    perceptual = PerceptualLoss(config, str(device)) if config.lpips else None
     net = FlowDecoder()
     net.channel_std.copy_(codec.decoder.channel_std)
     if start is not None:

@@ -24,7 +24,7 @@ from export.training.flow import FlowConfig, drawn_in_few_steps, open_flow
 from export.training.loop import Progress, RunOptions, device_of, run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JointConfig(TrainConfig, FlowConfig):
     """Settings of a joint run. codec: its own folder, so that `edgesem distill --flow` can go on from there.
 
@@ -62,7 +62,7 @@ def train_joint(
     codec = CodecNet()
     load_weights(codec, start)
     drawer, _ = open_flow(flow)
-    perceptual = PerceptualLoss(config.judges(), str(device))
+    perceptual = PerceptualLoss(config, str(device))
     net = nn.ModuleDict({"codec": codec, "flow": drawer.train()})
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:

@@ -43,7 +43,8 @@ def train_large(
 ) -> Path:
     """Train a large decoder on the codec in run folder `config.codec`; returns its averaged weights' file.
 
-    It begins with the linear path of the codec's own decoder, or with the weights file `start` of an earlier run.
+    It begins with the codec's own decoder, or with the weights file `start` of an earlier run. What works at stride 16
+    and the first block behind it stay the codec's: the file that has to be kept is half as large.
     Raises InputError for unusable data or weights.
     """
     torch.manual_seed(config.seed)
@@ -51,11 +52,11 @@ def train_large(
     crops = Crops(Path(config.data), config.crop, config.seed, device=device)
     codec, _ = open_run(Path(config.codec))
     codec = codec.requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    net = large_decoder()
-    net.linear.load_state_dict(codec.decoder.linear.state_dict())
-    net.channel_std.copy_(codec.decoder.channel_std)
+    net = _of_codec(codec.decoder)
     if start is not None:
         _load(net, start)
+    for part in (net.linear, net.stem, net.deep, net.rise, net.middle[0]):
+        part.requires_grad_(False)
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.varied_batch(config.batch)
@@ -73,16 +74,27 @@ def train_large(
     return run(net, config, out, loss, progress, options, resumed=crops.restart)
 
 
-def open_large(run: Path) -> Decoder:
-    """The averaged weights of a run. Raises InputError when the folder holds none of a large decoder."""
+def open_large(run: Path, codec: Decoder) -> Decoder:
+    """The averaged weights of a run; what its file leaves out is the decoder of the codec that it was trained for.
+
+    Raises InputError when the folder holds none of a large decoder.
+    """
     read_settings(run, LargeConfig)
-    net = large_decoder()
+    net = _of_codec(codec)
     _load(net, run / "weights.safetensors")
     return net.eval()
 
 
+def _of_codec(decoder: Decoder) -> Decoder:
+    """A large decoder that draws what `decoder` does."""
+    net = large_decoder()
+    net.load_state_dict(decoder.state_dict(), strict=False)
+    return net
+
+
 def _load(net: Decoder, path: Path) -> None:
-    try:
-        net.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} holds no weights of edgesem train --decoder-large: {error}") from error
+    weights = read_weights(path)
+    known = net.state_dict()
+    if strange := [name for name, value in weights.items() if name not in known or value.shape != known[name].shape]:
+        raise InputError(f"{path} holds no weights of edgesem train --decoder-large: {strange[0]} does not fit")
+    net.load_state_dict(weights, strict=False)

@@ -30,7 +30,8 @@ from export.training.threads import ThreadTrial
 
 LOG_STEPS = 100  # steps that a line of the log is the mean of
 _SAVE_S = 180.0
-_PRIVATE = ("data", "codec", "lpips", "vgg", "clips", "vision", "photographs")  # settings that are paths of one machine
+_PATHS = ("data", "codec", "lpips", "vgg", "clips", "vision", "photographs")  # settings that are paths of one machine
+_JUDGES = ("lpips", "vgg")  # paths of which the history says whether there was one: no loss is computed without it
 
 Progress = Callable[[float, dict[str, Any]], None]
 
@@ -114,8 +115,8 @@ def run(
     net, optimizer = accelerator.prepare(net, optimizer)
     write_whole(out / "config.json", json.dumps(asdict(config), indent=1).encode())
     with (out / "history.jsonl").open("a") as history:
-        settings = {key: value for key, value in asdict(config).items() if key not in _PRIVATE}
-        history.write(json.dumps({"from_minute": round(spent_s / 60, 2), "from_step": step, **settings}) + "\n")
+        begun = {"from_minute": round(spent_s / 60, 2), "from_step": step}
+        history.write(json.dumps({**begun, **_public(config)}) + "\n")
     saved_at = shown_at = clock = time.monotonic()
     seen: dict[str, list[float]] = {}  # since the last row of the log; a figure need not come with every step
     count, spent_here_s = 0, 0.0  # since then as well
@@ -178,7 +179,13 @@ def _check_same(config: Settings, out: Path) -> None:
 
 def _same_place(before: Any, now: Any, name: str) -> bool:
     """Whether two settings are one path, written in two ways."""
-    return name in _PRIVATE and bool(before) and bool(now) and Path(before).resolve() == Path(now).resolve()
+    return name in _PATHS and bool(before) and bool(now) and Path(before).resolve() == Path(now).resolve()
+
+
+def _public(config: Settings) -> dict[str, Any]:
+    """Settings that say nothing of this machine, for the history, which a bundle tells everybody."""
+    settings = {name: bool(value) if name in _JUDGES else value for name, value in asdict(config).items()}
+    return {name: value for name, value in settings.items() if name in _JUDGES or name not in _PATHS}
 
 
 def _means(seen: Mapping[str, list[float]]) -> dict[str, float]:

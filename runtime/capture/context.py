@@ -95,12 +95,14 @@ class CaptureContext:
             rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
         return self.frame(rgb, name)
 
-    def paced(self, pictures: Iterable[tuple[Picture, str]], period_s: float) -> Iterator[Frame]:
+    def paced(
+        self, pictures: Iterable[tuple[Picture, str]], period_s: float, limited_log: RateLimitedLog | None = None
+    ) -> Iterator[Frame]:
         """Frames of named pictures, one each `period_s`, or at once if that is 0; until the stop.
 
-        A picture that is too small costs a log line.
+        A picture that is too small costs a line in `limited_log`.
         """
-        limited_log = RateLimitedLog(log)
+        limited_log = limited_log or RateLimitedLog(log)
         for rgb, name in pictures:
             began_s = time.monotonic()
             try:

@@ -16,6 +16,7 @@ from runtime.process.rate_limit import RateLimitedLog
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
+_AGAIN_S = 60.0  # the least time between two log lines of one kind
 
 
 class _Version(NamedTuple):
@@ -30,22 +31,26 @@ def folder_frames(context: CaptureContext) -> Iterator[Frame]:
 
     A watched picture is read once its size and time stay the same; one that cannot be read then is read again when
     they change, and one that is written anew is a new picture. InputError if there are none and none are waited for.
-    A picture that cannot be read, or a folder that is gone for a while, costs a log line.
+    A picture that cannot be read, or a folder that is gone for a while, costs a log line: each picture of a folder that
+    is played has its own, the first time; what is watched, or played again, has one now and then.
     """
     if context.settings.watch:
         yield from context.paced(_coming(context), 1 / context.fps)
         return
+    limited_log, again_log = RateLimitedLog(log, 0.0), RateLimitedLog(log, _AGAIN_S)
     while not context.stop.is_set():
-        yield from context.paced(_readable(find_pictures(Path(context.uri)), context), 1 / context.fps)
+        pictures = _readable(find_pictures(Path(context.uri)), context, limited_log)
+        yield from context.paced(pictures, 1 / context.fps, limited_log)
         if not context.settings.loop:
             return
+        limited_log = again_log
 
 
 def _coming(context: CaptureContext) -> Iterator[tuple[Picture, str]]:
     """The pictures of a watched folder, as they come, until the stop."""
     done: dict[Path, _Version] = {}
     before: dict[Path, _Version] = {}
-    limited_log = RateLimitedLog(log, 60.0)
+    limited_log = RateLimitedLog(log, _AGAIN_S)
     while not context.stop.is_set():
         try:
             found = _versions(Path(context.uri))
@@ -59,7 +64,7 @@ def _coming(context: CaptureContext) -> Iterator[tuple[Picture, str]]:
                 return
             if version.size_bytes and before.get(path) == version != done.get(path):
                 done[path] = version
-                yield from _readable([path], context)
+                yield from _readable([path], context, limited_log)
         before = found
         context.stop.wait(_LOOK_S)
 
@@ -77,8 +82,9 @@ def _versions(folder: Path) -> dict[Path, _Version]:
     return found
 
 
-def _readable(paths: Iterable[Path], context: CaptureContext) -> Iterator[tuple[Picture, str]]:
-    limited_log = RateLimitedLog(log)
+def _readable(
+    paths: Iterable[Path], context: CaptureContext, limited_log: RateLimitedLog
+) -> Iterator[tuple[Picture, str]]:
     for path in paths:
         try:
             picture = read_picture(path, fit=context.most)

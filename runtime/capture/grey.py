@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.picture import as_grey
+
 _BLOCK = 4
 _COLOURLESS, _COLOURED = 6.0, 9.0  # levels of 255: the strongest colour of a block, to become grey and to remain so
 
@@ -40,11 +42,3 @@ def strongest_colour(picture: Picture) -> float:
     blocks = picture[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, 3)
     means = blocks.mean((1, 3), dtype=np.float32)
     return float((means.max(-1) - means.min(-1)).max())
-
-
-def as_grey(picture: Picture) -> Picture:
-    """The luma of a picture (BT.601, as in JPEG) in all three channels."""
-    from PIL import Image
-
-    luma = np.asarray(Image.fromarray(picture).convert("L"))
-    return np.ascontiguousarray(np.broadcast_to(luma[..., None], picture.shape))

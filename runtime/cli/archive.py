@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,11 +74,10 @@ def export(
     since_s, until_s = parse_day(day) if day else (since and parse_time(since), until and parse_time(until))
     every_s = parse_span(every) if every else 0.0
     codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
-    with Archive(archive, create=False) as opened, contextlib.ExitStack() as stack:
+    with Archive(archive, create=False) as opened, _Writer(out, kind, fps) as writer:
         drawer = ArchiveDrawer(opened, codecs, SynthesisOptions(steps, seed, realism), stamp=stamp)
         found = opened.entries(stream=stream, since_s=since_s or None, until_s=until_s or None)
         chosen = spaced([entry for entry in found if entry.promised or not promised], every_s)
-        writer = _Writer(out, kind, fps, stack)
         failures: list[str] = []
         with progress("drawing") as bar:
             for number, entry in enumerate(chosen, 1):
@@ -113,14 +113,34 @@ def show(archive: ArchiveOption = Path("received"), json_: JsonOption = False) -
 
 
 class _Writer:
-    """Writes pictures below `out`, as `SITE/DEVICE/STREAM/TIME-EPOCH-FRAME.png`, or videos `.../timelapse.mkv`."""
+    """Writes pictures below `out`, as `SITE/DEVICE/STREAM/TIME-EPOCH-FRAME.png`, or videos `.../timelapse.mkv`.
 
-    def __init__(self, out: Path, kind: str, fps: float, stack: contextlib.ExitStack) -> None:
+    Use it as a context manager. What is left by an exception (a full disk, Ctrl-C) is whole: a video that was not
+    finished is deleted.
+    """
+
+    def __init__(self, out: Path, kind: str, fps: float) -> None:
         self.drawn = 0
         self.files: dict[Path, None] = {}
-        self._out, self._kind, self._fps, self._stack = out, kind, fps, stack
+        self._out, self._kind, self._fps = out, kind, fps
         self._videos: dict[str, VideoSink] = {}
         self._frames: dict[str, int] = {}
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with contextlib.ExitStack() as stack:  # all are closed, also where one fails
+                for video in self._videos.values():
+                    stack.callback(video.close)
+        except BaseException:
+            self._delete_videos()
+            raise
+        if error is not None:
+            self._delete_videos()
 
     def write(self, drawer: ArchiveDrawer, entry: Entry) -> str:
         """Draw and write a frame; why it could not be drawn, or an empty text. InputError if the disk refuses it."""
@@ -128,7 +148,7 @@ class _Writer:
         from edgesem.packet.capture_time import utc_text
         from runtime.protocol.topics import Topics, stream_folder
         from runtime.receiver.promised_store import FILE_MODE
-        from runtime.receiver.sinks import encode_picture
+        from runtime.receiver.sinks import VideoSink, encode_picture
 
         try:
             image, provenance = drawer.draw(entry)
@@ -137,7 +157,8 @@ class _Writer:
         home = stream_folder(self._out, Topics.named(entry.stream))
         if self._kind == "mkv":
             number = self._frames[entry.stream] = self._frames.get(entry.stream, -1) + 1
-            path = self._video(entry.stream, home).write(image, number / self._fps)
+            video = self._videos.setdefault(entry.stream, VideoSink(home / "timelapse.mkv", longest_s=float("inf")))
+            path = video.write(image, number / self._fps)
         else:
             time = utc_text(round(entry.captured_s * 1000)).replace("-", "").replace(":", "")
             path = home / f"{time}-{entry.epoch:05d}-{entry.frame:010d}.{self._kind}"
@@ -150,13 +171,10 @@ class _Writer:
         self.drawn += 1
         return ""
 
-    def _video(self, stream: str, home: Path) -> VideoSink:
-        from runtime.receiver.sinks import VideoSink
-
-        if stream not in self._videos:
-            self._videos[stream] = VideoSink(home / "timelapse.mkv", longest_s=float("inf"))
-            self._stack.callback(self._videos[stream].close)
-        return self._videos[stream]
+    def _delete_videos(self) -> None:
+        for path in {*self.files, *(video.file for video in self._videos.values())}:
+            if path is not None and path.suffix == ".mkv":
+                path.unlink(missing_ok=True)
 
 
 def _time_text(time_s: float) -> str:

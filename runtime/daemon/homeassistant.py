@@ -7,7 +7,6 @@ import logging
 import re
 import socket
 import threading
-import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ONLINE, OFFLINE = b"online", b"offline"
-_SILENT_S = 120.0
-"""A stream of which nothing was heard for so long is not available; a sender says its state each 10 s."""
 
 
 class HomeAssistant:
@@ -98,9 +95,7 @@ class HomeAssistant:
     def _is_available(self, name: str) -> bool:
         assert self.receiver is not None
         stream = self.receiver.streams.find(name)
-        if stream is None:
-            return False
-        return (stream.state is None or stream.state.up) and time.monotonic() - stream.heard_s < _SILENT_S
+        return stream is not None and not stream.absence
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         assert self.receiver is not None

@@ -180,6 +180,14 @@ class PictureOutputs:
             self._finish(one)
         return video
 
+    def _write_video(self, picture: ReceivedPicture) -> Path:
+        video = self._video(picture)
+        last, last_bytes = video.file, _size_bytes(video.file)
+        path = video.write(picture.image, time.time() - picture.delay_s)
+        grown_bytes = _size_bytes(last) - last_bytes + (0 if path == last else _size_bytes(path))
+        self._quotas[0].add(max(0, grown_bytes))
+        return path
+
     def _finish(self, video: VideoSink) -> None:
         try:
             video.close()
@@ -203,7 +211,7 @@ class PictureOutputs:
         if not self._quotas[0].make_room():
             raise InputError(f"{folder}: no room for ordinary pictures, which is left to promised ones: make room")
         if kind == "mkv":
-            return self._video(picture).write(picture.image, time.time() - picture.delay_s)
+            return self._write_video(picture)
         path = home / f"{frame_name(packet)}.{kind}"
         data = encode_picture(picture.image, kind, picture.provenance)
         self._store(path, data)
@@ -231,6 +239,11 @@ class PictureOutputs:
 
         # Retained: who subscribes later gets the latest picture at once.
         connection.publish(jpeg_topic(picture.topics), jpeg, retain=True, confirm=confirmed)
+
+
+def _size_bytes(path: Path | None) -> int:
+    """Size of a file; 0 if there is none."""
+    return path.stat().st_size if path is not None and path.exists() else 0
 
 
 def _make_folder(folder: Path) -> None:

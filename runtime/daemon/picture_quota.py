@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver.age_limit import AgeLimit
 from runtime.receiver.promised_store import PROMISED
+from runtime.receiver.undrawn import DRAWN_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ _OLDEST = 10_000
 """So many of the oldest files are known at a time."""
 _NEW_S = 60.0
 """A video that was written to less than this ago is not deleted: it may still grow."""
+_UNDRAWN_S = 86400.0
+"""Nor is a promised frame that came less than this ago and has no picture yet: a decoder may still get to it."""
 _AGAIN_S = 30.0
 _LOOK_S = 600.0
 """A folder in which nothing was too old is looked through again after so long."""
@@ -34,7 +38,8 @@ class PictureQuota:
     """Quota of the ordinary pictures below `folder`, in `SITE/DEVICE/STREAM`, or of the `promised` frames. Thread-safe.
 
     At most `max_bytes` of them are kept (0: as many as fit), none that was written more than `max_age_s` ago (0: of
-    any age), and `free_bytes` of the disk are left free. `on_deleted` is called with the path and size of each file.
+    any age; see AgeLimit), and `free_bytes` of the disk are left free. `on_deleted` is called with the path and size of
+    each file.
     """
 
     def __init__(
@@ -50,12 +55,14 @@ class PictureQuota:
         self.deleted = 0
         """Files that were too old, or made room for others."""
         self._folder, self._max_bytes, self._free_bytes = folder, max_bytes, free_bytes
-        self._max_age_s, self._on_deleted = max_age_s, on_deleted
+        self._age_limit, self._on_deleted = AgeLimit(max_age_s), on_deleted
         self._folders, self._names = _PROMISED if promised else _ORDINARY
         self._lock = threading.Lock()
         self._oldest: list[tuple[float, str, int]] = []
         """Negative time, path and size of the oldest files; the oldest last."""
         self._used_bytes = 0
+        self._newest_s = float("inf")
+        """When the newest file was written that the last look has found."""
         self._scanned_s = float("-inf")
         """When the folder was last looked through, by the monotonic clock."""
         self._fruitless_s = float("-inf")
@@ -85,9 +92,13 @@ class PictureQuota:
 
     def tidy(self) -> None:
         """Delete what is too old, and what is beyond `max_bytes`; may look through all folders."""
-        if self._max_age_s > 0:
+        if self._age_limit.max_age_s:
             with self._lock:
-                self._expire(time.time() - self._max_age_s)
+                if self._scanned_s == float("-inf"):
+                    self._scan()
+                before_s = self._age_limit.before_s(self._newest_s)
+                if before_s is not None:
+                    self._expire(before_s)
         if self._max_bytes:
             self.make_room()
 
@@ -131,15 +142,17 @@ class PictureQuota:
 
     def _scan(self) -> None:
         """Look which files are the oldest. Under the lock."""
-        self._scanned_s, total, newest_s = time.monotonic(), 0, time.time() - _NEW_S
+        self._scanned_s, total, newest_s = time.monotonic(), 0, 0.0
+        now_s = time.time()
         found: list[tuple[float, str, int]] = []
         for path, size_bytes, time_s in self._files():
             total += size_bytes
-            if time_s < newest_s or not path.endswith(".mkv"):
+            newest_s = max(newest_s, time_s)
+            if not _is_needed(path, now_s - time_s):
                 heapq.heappush(found, (-time_s, path, size_bytes))
                 if len(found) > _OLDEST:
                     heapq.heappop(found)
-        self._used_bytes = total
+        self._used_bytes, self._newest_s = total, newest_s or float("inf")
         self._oldest = sorted(found)  # by the negative time: the oldest last
 
     def _files(self) -> Iterator[tuple[str, int, float]]:
@@ -149,3 +162,11 @@ class PictureQuota:
                     if self._names.fullmatch(file.name) and file.is_file(follow_symlinks=False):
                         about = file.stat(follow_symlinks=False)
                         yield file.path, about.st_size, about.st_mtime
+
+
+def _is_needed(path: str, age_s: float) -> bool:
+    """Whether a file is still in use."""
+    stem, suffix = os.path.splitext(path)
+    if suffix == ".mkv":
+        return age_s < _NEW_S
+    return suffix == ".es" and age_s < _UNDRAWN_S and not any(os.path.exists(stem + one) for one in DRAWN_SUFFIXES)

@@ -89,6 +89,8 @@ class _SendDaemon:
         identity = settings.monitor.identity(settings.seal.identity_file)
         self._source = Source(settings.source, fps=stream.fps, stop=self._stop)
         codec = edgesem.load(stream.bundle, threads=stream.threads)
+        data_budget = _open_data_budget(settings, self._topics)
+        self._state_s = max(settings.monitor.state_s, 0.0 if data_budget is None else _THRIFTY_STATE_S)
         self._stream_sender = StreamSender(
             address,
             self._topics,
@@ -103,24 +105,23 @@ class _SendDaemon:
                 sharp=stream.prefer == "sharp",
                 promise_every=settings.promise.every,
                 ack_timeout_s=settings.broker.ack_timeout_s,
+                state_interval_s=self._state_s,
             ),
             codec=codec,
             folder=settings.monitor.folder(),
             identity=identity,
             key=key,
-            data_budget=_open_data_budget(settings, self._topics),
+            data_budget=data_budget,
             trigger=open_trigger(settings.watch, codec.bundle, stream.threads),
             on_event=self._take_event,
         )
-        self._pipeline, data_budget = self._stream_sender.pipeline, self._stream_sender.data_budget
+        self._pipeline = self._stream_sender.pipeline
         self._pipeline.source_state = lambda: {
             "masked": self._source.masked,
             "grey": self._source.grey,
             "left_out": self._source.left_out,
             "data": None if data_budget is None else data_budget.usage(),
         }
-        state_s = settings.monitor.state_s
-        self._state_s = state_s if data_budget is None else max(state_s, _THRIFTY_STATE_S)
         self._schedule, self._fps = settings.schedule.schedule(), stream.fps
         self._wake: Wake | None = None
         if settings.once.frames:
@@ -160,7 +161,7 @@ class _SendDaemon:
             raise self._failure
         state = self._pipeline.state()
         if self._wake is not None:
-            report = self._wake.report(state.promised_waiting, trouble or self._refusal)
+            report = self._wake.report(trouble or self._refusal)
             self._on_event(report)
             self._on_event({"event": "done", **state.as_dict()})
             return {**state.as_dict(), "left": report["left"]}

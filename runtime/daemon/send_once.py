@@ -102,12 +102,13 @@ class Wake:
                 self._settle()
 
     def step(self, *, source_ended: bool) -> bool:
-        """Take the next frame if it is time; whether all is done, or the deadline has passed."""
-        state, now_s = self._pipeline.state(), self._clock()
+        """Take the next frame if it is time; whether all that can be done is done, or the deadline has passed."""
+        # All of the pipeline before our lock: it tells some events with its own lock held, and they wait for ours.
+        state, idle, now_s = self._pipeline.state(), self._pipeline.idle, self._clock()
         with self._lock:
             self._source_ended = source_ended
             if self._offered is not None:
-                self._look_after(self._offered, now_s, state.reconnects)
+                self._look_after(self._offered, now_s, idle=idle, reconnects=state.reconnects)
             may_take = self._may_promise() if self._promised else state.up and self._offered is None
             frame = None
             if may_take and self._taken < self._settings.frames and now_s >= self._next_s:
@@ -122,35 +123,44 @@ class Wake:
             self._handles.append(self._pipeline.promise(frame, self._max_bytes))
         elif frame is not None:
             self._pipeline.offer(frame)
-        return now_s >= self._settings.deadline_s or not self.left(state.promised_waiting)
+        left = self.left()
+        return now_s >= self._settings.deadline_s or not left or (idle and left == self._lost())
 
-    def left(self, promised_waiting: int) -> int:
+    def left(self) -> int:
         """How many frames no receiver has, of this wake and of earlier ones on the disk."""
         with self._lock:
-            undone = sum(not (handle.done or handle.stored) for handle in self._handles)
+            undone = sum(bool(handle.refused) or not (handle.done or handle.stored) for handle in self._handles)
             missing = self._settings.frames - self._taken
             if self._source_ended and self._taken:  # a file with fewer frames than were asked for
                 missing = min(missing, int(self._newest is not None) + int(self._offered is not None))
-            return promised_waiting + undone + missing
+        return undone + missing + self._pipeline.state().promised_waiting  # on the disk before its handle says so
 
-    def report(self, promised_waiting: int, trouble: str) -> dict[str, Any]:
+    def report(self, trouble: str) -> dict[str, Any]:
         """What this wake has come to: `left`, `taken`, `promised_waiting`, and times since the program's start."""
-        left = self.left(promised_waiting)
+        left, waiting = self.left(), self._pipeline.state().promised_waiting
         times_s = {f"{name}_s": round(at_s, 2) for name, at_s in self._times_s.items()}
-        why = trouble if left else ""
-        about = {"left": left, "taken": self._taken, "promised_waiting": promised_waiting, "trouble": why}
+        refused = next((handle.refused for handle in self._handles if handle.refused), "")
+        why = (trouble or refused) if left else ""
+        about = {"left": left, "taken": self._taken, "promised_waiting": waiting, "trouble": why}
         return {"event": "once", **about, **times_s}
+
+    def _lost(self) -> int:
+        """How many of those it is vain to wait for: refused, or never given by a source that has ended."""
+        with self._lock:
+            refused = sum(bool(handle.refused) for handle in self._handles)
+            nothing_came = self._source_ended and not self._taken and self._newest is None and self._offered is None
+            return refused + (self._settings.frames if nothing_came else 0)
 
     def _may_promise(self) -> bool:
         """Whether few enough frames wait to be stored, so that nothing blocks. Under the lock."""
         return sum(not (handle.stored or handle.refused) for handle in self._handles) < _PROMISES_AT_ONCE
 
-    def _look_after(self, offered: Frame, now_s: float, reconnects: int) -> None:
+    def _look_after(self, offered: Frame, now_s: float, *, idle: bool, reconnects: int) -> None:
         """Whether the frame that was offered has come through, or must be offered again. Under the lock."""
         if self._base_s is not None:
-            if self._pipeline.idle or now_s - self._base_s > _GRACE_S:
+            if idle or now_s - self._base_s > _GRACE_S:
                 self._settle()
-        elif reconnects != self._reconnects or (not self._numbers and self._pipeline.idle):
+        elif reconnects != self._reconnects or (not self._numbers and idle):
             # It was lost with its connection, or left out: the newest takes its place.
             self._offered, self._newest = None, self._newest or offered
             self._numbers.clear()

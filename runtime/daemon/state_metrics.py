@@ -12,7 +12,7 @@ LABELS = ("site", "device", "stream")
 
 _GAUGES: dict[str, tuple[str, Callable[[State], float | None]]] = {
     "connected": ("1 while there is a connection to the broker", lambda state: state.up),
-    "paused": ("1 while paused by a command", lambda state: state.paused),
+    "paused": ("1 while paused, by a command or by the schedule", lambda state: state.paused),
     "capacity_bps": ("rate that the link bears, from confirmed bytes", lambda state: state.capacity_bps),
     "rtt_seconds": ("smallest round trip to the broker", lambda state: state.rtt_s),
     "window_bytes": ("most that may be under way", lambda state: state.window_bytes),

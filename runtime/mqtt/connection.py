@@ -74,6 +74,8 @@ class Connection:
         self._retry = retry
         self._tls = address.tls_context()
         self._session: Session | None = None
+        self._opening: Session | None = None
+        """The session that is or was made last: messages may come before it is `_session`, and may be answered."""
         self._trouble_log = TroubleLog(log)
         self._plain_will, self._keep_alive_s = False, keep_alive_s
         self._wire_before_bytes = 0
@@ -124,24 +126,27 @@ class Connection:
         retain: bool = False,
         confirm: Callable[[], None] | None = None,
         refuse: Callable[[str], None] | None = None,
+        early: bool = False,
     ) -> None:
         """Hand one message to the socket; `confirm` is called once the broker has confirmed it.
+
+        early: also before `on_up`, for answers to what comes as soon as the broker has our subscriptions.
 
         `refuse` is called with the broker's reason if it does not take the message (MQTT 5); without it, that is
         logged. LinkError if there is no connection, or the broker takes no more at a time, so that paho never queues
         it; PacketError if it is larger than the broker takes, which would end the connection.
         """
-        session = self._session
+        session = self._session or (self._opening if early else None)
         if session is None or not session.up:
             raise LinkError(f"not connected to {self.address}")
-        session.limit_bytes = self.limit_bytes
+        session.limit_bytes = self._limit_bytes_of(session)
         session.publish(topic, payload, qos, retain, confirm, refuse)
 
     def subscribe(self, *topics: str) -> None:
         """Add filters: now if there is a connection, and with the others on each new one. Known ones are left out."""
         new = [topic for topic in topics if topic not in self._filters]
         self._filters += new
-        session = self._session
+        session = self._session or self._opening
         if new and session is not None and session.up:
             session.subscribe(new)
 
@@ -154,7 +159,9 @@ class Connection:
     @property
     def limit_bytes(self) -> int | None:
         """The largest message that the broker takes, with its topic; None if it has not said or shown one."""
-        session = self._session
+        return self._limit_bytes_of(self._session)
+
+    def _limit_bytes_of(self, session: Session | None) -> int | None:
         said = None if session is None else session.limit_bytes
         if self._learnt is None or time.monotonic() > self._learnt[1]:
             return said
@@ -202,6 +209,7 @@ class Connection:
                 plain_will=self._plain_will,
                 keep_alive_s=self._keep_alive_s,
             )
+            self._opening = session
             trouble = session.open()
             if not trouble:
                 self.version, self._session = version, session

@@ -20,14 +20,14 @@ export function badgesOf(stream) {
   ].filter(Boolean);
 }
 
-// Seconds after which something new should long have come.
+// Seconds after which a new picture should long have come.
 function lateOf(stream) {
   return Math.max(LATE_S, 3 * (stream.interval_s ?? 0));
 }
 
 // Whether pictures of a stream are those of long ago.
 export function isDead(stream) {
-  return (stream.state && !stream.state.up) || stream.heard_s === null || stream.heard_s > lateOf(stream);
+  return (stream.state && !stream.state.up) || stream.heard_s === null || stream.heard_s > stream.silent_s;
 }
 
 export class Picture {

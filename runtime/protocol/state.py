@@ -10,7 +10,10 @@ import cbor2
 from runtime.protocol.fields import Fields
 
 MAX_STATE_BYTES = 512
+USUAL_INTERVAL_S = 10.0
+"""Of a state that says none."""
 _MOST = 2**53  # what a double, and so every dashboard, still counts exactly
+_LONGEST_S = 86400
 
 
 class DataUsage(NamedTuple):
@@ -72,6 +75,8 @@ class State:
     """Items of its source that could not be read: pictures of a folder, frames of a video or camera."""
     shrunk_percent: int = 100
     """Sides of the newest picture, in percent of what was captured: less where the link bears too few bytes for all."""
+    interval_s: float = USUAL_INTERVAL_S
+    """The next state comes in so many seconds at the latest, rounded to whole ones."""
 
     data: DataUsage | None = None
     """What the longest period with a data budget has cost; None without one."""
@@ -80,6 +85,8 @@ class State:
         """The state as it is published; what is not the case costs nothing."""
         optional: dict[str, Any] = {"h": self.masked, "i": self.grey, "j": self.left_out}
         optional["v"] = self.shrunk_percent if self.shrunk_percent < 100 else 0
+        interval_s = round(min(max(self.interval_s, 1), _LONGEST_S))
+        optional["o"] = interval_s if interval_s != USUAL_INTERVAL_S else 0
         if self.data is not None:
             optional["k"] = [self.data.spent_bytes, self.data.left_bytes, self.data.forecast_bytes]
         return cbor2.dumps(
@@ -135,6 +142,7 @@ class State:
             grey=fields.flag("i") if "i" in fields else False,
             left_out=fields.integer("j", _MOST) if "j" in fields else 0,
             shrunk_percent=fields.integer("v", 100, 1) if "v" in fields else 100,
+            interval_s=float(fields.integer("o", _LONGEST_S, 1)) if "o" in fields else USUAL_INTERVAL_S,
             data=DataUsage(*fields.integers("k", _MOST, 3)) if "k" in fields else None,
         )
 

@@ -10,7 +10,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from edgesem.errors import InputError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
+from runtime.receiver.age_limit import AgeLimit
 from runtime.receiver.archive_entry import Entry, Total
 from runtime.receiver.archive_file import FILE, is_full, open_file
 
@@ -44,7 +44,7 @@ _SOUND = (
     "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
 )
 """Of a row that is not damaged."""
-_ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised"
+_ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised, grey"
 
 
 class Archive:
@@ -68,7 +68,8 @@ class Archive:
     ) -> None:
         self.path = folder / FILE
         self._max_bytes, self._free_bytes = max_bytes, max(free_bytes, FREE_BYTES)
-        self._max_ages_s = max_age_s, promised_max_age_s
+        self._age_limits = AgeLimit(max_age_s), AgeLimit(promised_max_age_s)
+        """Of ordinary frames, and of promised ones."""
         self._lock, self._added = threading.Lock(), 0
         if not create and not self.path.is_file():
             raise InputError(f"{folder} holds no {FILE}: name that of edgesem receive --archive, or of its --out")
@@ -94,21 +95,25 @@ class Archive:
             if self._base is not None:
                 self._base.close()
 
-    def add(self, stream: str, packet: Packet, captured_s: float) -> None:
-        """Add a frame; it replaces the same frame with fewer layers. Raises InputError if the disk does not take it."""
+    def add(self, stream: str, packet: Packet, captured_s: float, *, grey: bool = False) -> None:
+        """Add a frame; it replaces the same frame with fewer layers. Raises InputError if the disk does not take it.
+
+        `grey` says that its camera gave no colour.
+        """
         embedding = packet.side_info.embedding
         row = (
             *(stream, packet.epoch, packet.frame, packet.time_ms, captured_s, len(packet.chunks), packet.size_bytes),
             *(packet.bundle_id, embedding if len(embedding) == EMBEDDING_BYTES else None, packet.to_bytes()),
-            int(packet.promised),
+            *(int(packet.promised), int(grey)),
         )
         try:
             with self._lock:
+                base = self._opened()
                 if self._is_short(packet.size_bytes):
                     self._prune(keep_bytes=None)  # while there is room for deleting; its pages are used again
-                self._opened().execute(
+                base.execute(
                     "insert into frames (stream, epoch, frame, time_ms, captured_s, layers, size_bytes, bundle_id, "
-                    "embedding, packet, promised) values (?,?,?,?,?,?,?,?,?,?,?) on conflict do update set "
+                    "embedding, packet, promised, grey) values (?,?,?,?,?,?,?,?,?,?,?,?) on conflict do update set "
                     "layers=excluded.layers, size_bytes=excluded.size_bytes, packet=excluded.packet, "
                     "promised=excluded.promised "
                     "where excluded.layers > layers",
@@ -123,8 +128,9 @@ class Archive:
     def tidy(self) -> None:
         """Delete what is too old, and what is beyond `max_bytes`. InputError if the disk does not take that."""
         try:
-            for promised, max_age_s in enumerate(self._max_ages_s):
-                while max_age_s > 0 and self._expire(promised, time.time() - max_age_s) == _BATCH:
+            for promised, limit in enumerate(self._age_limits):
+                before_s = limit.before_s(self._newest_s(promised))
+                while before_s is not None and self._expire(promised, before_s) == _BATCH:
                     pass
             with self._lock:
                 self._prune(self._max_bytes)
@@ -245,6 +251,13 @@ class Archive:
             excess -= size_bytes
         self._opened().executemany("delete from frames where id = ?", ids)
 
+    def _newest_s(self, promised: int) -> float:
+        """When the newest frame was captured; far in the future if there is none."""
+        query = f"select captured_s from frames where promised = ? and {_SOUND} order by captured_s desc limit 1"
+        with self._lock:
+            row = self._opened().execute(query, (promised,)).fetchone()
+        return float("inf") if row is None else float(row[0])
+
     def _expire(self, promised: int, before_s: float) -> int:
         """Delete some frames that were captured before `before_s`; how many. Others add frames in between."""
         oldest = "select id from frames where promised = ? and captured_s < ? limit ?"
@@ -274,4 +287,4 @@ def _where(stream: str | None, since_s: float | None, until_s: float | None) -> 
 
 def _entry(row: Sequence[Any]) -> Entry:
     """The entry of a row that begins with _ENTRY."""
-    return Entry(*(*row[:7], bool(row[7])))
+    return Entry(*(*row[:7], bool(row[7]), bool(row[8])))

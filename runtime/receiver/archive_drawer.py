@@ -11,6 +11,7 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.latent import Latent
 from edgesem.errors import BundleError, PacketError, UsageError
 from edgesem.packet.packet import Packet
+from edgesem.picture import as_grey
 from edgesem.provenance import Provenance
 from runtime.receiver.archive import Archive
 from runtime.receiver.archive_entry import Entry
@@ -51,6 +52,8 @@ class ArchiveDrawer:
         latent, codec, packet = self.latent(entry)
         options, captured_ms = self._synthesis, round(entry.captured_s * 1000)
         image = codec.synthesize(latent, steps=options.steps, seed=options.seed, realism=options.realism)
+        if entry.grey:
+            image = as_grey(image)
         image = stamp_picture(
             image,
             self._stamp,

@@ -19,6 +19,8 @@ class Entry:
     layers: int
     size_bytes: int
     promised: bool
+    grey: bool = False
+    """Whether the camera gave no colour: what is decoded with some is not true."""
 
 
 class Total(NamedTuple):

@@ -15,7 +15,7 @@ create table if not exists frames (
   id integer primary key,
   stream text not null, epoch integer not null, frame integer not null, time_ms integer not null,
   captured_s real not null, layers integer not null, size_bytes integer not null, bundle_id integer not null,
-  embedding blob, packet blob not null, promised integer not null default 0,
+  embedding blob, packet blob not null, promised integer not null default 0, grey integer not null default 0,
   unique (stream, epoch, frame, time_ms)
 )
 """
@@ -41,8 +41,9 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
         if version not in (0, _FORMAT):
             raise InputError(f"{path} has format {version}, only {_FORMAT} is known here: update edgesem")
         base.execute(_TABLE)
-        if "promised" not in (row[1] for row in base.execute("pragma table_info(frames)")):  # of 0.1
-            base.execute("alter table frames add column promised integer not null default 0")
+        columns = {row[1] for row in base.execute("pragma table_info(frames)")}
+        for name in {"promised", "grey"} - columns:  # of 0.1
+            base.execute(f"alter table frames add column {name} integer not null default 0")
         base.execute("create index if not exists by_time on frames (captured_s)")
         base.execute("create index if not exists by_worth on frames (promised, captured_s)")
         if not version:

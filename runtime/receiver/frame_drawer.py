@@ -9,6 +9,7 @@ from collections.abc import Callable
 from edgesem.errors import BundleError, EdgesemError
 from edgesem.packet.capture_time import full_time_ms
 from edgesem.packet.packet import Packet
+from edgesem.picture import as_grey
 from edgesem.provenance import Provenance
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.receiver.archive import Archive
@@ -61,6 +62,8 @@ class FrameDrawer:
                 delay_s = age_s(packet)
                 stream.history.add(size_bytes=packet.size_bytes, delay_s=delay_s, decode_s=decode_s)
                 if passes:
+                    if stream.is_grey(packet):
+                        image = as_grey(image)
                     steps = min(options.steps, self._bundles.max_steps(bundle.id))
                     self._on_picture(
                         ReceivedPicture(
@@ -96,7 +99,7 @@ class FrameDrawer:
             now_ms = time.time_ns() // 1_000_000
             # A board without a clock begins at 1970: such a frame goes by when it came, or it would be too old at once.
             captured_ms = full_time_ms(packet, now_ms) if clock_is_set(packet, now_ms) else now_ms
-            self._archive.add(stream.name, packet, captured_ms / 1000)
+            self._archive.add(stream.name, packet, captured_ms / 1000, grey=stream.is_grey(packet))
         except EdgesemError as error:
             self._limited_log.warn("not archived: %s", error)
 

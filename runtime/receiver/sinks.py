@@ -53,6 +53,11 @@ class VideoSink:
         self._size = (0, 0)
         self._captured_s = self._came_s = self._began_s = self._last_ms = 0.0
 
+    @property
+    def file(self) -> Path | None:
+        """The file that was begun last."""
+        return self._name() if self._files else None
+
     def write(self, image: Pixels, time_s: float) -> Path:
         """Append `image` (uint8 [H, W, 3], RGB), captured at `time_s`; returns the file. InputError if it cannot."""
         av = require("av", "video")
@@ -60,7 +65,8 @@ class VideoSink:
         height, width = image.shape[0] & ~1, image.shape[1] & ~1  # 4:2:0 has no odd sides
         try:
             old = time.monotonic() - self._began_s >= self._longest_s
-            if self._container is None or self._size != (width, height) or old:
+            gone = self._container is not None and not self._name().exists()  # deleted, to make room
+            if self._container is None or self._size != (width, height) or old or gone:
                 self._begin(width, height)
                 self._captured_s = time_s
                 self._came_s = self._began_s = time.monotonic()

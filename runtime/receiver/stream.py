@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from edgesem.errors import PacketError
+from edgesem.packet.capture_time import full_time_ms
+from edgesem.packet.packet import Packet
 from edgesem.packet.seal import Seal
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
@@ -20,8 +22,9 @@ from runtime.receiver.stream_references import StreamReferences
 from runtime.receiver.synthesis import SynthesisOptions
 
 _MOST_BIRTHS = 4
-_SILENT_S = 60.0
-"""A sender that was not heard for so long is dead or cut off: its state alone comes each 10 s."""
+_LEAST_SILENT_S, _MOST_SILENT_S = 60.0, 86400.0
+_MISSED = 3
+"""A sender of which so many messages in a row have not come is dead or cut off."""
 
 
 @dataclass(eq=False)
@@ -57,6 +60,8 @@ class Stream:
     """When its sender was last told that we do not have its bundle."""
     asked_apart_s: float = float("-inf")
     """When its sender was last asked to send each layer in a message of its own."""
+    _grey_since: tuple[int, int] | None = None
+    """The epoch, and since when (Unix milliseconds) the sender says in each state that its pictures have no colour."""
     busy: bool = False
     """Whether a decoder works for it: one at a time, so that its pictures come in order."""
 
@@ -72,10 +77,30 @@ class Stream:
 
     @property
     def absence(self) -> str:
-        """Why nothing can be asked of the sender: it is gone, or not heard for a minute. Empty while it is there."""
+        """Why nothing can be asked of the sender: it is gone, or not heard for `silent_s`. Empty while it is there."""
         if self.state is not None and not self.state.up:
             return "the sender is gone"
-        return "nothing is heard from the sender" if time.monotonic() - self.heard_s > _SILENT_S else ""
+        return "nothing is heard from the sender" if time.monotonic() - self.heard_s > self.silent_s else ""
+
+    @property
+    def interval_s(self) -> float | None:
+        """Seconds from frame to frame, as the birth says; None if it says nothing."""
+        return 1 / max(self.birth.fps, 1 / _MOST_SILENT_S) if self.birth is not None and self.birth.fps > 0 else None
+
+    @property
+    def silent_s(self) -> float:
+        """How many seconds without a message say that the sender is dead or cut off: a slow one is heard less often."""
+        state_s = 0.0 if self.state is None else self.state.interval_s
+        longest_s = _MISSED * max(state_s, self.interval_s or 0.0)
+        return min(max(_LEAST_SILENT_S, longest_s), _MOST_SILENT_S)
+
+    def is_grey(self, packet: Packet) -> bool:
+        """Whether the sender says that the picture of a packet has no colour: it has said so since before the capture.
+
+        Any thread may ask.
+        """
+        since = self._grey_since
+        return since is not None and packet.epoch == since[0] and full_time_ms(packet) >= since[1]
 
     @property
     def device(self) -> tuple[str, str]:
@@ -122,8 +147,12 @@ class Stream:
 
     def take_state(self, payload: bytes) -> None:
         """Take a state message. Raises PacketError if it is none."""
-        self.state = State.from_bytes(payload)
-        self.history.add_state(self.state)
+        state = self.state = State.from_bytes(payload)
+        if not state.grey:
+            self._grey_since = None
+        elif self._grey_since is None or self._grey_since[0] != state.epoch:
+            self._grey_since = state.epoch, state.time_ms
+        self.history.add_state(state)
 
     def take_birth(
         self, payload: bytes, *, key: bytes | None, bundle_ids: Collection[int], limited_log: RateLimitedLog

@@ -127,7 +127,7 @@ class StreamReceiver:
                 self._freshness = stack.enter_context(FreshnessStore(self._state_folder))
             self.streams = Streams(
                 bundle_ids=bundles.ids,
-                publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos),
+                publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos, early=True),
                 decoders=most,
                 layers=options.layers,
                 synthesis=options.synthesis,
@@ -226,7 +226,7 @@ class StreamReceiver:
     def command(self, stream: Stream, command: Command) -> None:
         """Ask the sender of a stream for something.
 
-        Raises LinkError if there is no connection now, or if the sender is gone or was not heard for a minute;
+        Raises LinkError if there is no connection now, or if the sender is gone or silent for too long;
         UsageError if our key has opened nothing of the stream yet.
         """
         if stream.absence:

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 _FLOOR_SHARE = 0.01  # of a limit, kept for alarms to the very end
 _STILL_S = 3600.0
 _SAVE_BYTES, _SAVE_SHARE = 20_000, 0.0005
-_KEPT_PERIODS = 6
+_KINDS = ("hour", "day", "month")
+_KEPT_PERIODS = 6  # of each kind
 _JUMP_S = 60.0
 _IDLE_BPS = 6.0  # bytes a second of a connection on which no frame is sent, at first: pings, states, births
 _IDLE_AVERAGE_S, _LONGEST_SAMPLE_S = 3600.0, 300.0
@@ -53,6 +54,8 @@ class DataLimits:
 class _Period:
     """One period that has a limit, at one moment."""
 
+    kind: str
+    """hour, day or month."""
     name: str
     """Of the account: kind and begin."""
     limit_bytes: int
@@ -60,15 +63,21 @@ class _Period:
     left_s: float
 
 
+def _uptime_s() -> float:
+    """Seconds since the device's start, with those in which it slept where the system counts them."""
+    with_sleep = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if with_sleep is None else time.clock_gettime(with_sleep)
+
+
 class DataBudget:
     """Account of the bytes that a stream costs, and the rate that makes them last.
 
     `spent` takes what went over the wire, `sending` what is about to. `file` keeps the accounts over restarts: its
     owner writes there what `due_accounts` gives, which is ahead of what is spent, and at the end `accounts`. Bytes of a
-    period are not forgotten when the clock is set back; what this run has spent before the clock jumps counts in the
-    new period too, because nobody knows which one was right. `clock` gives Unix seconds, `monotonic` seconds that never
-    jump; `zone` is that of days and months, by default the system's. Raises InputError for a damaged file. Not
-    thread-safe: the publisher's lock guards it.
+    period are not forgotten when the clock is set back. If it jumps into another period, what this run has spent in the
+    one before counts in the new one too, because nobody knows which one was right. `clock` gives Unix seconds,
+    `monotonic` seconds that never jump, also while the device sleeps; `zone` is that of days and months, by default the
+    system's. Raises InputError for a damaged file. Not thread-safe: the publisher's lock guards it.
     """
 
     def __init__(
@@ -77,7 +86,7 @@ class DataBudget:
         file: Path,
         *,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = _uptime_s,
         zone: tzinfo | None = None,
     ) -> None:
         self.limits = limits
@@ -86,8 +95,10 @@ class DataBudget:
         self._accounts = _read(file)
         self._offset_s = clock() - monotonic()
         self._known: tuple[int, list[_Period]] | None = None
-        self._this_run: dict[str, int] = {}
-        """What was spent since the start, or the last jump of the clock, by account."""
+        self._counted: dict[str, dict[str, int]] = {}
+        """Of what this run has spent in the present period of each kind: what stands in which account, if the clock has
+        jumped in more than one."""
+        self._saved_names: set[str] = set()
         self._saved_bytes = self._unsaved_bytes = 0
         self._underway_bytes = 0
         """What was handed over and is not measured yet."""
@@ -108,14 +119,17 @@ class DataBudget:
             self._idle_bps += weight * (wire_bytes / passed_s - self._idle_bps)
         self._add_credit()
         self._charge(max(0, wire_bytes - self._underway_bytes))
-        self._underway_bytes = 0
+        self._underway_bytes = max(0, self._underway_bytes - wire_bytes)
         for period in self._periods():
+            counted = self._counted.setdefault(period.kind, {})
+            if period.name not in counted:  # the period before has ended
+                counted.clear()
+            counted[period.name] = counted.get(period.name, 0) + wire_bytes
             self._accounts[period.name] = self._accounts.get(period.name, 0) + wire_bytes
-            self._this_run[period.name] = self._this_run.get(period.name, 0) + wire_bytes
         self._unsaved_bytes += wire_bytes
 
     def sending(self, size_bytes: int) -> None:
-        """A message of this size is about to go; it is measured with the next call of `spent`."""
+        """A message of this size is about to go; the next calls of `spent` have measured it."""
         self._underway_bytes += size_bytes
         self._sent_s = self._monotonic()
         self._charge(size_bytes)
@@ -154,15 +168,19 @@ class DataBudget:
 
     def due_accounts(self) -> bytes | None:
         """What is to be written to the file now, so that no crash gives bytes back; None if what is there will do."""
-        return self.accounts(ahead_bytes=self._step_bytes) if self._unsaved_bytes > self._saved_bytes else None
+        current = {period.name for period in self._periods()}
+        ahead_bytes = self._saved_bytes if current <= self._saved_names else 0  # of a new period nothing is there yet
+        return self.accounts(ahead_bytes=self._step_bytes) if self._unsaved_bytes > ahead_bytes else None
 
     def accounts(self, *, ahead_bytes: int = 0) -> bytes:
         """The accounts as the file has them, as if `ahead_bytes` more were spent, until they are written again."""
         current = {period.name for period in self._periods()}
-        for name in [name for name in self._accounts if name not in current][:-_KEPT_PERIODS]:
-            del self._accounts[name]
+        for kind in _KINDS:
+            known = [name for name in self._accounts if name.startswith(kind) and name not in current]
+            for name in known[:-_KEPT_PERIODS]:
+                del self._accounts[name]
         told = {name: count + (ahead_bytes if name in current else 0) for name, count in self._accounts.items()}
-        self._unsaved_bytes, self._saved_bytes = 0, ahead_bytes
+        self._unsaved_bytes, self._saved_bytes, self._saved_names = 0, ahead_bytes, current
         return json.dumps(told).encode()
 
     def _periods(self) -> list[_Period]:
@@ -182,13 +200,13 @@ class DataBudget:
         end = (begin.replace(day=28) + timedelta(days=4)).replace(day=limits.month_day)
         hour_s = now_s // 3600 * 3600
         spans = (
-            ("hour", limits.hour_bytes, hour_s, hour_s + 3600),
-            ("day", limits.day_bytes, midnight.timestamp(), (midnight + timedelta(days=1)).timestamp()),
-            ("month", limits.month_bytes, begin.timestamp(), end.timestamp()),
+            (limits.hour_bytes, hour_s, hour_s + 3600),
+            (limits.day_bytes, midnight.timestamp(), (midnight + timedelta(days=1)).timestamp()),
+            (limits.month_bytes, begin.timestamp(), end.timestamp()),
         )
         return [
-            _Period(f"{kind} {int(from_s)}", limit, to_s - from_s, to_s - now_s)
-            for kind, limit, from_s, to_s in spans
+            _Period(kind, f"{kind} {int(from_s)}", limit, to_s - from_s, to_s - now_s)
+            for kind, (limit, from_s, to_s) in zip(_KINDS, spans, strict=True)
             if limit
         ]
 
@@ -221,18 +239,18 @@ class DataBudget:
         self._credit_bytes = min(most_bytes, self._credit_bytes + (rate + self._idle_bps) * passed_s)
 
     def _look_at_clock(self) -> None:
-        """What this run has spent counts in the period of the new time too, if the clock jumps."""
+        """What this run has spent in the present period counts in that of the new time too, if the clock jumps."""
         offset_s = self._clock() - self._monotonic()
         if abs(offset_s - self._offset_s) < _JUMP_S:
             return
         self._offset_s = offset_s
-        before, self._this_run = self._this_run, {}
         for period in self._periods():
-            kind = period.name.partition(" ")[0]
-            moved = sum(count for name, count in before.items() if name.startswith(kind) and name != period.name)
-            self._accounts[period.name] = self._accounts.get(period.name, 0) + moved
-            self._this_run[period.name] = before.get(period.name, 0) + moved
-        log.info("the clock has jumped: what was spent since the start counts in the present period")
+            counted = self._counted.setdefault(period.kind, {})
+            spent_bytes = max(counted.values(), default=0)
+            missing_bytes = spent_bytes - counted.get(period.name, 0)
+            counted[period.name] = spent_bytes
+            self._accounts[period.name] = self._accounts.get(period.name, 0) + missing_bytes
+        log.info("the clock has jumped: what was spent in the period before counts in the new one too")
 
 
 @dataclass

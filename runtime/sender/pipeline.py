@@ -19,7 +19,7 @@ from edgesem.packet.seal import Seal
 from runtime.capture.frame import Frame
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
-from runtime.protocol.state import State
+from runtime.protocol.state import USUAL_INTERVAL_S, State
 from runtime.protocol.topics import Topics
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.encode_stage import EncodeStage
@@ -134,6 +134,8 @@ class SenderPipeline:
             clock=clock,
         )
         self._threads: list[threading.Thread] = []
+        self.state_interval_s = USUAL_INTERVAL_S
+        """What each state says of when the next one comes."""
         self.source_state: Callable[[], Mapping[str, Any]] = dict
         """What the owner of the source says of it in each state: `masked`, `grey`."""
 
@@ -262,5 +264,6 @@ class SenderPipeline:
                 promised_lost=0 if self._spool is None else self._spool.lost,
                 refused=counters.refused,
                 shrunk_percent=round(100 * self.packer.picture_size.share),
+                interval_s=self.state_interval_s,
                 **self.source_state(),
             )

@@ -133,6 +133,7 @@ class StreamSender:
             limit_bytes=lambda: self.connection.limit_bytes,
             measure_rtt=lambda tell: self.connection.measure_rtt(tell),
         )
+        self.pipeline.state_interval_s = options.state_interval_s
         self._announcer: Announcer | None = None
         if identity is not None:
             self._announcer = Announcer(

@@ -47,7 +47,8 @@ def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms
         "realism": stream.synthesis.realism,
         "state": None if stream.state is None else stream.state.as_dict(),
         "counters": asdict(stream.inbox.counters),
-        "interval_s": 1 / stream.birth.fps if stream.birth is not None and stream.birth.fps > 0 else None,
+        "interval_s": stream.interval_s,
+        "silent_s": stream.silent_s,
         "samples": [] if since_ms is None else stream.history.since(since_ms),
     }
 
@@ -68,5 +69,5 @@ def _trouble(stream: Stream, receiver: StreamReceiver) -> str | None:
     if stream.absence:
         return stream.absence
     if stream.state is not None and stream.state.paused:
-        return "paused by a command"
+        return "paused"
     return None

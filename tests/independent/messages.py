@@ -129,6 +129,7 @@ OPTIONAL_STATE: dict[str, tuple[str, Check, Any]] = {
     "i": ("grey", boolean, False),
     "j": ("left_out", COUNT, 0),
     "v": ("shrunk_percent", integer(1, 100), 100),
+    "o": ("interval_s", integer(1, 86400), 10),
 }
 
 

@@ -53,6 +53,7 @@ def messages(vectors: Vectors) -> None:
             grey=True,
             left_out=2,
             shrunk_percent=75,
+            interval_s=300.0,
             data=DataUsage(1_000_000, 2_000_000, 2_500_000),
         ),
     }

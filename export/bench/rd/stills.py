@@ -36,7 +36,7 @@ _DECODERS = {"x265": "hevc", "vvc": "vvc"}
 
 def encode_svtav1(frame: Frame, quality: int, preset: int, tune: str) -> bytes:
     """An AVIF file of one frame, by SVT-AV1 at CRF `COARSEST - quality`, its sides made even."""
-    frame = _even(frame)
+    frame = even_sides(frame)
     os.environ.setdefault("SVT_LOG", "1")  # else it prints its settings for each frame
     av = require("av", "bench")
     stream = io.BytesIO()
@@ -57,7 +57,7 @@ def encode_svtav1(frame: Frame, quality: int, preset: int, tune: str) -> bytes:
 
 def encode_x265(frame: Frame, quality: int, preset: str) -> bytes:
     """A bare HEVC stream of one frame, by x265 at CRF `COARSEST - quality`, its sides made even."""
-    frame = _even(frame)
+    frame = even_sides(frame)
     av = require("av", "bench")
     encoder: Any = av.CodecContext.create("libx265", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.shape[1], frame.shape[0], _PIXELS
@@ -74,7 +74,7 @@ def encode_x265(frame: Frame, quality: int, preset: str) -> bytes:
 
 def encode_vvc(frame: Frame, quality: int, preset: str) -> bytes:
     """A bare VVC stream of one frame, by VVenC at QP `COARSEST - quality`, with its perceptual optimization."""
-    frame = _even(frame)
+    frame = even_sides(frame)
     height, width = frame.shape[:2]
     qp = COARSEST["vvc"] - quality
     reads = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-i", "-"]
@@ -91,7 +91,7 @@ def decode_stream(data: bytes, family: str) -> Frame:
     return np.asarray(frames[0].to_ndarray(format="rgb24"), np.uint8)
 
 
-def _even(frame: Frame) -> Frame:
+def even_sides(frame: Frame) -> Frame:
     """The picture with even sides, which 4:2:0 needs: an odd last row or column stands twice."""
     height, width = frame.shape[:2]
     return np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge"))

@@ -21,7 +21,6 @@ OUR_QUALITIES = (220, 180, 140, 100, 60, 20)  # of 255
 STILL_LEVEL = 140  # still scenes are compared at the quality of a keyframe of this level
 STILL_FRAMES = 4  # after the keyframe
 OURS = ("edgesem-intra", "edgesem-reference")
-CODECS = (*OURS, *peers.PEERS)
 
 Judge = Callable[[Frame, Frame], float]
 Row = dict[str, float]

@@ -3,7 +3,7 @@
     x264-veryfast, x265-medium       a preset at some crf, tune zerolatency; -qp: the same quantizer for every frame
     svtav1-p8, svtav1-p10-rtc        SVT-AV1 in low delay at a preset, or in its mode for real time
     aom-rt8                          libaom for real time at speed 8 (not in every build of PyAV)
-    avif-s8                          each frame by itself
+    avif-s8                          each frame by itself, as `edgesem bench rd` codes it
 
 A frame goes in, its packet comes out before the next one goes in. Video codecs get the bytes of edgesem's header on
 top, for what they send must be named and checked too.
@@ -11,7 +11,6 @@ top, for what they send must be named and checked too.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,9 @@ import numpy as np
 from edgesem.errors import UsageError, require
 from edgesem.packet.packet import HEADER_BYTES
 from edgesem.quality.metrics import Frame
+from export.bench.rd.baselines import CodecUnderTest, baseline
+from export.bench.rd.stills import even_sides
+from export.bench.scheduling import scheduling_kept
 from export.bench.video.coded import ClipCoder, Clock, Coded
 
 PEERS = (
@@ -60,9 +62,10 @@ def settings_of(name: str) -> tuple[int, ...]:
 
 
 def check(name: str) -> None:
-    """Raise UsageError if this PyAV cannot run a peer, and MissingDependency without PyAV."""
+    """Raise UsageError if this PyAV, or Pillow, cannot run a peer, and MissingDependency without PyAV."""
     settings_of(name)
     if name.startswith("avif"):
+        baseline(name)
         return
     av = require("av", "video")
     for library, mode in ((_LIBRARIES[_kind(name)], "w"), (_DECODERS[_kind(name)], "r")):
@@ -78,16 +81,14 @@ def check(name: str) -> None:
 def coders(name: str, rate_hz: float, key_every: int) -> list[ClipCoder]:
     """A coder for each of `settings_of`. key_every: frames from one keyframe to the next."""
     if name.startswith("avif"):
-        return [partial(_avif, quality) for quality in settings_of(name)]
+        return [partial(_stills, baseline(name), quality) for quality in settings_of(name)]
     return [partial(_video, name, quantizer, rate_hz, key_every) for quantizer in settings_of(name)]
 
 
 def version(name: str) -> str:
     """What library runs a peer here, as far as it says."""
     if name.startswith("avif"):
-        from PIL import features
-
-        return f"libavif {features.version_module('avif')}"
+        return baseline(name).version
     av = require("av", "video")
     parts = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"{_LIBRARIES[_kind(name)]} of PyAV {av.__version__} (libavcodec {parts})"
@@ -120,7 +121,7 @@ def _video(name: str, quantizer: int, rate_hz: float, key_every: int, frames: Se
     """Each frame out before the next goes in, and each decoded by itself in order."""
     os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 prints its settings
     av = require("av", "video")
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
+    height, width = even_sides(frames[0]).shape[:2]
     encoder: Any = av.CodecContext.create(_LIBRARIES[_kind(name)], "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate = Fraction(rate_hz).limit_denominator(1000)
@@ -131,35 +132,24 @@ def _video(name: str, quantizer: int, rate_hz: float, key_every: int, frames: Se
     decoder.thread_count = 1  # else a decoder keeps frames back
     for index, frame in enumerate(frames):
         clock = Clock()
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(even_sides(frame), format="rgb24")
         picture.pts = index
-        data = b"".join(bytes(part) for part in encoder.encode(picture))
+        with scheduling_kept():
+            data = b"".join(bytes(part) for part in encoder.encode(picture))
 
         def decode(data: bytes = data, frame: Frame = frame, index: int = index) -> Frame:
             decoded = decoder.decode(av.Packet(data)) if data else []
             if not decoded:
                 raise UsageError(f"{name} held frame {index} back: it cannot be measured without delay here")
-            return _padded(np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8), frame)
+            return np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8)[: frame.shape[0], : frame.shape[1]]
 
         yield clock.coded(HEADER_BYTES + len(data), decode)
-    encoder.encode(None)  # SVT-AV1 complains of an encoder that is dropped in the middle
+    with scheduling_kept():
+        encoder.encode(None)  # SVT-AV1 complains of an encoder that is dropped in the middle
 
 
-def _avif(quality: int, frames: Sequence[Frame]) -> Iterator[Coded]:
-    from PIL import Image
-
+def _stills(codec: CodecUnderTest, quality: int, frames: Sequence[Frame]) -> Iterator[Coded]:
     for frame in frames:
-        clock, buffer = Clock(), io.BytesIO()
-        options = {"speed": 8, "max_threads": 1, "advanced": {"tune": "iq"}}  # versions differ in the tune they take
-        Image.fromarray(frame).save(buffer, "AVIF", quality=quality, **options)
-
-        def decode(buffer: io.BytesIO = buffer) -> Frame:
-            return np.asarray(Image.open(buffer).convert("RGB"))
-
-        yield clock.coded(len(buffer.getvalue()), decode)
-
-
-def _padded(picture: Frame, original: Frame) -> Frame:
-    """A picture with even sides, repeated at its edge to the size of the original that it was cut from."""
-    rows, columns = original.shape[0] - picture.shape[0], original.shape[1] - picture.shape[1]
-    return picture if not rows and not columns else np.pad(picture, ((0, rows), (0, columns), (0, 0)), "edge")
+        clock = Clock()
+        data = codec.encode(frame, quality)
+        yield clock.coded(len(data), partial(codec.decode, data, frame.shape[:2]))

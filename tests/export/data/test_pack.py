@@ -18,7 +18,7 @@ from edgesem.errors import InputError  # noqa: E402
 from edgesem.files import find_pictures, read_picture  # noqa: E402
 from edgesem.quality.metrics import psnr  # noqa: E402
 from export.data.crops import Crops  # noqa: E402
-from export.data.pack import pack, training_pictures  # noqa: E402
+from export.data.pack import pack, picture_folder, training_pictures  # noqa: E402
 
 PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
 
@@ -66,6 +66,17 @@ def test_crops_of_a_packed_set_are_those_of_its_folder(photos, tmp_path):
     pack(photos, tmp_path / "set")
     of_folder, of_file = Crops(photos, 176, 3), Crops(tmp_path / "set", 176, 3)
     assert torch.equal(of_folder.batch(4), of_file.batch(4))
+
+
+def test_a_packed_set_is_a_folder_for_as_long_as_it_is_used(photos, tmp_path):
+    pack(photos, tmp_path / "set")
+    with picture_folder(tmp_path / "set") as folder:
+        packed = [path.read_bytes() for path in find_pictures(folder)]
+        assert packed == [path.read_bytes() for path in find_pictures(photos) if path.name != "broken.png"]
+    assert not folder.exists()
+    with picture_folder(photos) as folder:
+        assert folder == photos
+    assert folder.exists()
 
 
 def test_names_in_a_packed_file_lead_nowhere(tmp_path):

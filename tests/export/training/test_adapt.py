@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra export")
 
 import edgesem  # noqa: E402
-from edgesem.errors import ExportError  # noqa: E402
+from edgesem.errors import ExportError, UsageError  # noqa: E402
 from edgesem.files import find_pictures, read_picture  # noqa: E402
 from export.cli import adapt as command  # noqa: E402
 from export.training import adapt  # noqa: E402
@@ -74,6 +74,49 @@ def test_gain_and_loss_are_measured_on_pictures(adapted, tmp_path):
     picture = [read_picture(find_pictures(PHOTOS)[0])[:192, :192]]
     found = gain(adapted, START, picture)
     assert all(-50 < value < 50 for value in found.values())
+
+
+def test_frames_of_a_clip_are_written_whole_and_kept_apart_from_those_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = tmp_path / "clip.mp4"
+    _write_clip(clip, 0)
+    folder = command._folder_of(clip, tmp_path / "work")
+    first = [path.read_bytes() for path in find_pictures(folder)]
+    assert len(first) > 1
+    folder.rename(tmp_path / "work" / "seen")
+    written = iter(range(1))
+
+    def stopped(frame, path):
+        next(written)
+        path.write_bytes(b"")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgesem.files.write_picture", stopped)  # the power goes after a frame
+        with pytest.raises(StopIteration):
+            command._folder_of(clip, tmp_path / "work")
+    assert [path.read_bytes() for path in find_pictures(command._folder_of(clip, tmp_path / "work"))] == first
+    _write_clip(clip, 60)  # Tuesday's, by the same name
+    other = command._folder_of(clip, tmp_path / "work")
+    assert other != folder
+    assert [path.read_bytes() for path in find_pictures(other)] != first
+    assert command._folder_of(other, tmp_path / "work") == other
+
+
+def test_a_board_that_there_is_not_is_refused_before_any_training(frames, tmp_path):
+    with pytest.raises(UsageError, match="nowhere"):
+        command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, weights=START.parent, target="nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def _write_clip(path: Path, grey: int) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 208, 176, "yuv420p"
+        for index in range(5):
+            picture = np.full((176, 208, 3), grey + 10 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ from edgesem.quality.metrics import ms_ssim as reference_ms_ssim  # noqa: E402
 from edgesem.quality.metrics import psnr  # noqa: E402
 from export.bundle import model, pipeline  # noqa: E402
 from export.data.crops import infrared  # noqa: E402
+from export.data.pack import pack  # noqa: E402
 from export.graphs import write as graph  # noqa: E402
 from export.graphs.context import both_ways, export_context  # noqa: E402
 from export.networks.codec import klt_basis, move_range  # noqa: E402
@@ -43,19 +44,22 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def export_run(run: Path, out: Path, name: str) -> None:
-    settings = pipeline.Settings(name, PHOTOS)
+def export_run(run: Path, out: Path, name: str, data: Path = PHOTOS) -> None:
+    settings = pipeline.Settings(name, data)
     pipeline.export_model(model.model_of_run(run), out, settings, lambda stage, done: None)
 
 
 @pytest.fixture(scope="module")
 def bundle(run) -> Path:
-    export_run(run, run.parent / "bundle", "tiny")
+    """A bundle whose tables were fitted on a packed file."""
+    pack(PHOTOS, run.parent / "photos.pack")
+    export_run(run, run.parent / "bundle", "tiny", run.parent / "photos.pack")
     return run.parent / "bundle"
 
 
 def test_a_run_exports_to_a_bundle_that_codes_pictures(bundle):
     codec = edgesem.load(bundle)
+    assert codec.bundle.manifest["quality"]["pictures"].endswith("training pictures of photos.pack")
     photo = read_picture(sorted(PHOTOS.glob("*.jpg"))[0])
     data = codec.encode(photo, budget_bytes=12000)
     assert len(data) <= 12000

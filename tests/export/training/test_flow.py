@@ -1,5 +1,6 @@
 """Teachers, students and flow decoders: a second of training each, and what must hold from the first step on."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra export")
 
 from edgesem.entropy.schedule import CHANNELS  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
+from export.bench.rd.seen import trained_on  # noqa: E402
 from export.networks.codec import Encoder, Teacher  # noqa: E402
 from export.networks.context import round_where_it_counts  # noqa: E402
 from export.networks.flow import FlowDecoder  # noqa: E402
@@ -108,6 +110,11 @@ def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, lpips_weights, t
     assert found == config
     assert (net.last.weight != 0).any()
     assert "critic" in torch.load(tmp_path / "few" / "checkpoint.pt", weights_only=True)
+    said = {run: json.loads((tmp_path / run / "history.jsonl").read_text()) for run in ("many", "few")}
+    assert [said[run][name] for run in said for name in ("lpips", "vgg")] == [False, False, True, False]
+    assert str(tmp_path) not in json.dumps(said)
+    of_parts = {"training": {"history": [{"ms_ssim": 0.6}], "flow": {"history": list(said.values())}}}
+    assert trained_on(of_parts) == ["lpips", "ms_ssim", "psnr"]  # a weight for VGG's loss, but no VGG
 
 
 def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weights, tmp_path):

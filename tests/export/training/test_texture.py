@@ -139,8 +139,8 @@ def test_texture_joins_the_cost_of_a_drawn_picture_only_where_it_is_asked_for(
     vgg_weights, alexnet_weights, monkeypatch
 ):
     frame, blurred = photographs()
-    plain = Judges(str(alexnet_weights), critic_from=2.0)
-    both = Judges(str(alexnet_weights), critic_from=2.0, vgg=str(vgg_weights), projection_weight=3.0)
+    plain = Judges(lpips=str(alexnet_weights), critic_from=2.0)
+    both = Judges(lpips=str(alexnet_weights), critic_from=2.0, vgg=str(vgg_weights), projection_weight=3.0)
     cost, figures = PerceptualLoss(plain).cost(blurred, frame, 0.0, None)
     assert "vgg" not in figures
     assert "projections" not in figures

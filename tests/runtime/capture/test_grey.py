@@ -8,8 +8,9 @@ from PIL import Image
 
 from edgesem.codec.codec import load
 from edgesem.files import find_pictures, read_picture
+from edgesem.picture import as_grey
 from runtime.capture.frame import PHOTOS
-from runtime.capture.grey import GreyFilter, as_grey
+from runtime.capture.grey import GreyFilter
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 

@@ -114,8 +114,19 @@ def test_a_picture_too_small_or_too_long_is_left_out_and_the_rest_goes_on(tmp_pa
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     frames, _ = source(tmp_path, fps=1000)
     assert [frame.name for frame in frames] == ["a", "d"]
-    assert "b: 63x80" in caplog.text  # one line for both: such warnings are rate-limited, and counted
+    assert "b: 63x80" in caplog.text
+    assert "c: " in caplog.text
     assert frames.left_out == 2
+
+
+def test_a_folder_that_is_played_again_names_a_bad_picture_once(tmp_path, caplog):
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    frames, stop = source(tmp_path, fps=1000, loop=True)
+    for _ in frames:
+        if frames.left_out >= 5:
+            stop.set()
+    assert 1 <= caplog.text.count("b.png") <= 2  # the first time, and once for all later rounds
 
 
 def test_a_video_that_begins_late_is_not_waited_for(tmp_path):

@@ -241,9 +241,45 @@ def test_a_deleted_promised_frame_gives_its_device_the_room_back(tmp_path):
         out.receiver = SimpleNamespace(
             forget_promised=lambda path, size_bytes: forgotten.append((path.name, size_bytes))
         )
-        put_files(tmp_path / "home/cam/main/promised", 1, ".es", step_s=1)
+        put_files(tmp_path / "home/cam/main/promised", 2, ".es", step_s=2 * 86_400)
         out.tidy()
-    assert forgotten == [("20260101T000000.000Z-00001-0000000000.es", 1000)]
+    assert forgotten == [("20260101T000000.000Z-00001-0000000001.es", 1000)]
+
+
+def test_videos_of_one_run_make_room_for_each_other(tmp_path):
+    """Each of another size than the one before, so that it gets a file of its own."""
+    sizes_bytes = []
+    with outputs(tmp_path, [], kind="mkv", max_bytes=40_000) as out:
+        for number in range(48):
+            side = 48 + 16 * (number // 4 % 2)
+            out.put(replace(picture(), image=PIXELS[:side, :side]))
+            for path in tmp_path.rglob("*.mkv"):
+                os.utime(path, (time.time() - 1000 + number,) * 2)
+            sizes_bytes.append(sum(path.stat().st_size for path in tmp_path.rglob("*.mkv")))
+        assert out.deleted
+        assert out.unwritten == 0
+    assert max(sizes_bytes) < 60_000
+
+
+def test_a_promised_frame_has_a_day_to_be_drawn_before_it_makes_room(tmp_path):
+    home = tmp_path / "home/cam/main/promised"
+    put_files(home, 6, ".es", step_s=3600)
+    put_files(home, 3, ".png", step_s=3600)
+    put_files(home, 4, ".drawn", step_s=3600)
+    with outputs(tmp_path, [], promised_max_bytes=1, promised_max_age="1h", max_age="1h") as out:
+        out.tidy()
+    assert numbers_in(home, ".es") == [4, 5]
+
+
+def test_a_clock_that_is_ahead_deletes_nothing_by_age(tmp_path):
+    home = tmp_path / "home/cam/main"
+    for folder, suffix in ((home, ".png"), (home / "promised", ".png")):
+        put_files(folder, 3, suffix, step_s=3600)
+        for path in folder.glob("*.png"):
+            os.utime(path, (path.stat().st_mtime - 20 * 365 * 86_400,) * 2)  # as a clock sees them that is so far ahead
+    with outputs(tmp_path, [], max_age="3d", promised_max_age="7d") as out:
+        out.tidy()
+        assert out.deleted == 0
 
 
 def test_a_video_that_has_grown_since_is_not_too_old(tmp_path):
@@ -255,7 +291,7 @@ def test_a_video_that_has_grown_since_is_not_too_old(tmp_path):
     quota = PictureQuota(tmp_path, max_bytes=0, free_bytes=0, max_age_s=3600)
     quota.tidy()
     os.utime(video, (time.time() - 90_000,) * 2)
-    quota._max_age_s = 80.0
+    quota._age_limit.max_age_s = 80.0
     video.write_bytes(bytes(20))
     quota.tidy()
     assert video.exists()

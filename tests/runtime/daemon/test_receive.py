@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -30,6 +31,7 @@ from runtime.receiver.archive import Archive
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.stream_receiver import StreamReceiver
 from tests.support.bundles import another_bundle
+from tests.support.delay_line import DelayLine
 from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 
@@ -69,6 +71,37 @@ def test_pictures_promised_frames_and_the_end(broker, tmp_path):
     assert (stream["kept"], stream["repeated"]) == (1, 2)
     assert sum(told["event"] == "picture" and told["promised"] for told in daemon.said) == 1
     assert path.with_suffix(".png").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--http", "0", "--out", "OUT"), ("--home-assistant",), ("--only", "a car", "--archive", "OUT")]
+)
+def test_a_start_at_which_nothing_is_wrong_warns_of_nothing(broker, tmp_path, options):
+    given = [str(tmp_path) if option == "OUT" else option for option in options]
+    for _ in range(2):  # the second time what the first has left is there
+        with ReceiveDaemon(broker, "test/quiet/+", *given) as daemon:
+            wait_for(lambda daemon=daemon: any(" connected to " in line for line in daemon.log))
+            daemon.end()
+        assert [line for line in daemon.log if not line.startswith("INFO ")] == []
+
+
+def test_packets_that_come_while_it_still_connects_are_acknowledged_without_a_warning(broker):
+    with (
+        Camera(broker, "early") as camera,
+        DelayLine(("127.0.0.1", broker.address.port), 0.1) as line,  # so that connecting takes a second
+    ):
+        near = SimpleNamespace(address=replace(broker.address, port=line.port))
+        with ReceiveDaemon(near, "test/early/+") as daemon:
+            number = 0
+            while not any(" connected to " in text for text in daemon.log):
+                assert number < 20 * DEADLINE_S
+                camera.send(frame(number))
+                number += 1
+                time.sleep(0.05)  # the camera's pace
+            assert daemon.next("picture")["frame"] < number
+            camera.acks.get(timeout=DEADLINE_S)
+            daemon.end()
+    assert [text for text in daemon.log if not text.startswith("INFO ")] == []
 
 
 def test_by_default_packets_are_kept_and_drawn_when_somebody_wants_them(broker, tmp_path, capsys):

@@ -113,6 +113,7 @@ def test_what_a_wake_has_cost_counts_in_the_data_budget_also_after_a_restart(bro
             (done,) = process.of("done", lambda event: event)
             spent.append(done["data"]["spent_bytes"])
             assert done["data"]["left_bytes"] <= 50_000_000 - spent[-1]
+            assert done["interval_s"] == 300  # receivers do not take it for dead before
     assert 2000 < spent[0] < 30_000
     assert spent[1] > spent[0] + 2000
 

@@ -15,6 +15,7 @@ from runtime.mqtt import session as session_module
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.loopback_broker import Broker, find_tool
+from tests.support.delay_line import DelayLine
 from tests.support.edgesem_process import free_port
 from tests.support.scripted_broker import ScriptedBroker
 
@@ -58,6 +59,40 @@ def test_on_a_short_way_the_round_trip_is_measured_without_more_subscriptions():
         measured = queue.Queue()
         connection.measure_rtt(measured.put)
         assert 0 < measured.get(timeout=WAIT_S) < 5
+
+
+@needs_mosquitto
+def test_what_comes_before_the_connection_is_up_can_be_answered_and_followed():
+    told, early = queue.Queue(), []
+
+    def hear(topic, payload):
+        if topic == "birth":
+            early.append(not ups)
+            with contextlib.suppress(LinkError):
+                connection.publish("ack", b"late")
+            connection.publish("ack", b"early", early=True)
+            connection.subscribe("more")
+        told.put((topic, payload))
+
+    ups = []
+    with Broker(kind="mosquitto") as broker, Connection(broker.address, name="other", subscribe="ack") as other:
+        for topic in ("birth", "more"):
+            confirmed = threading.Event()
+            other.publish(topic, topic.encode(), retain=True, confirm=confirmed.set)
+            assert confirmed.wait(WAIT_S)
+        with DelayLine(("127.0.0.1", broker.address.port), 0.1) as line:  # so that round trips are measured for a while
+            connection = Connection(
+                replace(broker.address, port=line.port),
+                name="x",
+                subscribe=["birth", "ack"],
+                on_message=hear,
+                on_up=lambda: ups.append(1),
+                retry=True,
+            )
+            with connection:
+                heard = {told.get(timeout=WAIT_S) for _ in range(3)}
+                assert early == [True]
+                assert heard == {("birth", b"birth"), ("ack", b"early"), ("more", b"more")}
 
 
 @needs_mosquitto

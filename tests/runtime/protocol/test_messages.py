@@ -84,6 +84,13 @@ def test_a_birth_of_the_first_version_is_ordered_by_its_time():
     assert Birth.from_bytes(signed(body), base=BASE) == replace(BIRTH, start=2**50 // 1000)
 
 
+@pytest.mark.parametrize(("asked_s", "told_s"), [(10.0, 10), (300.0, 300), (0.5, 1), (float("inf"), 86400)])
+def test_a_state_tells_when_the_next_one_comes_and_the_usual_interval_costs_nothing(asked_s, told_s):
+    data = State(True, 1, 2, interval_s=asked_s).to_bytes()
+    assert State.from_bytes(data).interval_s == told_s
+    assert len(data) == len(State(True, 1, 2).to_bytes()) or told_s != 10
+
+
 NEXT = {"Z": 1, "new": [{"a": b"x"}, 1.5, None]}
 """What a later program may add to a message."""
 

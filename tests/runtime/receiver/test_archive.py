@@ -172,12 +172,21 @@ def test_what_is_too_old_goes_and_the_file_shrinks(tmp_path):
     assert (tmp_path / FILE).stat().st_size < before_bytes / 4
 
 
+def test_a_clock_that_is_ahead_empties_no_archive(tmp_path):
+    with Archive(tmp_path, max_age_s=3600, promised_max_age_s=3600) as archive:
+        for number in range(4):
+            archive.add("a/b/c", photo(number, promised=number % 2 == 0), time.time() - 20 * 365 * 86_400)
+        archive.tidy()
+        assert len(archive.entries()) == 4
+
+
 def test_an_archive_of_the_version_before_is_read_and_added_to(tmp_path):
     with Archive(tmp_path) as archive:
         archive.add("a/b/c", photo(1), 1.0)
     with sqlite3.connect(tmp_path / FILE) as base:
         base.execute("drop index by_worth")
         base.execute("alter table frames drop column promised")
+        base.execute("alter table frames drop column grey")
     base.close()
     with Archive(tmp_path) as archive:
         archive.add("a/b/c", photo(2, promised=True), 2.0)

@@ -15,6 +15,7 @@ from edgesem.cli.main import main
 from edgesem.errors import UsageError
 from edgesem.provenance import read_provenance
 from runtime.receiver.archive import Archive
+from runtime.receiver.archive_drawer import ArchiveDrawer
 from runtime.receiver.times import parse_day, parse_span
 from tests.support.publishing import codec, frame
 
@@ -80,6 +81,35 @@ def test_a_time_lapse_video_has_each_frame_at_the_rate_asked_for(archive, tmp_pa
     assert pixels[-2:].mean() < 40  # the bar
     drawn = codec().decode(frame(11).to_bytes())
     assert np.abs(pixels[:50].astype(int) - drawn[:50]).mean() < 8  # the picture
+
+
+@pytest.mark.parametrize("kind", ["mkv", "png"])
+def test_an_export_that_is_stopped_leaves_nothing_that_is_not_whole(archive, tmp_path, monkeypatch, kind):
+    out, draw = tmp_path / "out", ArchiveDrawer.draw
+    assert export(archive, out, "--as", "mkv") == 0
+    before = set(out.rglob("*.mkv"))
+    drawn = iter(range(12))
+
+    def draw_until_stopped(self, entry):
+        if next(drawn) == 5:
+            raise KeyboardInterrupt
+        return draw(self, entry)
+
+    monkeypatch.setattr(ArchiveDrawer, "draw", draw_until_stopped)
+    assert export(archive, out, "--as", kind) == 130
+    assert {path for path in out.rglob("*") if path.is_file() and path.suffix != ".png"} == before
+    for path in out.rglob("*.png"):
+        assert read_provenance(path) is not None
+
+
+def test_a_frame_without_colour_is_drawn_without(tmp_path, capsys):
+    with Archive(tmp_path / "kept") as made:
+        for number in (1, 2):
+            made.add("home/door/main", frame(number), BEGIN_S + number, grey=number == 2)
+    assert export(tmp_path / "kept", tmp_path / "out") == 0
+    coloured, grey = (np.asarray(Image.open(file)) for file in json.loads(capsys.readouterr().out)["files"])
+    assert np.ptp(coloured, axis=2).max() > 10
+    assert np.ptp(grey, axis=2).max() == 0
 
 
 def test_what_cannot_be_drawn_is_told_and_the_rest_is_drawn(archive, tmp_path, capsys):

@@ -3,8 +3,10 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
 from runtime.receiver.bundle_set import BundleSet
@@ -70,6 +72,20 @@ def test_a_frame_whose_clock_was_not_set_is_archived_under_the_time_at_which_it_
         archive.tidy()
         came_s = {entry.frame: entry.captured_s for entry in archive.entries()}
     assert came_s == {1: pytest.approx(now_s, abs=120), 2: pytest.approx(now_s - 10 * DAY_S, abs=120)}
+
+
+def test_what_a_sender_calls_grey_is_drawn_without_colour_and_nothing_from_before(decoder, tmp_path):
+    pictures, now_ms = [], time.time_ns() // 1_000_000
+    with Archive(tmp_path) as archive:
+        drawer = Drawer(decoder, pictures.append, archive=archive)
+        state = State(True, 1, now_ms - 30_000, grey=True)
+        drawer.streams.on_message(TOPICS.state, state.to_bytes())
+        drawer.draw(frame(5), captured(frame(1), 60), captured(frame(2), 20), frame(6, epoch=2))
+        drawer.streams.on_message(TOPICS.state, replace(state, time_ms=now_ms, grey=False).to_bytes())
+        drawer.draw(frame(7))
+        kept = {entry.frame: entry.grey for entry in archive.entries()}
+    drawn = {picture.packet.frame: np.ptp(picture.image, axis=2).max() == 0 for picture in pictures}
+    assert kept == drawn == {5: True, 1: False, 2: True, 6: False, 7: False}
 
 
 def test_a_kept_frame_whose_picture_nobody_could_take_is_drawn_at_the_next_start(decoder, tmp_path):

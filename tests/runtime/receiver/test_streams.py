@@ -1,6 +1,7 @@
 """All streams of a receiver: who is decoded next, who is let in, and what strangers can do to the others."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -142,6 +143,22 @@ def test_a_state_is_noted_and_a_broken_one_is_not():
     assert stream.state.capacity_bps == 64_000
     assert stream.inbox.counters.malformed == 1
     assert stream.history.since(0)[0]["budget_bytes"] == 900
+
+
+@pytest.mark.parametrize(
+    ("fps", "state_interval_s", "silent_s"),
+    [(1.0, 10.0, 60), (0.01, 10.0, 300), (1.0, 300.0, 900), (5e-324, 10.0, 86_400), (0.0, 10.0, 60)],
+)
+def test_a_sender_is_silent_when_what_it_said_it_would_send_has_long_not_come(fps, state_interval_s, silent_s):
+    streams, topics = streams_of(), Topics("home", "cam", "main")
+    streams.on_message(topics.state, State(True, 1, 0, interval_s=state_interval_s).to_bytes())
+    born = replace(birth(sealed=False), fps=fps)
+    streams.on_message(topics.birth, born.to_bytes(identity(), base=topics.base))
+    (stream,) = streams.all()
+    stream.heard_s -= silent_s - 1
+    assert not stream.absence
+    stream.heard_s -= 2
+    assert stream.absence == "nothing is heard from the sender"
 
 
 def test_a_sealed_stream_opens_with_its_birth_and_its_acks_are_signed():

@@ -157,6 +157,57 @@ def test_a_clock_that_jumps_and_comes_back_gives_no_second_budget(tmp_path, jump
     assert camera.data.usage().spent_bytes >= camera.wire_bytes
 
 
+def test_a_small_jump_of_the_clock_takes_no_period_that_is_over_into_the_present_one(tmp_path):
+    camera = Camera(tmp_path, every_s=300, day_bytes=1_600_000, month_bytes=0)
+    camera.run(20.5 * DAY_S)
+    before = camera.data.usage().spent_bytes
+    camera.offset_s = 120.0  # as after NTP, or a pause of the whole machine
+    camera.cost(100)
+    assert camera.data.usage().spent_bytes == before + 100
+
+
+def test_a_jump_there_and_back_is_not_counted_twice(tmp_path):
+    camera = Camera(tmp_path, every_s=300)
+    camera.run(10 * DAY_S)
+    camera.offset_s = 400 * DAY_S
+    camera.run(DAY_S)
+    camera.offset_s = 0.0
+    camera.run(DAY_S)
+    assert camera.data.usage().spent_bytes == camera.wire_bytes
+
+
+def test_a_clock_that_is_wrong_for_long_does_not_push_the_months_account_out(tmp_path):
+    camera = Camera(tmp_path, every_s=300, keeps=True, hour_bytes=200_000)
+    camera.run(5 * DAY_S)
+    month_bytes = camera.wire_bytes
+    camera.start()
+    camera.offset_s = 60 * DAY_S
+    camera.run(DAY_S)
+    camera.start()
+    camera.offset_s = 0.0
+    camera.cost(0)
+    assert camera.data.usage().spent_bytes >= month_bytes
+
+
+def test_a_crash_at_the_begin_of_a_period_gives_nothing_back(tmp_path):
+    camera = Camera(tmp_path, every_s=300, keeps=True, hour_bytes=100_000, month_bytes=0)
+    camera.cost(25_000)
+    camera.now_s += 3600
+    camera.cost(2500)
+    camera.start()
+    assert camera.data.usage().spent_bytes >= 2500
+
+
+def test_a_message_that_leaves_slowly_is_charged_once(tmp_path):
+    camera = Camera(tmp_path)
+    camera.now_s += DAY_S
+    before = camera.data.frame_bytes()
+    camera.data.sending(1000)
+    for _ in range(10):
+        camera.data.spent(100)
+    assert camera.data.frame_bytes() == before - 1000
+
+
 def test_the_billing_month_begins_on_its_day(tmp_path):
     camera = Camera(tmp_path, every_s=300, month_day=15)
     camera.run(13 * DAY_S)

@@ -36,11 +36,11 @@ def get(url):
 
 
 def state_of(topics):
-    """What a camera says of itself; three have something to tell."""
+    """What a camera says of itself; three have something to tell. None is silent before these tests end."""
     if topics is MARKED:
-        return State(True, 1, clock_ms(), masked=True, grey=True, shrunk_percent=50)
+        return State(True, 1, clock_ms(), masked=True, grey=True, shrunk_percent=50, interval_s=300.0)
     data = DataUsage(46_000_000, 4_000_000, 49_000_000) if topics is SAVING else None
-    return State(topics is not GONE, 1, clock_ms(), capacity_bps=64_000, budget_bytes=1500, data=data)
+    return State(topics is not GONE, 1, clock_ms(), capacity_bps=64_000, budget_bytes=1500, data=data, interval_s=300.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,49 @@ def test_pictures_out_of_sight_are_fetched_when_they_come_into_sight(walls, brow
     assert not browser.evaluate("document.querySelector('#wall > :last-child img').hasAttribute('src')")
     browser.evaluate("document.querySelector('#wall > :last-child').scrollIntoView()")
     browser.until("document.querySelector('#wall > :last-child img').naturalWidth")
+
+
+def test_each_picture_is_loaded_whole_before_the_next_is_asked_for(wall):
+    """The latest is asked for once the one before is there, and not before; those between are left out."""
+    asked = wall.evaluate("""
+        import("./picture.js").then(({ Picture }) => new Promise((told) => {
+          const picture = new Picture(document.querySelector("#wall > li"));
+          const show = (number) => picture.draw({ ...stream, picture: { ...stream.picture, number } });
+          const { stream } = document.querySelector("#wall > li").tile;
+          picture.image = new Image();
+          const asked = [];
+          for (const number of [1, 2, 3]) {
+            show(number);
+            asked.push(picture.image.src.split("-").at(-1));
+          }
+          picture.image.addEventListener("load", () => {
+            show(4);
+            told([...asked, picture.image.src.split("-").at(-1)]);
+          }, { once: true });
+        }))
+    """)
+    assert asked == ["1", "1", "1", "4"]
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(wall):
+    """The page counts its own questions; what it does not see it would not ask for a second later either."""
+    wall.evaluate("""
+      {
+        window.asked = 0;
+        const { fetch } = window;
+        window.fetch = (...all) => { window.asked += 1; return fetch(...all); };
+        Object.defineProperty(document, "hidden", { get: () => window.isHidden, configurable: true });
+        const see = (isSeen) => { window.isHidden = !isSeen; document.dispatchEvent(new Event("visibilitychange")); };
+        window.see = see;
+        see(true);
+      }
+    """)
+    wall.until("window.asked > 1")
+    asked = wall.evaluate("see(false), window.asked")
+    wall.evaluate("new Promise((done) => setTimeout(done, 2500))")  # two of its seconds
+    assert wall.evaluate("window.asked") <= asked + 1  # one may have been under way
+    wall.evaluate("see(true)")
+    wall.until(f"window.asked > {asked + 1}")
 
 
 def test_trouble_comes_first_and_the_search_finds_names_troubles_and_marks(wall):

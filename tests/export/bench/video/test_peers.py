@@ -57,6 +57,14 @@ def _inter_frames_are_small(name, frames):
         assert coded[1].size_bytes < coded[0].size_bytes / 2
 
 
+def test_frames_with_odd_sides_come_back_as_large_as_they_were(frames):
+    odd = [frame[:175, :209] for frame in frames]
+    pictures = [one.picture for one in peers.coders("x264-veryfast", 5, 60)[0](odd)]
+    assert [picture.shape for picture in pictures] == [(175, 209, 3)] * 3
+    edge = [psnr(frame[-1:], picture[-1:]) for frame, picture in zip(odd, pictures, strict=True)]
+    assert min(edge) > 25
+
+
 def test_qp_and_crf_are_not_the_same(frames):
     sizes = [
         sum(one.size_bytes for one in peers.coders(n, 5, 60)[2](frames)) for n in ("x264-medium", "x264-medium-qp")
