@@ -47,8 +47,12 @@ class Provenance:
     bundle_digest: str
     epoch: int = 0
     frame: int = 0
+    decoder: str = "small"
+    """Which base decoder drew it, small or large."""
     captured: str = ""
     """Capture time in UTC, with its date; empty where the packet does not say."""
+    part: str = ""
+    """Of a detail, which part it is of the camera's picture: left,top,width,height in shares; empty of a whole one."""
     generated: bool = True
     source_type: str = SOURCE_TYPE
 
@@ -61,6 +65,7 @@ class Provenance:
         steps: int = 0,
         seed: int = 0,
         realism: float = 1.0,
+        decoder: str = "small",
         captured_ms: int | None = None,
     ) -> Provenance:
         """The record of a packet's picture, as it is drawn with these options.
@@ -76,11 +81,13 @@ class Provenance:
             steps=steps,
             seed=seed,
             realism=realism,
+            decoder=decoder,
             bundle=str(bundle.manifest.get("name") or ""),
             bundle_digest=bundle.digest,
             epoch=packet.epoch,
             frame=packet.frame,
             captured=captured or "",
+            part="" if packet.side_info.detail is None else ",".join(f"{one:g}" for one in packet.side_info.detail.roi),
         )
 
     def to_text(self) -> str:
@@ -96,6 +103,8 @@ class Provenance:
             said = json.loads(text)
             if isinstance(said, dict) and "captured" not in said:  # of version 0.1, whose clock had no date
                 said = {key: value for key, value in said.items() if key != "time_ms"} | {"captured": ""}
+            if isinstance(said, dict):
+                said.setdefault("part", "")  # of a program that knew no details
             kinds: dict[str, Any] = {field.name: type(getattr(_EXAMPLE, field.name)) for field in fields(cls)}
             wrong = [name for name in kinds if type(said[name]) is not kinds[name]]
             if wrong or set(said) != set(kinds):

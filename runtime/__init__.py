@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime.receiver.stream_receiver import StreamReceiver as StreamReceiver
     from runtime.receiver.synthesis import SynthesisOptions as SynthesisOptions
     from runtime.sender.delivery import DeliveryHandle as DeliveryHandle
+    from runtime.sender.event_recorder import EventOptions as EventOptions
     from runtime.sender.events import SenderEvent as SenderEvent
     from runtime.sender.options import SenderOptions as SenderOptions
     from runtime.sender.stream_sender import StreamSender as StreamSender
@@ -30,6 +31,7 @@ _HOMES = {
     "Address": "runtime.mqtt.address",
     "Archive": "runtime.receiver.archive",
     "DeliveryHandle": "runtime.sender.delivery",
+    "EventOptions": "runtime.sender.event_recorder",
     "Limits": "runtime.receiver.options",
     "ReceivedPicture": "runtime.receiver.received_picture",
     "ReceiverOptions": "runtime.receiver.options",
@@ -45,6 +47,7 @@ __all__ = [
     "Address",
     "Archive",
     "DeliveryHandle",
+    "EventOptions",
     "Limits",
     "ReceivedPicture",
     "ReceiverOptions",

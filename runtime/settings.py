@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgesem.config import setting
@@ -57,6 +57,9 @@ def open_identity(path: Path) -> Identity:
         return Identity(secrets.token_bytes(KEY_BYTES))
 
 
+_LEAST_DETAIL = 64
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """Where frames come from."""
@@ -77,8 +80,31 @@ class SourceSettings:
     """auto: pictures without colour, as those of infra-red cameras, are sent as grey; on: all are."""
     mask: Path | None = None
     """Privacy mask: TOML file of the areas that are filled before anything else gets the picture."""
+    detail: str = ""
+    """WIDTHxHEIGHT: asked of a camera, and kept of its newest picture, so that receivers may ask for parts of it; what
+    is larger is shrunk to fit. Nothing is kept if empty."""
+
+    @property
+    def detail_size(self) -> tuple[int, int] | None:
+        """Width and height of what is kept for details; None if nothing is. Raises UsageError for what is no size."""
+        if not self.detail:
+            return None
+        width, _, height = self.detail.lower().partition("x")
+        good = all(part.isascii() and part.isdigit() and len(part) <= 4 for part in (width, height))
+        if not good or not all(_LEAST_DETAIL <= int(part) <= MAX_SIDE for part in (width, height)):
+            raise UsageError(
+                f"source.detail is {self.detail[:40]!r}, must be WIDTHxHEIGHT, such as 1920x1080, each "
+                f"{_LEAST_DETAIL} to {MAX_SIDE}"
+            )
+        return int(width), int(height)
 
     def __post_init__(self) -> None:
+        size = self.detail_size
+        if size is not None and (size[0] < self.width or size[1] < self.height):
+            raise UsageError(
+                f"source.detail is {self.detail}, less than the {self.width}x{self.height} of the stream's pictures: "
+                "give at least that"
+            )
         if self.rotate % 90:
             raise UsageError(f"source.rotate is {self.rotate}, must be 0, 90, 180 or 270")
 
@@ -115,12 +141,19 @@ class StreamSettings:
         return Topics(self.site, self.device or socket.gethostname().partition(".")[0] or "device", self.stream)
 
 
+_LOCAL = "127.0.0.1"
+_MOST_BROKERS = 16
+
+
 @dataclass(frozen=True)
 class BrokerSettings:
     """Where the broker is and how to come in. The same for sender and receiver."""
 
-    host: str = "127.0.0.1"
-    """Name or IP address of the broker; `HOST:PORT`, `[::1]`, `mqtt://HOST` and `mqtts://HOST` (TLS) too."""
+    host: str = _LOCAL
+    """Name or IP address of the broker; `HOST:PORT`, `[::1]`, `mqtt://HOST` and `mqtts://HOST` (TLS) too. Several, the
+    nodes of one cluster, with commas between them."""
+    hosts: tuple[str, ...] = ()
+    """The same as a list, in place of `host`."""
     port: int = setting(MQTT_PORT, low=1, high=65535)
     """TCP port of the broker, where `host` names none."""
     user: str = ""
@@ -145,20 +178,50 @@ class BrokerSettings:
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
             raise UsageError("broker.cert_file and broker.key_file belong together: name both")
-        written = HostText.parse(self.host)
-        if written.port is not None and self.port not in (MQTT_PORT, written.port):
+        if self.hosts and self.host not in (_LOCAL, self._place(self.hosts[0]).host):
+            raise UsageError("broker.host and broker.hosts both name brokers: leave one of them out")
+        texts = self.hosts or tuple(text.strip() for text in self.host.split(","))
+        if len(texts) > _MOST_BROKERS:
+            raise UsageError(f"{len(texts)} brokers named, {_MOST_BROKERS} at most")
+        places = [self._place(text) for text in texts]
+        if len({(place.host, place.port) for place in places}) < len(places):
+            raise UsageError(f"a broker is named twice: {', '.join(texts)}")
+        object.__setattr__(self, "host", places[0].host)
+        object.__setattr__(self, "port", places[0].port)
+        object.__setattr__(self, "tls", bool(places[0].tls))
+        object.__setattr__(self, "hosts", tuple(map(str, places)) if len(places) > 1 else ())
+        if not any(place.tls for place in places) and (self.ca_file or self.cert_file):
+            raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls = true")
+
+    def _place(self, text: str) -> HostText:
+        """Host, port and TLS of one of the brokers."""
+        written = HostText.parse(text)
+        if (
+            written.port is not None
+            and not self.hosts
+            and "," not in self.host
+            and self.port
+            not in (
+                MQTT_PORT,
+                written.port,
+            )
+        ):
             raise UsageError(f"broker.host says port {written.port} and broker.port {self.port}: name one of them")
         if written.tls is False and self.tls:
             raise UsageError("broker.host says mqtt://, which is without TLS: write mqtts://, or leave broker.tls out")
-        object.__setattr__(self, "host", written.host)
         by_tls = MQTTS_PORT if written.tls and self.port == MQTT_PORT else self.port
-        object.__setattr__(self, "port", written.port or by_tls)
-        object.__setattr__(self, "tls", self.tls or bool(written.tls))
-        if not self.tls and (self.ca_file or self.cert_file):
-            raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls = true")
+        return HostText(written.host, written.port or by_tls, self.tls or bool(written.tls))
+
+    def addresses(self) -> list[Address]:
+        """The brokers' addresses, with the password from its file or the environment."""
+        first = self.address()
+        places = [HostText.parse(text) for text in self.hosts]
+        return [
+            replace(first, host=place.host, port=place.port or first.port, tls=bool(place.tls)) for place in places
+        ] or [first]
 
     def address(self) -> Address:
-        """The broker's address, with the password from its file or the environment."""
+        """The address of the broker that is named first."""
         password = read_secret(self.password_file, "EDGESEM_PASSWORD")
         if password is not None and not self.user:
             raise UsageError("there is a password for the broker, but no broker.user")

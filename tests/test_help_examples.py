@@ -20,6 +20,8 @@ import edgesem
 import runtime
 from edgesem.bundle.bundle import DEFAULT
 from edgesem.cli import main as cli
+from edgesem.cli.app import documentation
+from edgesem.cli.lazy_typer import for_typer
 from edgesem.files import read_picture
 from runtime.mqtt.mosquitto import find_tool
 from runtime.receiver.archive import Archive
@@ -28,14 +30,15 @@ from tests.support.edgesem_process import EdgesemProcess
 PORT = 1883  # that the examples have by default
 PHOTOS = Path(runtime.__file__).parent / "photos"
 LOADED = {entry.name: entry.load() for entry in entry_points(group=cli.GROUP)}
-EXAMPLES = {name: cli._documentation(command)[1] for name, command in LOADED.items()}
+EXAMPLES = {name: documentation(command)[1] for name, command in LOADED.items()}
 QUICK = (
     *("account.add", "account.list", "account.remove", "archive.export", "archive.show"),
     *("decode", "encode", "info", "key", "device.detect", "device.list", "device.show", "search", "bench.uncertainty"),
 )
+FLEET = ("fleet.accounts", "fleet.plan", "fleet.status")
 ASK = tuple(name for name in EXAMPLES if name.startswith("ask."))
 UNTIL_STOPPED = {"broker": "listening", "receive": "ready"}
-LONG = ("demo", "profile", "bench.link")
+LONG = ("add-decoder", "demo", "profile", "bench.fleet", "bench.link")
 CANNOT_RUN = {
     "adapt": "trains for 20 minutes",
     "align": "needs a classifier that does not ship",
@@ -78,6 +81,7 @@ def place(tmp_path_factory):
                 image.resize((192, 128)).save(folder / name / f"{number}.png")
     shutil.copy(sorted(PHOTOS.glob("*.jpg"))[0], folder / "photo.jpg")
     shutil.copytree(DEFAULT, folder / "bundle")
+    (folder / "fleet.toml").write_text('[devices."home/gate"]\n')
     with edgesem.load() as codec, Archive(folder / "received") as archive:
         packet = codec.pack(codec.analyze(read_picture(folder / "photos" / "0.png")), budget_bytes=1500)
         archive.add("home/gate/main", packet, time.time())
@@ -115,15 +119,15 @@ def gate(place, tmp_path_factory):
     broker = EdgesemProcess("broker", log=logs / "broker.log", env=env)
     broker.wait_for("listening")
     source = ("send", folder / "photos", "--loop", "--device", "gate", "--state-dir", logs / "state")
-    sender = EdgesemProcess(*source, log=logs / "send.log", env=env)
-    sender.wait_for("sent")
+    sender = EdgesemProcess(*source, "--detail", "1280x960", log=logs / "send.log", env=env)
+    sender.wait_for("state", lambda state: state["detail"])
     yield
     assert sender.end() == 0
     assert broker.end() == 0
 
 
 def test_every_command_has_an_example_that_is_tested():
-    groups = [set(QUICK), set(ASK), set(UNTIL_STOPPED), set(LONG), set(CANNOT_RUN)]
+    groups = [set(QUICK), set(ASK), set(FLEET), set(UNTIL_STOPPED), set(LONG), set(CANNOT_RUN)]
     assert set().union(*groups) == set(EXAMPLES)
     assert sum(map(len, groups)) == len(EXAMPLES)
     assert all(EXAMPLES.values())
@@ -132,7 +136,7 @@ def test_every_command_has_an_example_that_is_tested():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_command_can_read_its_example(name):
     app = typer.Typer(add_completion=False)
-    app.command()(LOADED[name])
+    app.command()(for_typer(LOADED[name]))
     args = words(name)[name.count(".") + 1 :]
     typer.main.get_command(app).make_context(name, args)  # raises for what it does not know, or lacks
 
@@ -172,6 +176,11 @@ def test_it_runs_as_printed(name, run, place):
 
 @pytest.mark.parametrize("name", ASK)
 def test_a_sender_can_be_asked_as_printed(name, gate, run):
+    run(name)
+
+
+@pytest.mark.parametrize("name", FLEET)
+def test_a_fleet_is_seen_as_printed(name, gate, run):
     run(name)
 
 

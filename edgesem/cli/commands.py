@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,10 +17,9 @@ from edgesem.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from edgesem.bundle.bundle import Bundle
-    from edgesem.codec.codec import Codec
+    from edgesem.codec.codec import Codec, DecoderSize
     from edgesem.codec.latent import Latent
     from edgesem.packet.packet import Packet
-    from edgesem.packet.side_information import SideInformation
 
 _DEFAULT_QUALITY = 0.5
 
@@ -92,6 +91,12 @@ def decode(
     steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder; 0 needs none.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the flow decoder's noise.")] = 0,
     realism: Annotated[float, typer.Option(min=0, max=1, help="0 closest to the pixels sent, 1 most natural.")] = 1.0,
+    decoder: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|small|large", help="Base decoder. auto: the large one if the bundle has one and no steps."
+        ),
+    ] = "auto",
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -126,13 +131,14 @@ def decode(
     with clock("unpack"):
         latent = codec.unpack(packet)
     with clock("synthesize"):
-        frame = codec.synthesize(latent, steps=steps, seed=seed, realism=realism)
+        base = codec.decoder_for(steps, cast("DecoderSize", decoder))
+        frame = codec.synthesize(latent, steps=steps, seed=seed, realism=realism, decoder=base)
     if uncertainty is not None:
         with clock("uncertainty"):
             found = maps.spread(codec, latent, steps=max(steps, 1), samples=samples, seed=seed)
             write_picture(maps.show(found), uncertainty)
     with clock("write"):
-        provenance = Provenance.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism)
+        provenance = Provenance.of(packet, codec.bundle, steps=steps, seed=seed, realism=realism, decoder=base)
         write_whole(target, encode_with_provenance(frame, picture_format, provenance))
     height, width = frame.shape[:2]
     result: dict[str, Any] = {
@@ -143,6 +149,7 @@ def decode(
         "total_layers": packet.total_layers,
         "packet_bytes": packet.size_bytes,
         "steps": steps,
+        "decoder": base,
         "decode_s": clock.seconds,
         "pixels_sha256": hashlib.sha256(frame.tobytes()).hexdigest(),
     }
@@ -227,18 +234,22 @@ def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
         "captured": capture_text(packet),
         "captured_exact": packet.side_info.time_high is not None,
         "sha256": hashlib.sha256(data).hexdigest(),
-    } | ({"side_info": _describe_side_info(packet.side_info)} if packet.side_info.size_bytes else {})
+    } | ({"side_info": _describe_side_info(packet)} if packet.side_info.size_bytes else {})
 
 
-def _describe_side_info(side_info: SideInformation) -> dict[str, Any]:
-    """The items of side information that a packet has."""
+def _describe_side_info(packet: Packet) -> dict[str, Any]:
+    """The items of side information that a packet has. copied: the share of positions that are the reference's."""
+    side_info, copied = packet.side_info, packet.copied
     said: dict[str, Any] = {"size_bytes": side_info.size_bytes}
     if side_info.reference is not None:
-        said["reference"] = asdict(side_info.reference)
+        said["reference"] = {"frame": side_info.reference.frame, "layers": side_info.reference.layers}
+        said["copied"] = 0.0 if copied is None else round(float(copied.mean()), 4)
     if side_info.embedding:
         said["embedding_bytes"] = len(side_info.embedding)
     if side_info.region is not None:
         said["region"] = asdict(side_info.region)
+    if side_info.detail is not None:
+        said["detail"] = {"roi": side_info.detail.roi, "request": side_info.detail.request}
     return said
 
 
@@ -276,7 +287,9 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
     from edgesem.bundle.runner import choose
     from edgesem.entropy import kernel
 
-    parts = {part: bundle.manifest.get(part) for part in ("encoder", "decoder", "context", "flow", "head")}
+    parts = {
+        part: bundle.manifest.get(part) for part in ("encoder", "decoder", "decoder.large", "context", "flow", "head")
+    }
     rest = {key: value for key, value in bundle.manifest.items() if key not in parts}
     here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
     here["entropy_coder"] = asdict(kernel.choose())

@@ -10,18 +10,33 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.text import Text
-
 from edgesem.errors import EdgesemError
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
     from rich.table import Table
+    from rich.text import Text
 
-log = Console(stderr=True, markup=False, emoji=False, highlight=False)
-"""For progress, warnings and errors: stderr, so that stdout holds the result alone. Text is shown as it is: brackets in
-a file name are no markup, and colons no picture."""
+    log: Console
+    """For progress, warnings and errors: stderr, so that stdout holds the result alone. Text is shown as it is:
+    brackets in a file name are no markup, and colons no picture. Made when it is first asked for: a daemon says what it
+    has to say with `say`, and needs no Rich."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "log":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rich.console import Console
+
+    globals()[name] = made = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    return made
+
+
+def say(text: str) -> None:
+    """Print one line, or several, on stderr: what `log.print` shows of plain text, without Rich."""
+    sys.stderr.write(f"{visible(text)}\n")
+    sys.stderr.flush()
 
 
 def emit(result: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[str, Any]], RenderableType]) -> None:
@@ -29,12 +44,19 @@ def emit(result: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[str
     if as_json:
         sys.stdout.write(json.dumps(plain_json(result), indent=2, allow_nan=False) + "\n")
     else:
+        from rich.console import Console
+        from rich.text import Text
+
         shown = render(result)
         Console(markup=False, emoji=False).print(Text(visible(shown)) if isinstance(shown, str) else shown)
 
 
 def fail(error: Exception, exit_code: int, as_json: bool) -> int:
     """Report `error` as one red line on stderr, for machines also as one line of JSON on stdout; return `exit_code`."""
+    from rich.text import Text
+
+    from edgesem.cli.console import log
+
     message = str(error) or type(error).__name__
     log.print(Text(visible(f"error: {message}"), style="bold red"), soft_wrap=True)
     if as_json:
@@ -89,6 +111,8 @@ def progress(what: str, total: float | None = 1.0) -> Iterator[Bar]:
         TimeRemainingColumn,
     )
 
+    from edgesem.cli.console import log
+
     share = MofNCompleteColumn() if isinstance(total, int) else TaskProgressColumn()
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -108,6 +132,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     no markup. More rows can be added to what is returned. On a terminal too narrow for it, each row becomes a block.
     """
     from rich import box
+    from rich.text import Text
 
     from edgesem.cli.fitting_table import FittingTable
 
@@ -125,6 +150,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
 def pairs(values: Mapping[str, Any], title: str | None = None) -> Table:
     """Names and values, one pair a line; what is nested stands as `outer.inner`."""
     from rich.table import Table
+    from rich.text import Text
 
     head = None if title is None else Text(visible(title), "bold")
     shown = Table(title=head, title_justify="left", show_header=False, box=None)
@@ -147,6 +173,8 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _cell(value: Any) -> Text:
+    from rich.text import Text
+
     if isinstance(value, Text):
         return value
     if isinstance(value, (list, tuple)):

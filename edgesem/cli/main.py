@@ -1,49 +1,22 @@
 """Entry point of the command `edgesem`, whose subcommands come from the installed packages.
 
-Commands are the entry points of the group `edgesem.commands`: plain functions with Typer's annotations, whose docstring
-ends with a paragraph `Example: ...`. A command whose extra is not installed is listed all the same, with its options,
-and says what to install.
+Commands are the entry points of the group `edgesem.commands`, see `edgesem.cli.app`. One that is given plain arguments
+runs without Typer.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from typing import Annotated, Any
 
-import typer
-from typer.core import TyperCommand
-
-from edgesem.cli.console import emit, fail
-from edgesem.errors import EdgesemError, EnvironmentMissing, MissingDependency, UsageError, install_hint
+from edgesem.cli.console import fail
+from edgesem.cli.lazy_typer import Exit
+from edgesem.cli.plain_arguments import plain_arguments
+from edgesem.errors import EdgesemError
 
 GROUP = "edgesem.commands"
-
-# What must be importable for an extra to count as installed.
-MARKERS = {
-    "export": ("torch", "onnx", "onnxscript"),
-    "tensorrt": ("tensorrt",),
-    "optimum": ("optimum", "transformers"),
-    "measure": ("matplotlib", "ai_edge_litert"),
-    "text": ("tokenizers",),
-    "bench": ("av", "matplotlib"),
-    "devices": ("tomli_w",),
-    "video": ("av",),
-}
-_GROUP_HELP = {
-    "account": "Accounts of `edgesem broker`: who may log in, and which topics each may use.",
-    "archive": "Draw and list what a receiver has kept.",
-    "ask": "Ask a running sender for something.",
-    "bench": "Measure edgesem beside other codecs.",
-}
-
-# Typer has its own copy of click's exceptions in newer versions; this is the one its parser raises.
-_ParseError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,164 +24,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
     try:
-        code = typer.main.get_command(_app(args)).main(args, prog_name="edgesem", standalone_mode=False)
+        code = _run(args, list(entry_points(group=GROUP)))
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return code
     except EdgesemError as error:
         return fail(error, error.exit_code, as_json)
-    except _ParseError as error:
-        return fail(UsageError(_usage_message(error)), UsageError.exit_code, as_json)
+    except Exit as leaving:
+        return leaving.exit_code
     except BrokenPipeError:
         # The reader of a pipe has seen enough (`edgesem info ... | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a full disk, a folder without permission: no fault of the program
+    except (
+        OSError,
+        EOFError,
+    ) as error:  # a full disk, no permission, a file cut short: no fault of ours
         return fail(error, 1, as_json)
-    except typer.Abort as abort:
-        if isinstance(abort.__context__, EOFError):  # Typer takes it for the end of an input at a terminal
-            return fail(abort.__context__, 1, as_json)
-        return 130
     except KeyboardInterrupt:
         return 130
 
 
-def _app(args: Sequence[str] = ()) -> typer.Typer:
-    """The command line with every command that can be found; only those of one name, where `args` begin with it.
-
-    To read the signatures of all of them takes longer than many a command does, seconds on a small board.
-    """
-    app = typer.Typer(
-        name="edgesem",
-        help="Pictures as semantic packets that fit a thin link.",
-        epilog="Example: `edgesem demo`",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",  # the default would take the brackets of `edgesem[export]` for a colour
-    )
-    app.callback(invoke_without_command=True)(_front)
-    groups: dict[str, typer.Typer] = {}
-    found = list(entry_points(group=GROUP))
-    named = [entry for entry in found if entry.name.partition(".")[0] == next(iter(args), "")]
-    for entry in named or found:
-        command = _Command.of(entry)
-        group, _, name = entry.name.rpartition(".")
-        if group and group not in groups:
-            groups[group] = typer.Typer(rich_markup_mode="markdown")
-            groups[group].callback(invoke_without_command=True)(_show_help)
-            app.add_typer(groups[group], name=group, help=_GROUP_HELP.get(group, f"Commands: {group} ..."))
-        command.add_to(groups.get(group, app), name)
-    return app
-
-
-def _front(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="With --version: print JSON.")] = False,
-) -> None:
-    if version:
-        import platform
-
-        import edgesem
-
-        result = {"name": "edgesem", "version": edgesem.__version__, "python": platform.python_version()}
-        emit(result, json_, lambda r: f"edgesem {r['version']} (Python {r['python']})")
-        raise typer.Exit
-    if context.invoked_subcommand is not None:
-        if json_:
-            raise UsageError(f"--json goes after the command: edgesem {context.invoked_subcommand} ... --json")
-        return
-    if not entry_points(group=GROUP):
-        raise EnvironmentMissing(
-            "edgesem is not installed in this Python, so it has no commands: run pip install . in a checkout"
-        )
-    if json_:
-        raise UsageError("no command named: run edgesem --help to see them")
-    _show_help(context)
-
-
-def _show_help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(UsageError.exit_code)
-
-
-@dataclass(frozen=True)
-class _Command:
-    """One command as it was found: what to run, or why it cannot run."""
-
-    run: Callable[..., Any] | None
-    help: str
-    example: str
-    problem: EdgesemError | None
-
-    @classmethod
-    def of(cls, entry: EntryPoint) -> _Command:
-        """What `entry` names. Never raises: a broken command must not take the others with it."""
-        run, about, example = None, "", ""
-        problem: EdgesemError | None = None
+def _run(args: Sequence[str], found: Sequence[EntryPoint]) -> int:
+    named = [entry for entry in found if entry.name == next(iter(args), "")]
+    if len(named) == 1:
         try:
-            problem = _missing_extra(entry)
-            run = entry.load()
-            about, example = _documentation(run)
-            trial = typer.Typer(add_completion=False)
-            trial.command()(run)
-            typer.main.get_command(trial)  # a signature that Typer cannot read would stop all commands
-        except Exception as error:  # anything can go wrong in a module that somebody else wrote
-            run = None
-            problem = problem or EnvironmentMissing(
-                f"edgesem {entry.name} cannot be loaded from {entry.value} ({type(error).__name__}: {error}): "
-                f"reinstall edgesem"
-            )
-        return cls(run, about, example, problem)
+            command = named[0].load()
+            given = None if named[0].extras else plain_arguments(command, args[1:])
+        except Exception:  # anything can go wrong in a module that somebody else wrote; what follows says what
+            given = None
+        if given is not None:
+            command(**given)
+            return 0
+    from edgesem.cli.app import run_typer
 
-    def add_to(self, app: typer.Typer, name: str) -> None:
-        problem = self.problem
-        if problem is None:
-            assert self.run is not None
-            app.command(name, help=self.help, epilog=self.example or None)(self.run)
-            return
-        app.command(
-            name,
-            cls=_refusing(problem),
-            help="\n\n".join(filter(None, (self.help, str(problem)))),
-            short_help=" ".join(filter(None, (self.help.split("\n\n")[0], str(problem).partition(" from ")[0]))),
-            epilog=self.example or None,
-            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(self.run or (lambda: None))
-
-
-def _refusing(problem: EdgesemError) -> type[TyperCommand]:
-    """A command that shows its help, with its options, and ends with `problem` for everything else."""
-
-    class Refusing(TyperCommand):
-        def parse_args(self, context: Any, args: list[str]) -> list[str]:
-            if not {"--help"} & set(args):
-                raise problem
-            return super().parse_args(context, args)
-
-    return Refusing
-
-
-def _missing_extra(entry: EntryPoint) -> MissingDependency | None:
-    """What to install before `entry` can run; None if it is all there."""
-    missing = [extra for extra in entry.extras if not all(map(find_spec, MARKERS.get(extra, ())))]
-    if not missing:
-        return None
-    return MissingDependency(f"edgesem {entry.name.replace('.', ' ')} needs: {install_hint(*missing)}")
-
-
-def _documentation(run: Callable[..., Any]) -> tuple[str, str]:
-    """The text and the example of a command's docstring; the example stands in its last paragraph."""
-    paragraphs = inspect.cleandoc(run.__doc__ or "").split("\n\n")
-    if not paragraphs[-1].startswith("Example:"):
-        return "\n\n".join(paragraphs), ""
-    example = " ".join(paragraphs.pop().removeprefix("Example:").replace("`", "").split())
-    return "\n\n".join(paragraphs), f"Example: `{example}`"
-
-
-def _usage_message(error: Exception) -> str:
-    """One line for an error of Typer's parser: which command, what is wrong, where to look."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "edgesem"
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    return f"{path}: {text.rstrip('.')} (see {path} --help)"
+    return run_typer(args, found)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.copying import Differences
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import GROUPS
@@ -38,6 +39,9 @@ KNOTS = np.linspace(0, LEVELS, 9).round().astype(int)  # levels at which sizes a
 _LARGE, _NEW = 0.35, 1.0  # in quantizer steps: when a value counts as large, and its distance from its neighbours
 _LEAST_BYTES = 0.02  # a position
 _BENT = 0.6  # the most that the slope of a picture's curve is taken to differ from the forecast's
+REFINED, LEAST_REFINED = 0.85, 0.1  # shares of a budget up to which what stands still is made finer, if by no less
+DEARER = 1.25  # size of what has changed where the rest becomes finer too, over what it is otherwise
+RISE = 24  # quality levels by which a part of it becomes finer, where there are no bytes for all of it
 CUT_SHARE = 0.8  # an inter frame below this share of the keyframe's expected size is no scene cut, without a trial
 CUT_SHARE_PREVIOUS = 0.9  # the same where a recent keyframe's size is known
 
@@ -45,9 +49,8 @@ Curve = npt.NDArray[np.float64]
 
 
 class Fit(NamedTuple):
-    """A packet's quality (0..255), the bytes of its layers, and the trial that they came from."""
+    """The bytes of a packet's layers, and the trial that they came from."""
 
-    level: int
     chunks: list[bytes]
     trial: Trial
 
@@ -57,18 +60,26 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
 
     Raises BudgetError, which says the smallest size.
     """
-    curve, layers, side_bytes = _forecast(coder, latent, options), options.layers, options.side_info.size_bytes
+    differences, layers = options.differences_of(latent), options.layers
     close, aim = (CLOSE_ENOUGH, AIM) if options.reference is None else (CLOSE_INTER, AIM_INTER)
     fits, too_big = -1, LEVELS + 1  # the finest level known to fit, the coarsest known not to
+    leap = LEVELS + 1
+    if differences is None:
+        curve = _forecast(coder, latent, options)
+    else:
+        curve, leap = _with_copies(coder, differences, options), differences.usual_level
     best: Trial | None = None
     moved: dict[int, float] = {}
     offset = np.full(LEVELS + 1, -math.log(budget_bytes))
     for left in reversed(range(MAX_TRIALS)):
         small = np.flatnonzero(curve + offset <= math.log(aim))
         level = min(max(int(small.max(initial=0)), fits + 1), too_big - 1)
+        if left < MAX_TRIALS - QUICK_TRIALS and fits < leap:
+            level = min(level, leap)  # where what stands still need not become finer
         if best is None and left < 2:
             level = 0  # else no trial would be left for fewer layers
-        trial = coder.try_level(latent, level, layers, options.side_info.region, options.reference)
+        trial = coder.try_options(latent, level, options, layers, differences)
+        side_bytes = options.side_info_with(trial.copies).size_bytes
         if left >= MAX_TRIALS - QUICK_TRIALS and level > 0 and level not in moved and layers > QUICK_LAYERS:
             likely = _share(trial.likely_bytes(QUICK_LAYERS) + side_bytes, budget_bytes)
             if likely > 1 or (likely < close and level + 1 < too_big):
@@ -76,12 +87,15 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
                 offset = _offsets(moved, curve)
                 continue
         fill = _fill(trial, side_bytes, budget_bytes)
-        enough = fill >= close or level + 1 == too_big or not left
+        enough = fill >= close or level + 1 == too_big or level == leap or not left
         if level == 0 or (enough and fill <= 1):
             chunks = trial.code()
             fill = _real_fill(chunks, side_bytes, budget_bytes)
             if enough and fill <= 1:
-                return Fit(level, chunks, trial)
+                found = Fit(chunks, trial)
+                if differences is None or level != leap:
+                    return found
+                return _refined(coder, latent, options, differences, budget_bytes, fill) or found
         if fill <= 1:
             fits, best = level, trial
         else:
@@ -94,7 +108,7 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
         moved[level] = math.log(fill) - float(curve[level])
         offset = _offsets(moved, curve)
     assert best is not None
-    return Fit(fits, best.code(), best)
+    return Fit(best.code(), best)
 
 
 def _fewer_layers(coarsest: Trial, side_bytes: int, budget_bytes: int) -> tuple[int, float]:
@@ -173,7 +187,9 @@ def share_of_format(chunks: list[bytes]) -> float:
 
 def _fill(trial: Trial, side_bytes: int, budget_bytes: int) -> float:
     """Share of a budget, or of what the format can hold, that a trial will fill once it is coded."""
-    return max(_share(trial.size_bytes + side_bytes, budget_bytes), max(trial.layer_bits) / 8 / MAX_CHUNK_BYTES)
+    return max(
+        _share(trial.size_bytes + side_bytes, budget_bytes), max(trial.layer_bits, default=0) / 8 / MAX_CHUNK_BYTES
+    )
 
 
 def _share(whole_bytes: float, budget_bytes: int) -> float:
@@ -184,6 +200,35 @@ def _share(whole_bytes: float, budget_bytes: int) -> float:
 def _real_fill(chunks: list[bytes], side_bytes: int, budget_bytes: int) -> float:
     """The same for coded chunks, exact."""
     return max((size(chunks) + side_bytes) / budget_bytes, share_of_format(chunks))
+
+
+def _refined(
+    coder: Coder, latent: Latent, options: PackOptions, differences: Differences, budget_bytes: int, fill: float
+) -> Fit | None:
+    """A packet that also makes finer a part of what stands still, the coarsest first, so that in some frames all of it
+    is. None if there are no bytes for that beside what has changed, which fills the budget to `fill`.
+    """
+    level, share = min(differences.usual_level + RISE, LEVELS), REFINED - DEARER * fill
+    while share >= LEAST_REFINED and level > differences.usual_level:
+        trial = coder.try_options(latent, level, options, options.layers, differences, share * budget_bytes)
+        side_bytes = options.side_info_with(trial.copies).size_bytes
+        fill = _fill(trial, side_bytes, budget_bytes)
+        if fill <= 1:
+            chunks = trial.code()
+            if _real_fill(chunks, side_bytes, budget_bytes) <= 1:
+                return Fit(chunks, trial)
+        share -= max(fill - REFINED, LEAST_REFINED)
+    return None
+
+
+def _with_copies(coder: Coder, differences: Differences, options: PackOptions) -> Curve:
+    """As `_forecast`, where positions may be copied. It leaps where what stands still would become finer."""
+    leap = differences.usual_level
+    knots = sorted({*KNOTS.tolist(), leap, min(leap + 1, LEVELS)})
+    framing = HEADER_BYTES + options.side_info.size_bytes + 1
+    sizes = [framing + differences.likely_bytes(coder.bundle.gain[knot], knot) for knot in knots]
+    curve = np.interp(np.arange(LEVELS + 1), knots, np.log(sizes))
+    return np.asarray(np.maximum.accumulate(curve))
 
 
 def _forecast(coder: Coder, latent: Latent, options: PackOptions) -> Curve:

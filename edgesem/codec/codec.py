@@ -8,19 +8,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.bundle import Bundle
+from edgesem.bundle.bundle import DECODER, FLOW, LARGE_DECODER, Bundle
 from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.flow import by_tiles, redraw
 from edgesem.codec.frames import Frame, check_frame
-from edgesem.codec.latent import LEVELS, Latent, share_inside
+from edgesem.codec.latent import LEVELS, Latent, drawings
 from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.errors import BundleError, PacketError, UsageError
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from edgesem.bundle.graph_runner import GraphRunner
 
 MAX_STEPS = 4
-FLOW = "flow.onnx"  # a bundle may lack it
+
+DecoderSize = Literal["auto", "small", "large"]
 
 
 class Codec:
@@ -150,13 +151,12 @@ class Codec:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         self._coder.check_reference(latent, options.side_info, options.reference)
         if budget_bytes is not None:
-            level, chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
+            chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
         else:
             assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
-            level = round(quality * LEVELS)
-            trial = self.trial(latent, level, options.layers, options.side_info.region, options.reference)
+            trial = self._coder.try_options(latent, round(quality * LEVELS), options)
             chunks = trial.code()
             if budget.share_of_format(chunks) > 1:
                 raise UsageError(
@@ -171,11 +171,11 @@ class Codec:
             time_ms=options.time_ms,
             width=latent.width,
             height=latent.height,
-            q=level,
+            q=trial.level,
             total_layers=len(chunks),
             first_layer=0,
             chunks=tuple(chunks),
-            side_info=options.side_info,
+            side_info=options.side_info_with(trial.copies),
         )
         return packet, trial.decoded
 
@@ -227,18 +227,41 @@ class Codec:
         """Whether the bundle holds a flow decoder, so that `synthesize` takes steps."""
         return FLOW in self.bundle.files
 
-    def synthesize(self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0) -> Frame:
+    @property
+    def has_large_decoder(self) -> bool:
+        """Whether the bundle holds a second, larger base decoder, for the same packets."""
+        return LARGE_DECODER in self.bundle.files
+
+    def decoder_for(self, steps: int, decoder: DecoderSize = "auto") -> Literal["small", "large"]:
+        """The base decoder that draws a picture of so many steps. "auto": the large one where there is one.
+
+        The flow decoder was trained on pictures of the small one, so with steps that one draws. Raises UsageError for a
+        large one that the bundle has not, or with steps.
+        """
+        if decoder not in get_args(DecoderSize):
+            raise UsageError(f"decoder must be auto, small or large, got {decoder!r}")
+        if decoder == "large" and not self.has_large_decoder:
+            raise UsageError("this bundle has no large decoder: use auto or small, or add one with edgesem add-decoder")
+        if decoder == "large" and steps:
+            raise UsageError("the flow decoder begins from the small decoder's picture: use it, or no steps")
+        return "large" if decoder != "small" and self.has_large_decoder and not steps else "small"
+
+    def synthesize(
+        self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0, decoder: DecoderSize = "small"
+    ) -> Frame:
         """The picture of a latent, uint8 [H, W, 3], RGB.
 
         steps: 0 is the base decoder alone; with 1 to 4, the flow decoder adds detail that was not sent, in so many
-        steps. seed: of its noise. realism: 0 gives the base picture, 1 all of the added detail.
+        steps. seed: of its noise. realism: 0 gives the base picture, 1 all of the added detail. decoder: see
+        `decoder_for`.
 
         Every machine decodes the same symbols, and so the same latent. The pictures that it draws of them, by floats,
         may differ by one grey level in a few pixels between machines, runtimes and numbers of threads. There is no
         integer decoder: what must be reproduced to the bit, such as evidence, is the packet and not the picture.
 
-        Raises UsageError for values out of range, or steps without a flow decoder.
+        Raises UsageError for values out of range, for steps without a flow decoder, and as `decoder_for`.
         """
+        base = LARGE_DECODER if self.decoder_for(steps, decoder) == "large" else DECODER
         if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
             raise UsageError(
                 f"steps must be 0 to {MAX_STEPS}, realism 0 to 1, and the seed not negative, "
@@ -246,10 +269,10 @@ class Codec:
             )
         if steps and not self.has_flow:
             raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
-        planes = self._draw(latent, LEVELS if latent.level is None else latent.level, steps, seed, realism)
-        if latent.outer_level is not None:  # the decoders take one quality: the rest is drawn for itself
-            outside = self._draw(latent, latent.outer_level, steps, seed, realism)
-            planes = outside + share_inside(latent, STRIDE) * (planes - outside)
+        planes: npt.NDArray[np.float32] = np.zeros((), np.float32)
+        for level, share in drawings(latent.levels):
+            drawn = self._draw(latent, level, steps, seed, realism, base)
+            planes = drawn if share is None else planes + share * (drawn - planes)
         if np.isnan(planes.max()):
             raise BundleError("the decoder of the bundle gives no numbers for this latent: export it again")
         grey = planes.clip(0, 1)
@@ -257,11 +280,13 @@ class Codec:
         picture = np.rint(grey, out=grey).astype(np.uint8).transpose(1, 2, 0)
         return np.ascontiguousarray(picture[: latent.height, : latent.width])
 
-    def _draw(self, latent: Latent, level: int, steps: int, seed: int, realism: float) -> npt.NDArray[np.float32]:
+    def _draw(
+        self, latent: Latent, level: int, steps: int, seed: int, realism: float, base: str
+    ) -> npt.NDArray[np.float32]:
         """All of a latent as one of this quality, float32 [3, 16h, 16w], about 0..1."""
         quality = level / LEVELS
         values = latent.values * self._shrinkage[level][:, None, None]
-        planes = self._base(values, quality)
+        planes = self._base(values, quality, base)
         if not steps:
             return planes
         flow = self._runner(FLOW)
@@ -273,9 +298,9 @@ class Codec:
         drawn = redraw(planes, values, step, quality=quality, steps=steps, seed=seed)
         return planes + np.float32(realism) * (drawn - planes)
 
-    def _base(self, values: npt.NDArray[np.float32], quality: float) -> npt.NDArray[np.float32]:
-        """What the base decoder draws of [96, h, w], float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""
-        runner = self._runner("decoder.onnx")
+    def _base(self, values: npt.NDArray[np.float32], quality: float, graph: str) -> npt.NDArray[np.float32]:
+        """What a base decoder draws of [96, h, w], float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""
+        runner = self._runner(graph)
         level = np.full((1, 1, 1, 1), quality, np.float32)
 
         def draw(top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.float32]:
@@ -306,6 +331,7 @@ class Codec:
         steps: int = 0,
         seed: int = 0,
         realism: float = 1.0,
+        decoder: DecoderSize = "small",
     ) -> Frame:
         """The picture in a packet's bytes: `Packet.from_bytes`, `unpack` and `synthesize` in one.
 
@@ -314,7 +340,7 @@ class Codec:
         """
         packet = Packet.from_bytes(data)
         latent = self.unpack(packet if layers is None else packet.prefix(layers), reference)
-        return self.synthesize(latent, steps=steps, seed=seed, realism=realism)
+        return self.synthesize(latent, steps=steps, seed=seed, realism=realism, decoder=decoder)
 
 
 def _reopened(bundle: Bundle, threads: int, precision: Precision, runtime: Runtime) -> Codec:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.bundle.graph_runner import GraphRunner
-from edgesem.codec.context import ContextModel
+from edgesem.codec.context import ContextModel, Walk
+from edgesem.codec.copying import Copies, Differences
 from edgesem.codec.latent import Latent, Levels, by_position, levels_of
+from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
 from edgesem.entropy import rans
 from edgesem.entropy.rans import Symbols
@@ -24,7 +26,6 @@ from edgesem.entropy.schedule import (
     MEAN_GRID,
     PASSES,
     STRIDE,
-    Pass,
     Planes,
     context_graph,
     positions,
@@ -34,10 +35,12 @@ from edgesem.entropy.schedule import (
 )
 from edgesem.entropy.tables import MAX_RADIUS, Indices, Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
+from edgesem.packet.copy_map import Mask
 from edgesem.packet.packet import HEADER_BYTES, Packet
 from edgesem.packet.side_information import Region, SideInformation
 
 _LIKELY_STEPS, _LIKELY_BITS = 0.4, 3.35  # a value beyond so many quantizer steps costs so many bits, measured on photos
+_NOTHING = np.zeros((CHANNELS, 0, 0), np.float32)
 
 
 class Trial:
@@ -49,7 +52,7 @@ class Trial:
 
     def __init__(
         self,
-        model: ContextModel,
+        model: ContextModel | None,
         tables: Tables,
         latent: Latent,
         rounded: Latent,
@@ -58,20 +61,39 @@ class Trial:
         layers: int,
         reference: Planes | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
+        copies: Copies | None = None,
     ) -> None:
-        """latent: what is rounded. rounded: the same with the quality and region that a receiver is told of it; its
-        values are replaced. levels, steps, reference: of each position, its quality, the quantizer steps per unit, and
-        what is referred to, in 1/8 steps. ledger: see `Coder.try_level`."""
-        self.tables = tables
+        """model: None if all is copied. latent: what is rounded. rounded: what a receiver decodes, with all but the
+        values of positions that are coded. levels, steps, reference: of each position, its quality, the quantizer steps
+        per unit, and what is referred to, in 1/8 steps. ledger: see `Coder.try_level`.
+        """
+        self.tables, self.copies = tables, copies
+        if copies is not None and copies.mask.all():
+            layers = 0  # nothing is coded, and no network runs
         self._latent, self._rounded, self._levels, self._steps = latent, rounded, levels, steps
         self._reference, self._ledger = reference, ledger
         self._entries: list[list[Symbols]] = [[] for _ in range(layers)]
-        self._walk = model.walk(levels, layers)
+        self._model = model
+
+    @property
+    def level(self) -> int:
+        """The quality that its packet has, 0..255."""
+        return self._rounded.level or 0
+
+    @cached_property
+    def _walk(self) -> Walk:
+        assert self._model is not None
+        return self._model.walk(self._levels, len(self._entries), self._mask)
+
+    @property
+    def _mask(self) -> Mask | None:
+        return None if self.copies is None else self.copies.mask
 
     @property
     def entries(self) -> list[list[Symbols]]:
-        """int32 table entries (see `Tables.entry`) by layer and pass."""
-        self._walk.through(len(self._entries), self._fill)
+        """int32 table entries (see `Tables.entry`) by layer and pass; no layers where all is copied."""
+        if self._entries:
+            self._walk.through(len(self._entries), self._fill)
         return self._entries
 
     @cached_property
@@ -94,6 +116,8 @@ class Trial:
 
         Of the others, it counts the values that will hardly be rounded to 0.
         """
+        if not self._entries:
+            return self._size_bytes(0)
         self._walk.through(layers, self._fill)
         bits = sum(self._bits(entries) for passes in self._entries[:layers] for entries in passes)
         for index, sweep in enumerate(PASSES):
@@ -101,26 +125,33 @@ class Trial:
                 off = self._wanted(index)
                 if self._reference is not None:
                     off -= self._of_pass(index, self._reference) / np.float32(MEAN_GRID)
+                if self._mask is not None:
+                    off = off * ~self._mask.ravel()[positions(index, *self._mask.shape)]
                 bits += _LIKELY_BITS * np.count_nonzero(np.abs(off) > _LIKELY_STEPS)
         return self._size_bytes(bits)
 
     @cached_property
     def decoded(self) -> Latent:
         """The latent that a receiver decodes."""
-        return replace(self._rounded, values=in_units(self._walk.values(self._fill), self._steps))
+        if not self._entries:
+            return self._rounded
+        values = in_units(self._walk.values(self._fill), self._steps)
+        return replace(self._rounded, values=with_copies(values, self._rounded.values, self._mask))
 
     def code(self) -> list[bytes]:
         """The bytes of each layer."""
         return self.code_layers(len(self.entries))
 
     def code_layers(self, layers: int) -> list[bytes]:
-        """The bytes of the first layers, as they would be if there were no others."""
+        """The bytes of the first layers, as they would be if there were no others; an empty one if all is copied."""
+        if not self._entries:
+            return [b""]
         return rans.encode(self.entries[:layers], self.tables, rans.lanes_for(sum(self.layer_bits[:layers])))
 
     def _fill(self, index: int, mean: Planes, scale: Planes) -> Planes:
         """Round a pass: see ContextModel.walk."""
         tables, sweep = self.tables, PASSES[index]
-        coded, scales = coded_of(scale, tables.first, sweep, self._reference is not None)
+        coded, scales = coded_of(scale, tables.first, index, self._reference is not None, self._mask)
         expected = mean.take(coded)
         off = np.rint(self._wanted(index).take(coded) - expected / MEAN_GRID)
         symbols = tables.clipped(off.clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales)
@@ -150,6 +181,8 @@ class Trial:
 
     def _size_bytes(self, bits: float) -> float:
         layers = len(self._entries)
+        if not layers:
+            return HEADER_BYTES
         framing = HEADER_BYTES + 2 * (layers - 1) + layers
         return framing + (1.0035 * bits + rans.LANE_BITS * rans.lanes_for(bits) + 16) / 8
 
@@ -173,37 +206,70 @@ class Coder:
         region: Region | None = None,
         reference: Latent | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
+        differences: Differences | None = None,
+        refined_bytes: float = float("inf"),
     ) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
 
-        `ledger`, float64 [positions], gets the bits of each position added.
+        `ledger`, float64 [positions], gets the bits of each position added. `differences` say what is copied from
+        the reference, and `refined_bytes` how much may be spent on making finer what has not changed.
         """
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
         steps = by_position(self._gain, levels)
-        model, known = self._context(reference, steps)
-        rounded = replace(latent, level=level, region=region)
-        return Trial(model, self._tables(reference), latent, rounded, levels, steps, layers, known, ledger)
+        copies = None if differences is None else differences.copies(steps, levels, refined_bytes)
+        rounded = replace(latent, level=level, region=region, origin=latent.values)
+        if reference is not None and copies is not None:
+            if copies.mask.all():  # the level says nothing then, and should tell what is there
+                rounded = replace(rounded, level=int(np.median(reference.levels)))
+            origin = reference.values if reference.origin is None else reference.origin
+            origin = with_copies(latent.values, origin, copies.mask)
+            rounded = replace(_copied(rounded, reference, levels, copies.mask), origin=origin)
+        nothing = copies is not None and bool(copies.mask.all())
+        model, known = (None, None) if nothing else self._context(reference, steps)
+        return Trial(model, self._tables(reference), latent, rounded, levels, steps, layers, known, ledger, copies)
+
+    def try_options(
+        self,
+        latent: Latent,
+        level: int,
+        options: PackOptions,
+        layers: int | None = None,
+        differences: Differences | None = None,
+        refined_bytes: float = float("inf"),
+    ) -> Trial:
+        """The same as `options` say, with fewer `layers` if they are given, and `differences` if they are known."""
+        if differences is None:
+            differences = options.differences_of(latent)
+        region, layers = options.side_info.region, options.layers if layers is None else layers
+        return self.try_level(latent, level, layers, region, options.reference, None, differences, refined_bytes)
 
     def decode(self, packet: Packet, reference: Latent | None) -> Latent:
         """The latent that a packet's symbols describe. Errors as of `Codec.unpack`."""
         height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
-        reference = self._needed(packet, reference, (CHANNELS, height, width))
+        reference, copied = self._needed(packet, reference, (CHANNELS, height, width)), packet.copied
+        levels = levels_of(height, width, packet.q, packet.side_info.region)
+        decoded = Latent(_NOTHING, packet.width, packet.height, packet.q, packet.side_info.region)
+        if reference is not None and copied is not None:
+            decoded = _copied(decoded, reference, levels, copied)
+            if copied.all():
+                if any(packet.chunks):
+                    raise PacketError("packet: has symbols, though all of it is copied")
+                return decoded
         tables = self._tables(reference)
         first, inter = tables.first, reference is not None
         decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
-            coded, scales = coded_of(scale, first, PASSES[index], inter)
+            coded, scales = coded_of(scale, first, index, inter, copied)
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
-        levels = levels_of(height, width, packet.q, packet.side_info.region)
         steps = by_position(self._gain, levels)
-        values = self._context(reference, steps)[0].walk(levels, len(packet.chunks)).values(fill)
+        values = self._context(reference, steps)[0].walk(levels, len(packet.chunks), copied).values(fill)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        return Latent(in_units(values, steps), packet.width, packet.height, packet.q, packet.side_info.region)
+        return replace(decoded, values=with_copies(in_units(values, steps), decoded.values, copied))
 
     def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with this side information can refer to `reference`; None: to nothing."""
@@ -244,7 +310,7 @@ class Coder:
             return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))]), None
         runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
         known = in_steps(reference, steps)
-        return ContextModel(runners, known, reference.level or 0), known
+        return ContextModel(runners, known, reference.reference_levels), known
 
 
 def in_units(values: Planes, steps: Planes) -> Planes:
@@ -252,14 +318,29 @@ def in_units(values: Planes, steps: Planes) -> Planes:
     return values / np.float32(MEAN_GRID) / steps
 
 
-def coded_of(scale: Planes, first: int, sweep: Pass, inter: bool) -> tuple[Indices, Indices]:
-    """Indices of the symbols of a pass that are coded, and their scale indices.
+def with_copies(values: Planes, reference: Planes, copied: Mask | None) -> Planes:
+    """Values [96, h, w] with the reference's own where they are copied."""
+    return values if copied is None else np.where(copied, reference, values)
+
+
+def _copied(latent: Latent, reference: Latent, levels: Levels, copied: Mask) -> Latent:
+    """A latent with the values of its reference, and the quality of each position: the reference's where copied."""
+    own = np.where(copied, reference.levels, levels).astype(np.uint8)
+    return replace(latent, values=reference.values, copied_levels=own)
+
+
+def coded_of(scale: Planes, first: int, index: int, inter: bool, copied: Mask | None = None) -> tuple[Indices, Indices]:
+    """Indices of the symbols of pass `index` that are coded, and their scale indices.
 
     Coded are those whose table is `first` or a later one: earlier tables hold the symbol 0 alone. In the base layer of
     an inter frame all symbols are coded, with table `first` at least: where no change was expected one may still come,
-    and the context model of the other layers learns of it from the base layer.
+    and the context model of the other layers learns of it from the base layer. At `copied` positions none is.
     """
-    if inter and sweep.group == 0:
+    if inter and PASSES[index].group == 0:
         scale = np.maximum(scale, first)
-    coded = np.flatnonzero(scale >= first)
+    wanted = scale >= first
+    if copied is not None:
+        own = copied.ravel()[positions(index, *copied.shape)]
+        wanted = (wanted.reshape(-1, own.size) & ~own).ravel()
+    coded = np.flatnonzero(wanted)
     return coded, scale.take(coded).astype(np.int64)

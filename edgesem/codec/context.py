@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.graph_runner import Arrays, GraphRunner, output_of
-from edgesem.codec.latent import LEVELS
+from edgesem.codec.latent import LEVELS, Levels
 from edgesem.entropy.schedule import CHANNELS, COARSE_LIMIT, GROUPS, PASSES, VALUE_LIMIT, Pass, Planes, whole, within
 from edgesem.entropy.tables import SCALES
 from edgesem.errors import BundleError
+from edgesem.packet.copy_map import Mask
 
 _EXACT = 1 << 24  # float32 holds all integers up to here
 
@@ -36,39 +37,59 @@ class ContextModel:
     """
 
     def __init__(
-        self, runners: Sequence[GraphRunner], reference: Planes | None = None, reference_level: int = 0
+        self, runners: Sequence[GraphRunner], reference: Planes | None = None, reference_levels: Levels | None = None
     ) -> None:
-        """`reference`: float32 [96, height, width], in 1/8 steps of the present quality."""
-        self._runners, self._reference, self._reference_level = runners, reference, reference_level
+        """`reference`: float32 [96, height, width], in 1/8 steps of the present quality, and its levels."""
+        self._runners, self._reference, self._reference_levels = runners, reference, reference_levels
 
-    def walk(self, levels: npt.NDArray[np.int32], layers: int) -> Walk:
-        """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive."""
-        return Walk(self._runners, _Known(levels, self._reference, self._reference_level), levels.shape, layers)
+    def walk(self, levels: Levels, layers: int, copied: Mask | None = None) -> Walk:
+        """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive.
+
+        copied: positions that stay as the reference has them, bool [height, width].
+        """
+        known = _Known(levels, self._reference, self._reference_levels)
+        return Walk(self._runners, known, levels.shape, layers, copied)
 
 
 class Walk:
     """One walk over the schedule, which goes no further than it is asked to.
 
     `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means; groups
-    that did not arrive become their means. Raises BundleError, on the way, for networks that give anything but means
-    below 2^24 and scales of 0 to 63, as many as the pass has symbols.
+    that did not arrive become their means, and copied positions the reference, whatever `fill` makes of them. No
+    network runs for a pass whose positions are all copied: `fill` is then given scales of 0. Raises BundleError, on the
+    way, for networks that give anything but means below 2^24 and scales of 0 to 63, as many as the pass has symbols.
     """
 
-    def __init__(self, runners: Sequence[GraphRunner], known: _Known, shape: tuple[int, ...], layers: int) -> None:
+    def __init__(
+        self,
+        runners: Sequence[GraphRunner],
+        known: _Known,
+        shape: tuple[int, ...],
+        layers: int,
+        copied: Mask | None,
+    ) -> None:
         self._left = list(enumerate(zip(PASSES, runners, strict=True)))[::-1]
         self._known, self._shape, self._layers = known, shape, layers
+        self._copied = None if copied is None else whole(copied[None])[0] > 0
 
     def through(self, groups: int, fill: Fill) -> None:
         """Go on until the first `groups` groups are decoded."""
         height, width = self._shape
         while self._left and self._left[-1][1][0].group < groups:
             index, (sweep, runner) = self._left.pop()
-            decided, scale = _expected(runner.run(self._known.feed(sweep)), sweep, self._known.positions)
             inside = within(index, height, width)
+            copied = None if self._copied is None else self._copied[sweep.mask(*self._copied.shape)]
+            if copied is not None and copied[inside].all():
+                decided = self._known.reference_of(sweep)
+                scale = np.zeros_like(decided)
+            else:
+                decided, scale = _expected(runner.run(self._known.feed(sweep)), sweep, self._known.positions)
             if sweep.group < self._layers:
                 mean, scale = decided[:, inside], scale[:, inside]
                 decided = _put(fill(index, mean.ravel(), scale.ravel()).reshape(mean.shape), decided, inside)
             decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
+            if copied is not None:
+                decided[:, copied] = self._known.reference_of(sweep)[:, copied]
             if not isinstance(inside, slice):
                 decided[:, ~inside] = 0
             self._known.add(sweep, decided)
@@ -94,7 +115,7 @@ def _expected(found: Arrays, sweep: Pass, positions: int) -> tuple[Planes, Plane
 class _Known:
     """All values decoded so far in a walk, in the forms that the networks take: no form is made for none of them."""
 
-    def __init__(self, levels: npt.NDArray[np.int32], reference: Planes | None, reference_level: int) -> None:
+    def __init__(self, levels: Levels, reference: Planes | None, reference_levels: Levels | None) -> None:
         level = whole(np.stack([levels, LEVELS - levels]))
         shape = level.shape[1:]
         self.positions = level[0].size
@@ -102,8 +123,8 @@ class _Known:
         self._fine[:2] = self._coarse[:2] = level
         self._decided: list[tuple[Pass, Planes]] = []
         self._reference = None if reference is None else whole(reference)
-        if reference is not None:
-            self._reference_level = whole(np.full((1, *levels.shape), reference_level))
+        if reference is not None and reference_levels is not None:
+            self._reference_level = whole(reference_levels[None])
             self._change, self._moved = (np.zeros((count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
 
     def values(self) -> Planes:
@@ -112,6 +133,11 @@ class _Known:
         for sweep, decided in self._decided:
             sweep.write(planes, decided)
         return planes
+
+    def reference_of(self, sweep: Pass) -> Planes:
+        """What the reference has of a pass, [n, positions]."""
+        assert self._reference is not None
+        return sweep.read(self._reference)
 
     def feed(self, sweep: Pass) -> dict[str, Planes]:
         """The inputs of a pass's network."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgesem.entropy.schedule import PASSES, Planes, whole, within
+from edgesem.entropy.schedule import PASSES, STRIDE, Planes, whole, within
 from edgesem.packet.side_information import MAX_LEVEL, Region
 
 LEVELS = MAX_LEVEL
+ANCHORS = (0, 32, 64, 96, 128, 192, LEVELS)
+"""Qualities that pictures of several are drawn at: between them a mix looks the same within 0.1 grey levels."""
 
 Levels = npt.NDArray[np.int32]
 
@@ -32,6 +35,12 @@ class Latent:
     level: int | None = None
     region: Region | None = None
     """Where `level` holds; the rest was coded coarser. None: everywhere."""
+    copied_levels: npt.NDArray[np.uint8] | None = None
+    """uint8 [h, w]: the quality of each position of a frame with copies, which keep that of their own frame. None: as
+    `level` and `region` say."""
+    origin: npt.NDArray[np.float32] | None = None
+    """The encoder's values that each position was coded from, where they are known: to its sender, if all layers are
+    there."""
 
     @cached_property
     def by_pass(self) -> list[Planes]:
@@ -40,9 +49,19 @@ class Latent:
         return [sweep.read(planes)[:, within(index, height, width)] for index, sweep in enumerate(PASSES)]
 
     @property
-    def outer_level(self) -> int | None:
-        """The quality outside of the region, None where there is none."""
-        return None if self.region is None or self.level is None else max(0, self.level - self.region.drop)
+    def levels(self) -> Levels:
+        """int32 [h, w]: the quality of each position; the finest for a latent straight from the encoder."""
+        if self.copied_levels is not None:
+            return self.copied_levels.astype(np.int32)
+        height, width = self.values.shape[1:]
+        return levels_of(height, width, LEVELS if self.level is None else self.level, self.region)
+
+    @property
+    def reference_levels(self) -> Levels:
+        """int32 [h, w]: the same as the context model takes it: a frame without copies has `level` everywhere."""
+        if self.copied_levels is not None:
+            return self.copied_levels.astype(np.int32)
+        return np.full(self.values.shape[1:], self.level or 0, np.int32)
 
 
 def levels_of(height: int, width: int, level: int, region: Region | None) -> Levels:
@@ -54,12 +73,24 @@ def levels_of(height: int, width: int, level: int, region: Region | None) -> Lev
     return levels
 
 
-def share_inside(latent: Latent, stride: int) -> npt.NDArray[np.float32]:
-    """float32 [stride * h, stride * w]: 1 inside the region, 0 outside, fading from one position to the next."""
-    height, width = latent.values.shape[1:]
-    inside = (levels_of(height, width, 1, latent.region and replace(latent.region, drop=1)) > 0).astype(np.float32)
-    size = (width * stride, height * stride)
-    return np.asarray(Image.fromarray(inside).resize(size, Image.Resampling.BILINEAR), np.float32)
+def drawings(levels: Levels) -> list[tuple[int, npt.NDArray[np.float32] | None]]:
+    """At which qualities a picture is drawn, the lowest first, and the share of each in place of those before it.
+
+    Shares are float32 [16h, 16w], 0..1, fading from one position to the next; None is all of it. A decoder draws with
+    one quality. Of two in a picture both are drawn; of more, those of ANCHORS around them, so that an area that stays
+    as it is also looks as it did, whatever surrounds it.
+    """
+    drawn = np.unique(levels)
+    if drawn.size > 2:
+        above = np.searchsorted(ANCHORS, drawn)
+        below = np.where(np.take(ANCHORS, above) == drawn, above, above - 1)
+        drawn = np.take(ANCHORS, np.unique([below, above]))
+    shares: list[npt.NDArray[np.float32] | None] = [None]
+    for low, high in pairwise(drawn.tolist()):
+        share = ((levels - low) / np.float32(high - low)).clip(0, 1).astype(np.float32)
+        size = (levels.shape[1] * STRIDE, levels.shape[0] * STRIDE)
+        shares.append(np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR), np.float32))
+    return list(zip(drawn.tolist(), shares, strict=True))
 
 
 def by_position(gain: npt.NDArray[np.float32], levels: Levels) -> npt.NDArray[np.float32]:

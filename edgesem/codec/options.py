@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgesem.codec.copying import Copies, Copying, Differences
 from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import UsageError
 from edgesem.packet.packet import Packet
@@ -26,6 +27,8 @@ class PackOptions:
     reference: Latent | None = None
     """The decoded latent of the frame that `side_info.reference` names: the packet is then an inter frame, which
     codes only what differs, and a receiver needs that latent too. None: a keyframe."""
+    copying: Copying | None = None
+    """Decides which positions of an inter frame stay as the reference has them. None: no such choice, all are coded."""
     previous: Packet | None = None
     """A packet of a similar picture, such as the frame before. It tells `budget_bytes` where to start looking, which
     saves some trials; the result is as good without it."""
@@ -39,6 +42,18 @@ class PackOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.layers <= len(GROUPS):
             raise UsageError(f"layers must be 1 to {len(GROUPS)}, got {self.layers}")
+
+    def side_info_with(self, copies: Copies | None) -> SideInformation:
+        """The side information of a packet that copies so much of its reference."""
+        if copies is None or self.side_info.reference is None:
+            return self.side_info
+        return replace(self.side_info, reference=replace(self.side_info.reference, copies=copies.data))
+
+    def differences_of(self, latent: Latent) -> Differences | None:
+        """How a latent differs from the reference, to say what is copied at which quality; None if nothing is."""
+        if self.copying is None or self.reference is None:
+            return None
+        return self.copying.against(latent, self.reference, self.side_info.room_bytes)
 
 
 DEFAULT_OPTIONS = PackOptions()

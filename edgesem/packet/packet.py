@@ -18,10 +18,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edgesem.errors import ChecksumError, PacketError
 from edgesem.packet.side_information import MAX_LAYERS as MAX_LAYERS
 from edgesem.packet.side_information import MAX_LEVEL, NO_SIDE_INFO, SideInformation
+
+if TYPE_CHECKING:
+    from edgesem.packet.copy_map import Mask
 
 MAGIC = 0xE5
 VERSION = 1
@@ -29,6 +33,7 @@ HEADER_BYTES = 24
 MAX_CHUNK_BYTES = 65535
 MAX_PACKET_BYTES = 256 * 1024
 MAX_SIDE = 4096
+POSITION_PIXELS = 16  # a side of what a position of the latent stands for
 SEALED = 1
 PROMISED = 2
 SIDE_INFO = 4
@@ -80,6 +85,7 @@ class Packet:
                 raise PacketError(f"packet: {name} is {value}, must be {low} to {high}")
         if self.first_layer and self.side_info != NO_SIDE_INFO:
             raise PacketError(f"packet: side information needs the base layer, this starts at layer {self.first_layer}")
+        _ = self.copied
         for layer, chunk in enumerate(self.chunks, self.first_layer):
             if len(chunk) > MAX_CHUNK_BYTES:
                 raise PacketError(f"packet: layer {layer} has {len(chunk)} bytes, at most {MAX_CHUNK_BYTES} fit")
@@ -91,6 +97,17 @@ class Packet:
         """What `to_bytes` will return, counted without building it."""
         lengths = _U16.size * (len(self.chunks) - 1)
         return HEADER_BYTES + self.side_info.size_bytes + sum(map(len, self.chunks)) + lengths
+
+    @property
+    def copied(self) -> Mask | None:
+        """The positions that stay as the reference has them, bool [h, w]; None where the packet has no map of them."""
+        reference = self.side_info.reference
+        if reference is None or not reference.copies:
+            return None
+        from edgesem.packet import copy_map
+
+        height, width = (-(-side // POSITION_PIXELS) for side in (self.height, self.width))
+        return copy_map.from_bytes(reference.copies, height, width)
 
     @property
     def wire_bytes(self) -> int:

@@ -3,8 +3,9 @@
     u8 length of the rest | for each item, kinds rising: u8 kind, u8 size, value
 
 It stands before the chunk of the base layer and travels with that layer only: without it the other layers are of no
-use. Items: 1 reference (the frame that an inter frame refers to), 2 embedding (what the picture shows), 3 region (where
-it is coded finer), 4 time (upper half of the capture time).
+use. Items: 1 reference (the frame that an inter frame refers to, and what it copies of it), 2 embedding (what the
+picture shows), 3 region (where it is coded finer), 4 time (upper half of the capture time), 5 event (to which event a
+promised frame belongs), 6 detail (which part of the picture a promised packet shows).
 
 A packet of a later program may have items of other kinds. They say nothing that is needed to decode it: a reader skips
 them, and writes them again as they came.
@@ -16,13 +17,17 @@ import struct
 from dataclasses import dataclass
 
 from edgesem.errors import PacketError
+from edgesem.packet.detail_mark import DetailMark
+from edgesem.packet.event_mark import EventMark
 
 MAX_EMBEDDING_BYTES = 64
 MAX_LAYERS = 4  # of a picture
 MAX_LEVEL = 255  # of quality
 MAX_POSITION = 255  # of a latent: 4096 pixels at stride 16
 
-_REFERENCE, _EMBEDDING, _REGION, _TIME = 1, 2, 3, 4
+_REFERENCE, _EMBEDDING, _REGION, _TIME, _EVENT, _DETAIL = 1, 2, 3, 4, 5, 6
+MAX_COPIES_BYTES = 248  # of a map of copies, beside nothing but its reference
+_MAX_BYTES = 256  # one byte says how long the rest is
 _REFERENCE_FORM = struct.Struct("<IB")
 _REGION_FORM = struct.Struct("<BBBBB")
 _TIME_FORM = struct.Struct("<I")
@@ -33,15 +38,34 @@ class Reference:
     """Name of the picture that an inter frame refers to: a frame of the same stream and epoch, and from how many of its
     layers it was decoded.
 
+    copies: which positions stay as they are there (`edgesem.packet.copy_map`); empty: none.
     Raises PacketError for numbers that do not fit the format, as Region and SideInformation do.
     """
 
     frame: int
     layers: int
+    copies: bytes = b""
 
     def __post_init__(self) -> None:
         if not 0 <= self.frame <= 0xFFFFFFFF or not 1 <= self.layers <= MAX_LAYERS:
             raise PacketError(f"packet: a reference to {self.layers} layers of frame {self.frame} cannot be")
+        if len(self.copies) > MAX_COPIES_BYTES:
+            raise PacketError(f"packet: a copy map has {len(self.copies)} bytes, at most {MAX_COPIES_BYTES} fit")
+
+    @property
+    def size_bytes(self) -> int:
+        """What `to_bytes` will return, counted without building it."""
+        return _REFERENCE_FORM.size + len(self.copies)
+
+    def to_bytes(self) -> bytes:
+        """The value of the item: the map is the rest of it."""
+        return _REFERENCE_FORM.pack(self.frame, self.layers) + self.copies
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Reference:
+        """What stands in an item. PacketError for anything that is no reference."""
+        frame, layers = _read(_REFERENCE_FORM, value[: _REFERENCE_FORM.size])
+        return cls(frame, layers, value[_REFERENCE_FORM.size :])
 
 
 @dataclass(frozen=True)
@@ -71,21 +95,26 @@ class SideInformation:
 
     embedding: as `edgesem.semantics.embedding.to_bytes` writes it, at most 64 bytes; empty for none. time_high: upper
     32 bits of the capture time in Unix milliseconds, of which the header has the lower ones; packets that may be read
-    long after have it. unknown: kind and value of each item that is not known here.
+    long after have it. event: of a promised frame that belongs to an event. detail: of a promised packet that is a part
+    of a picture. unknown: kind and value of each item that is not known here.
     """
 
     reference: Reference | None = None
     embedding: bytes = b""
     region: Region | None = None
     time_high: int | None = None
+    event: EventMark | None = None
+    detail: DetailMark | None = None
     unknown: tuple[tuple[int, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         if self.time_high is not None and not 0 <= self.time_high <= 0xFFFFFFFF:
             raise PacketError(f"packet: the upper half of a time is {self.time_high}, must be 0 to 4294967295")
-        kinds = [_TIME, *(kind for kind, _ in self.unknown), 256]
+        kinds = [_DETAIL, *(kind for kind, _ in self.unknown), 256]
         if kinds != sorted(set(kinds)) or not all(1 <= len(value) <= 255 for _, value in self.unknown):
             raise PacketError("packet: items of side information that are not known here cannot be written")
+        if self.size_bytes > _MAX_BYTES:
+            raise PacketError(f"packet: side information of {self.size_bytes} bytes, at most {_MAX_BYTES} fit")
         if len(self.embedding) > MAX_EMBEDDING_BYTES:
             raise PacketError(
                 f"packet: an embedding has {len(self.embedding)} bytes, at most {MAX_EMBEDDING_BYTES} fit"
@@ -94,18 +123,26 @@ class SideInformation:
     @property
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
-        reference = 0 if self.reference is None else 2 + _REFERENCE_FORM.size
+        reference = 0 if self.reference is None else 2 + self.reference.size_bytes
         region = 0 if self.region is None else 2 + _REGION_FORM.size
         embedding = len(self.embedding) and 2 + len(self.embedding)
         time = 0 if self.time_high is None else 2 + _TIME_FORM.size
-        items = reference + embedding + region + time + sum(2 + len(value) for _, value in self.unknown)
+        event = 0 if self.event is None else 2 + self.event.size_bytes
+        detail = 0 if self.detail is None else 2 + self.detail.size_bytes
+        known = reference + embedding + region + time + event + detail
+        items = known + sum(2 + len(value) for _, value in self.unknown)
         return items and 1 + items
+
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes more fit, such as those of a map of copies."""
+        return _MAX_BYTES - max(1, self.size_bytes)
 
     def to_bytes(self) -> bytes:
         """The bytes that stand in a packet: none at all if there are no items."""
         parts = []
         if (reference := self.reference) is not None:
-            parts.append((_REFERENCE, _REFERENCE_FORM.pack(reference.frame, reference.layers)))
+            parts.append((_REFERENCE, reference.to_bytes()))
         if self.embedding:
             parts.append((_EMBEDDING, self.embedding))
         if (region := self.region) is not None:
@@ -113,6 +150,10 @@ class SideInformation:
             parts.append((_REGION, _REGION_FORM.pack(*ends, region.drop)))
         if self.time_high is not None:
             parts.append((_TIME, _TIME_FORM.pack(self.time_high)))
+        if self.event is not None:
+            parts.append((_EVENT, self.event.to_bytes()))
+        if self.detail is not None:
+            parts.append((_DETAIL, self.detail.to_bytes()))
         block = b"".join(bytes([kind, len(value)]) + value for kind, value in (*parts, *self.unknown))
         return block and bytes([len(block)]) + block
 
@@ -138,11 +179,13 @@ class SideInformation:
                 raise PacketError(f"packet: side information of kind {kind} stands in the wrong place")
             found[kind] = value
         return cls(
-            reference=Reference(*_read(_REFERENCE_FORM, found[_REFERENCE])) if _REFERENCE in found else None,
+            reference=Reference.from_bytes(found[_REFERENCE]) if _REFERENCE in found else None,
             embedding=found.get(_EMBEDDING, b""),
             region=Region(*_read(_REGION_FORM, found[_REGION])) if _REGION in found else None,
             time_high=_read(_TIME_FORM, found[_TIME])[0] if _TIME in found else None,
-            unknown=tuple((kind, value) for kind, value in found.items() if kind > _TIME),
+            event=EventMark.from_bytes(found[_EVENT]) if _EVENT in found else None,
+            detail=DetailMark.from_bytes(found[_DETAIL]) if _DETAIL in found else None,
+            unknown=tuple((kind, value) for kind, value in found.items() if kind > _DETAIL),
         ), end
 
 

@@ -33,6 +33,7 @@ Writer = Callable[[Any, Path], None]
 GRAPHS: dict[str, Writer] = {
     "encoder": graph.export_encoder,
     "decoder": graph.export_decoder,
+    "decoder.large": graph.export_large_decoder,
     "context": context_files.export_context,
     "flow": graph.export_flow,
     "reference": context_files.export_reference,
@@ -73,8 +74,10 @@ def graph_files(part: str) -> list[str]:
     return [f"{part}.onnx"] if name is None else [name(index) for index in range(len(PASSES))]
 
 
-def model_of_run(run: Path, flow: Path | None = None, reference: Path | None = None) -> Model:
-    """The model in the folder of a training run, with the flow decoder and the references of other runs if named."""
+def model_of_run(
+    run: Path, flow: Path | None = None, reference: Path | None = None, large: Path | None = None
+) -> Model:
+    """The model in the folder of a training run, with flow decoder, references and large decoder of others if named."""
     net, config = open_run(run)
     parts: dict[str, nn.Module] = {"encoder": net.encoder, "decoder": net.decoder, "context": net.context}
     identity = digest_of(run / "weights.safetensors")
@@ -91,6 +94,12 @@ def model_of_run(run: Path, flow: Path | None = None, reference: Path | None = N
         parts["reference"] = open_reference(reference, net)
         identity += digest_of(reference / "weights.safetensors")
         training["reference"] = {"history": _history(reference)[1]}
+    if large is not None:
+        from export.training.large import open_large
+
+        parts["decoder.large"] = open_large(large, net.decoder)
+        identity += digest_of(large / "weights.safetensors")
+        training["decoder.large"] = {"history": _history(large)[1]}
     with torch.no_grad():
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
@@ -104,7 +113,7 @@ def feeds_of(part: str, frame: Frame, model: Model, level: float = 0.5) -> Feed:
     if part in ("encoder", "vision"):
         return {"frame": planes.numpy()}
     latent = model.parts["encoder"](planes)
-    if part == "decoder":
+    if part in ("decoder", "decoder.large"):
         return {"latent": latent.numpy(), "quality": half.numpy()}
     if part in ("context", "reference"):
         step = torch.from_numpy(model.gain[round(level * LEVELS)])[None, :, None, None]
@@ -167,6 +176,11 @@ def _option(part: dict[str, Any], name: str) -> str:
 
 def _joined(part: dict[str, Any]) -> str:
     return " --joint FLOW --lpips FILE" if "drawn_weight" in part else ""
+
+
+def history_of(run: Path) -> list[dict[str, Any]]:
+    """The settings of a run and of those that it went on from, as they stand in a manifest. InputError without."""
+    return _history(run)[1]
 
 
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import typer
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import InputError
 from export.cli.bundle_tables import quality_table
-from export.cli.options import DeviceOption, JsonOption, ThreadsOption
+from export.cli.options import WEIGHTS, DeviceOption, JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from edgesem.quality.metrics import Frame
 
-_WEIGHTS = Path(__file__).parents[1] / "weights"
 _FRAMES = 200  # that are taken of a clip, spread over it
 _MOST_HZ = 5.0
 _CHECKED = 8  # pictures that gain and loss are measured on
@@ -70,7 +69,7 @@ def adapt(
     from export.training.loop import RunOptions
     from export.training.reference import ReferenceConfig, train_reference
 
-    start = (weights or _WEIGHTS) / "codec.safetensors"
+    start = (weights or WEIGHTS) / "codec.safetensors"
     if not start.is_file():
         raise InputError(f"{start} is not there: name a folder that holds it with --weights")
     target_of(target)  # what is wrong is said before the training, not after it
@@ -78,7 +77,7 @@ def adapt(
     identity = None if key is None else Identity(key)
     work = out.parent / f".{out.name}.adapt"
     options = RunOptions(threads, device=device)
-    referring = (weights or _WEIGHTS) / "references.safetensors"
+    referring = (weights or WEIGHTS) / "references.safetensors"
     share = _FOR_REFERENCES if referring.is_file() else 0.0
     with progress("reading frames") as bar:
 

@@ -43,6 +43,12 @@ def export(
         Path | None,
         typer.Option(help="Run of train --reference to add: packets may refer to earlier ones.", show_default="none"),
     ] = None,
+    decoder_large: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run of train --decoder-large to add, for receivers that are computers.", show_default="none"
+        ),
+    ] = None,
     vision: Annotated[
         str | None,
         typer.Option(
@@ -70,8 +76,10 @@ def export(
     from export.custom.hf import folder_of
     from export.training.codec import open_run
 
-    if (flow is not None or reference is not None) and source.suffix in (".toml", ".py"):
-        raise UsageError("--flow and --reference belong to the codec of a training run, not to an own model")
+    if any(run is not None for run in (flow, reference, decoder_large)) and source.suffix in (".toml", ".py"):
+        raise UsageError(
+            "--flow, --reference and --decoder-large belong to the codec of a training run, not to an own model"
+        )
 
     with _progress("reading photographs") as show:
         if source.suffix in (".toml", ".py"):
@@ -83,7 +91,7 @@ def export(
             model = model_of_file(source, data, show, context)
         else:
             data = data or Path(open_run(source)[1].data)
-            model = model_of_run(source, flow, reference)
+            model = model_of_run(source, flow, reference, decoder_large)
         if vision is not None:
             model = model.with_vision(folder_of(vision))
         settings = Settings(
@@ -96,7 +104,7 @@ def export(
             resume,
         )
         try:
-            manifest = export_model(model, out, settings, show, _identity(sign))
+            manifest = export_model(model, out, settings, show, identity_of(sign))
         except KeyboardInterrupt:
             log.print("stopped; the same command with --resume goes on from here")
             raise
@@ -136,7 +144,7 @@ def quantize(
     if backend == "optimum" and part != "encoder":
         raise UsageError("optimum's quantizer is for graphs of one input: use --backend ort for the decoder")
     opened = Bundle.open(own_bundle(bundle))
-    frames = _frames(data)
+    frames = calibration_frames(data)
     form = PROFILES[profile]
     path = bundle / f"{part}{form.suffix}.onnx"
     trial = path.with_name(f".{path.name}.part")
@@ -168,7 +176,7 @@ def quantize(
         entry = {(part if profile == "cpu" else path.name): {"kept": True, **result.report()}}
         before = opened.manifest.get(key)
         forms = {**before, **entry} if isinstance(before, dict) else entry
-        seal(bundle, {**opened.manifest, key: forms}, _identity(sign))
+        seal(bundle, {**opened.manifest, key: forms}, identity_of(sign))
     emit(report, json_, quantize_table)
     if not result.met:
         _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")
@@ -204,7 +212,7 @@ def verify(
         except BundleError:
             target = "x86"  # the first check will say what is wrong
     aim = target_of(target)
-    frames = _frames(data) if data else []
+    frames = calibration_frames(data) if data else []
     with _progress("verifying") as show:
         checks = run_checks(
             bundle,
@@ -248,7 +256,7 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _frames(data: Path) -> list[Frame]:
+def calibration_frames(data: Path) -> list[Frame]:
     """Up to _PICTURES pictures of a folder, spread over it, cut to what calibration needs."""
     import numpy as np
 
@@ -260,7 +268,8 @@ def _frames(data: Path) -> list[Frame]:
     return [np.ascontiguousarray(frame[:384, :384]) for _, frame in readable_pictures(chosen)]
 
 
-def _identity(path: Path | None) -> Identity | None:
+def identity_of(path: Path | None) -> Identity | None:
+    """The signing key in a file; None for none. Raises InputError for a file that holds no key."""
     from edgesem.packet.keys import Identity, read_key
 
     seed = None if path is None else read_key(path)

@@ -10,6 +10,8 @@ import typer
 
 from edgesem.errors import InputError, UsageError
 
+WEIGHTS = Path(__file__).parents[1] / "weights"  # of the bundle that ships; in a checkout only
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 BundleOption = Annotated[
     Path | None, typer.Option(help="Folder of edgesem's bundle.", show_default="the one that ships")

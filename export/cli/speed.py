@@ -30,11 +30,16 @@ _MEANING = {
     "flow_step_s": ("ms", "one step of the flow decoder, beyond that"),
     "first_packet_cpu_s": ("ms", "edgesem send, from its start to the first packet published"),
     "sender_rss_bytes": ("MB", "memory of edgesem send"),
+    "sender_private_bytes": ("MB", "of that, what is no other process's too"),
     "receiver_rss_bytes": ("MB", "memory of edgesem receive, without its decoders"),
+    "receiver_many_rss_bytes": ("MB", "the same with 32 streams"),
     "decoder_rss_bytes": ("MB", "memory of each of its decoder processes"),
+    "decoder_private_bytes": ("MB", "of that, what one more decoder takes"),
+    "idle_cores": ("% of a core", "edgesem send between frames"),
+    "idle_wakeups_hz": ("a second", "wake-ups of edgesem send between frames"),
     "install_bytes": ("MB", "edgesem and what it needs, on disk"),
 }
-_UNITS = {"ms": 1e3, "MB": 1e-6}
+_UNITS = {"ms": 1e3, "MB": 1e-6, "% of a core": 100}
 
 
 def bench_speed(
@@ -97,6 +102,8 @@ def _render(result: Mapping[str, Any]) -> Table:
     for name, (unit, meaning) in _MEANING.items():
         value = result.get(name)
         if value is not None:
-            rows.append((meaning, f"{value * _UNITS.get(unit, 1):.{2 if unit.startswith('times') else 1}f}", unit))
+            rows.append(
+                (meaning, f"{value * _UNITS.get(unit, 1):.{2 if unit.startswith(('times', '%')) else 1}f}", unit)
+            )
     title = f"{result['pictures']} pictures of {result['size']} in {result['budget_bytes']} bytes, one thread"
     return table(["", "figure", "unit"], rows, title)

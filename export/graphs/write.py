@@ -12,6 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from edgesem.bundle.bundle import DECODER, LARGE_DECODER
 from edgesem.codec.flow import WINDOW
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import ExportError
@@ -46,12 +47,17 @@ def export_encoder(encoder: nn.Module, folder: Path) -> None:
     store_half(folder / "encoder.onnx")
 
 
-def export_decoder(decoder: nn.Module, folder: Path) -> None:
+def export_decoder(decoder: nn.Module, folder: Path, name: str = DECODER) -> None:
     """Write decoder.onnx: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
     inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
     to_half_precision(decoder)
-    write(decoder, folder / "decoder.onnx", inputs, ["picture"], {"latent": 1})
-    store_half(folder / "decoder.onnx")
+    write(decoder, folder / name, inputs, ["picture"], {"latent": 1})
+    store_half(folder / name)
+
+
+def export_large_decoder(decoder: nn.Module, folder: Path) -> None:
+    """Write decoder.large.onnx, with the same inputs and output as decoder.onnx."""
+    export_decoder(decoder, folder, LARGE_DECODER)
 
 
 def export_flow(flow: nn.Module, folder: Path) -> None:

@@ -42,9 +42,9 @@ def add_int8(
     for part in parts:
         path = bundle.folder / f"{part}{CPU.suffix}.onnx"
         result = quantize_part(bundle, part, path, frames, meter, target_percent=target_percent, progress=progress)
-        speedup = _speedup(bundle.folder / f"{part}.onnx", path, feeds(bundle, part, frames[:1])[0])
-        kept = result.met and speedup >= (_PAYS if part == "decoder" else 1.0)
-        found[part] = {"kept": kept, "speedup_here": round(speedup, 2), **result.report()}
+        times = speedup(bundle.folder / f"{part}.onnx", path, feeds(bundle, part, frames[:1])[0])
+        kept = result.met and times >= (_PAYS if part == "decoder" else 1.0)
+        found[part] = {"kept": kept, "speedup_here": round(times, 2), **result.report()}
         if not kept:
             path.unlink()
     return found
@@ -165,7 +165,7 @@ def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
     return [frames[i] for i in np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
 
 
-def _speedup(plain: Path, quantized: Path, feed: Feed) -> float:
+def speedup(plain: Path, quantized: Path, feed: Feed) -> float:
     """How many times faster the second graph runs than the first, one thread, in turns: median of CPU time."""
     runners = [OrtRunner(plain), OrtRunner(quantized)]
     clock = time.thread_time if hasattr(time, "thread_time") and os.name == "posix" else time.perf_counter

@@ -75,13 +75,16 @@ def train_large(
 
 
 def open_large(run: Path, codec: Decoder) -> Decoder:
-    """The averaged weights of a run; what its file leaves out is the decoder of the codec that it was trained for.
+    """The averaged weights of a run's folder, or those in a file.
 
-    Raises InputError when the folder holds none of a large decoder.
+    What the file leaves out is the decoder of the codec that it was trained for. Raises InputError when there is none
+    of a large decoder.
     """
-    read_settings(run, LargeConfig)
+    if run.is_dir():
+        read_settings(run, LargeConfig)
+        run /= "weights.safetensors"
     net = _of_codec(codec)
-    _load(net, run / "weights.safetensors")
+    _load(net, run)
     return net.eval()
 
 

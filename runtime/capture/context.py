@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,7 +52,7 @@ class CaptureContext:
     @property
     def camera_size(self) -> tuple[int, int]:
         """Width and height to ask of a camera: a width that is a multiple of 4 has no padding between its rows."""
-        width, height = self.settings.width or 640, self.settings.height or 480
+        width, height = self.settings.detail_size or (self.settings.width or 640, self.settings.height or 480)
         return max(MIN_SIDE, width // 4 * 4), max(MIN_SIDE, height // 2 * 2)
 
     @property
@@ -73,27 +73,39 @@ class CaptureContext:
         """Width and height that a picture is shrunk to fit in."""
         return self.settings.width or MAX_SIDE, self.settings.height or MAX_SIDE
 
+    @property
+    def most_kept(self) -> tuple[int, int]:
+        """As `most`, of the larger picture that is kept for details, if one is."""
+        return self.settings.detail_size or self.most
+
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """The size of a picture shrunk to what is asked for; never enlarged."""
         return fitted(width, height, *self.most)
 
-    def frame(self, rgb: Picture, name: str) -> Frame:
-        """A picture of the right size as a frame captured now, turned as asked; InputError if it is too small."""
-        turned = np.rot90(rgb, -self.settings.rotate // 90)
+    def frame(self, rgb: Picture, name: str, full: Picture | None = None) -> Frame:
+        """A picture of the right size as a frame captured now, turned as asked; InputError if it is too small.
+
+        `full` is the same picture in full resolution.
+        """
+        turned = self._turned(rgb)
         if min(turned.shape[:2]) < MIN_SIDE:
             raise InputError(
                 f"{name}: {turned.shape[1]}x{turned.shape[0]} is too small, {MIN_SIDE} a side is the least"
             )
-        return Frame(np.ascontiguousarray(turned), name, clock_ms())
+        return Frame(turned, name, clock_ms(), full=None if full is None else self._turned(full))
 
     def shrunk_frame(self, rgb: Picture, name: str) -> Frame:
-        """A picture of any size as a frame, shrunk to fit."""
-        from PIL import Image
+        """A picture of any size as a frame, shrunk to fit; with the larger one, if that is kept."""
+        return self.scaled_frame(lambda width, height: _resized(rgb, width, height), rgb.shape[1], rgb.shape[0], name)
 
-        size = self.fit(rgb.shape[1], rgb.shape[0])
-        if size != (rgb.shape[1], rgb.shape[0]):
-            rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
-        return self.frame(rgb, name)
+    def scaled_frame(self, rgb: Callable[[int, int], Picture], width: int, height: int, name: str) -> Frame:
+        """A picture of this size, which `rgb(width, height)` gives in any, as a frame; with a larger one, if kept."""
+        kept = self.settings.detail_size
+        full = None if kept is None else rgb(*fitted(width, height, *kept))
+        return self.frame(rgb(*self.fit(width, height)), name, full)
+
+    def _turned(self, rgb: Picture) -> Picture:
+        return np.ascontiguousarray(np.rot90(rgb, -self.settings.rotate // 90))
 
     def paced(
         self, pictures: Iterable[tuple[Picture, str]], period_s: float, limited_log: RateLimitedLog | None = None
@@ -113,3 +125,11 @@ class CaptureContext:
             yield frame
             if self.stop.wait(max(0.0, began_s + period_s - time.monotonic()) if period_s else 0):
                 return
+
+
+def _resized(rgb: Picture, width: int, height: int) -> Picture:
+    from PIL import Image
+
+    if (height, width) == rgb.shape[:2]:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))

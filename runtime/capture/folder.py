@@ -87,7 +87,7 @@ def _readable(
 ) -> Iterator[tuple[Picture, str]]:
     for path in paths:
         try:
-            picture = read_picture(path, fit=context.most)
+            picture = read_picture(path, fit=context.most_kept)
         except EdgesemError as error:
             context.left_out.note(limited_log, "left out: %s", error)
             continue

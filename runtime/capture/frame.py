@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.packet.detail_mark import DetailMark
+from edgesem.packet.event_mark import EventMark
+
 PHOTOS = Path(__file__).parents[1] / "photos"
 """The photographs that ship with edgesem."""
 MAX_SIDE = 1024
@@ -24,6 +27,12 @@ class Frame:
     name: str
     time_ms: int
     """When it was captured: Unix milliseconds, modulo 2^32."""
+    event: EventMark | None = None
+    """The event for which it is promised."""
+    full: NDArray[np.uint8] | None = None
+    """The same picture in the camera's full resolution, if that is kept."""
+    detail: DetailMark | None = None
+    """Which part it is of a picture; None if it is all of it."""
 
 
 def fitted(width: int, height: int, most_width: int = MAX_SIDE, most_height: int = MAX_SIDE) -> tuple[int, int]:

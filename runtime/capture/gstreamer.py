@@ -13,6 +13,7 @@ from runtime.capture.context import CaptureContext
 from runtime.capture.frame import MIN_SIDE, Frame, fitted
 from runtime.capture.pipe import piped_pictures
 
+_NAME = "gstreamer"
 _SENSOR = (1920, 1080)  # the mode that nvarguscamerasrc is asked for
 
 
@@ -41,7 +42,8 @@ def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
     if tool is None:
         raise EnvironmentMissing("gst-launch-1.0 is not installed: apt install gstreamer1.0-tools")
     for data in piped_pictures([tool, "-q", *pipeline], width * height * 3, context.stop):
-        yield context.frame(np.frombuffer(data, np.uint8).reshape(height, width, 3), "gstreamer")
+        picture = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        yield context.shrunk_frame(picture, _NAME) if context.settings.detail else context.frame(picture, _NAME)
 
 
 def _words(pipeline: str) -> list[str]:

@@ -45,4 +45,4 @@ def live_frames(
             if time.monotonic() - last_s >= context.live_period_s:
                 last_s = time.monotonic()
                 shown = VideoFrame(picture, 0.0, stream.sample_aspect_ratio)
-                yield context.frame(shown.rgb(*context.fit(shown.width, shown.height)), name)
+                yield context.scaled_frame(shown.rgb, shown.width, shown.height, name)

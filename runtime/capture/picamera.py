@@ -31,7 +31,8 @@ def picamera_frames(context: CaptureContext) -> Iterator[Frame]:
         camera.configure(camera.create_video_configuration(main=main))
         camera.start()
         while not context.stop.is_set():
-            yield context.frame(np.asarray(camera.capture_array("main"))[..., :3], _NAME)
+            picture = np.asarray(camera.capture_array("main"))[..., :3]
+            yield context.shrunk_frame(picture, _NAME) if context.settings.detail else context.frame(picture, _NAME)
 
 
 def _rpicam_frames(context: CaptureContext, number: int) -> Iterator[Frame]:
@@ -52,4 +53,4 @@ def _rpicam_frames(context: CaptureContext, number: int) -> Iterator[Frame]:
         last_s = time.monotonic()
         planes = np.frombuffer(data, np.uint8).reshape(height * 3 // 2, width)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        yield context.frame(VideoFrame(picture, 0.0).rgb(*context.fit(width, height)), _NAME)
+        yield context.scaled_frame(VideoFrame(picture, 0.0).rgb, width, height, _NAME)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgesem.errors import InputError
+from edgesem.picture import as_grey
 from runtime.capture.context import CaptureContext
 from runtime.capture.folder import folder_frames
 from runtime.capture.frame import Frame
@@ -84,8 +85,14 @@ class Source:
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._kind.frames(self._context):
-            picture = frame.image if self._mask is None else self._mask.apply(frame.image)
-            yield replace(frame, image=self._grey.apply(picture))
+            picture, full = frame.image, frame.full
+            if self._mask is not None:
+                picture = self._mask.apply(picture)
+                full = None if full is None else self._mask.apply(full)
+            picture = self._grey.apply(picture)
+            if full is not None and self._grey.grey:
+                full = as_grey(full)
+            yield replace(frame, image=picture, full=full)
 
 
 def _kind_of(uri: str) -> _Kind:

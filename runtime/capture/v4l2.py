@@ -14,7 +14,7 @@ def v4l2_frames(context: CaptureContext) -> Iterator[Frame]:
     """The device's frames. EnvironmentMissing if it cannot be opened, or falls silent."""
     av = require("av", "video")
 
-    width, height = context.settings.width, context.settings.height
+    width, height = context.settings.detail_size or (context.settings.width, context.settings.height)
     options = {"video_size": f"{width}x{height}"} if width and height else {}
     try:
         yield from live_frames(context, options, name=context.uri, form="v4l2")

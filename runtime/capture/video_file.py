@@ -36,7 +36,6 @@ def video_file_frames(context: CaptureContext) -> Iterator[Frame]:
             if context.stop.wait(max(0.0, due_s - time.monotonic())):
                 return
             shown += 1
-            rgb = picture.rgb(*context.fit(picture.width, picture.height))
-            yield context.frame(rgb, f"{path.stem}-{shown:06d}")
+            yield context.scaled_frame(picture.rgb, picture.width, picture.height, f"{path.stem}-{shown:06d}")
         if not context.settings.loop:
             return

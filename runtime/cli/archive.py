@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import EdgesemError, InputError, UsageError
-from runtime.cli.options import BundlesOption, JsonOption, StampOption
+from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,6 +52,7 @@ def export(
     steps: Annotated[int, typer.Option(min=0, max=4, help="Steps of the flow decoder.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the invented detail.")] = 0,
     realism: Annotated[float, typer.Option(min=0, max=1, help="How much detail the steps may invent.")] = 1.0,
+    decoder: DecoderOption = "auto",
     bundle: BundlesOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -64,7 +65,7 @@ def export(
     from edgesem.codec.codec import load
     from runtime.receiver.archive import Archive
     from runtime.receiver.archive_drawer import ArchiveDrawer, spaced
-    from runtime.receiver.synthesis import SynthesisOptions
+    from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
     from runtime.receiver.times import parse_day, parse_span, parse_time
 
     if kind not in KINDS:
@@ -73,9 +74,10 @@ def export(
         raise UsageError("--day is a whole day: leave out --since and --until")
     since_s, until_s = parse_day(day) if day else (since and parse_time(since), until and parse_time(until))
     every_s = parse_span(every) if every else 0.0
+    synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
     with Archive(archive, create=False) as opened, _Writer(out, kind, fps) as writer:
-        drawer = ArchiveDrawer(opened, codecs, SynthesisOptions(steps, seed, realism), stamp=stamp)
+        drawer = ArchiveDrawer(opened, codecs, synthesis, stamp=stamp)
         found = opened.entries(stream=stream, since_s=since_s or None, until_s=until_s or None)
         chosen = spaced([entry for entry in found if entry.promised or not promised], every_s)
         failures: list[str] = []

@@ -1,8 +1,10 @@
-"""The commands `edgesem ask snapshot|key|pause|resume|roi|region|watch`: each sends one command to a running sender."""
+"""The commands of `edgesem ask`: each sends one command, such as `snapshot`, to a running sender."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,18 +13,33 @@ from edgesem.errors import PacketError, UsageError
 from runtime.cli.options import BrokerGiven, BundleOption, JsonOption, broker_options
 from runtime.protocol.command import Command
 
-_Stream = Annotated[str, typer.Argument(metavar="SITE/DEVICE/STREAM", help="Stream of the sender.")]
-_Box = Annotated[
-    str,
+if TYPE_CHECKING:
+    from runtime.protocol.topics import Topics
+
+_Stream = Annotated[
+    str | None,
     typer.Argument(
-        metavar="BOX", help="left,top,width,height as shares of the picture, such as 0.25,0.2,0.5,0.5; or `off`."
+        metavar="SITE/DEVICE/STREAM", help="Stream of the sender; with --group left out.", show_default=False
+    ),
+]
+_Group = Annotated[str | None, typer.Option(help="Ask all senders of this group of the inventory.")]
+_Inventory = Annotated[Path | None, typer.Option(help="With --group: TOML file of the fleet's devices and groups.")]
+_Box = Annotated[
+    str | None,
+    typer.Argument(
+        show_default=False,
+        metavar="BOX",
+        help="left,top,width,height as shares of the picture, such as 0.25,0.2,0.5,0.5; or `off`.",
     ),
 ]
 
 
 @broker_options
 def snapshot(
-    stream: _Stream,
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
     broker: BrokerGiven,
     size_bytes: Annotated[
         int, typer.Option("--bytes", min=256, max=65535, help="Largest size of the frame, in bytes.")
@@ -35,21 +52,31 @@ def snapshot(
 
     Example: edgesem ask snapshot home/gate/main --bytes 12000
     """
-    _ask(stream, broker, json_, "snapshot", size_bytes=size_bytes)
+    _ask(_targets(stream, group, inventory), broker, json_, "snapshot", size_bytes=size_bytes)
 
 
 @broker_options
-def key(stream: _Stream, broker: BrokerGiven, json_: JsonOption = False) -> None:
+def key(
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    json_: JsonOption = False,
+) -> None:
     """Have a sender code its next frame as a keyframe.
 
     Example: edgesem ask key home/gate/main
     """
-    _ask(stream, broker, json_, "key")
+    _ask(_targets(stream, group, inventory), broker, json_, "key")
 
 
 @broker_options
 def pause(
-    stream: _Stream,
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
     broker: BrokerGiven,
     seconds: Annotated[
         float, typer.Option(min=0, max=86400, help="Seconds to pause for; 0: until `edgesem ask resume`.")
@@ -60,26 +87,78 @@ def pause(
 
     Example: edgesem ask pause home/gate/main --seconds 600
     """
-    _ask(stream, broker, json_, "pause", pause_s=seconds)
+    _ask(_targets(stream, group, inventory), broker, json_, "pause", pause_s=seconds)
 
 
 @broker_options
-def resume(stream: _Stream, broker: BrokerGiven, json_: JsonOption = False) -> None:
+def resume(
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    json_: JsonOption = False,
+) -> None:
     """End the pause of a sender.
 
     Example: edgesem ask resume home/gate/main
     """
-    _ask(stream, broker, json_, "resume")
+    _ask(_targets(stream, group, inventory), broker, json_, "resume")
+
+
+@broker_options
+def event(
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    label: Annotated[
+        str, typer.Option(help="What the event is called, at most 100 characters.", show_default=False)
+    ] = "",
+    json_: JsonOption = False,
+) -> None:
+    """Have a sender make an event now: frames of the last seconds and of the next ones are delivered, as one clip.
+
+    The sender must run with --events; a receiver with --out makes the clip.
+
+    Example: edgesem ask event home/gate/main --label "door bell"
+    """
+    _ask(_targets(stream, group, inventory), broker, json_, "event", label=label)
+
+
+@broker_options
+def view(
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    seconds: Annotated[
+        int, typer.Option(min=0, max=600, help="Seconds to send pictures for; 0: no more than who else watches needs.")
+    ] = 60,
+    json_: JsonOption = False,
+) -> None:
+    """Have a sender on demand send pictures for a time, as if somebody watched; other senders send them always.
+
+    Each call replaces the one before. Whoever watches at a receiver is counted besides.
+
+    Example: edgesem ask view home/gate/main --seconds 120
+    """
+    _ask(_targets(stream, group, inventory), broker, json_, "view", lease_s=seconds)
 
 
 @broker_options
 def watch(
-    stream: _Stream,
-    broker: BrokerGiven,
+    stream: _Stream = None,
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="What to look for from now on.", show_default="nothing"),
     ] = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
     bundle: BundleOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -94,24 +173,38 @@ def watch(
     from edgesem.semantics.embedding import Labels, to_bytes
 
     queries = tuple(texts or ())
+    if group is not None and stream is not None:  # there is no stream then, so this is the first text
+        queries, stream = (stream, *queries), None
     labels = Labels.of(Bundle.open(bundle)) if queries else None
     vectors = tuple(to_bytes(labels.query(text).vector) for text in queries) if labels else ()
-    _ask(stream, broker, json_, "watch", queries=queries, vectors=vectors)
+    _ask(_targets(stream, group, inventory), broker, json_, "watch", queries=queries, vectors=vectors)
 
 
 @broker_options
-def roi(stream: _Stream, box: _Box, broker: BrokerGiven, json_: JsonOption = False) -> None:
+def roi(
+    stream: _Stream = None,
+    box: _Box = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    json_: JsonOption = False,
+) -> None:
     """Have a sender crop its pictures to a region of interest; `off`: send them whole again.
 
     Example: edgesem ask roi home/gate/main 0.0,0.5,1.0,0.5
     """
-    _ask(stream, broker, json_, "roi", **({} if box == "off" else {"roi": _shares(box)}))
+    stream, box = _stream_and_box(stream, box, group)
+    _ask(_targets(stream, group, inventory), broker, json_, "roi", **({} if box == "off" else {"roi": _shares(box)}))
 
 
 @broker_options
 def region(
-    stream: _Stream,
-    box: _Box,
+    stream: _Stream = None,
+    box: _Box = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
     broker: BrokerGiven,
     drop: Annotated[
         int, typer.Option(min=1, max=255, help="How many of the 255 quality levels the rest is coarser.")
@@ -122,7 +215,14 @@ def region(
 
     Example: edgesem ask region home/gate/main 0.25,0.2,0.5,0.5
     """
-    _ask(stream, broker, json_, "region", **({"drop": 0} if box == "off" else {"roi": _shares(box), "drop": drop}))
+    stream, box = _stream_and_box(stream, box, group)
+    _ask(
+        _targets(stream, group, inventory),
+        broker,
+        json_,
+        "region",
+        **({"drop": 0} if box == "off" else {"roi": _shares(box), "drop": drop}),
+    )
 
 
 def _shares(box: str) -> tuple[float, float, float, float]:
@@ -133,16 +233,53 @@ def _shares(box: str) -> tuple[float, float, float, float]:
     return parse_box(box, 1, 1)
 
 
-def _ask(stream: str, broker: BrokerGiven, as_json: bool, kind: str, **fields: object) -> None:
+def _stream_and_box(stream: str | None, box: str | None, group: str | None) -> tuple[str | None, str]:
+    """With --group there is no stream, so what stands in its place is the box."""
+    if group is not None and box is None:
+        stream, box = None, stream
+    if box is None:
+        raise UsageError("no BOX named: write left,top,width,height as shares of the picture, or off")
+    return stream, box
+
+
+def _targets(stream: str | None, group: str | None, inventory: Path | None) -> list[Topics] | Topics:
+    """The one stream that was named, or those of the group."""
+    from runtime.fleet.inventory import Inventory
+    from runtime.protocol.topics import Topics
+
+    if (stream is None) == (group is None):
+        raise UsageError("name one SITE/DEVICE/STREAM, or --group with --inventory")
+    if stream is not None:
+        return Topics.named(stream)
+    if inventory is None or group is None:
+        raise UsageError("--group needs --inventory, the file that says which devices are in it")
+    return Inventory.read(inventory).group(group)
+
+
+def _ask(target: list[Topics] | Topics, broker: BrokerGiven, as_json: bool, kind: str, **fields: object) -> None:
     """Send the command and print what was asked. UsageError for fields that cannot be."""
     from edgesem.config import load_config
-    from runtime.cli.ask_client import AskSettings, ask
-    from runtime.protocol.topics import Topics
+    from runtime.cli.ask_client import AskSettings, ask, ask_all
 
     try:
         command = Command(kind, **fields)  # type: ignore[arg-type]
     except PacketError as error:
         raise UsageError(str(error)) from error
     settings = load_config(None, AskSettings, broker)
-    ask(settings.broker.address(), Topics.named(stream), command, settings.seal.key())
-    emit({"stream": stream, "asked": kind}, as_json, lambda r: f"{r['stream']} was asked: {r['asked']}")
+    addresses, key = settings.broker.addresses(), settings.seal.key()
+    if isinstance(target, list):
+        troubles = ask_all(addresses, target, command, key)
+        streams = [{"stream": name, "asked": not trouble, "error": trouble} for name, trouble in troubles.items()]
+        emit({"asked": kind, "streams": streams}, as_json, _render_group)
+        if any(troubles.values()):
+            raise typer.Exit(1)
+        return
+    ask(addresses, target, command, key)
+    name = f"{target.site}/{target.device}/{target.stream}"
+    emit({"stream": name, "asked": kind}, as_json, lambda r: f"{r['stream']} was asked: {r['asked']}")
+
+
+def _render_group(result: Mapping[str, Any]) -> str:
+    failed = [one for one in result["streams"] if not one["asked"]]
+    lines = [f"{len(result['streams']) - len(failed)} of {len(result['streams'])} were asked: {result['asked']}"]
+    return "\n".join([*lines, *(f"{one['stream']}: {one['error']}" for one in failed)])

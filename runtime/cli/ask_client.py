@@ -6,6 +6,8 @@ import contextlib
 import difflib
 import queue
 import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgesem.errors import LinkError, PacketError
@@ -24,6 +26,8 @@ _RETAINED_S = 3.0
 _STATE_S = STATE_INTERVAL_S + 5.0
 """A running sender publishes its state at least so often, also where the broker retains nothing."""
 _SHOWN = 5
+_UNKNOWN = "unknown"
+"""Of a stream of which nothing was heard."""
 
 
 @dataclass(frozen=True)
@@ -34,36 +38,45 @@ class AskSettings:
     seal: SealSettings = field(default_factory=SealSettings)
 
 
-def ask(address: Address, topics: Topics, command: Command, key: bytes | None = None) -> None:
+def ask(addresses: Sequence[Address], topics: Topics, command: Command, key: bytes | None = None) -> None:
     """Publish a command and wait until the broker has it. LinkError if that fails within 10 s.
 
     LinkError too if the stream's sender is gone, which its retained state says (its last will), or if nothing is heard
     of such a stream for 15 s. With the key of a sealed stream the command is signed, for which the stream's birth
     message must be at the broker.
     """
-    stream = _Stream(topics)
-    with Connection(address, name="ask", subscribe=(topics.birth, topics.state), on_message=stream.take) as connection:
-        if not stream.heard.wait(_RETAINED_S) and not stream.stated.wait(_STATE_S):
-            raise LinkError(f"no sender of {_name(topics)} is known at {address}: {_others(address, topics)}")
-        stream.stated.wait(_RETAINED_S)
-        if stream.state is not None and not stream.state.up:
-            raise LinkError(
-                f"the sender of {_name(topics)} is not connected: it ended or lost its link, as its last state at "
-                f"{address} says; start it, or ask again when it is back"
-            )
-        payload = command.to_bytes()
-        if key is not None:
-            if not stream.born.wait(_PATIENCE_S) or stream.birth is None:
-                raise LinkError(f"{topics.base} has no birth at the broker, so its commands cannot be signed: start it")
-            payload = Seal(key, stream=topics.base, salt=stream.birth.salt).sign(payload, topics.cmd)
-        answers: queue.Queue[str] = queue.Queue()
-        connection.publish(topics.cmd, payload, confirm=lambda: answers.put(""), refuse=answers.put)
-        try:
-            refused = answers.get(timeout=_PATIENCE_S)
-        except queue.Empty:
-            raise LinkError(f"{address} has not confirmed the command within {_PATIENCE_S:.0f} s: ask again") from None
-        if refused:
-            raise LinkError(f"{address} refused the command on {topics.cmd}: {refused}; look at the broker's ACL")
+    troubles = ask_all(addresses, [topics], command, key, lambda: f": {_others(addresses, topics)}")
+    if trouble := next(iter(troubles.values())):
+        raise LinkError(trouble)
+
+
+def ask_all(
+    addresses: Sequence[Address],
+    streams: Sequence[Topics],
+    command: Command,
+    key: bytes | None = None,
+    hint: Callable[[], str] = lambda: "",
+) -> dict[str, str]:
+    """Publish a command to several senders, over one connection: why it failed by stream, empty where it did not.
+
+    As `ask`, and all are waited for at the same time. LinkError if there is no connection.
+    """
+    known = {topics.base: _Stream(topics) for topics in streams}
+    filters = [topic for topics in streams for topic in (topics.birth, topics.state)]
+
+    def take(topic: str, payload: bytes) -> None:
+        stream = known.get(topic.rpartition("/")[0])
+        if stream is not None:
+            stream.take(topic, payload)
+
+    troubles = {}
+    with Connection(addresses, name="ask", subscribe=filters, on_message=take) as connection:
+        began_s = time.monotonic()
+        for stream in known.values():
+            troubles[stream.name] = stream.ask(connection, command, key, began_s) or ""
+            if troubles[stream.name] == _UNKNOWN:
+                troubles[stream.name] = f"no sender of {stream.name} is known at {connection.address}{hint()}"
+    return troubles
 
 
 class _Stream:
@@ -73,7 +86,44 @@ class _Stream:
         self.birth: Birth | None = None
         self.state: State | None = None
         self.heard, self.born, self.stated = threading.Event(), threading.Event(), threading.Event()
+        self.name = _name(topics)
         self._topics = topics
+
+    def ask(self, connection: Connection, command: Command, key: bytes | None, began_s: float) -> str:
+        """Publish the command, and wait for the broker's answer; why that failed, or empty. All streams are heard since
+        `began_s`."""
+
+        def left_s(patience_s: float) -> float:
+            return max(0.0, began_s + patience_s - time.monotonic())
+
+        if not self.heard.wait(left_s(_RETAINED_S)) and not self.stated.wait(left_s(_RETAINED_S + _STATE_S)):
+            return _UNKNOWN
+        self.stated.wait(left_s(_RETAINED_S))
+        if self.state is not None and not self.state.up:
+            return (
+                f"the sender of {self.name} is not connected: it ended or lost its link, as its last state at "
+                f"{connection.address} says; start it, or ask again when it is back"
+            )
+        if command.kind == "detail" and self.state is not None and self.state.detail is None:
+            return f"{self.name} keeps no pictures in full resolution: start its sender with --detail"
+        payload = command.to_bytes()
+        if key is not None:
+            if not self.born.wait(left_s(_RETAINED_S + _PATIENCE_S)) or self.birth is None:
+                return f"{self._topics.base} has no birth at the broker, so its commands cannot be signed: start it"
+            payload = Seal(key, stream=self._topics.base, salt=self.birth.salt).sign(payload, self._topics.cmd)
+        answers: queue.Queue[str] = queue.Queue()
+        try:
+            connection.publish(self._topics.cmd, payload, confirm=lambda: answers.put(""), refuse=answers.put)
+            refused = answers.get(timeout=_PATIENCE_S)
+        except LinkError as error:
+            return str(error)
+        except queue.Empty:
+            return f"{connection.address} has not confirmed the command within {_PATIENCE_S:.0f} s: ask again"
+        if refused:
+            return (
+                f"{connection.address} refused the command on {self._topics.cmd}: {refused}; look at the broker's ACL"
+            )
+        return ""
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message; one that cannot be read is ignored."""
@@ -87,14 +137,14 @@ class _Stream:
             self.heard.set()
 
 
-def _others(address: Address, topics: Topics) -> str:
+def _others(addresses: Sequence[Address], topics: Topics) -> str:
     """Text on the streams that the broker has states of, those of similar names first."""
     found: queue.Queue[str] = queue.Queue()
     every = "edgesem/v1/+/+/+/state"
     names: set[str] = set()
     with (
         contextlib.suppress(LinkError),
-        Connection(address, name="ask", subscribe=every, on_message=lambda topic, _: found.put(topic)),
+        Connection(addresses, name="ask", subscribe=every, on_message=lambda topic, _: found.put(topic)),
         contextlib.suppress(queue.Empty),
     ):
         while True:

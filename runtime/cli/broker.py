@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from edgesem.cli.console import log
+from edgesem.cli import lazy_typer as typer
+from edgesem.cli.console import say
 from runtime.cli.event_output import log_to_stderr, print_json_line
 from runtime.cli.options import ConfigOption, JsonLinesOption, StateDirOption
 
@@ -72,6 +71,6 @@ def broker(
             lines.append(f"elsewhere: --user {LOCAL_USER}, --password-file with the line in {event['password_file']}")
         if len(event["users"]) > 1:
             lines.append(f"accounts: {', '.join(event['users'])}")
-        log.print("\n".join(lines), markup=False, soft_wrap=True)
+        say("\n".join(lines))
 
     run_broker(settings, print_json_line if json_ else show)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from edgesem.cli import lazy_typer as typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")]
@@ -30,6 +30,13 @@ StampOption = Annotated[
         "invented)."
     ),
 ]
+DecoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|small|large",
+        help="Base decoder; auto: the large one if the bundle has it and no steps are taken.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="TOML file with the same settings; options here take precedence.")
 ]
@@ -46,7 +53,13 @@ BrokerGiven = dict[str, Any]
 
 def _broker(
     host: Annotated[
-        str | None, typer.Option(help="Host name or address of the MQTT broker.", show_default="127.0.0.1")
+        list[str] | None,
+        typer.Option(
+            "--host",
+            "--broker",
+            help="Host name or address of the MQTT broker; several nodes of a cluster: A,B,C, or repeated.",
+            show_default="127.0.0.1",
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the broker.", show_default="1883")] = None,
     user: Annotated[str | None, typer.Option(help="User name for the broker.")] = None,
@@ -69,7 +82,13 @@ def _broker(
         ),
     ] = None,
 ) -> BrokerGiven:
-    given = {"host": host, "port": port, "user": user, "password_file": password_file}
+    given: dict[str, Any] = {
+        "host": ",".join(host) if host else None,
+        "hosts": () if host else None,
+        "port": port,
+        "user": user,
+        "password_file": password_file,
+    }
     given |= {"tls": tls, "ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
     return {**{f"broker.{name}": value for name, value in given.items()}, "seal.key_file": seal_key_file}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from edgesem.cli.console import emit, log, table
+from edgesem.cli import lazy_typer as typer
+from edgesem.cli.console import emit, say, table
+from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
 from runtime.cli.options import BrokerGiven, BundlesOption, ConfigOption, StateDirOption, broker_options
 
@@ -27,6 +28,14 @@ def receive(
     config: ConfigOption = None,
     *,
     broker: BrokerGiven,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Take only the streams that fall to receiver I (0 to N-1) of N that divide them.",
+            show_default="all of them",
+        ),
+    ] = None,
     layers: Annotated[int | None, typer.Option(help="Receive the first N layers, 1 to 4.", show_default="4")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the flow decoder, 0 to 4.", show_default="0: the base decoder")
@@ -35,6 +44,14 @@ def receive(
         float | None, typer.Option(help="How much detail the steps may invent, 0 to 1.", show_default="1")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the invented detail.", show_default="0")] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|small|large",
+            help="Base decoder; auto: the large one if the bundle has it and no frame waits.",
+            show_default="auto",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures; promised frames are acknowledged only with one.")
     ] = None,
@@ -55,6 +72,13 @@ def receive(
             show_default="auto",
         ),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="For whom cameras on demand send pictures: page (who looks at it), always (this receiver), never.",
+            show_default="page",
+        ),
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(help="Serve live page and metrics: PORT on loopback, or HOST:PORT.", show_default="not served"),
@@ -73,8 +97,26 @@ def receive(
         bool | None,
         typer.Option(
             "--home-assistant",
-            help="Do that, and announce them to Home Assistant as cameras.",
+            help="Do that, and announce each stream to Home Assistant as a device.",
             show_default=False,
+        ),
+    ] = None,
+    on_event_command: Annotated[
+        str | None,
+        typer.Option(
+            help="With --out: run this when an event begins and when its clip is there; without a shell.",
+            show_default="none",
+        ),
+    ] = None,
+    on_event_webhook: Annotated[
+        str | None,
+        typer.Option(help="And POST event and picture to this URL, as a form.", show_default="none"),
+    ] = None,
+    home_assistant_control: Annotated[
+        bool | None,
+        typer.Option(
+            help="With --home-assistant: whether it may ask for snapshots, pauses and the like, or only look.",
+            show_default="it may",
         ),
     ] = None,
     only: Annotated[
@@ -149,9 +191,11 @@ def receive(
 
     given: dict[str, Any] = {
         "streams": tuple(streams) if streams else None,
+        "shard": shard,
         **broker,
         "draw.layers": layers,
         "draw.steps": steps,
+        "draw.decoder": decoder,
         "draw.realism": realism,
         "draw.seed": seed,
         "draw.workers": workers,
@@ -161,11 +205,15 @@ def receive(
         "out.folder": out,
         "out.kind": kind,
         "out.stamp": stamp,
+        "out.view": view,
         "out.http": http,
         "out.allowed_hosts": tuple(allowed_host) if allowed_host else None,
         "out.jpeg_topic": jpeg_topic,
         "out.home_assistant": home_assistant,
+        "out.home_assistant_control": home_assistant_control,
         "out.archive": archive,
+        "event.command": _command(on_event_command),
+        "event.webhook": on_event_webhook,
         "out.only": tuple(only) if only else None,
         "out.only_score": only_score,
         "out.max_bytes": max_bytes,
@@ -185,6 +233,14 @@ def receive(
         emit(result, False, _render)
 
 
+def _command(text: str | None) -> tuple[str, ...] | None:
+    """A program and its arguments, as a shell would part them. UsageError for quotes that do not close."""
+    try:
+        return None if text is None else tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"--on-event-command {text!r} cannot be read: {error}") from None
+
+
 def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
     """Shows the first picture of each stream on stderr; the files, the page and the metrics have the others."""
     seen: set[str] = set()
@@ -192,13 +248,12 @@ def _first_pictures() -> Callable[[Mapping[str, Any]], None]:
     def show(event: Mapping[str, Any]) -> None:
         if event["event"] == "ready":
             where = f", live page at {event['url']}" if event["url"] else ""
-            log.print(f"receiving{where}; Ctrl-C ends", markup=False)
+            say(f"receiving{where}; Ctrl-C ends")
         elif event["event"] == "picture" and event["stream"] not in seen:
             seen.add(event["stream"])
-            log.print(
+            say(
                 f"{event['stream']}: {event['width']}x{event['height']}, {event['size_bytes']} bytes, "
-                f"{event['layers']} layers, {event['delay_s']:.2f} s old",
-                markup=False,
+                f"{event['layers']} layers, {event['delay_s']:.2f} s old"
             )
 
     return show

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import EdgesemError, InputError
-from runtime.cli.options import BundlesOption, JsonOption, StampOption
+from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,6 +42,7 @@ def search(
     realism: Annotated[
         float, typer.Option(min=0, max=1, help="With --out: how much detail the steps may invent.")
     ] = 1.0,
+    decoder: DecoderOption = "auto",
     stamp: StampOption = "auto",
     bundle: BundlesOption = None,
     json_: JsonOption = False,
@@ -59,11 +60,12 @@ def search(
     from runtime.receiver.archive_drawer import ArchiveDrawer
     from runtime.receiver.search import complete, named
     from runtime.receiver.search import search as find
-    from runtime.receiver.synthesis import SynthesisOptions
+    from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
     from runtime.receiver.times import parse_time
 
     window = {"since_s": parse_time(since) if since else None, "until_s": parse_time(until) if until else None}
     opened_codecs = [load(folder) for folder in bundle or (None,)]
+    synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in opened_codecs}
     labels = Labels.of(opened_codecs[0].bundle)
     query = labels.query(text)
@@ -73,7 +75,7 @@ def search(
         hits, among = find(opened, query, stream=stream, most=most, apart_s=apart, **window)
         rows: list[dict[str, Any]] = named(hits)
         if out is not None:
-            drawer = ArchiveDrawer(opened, codecs, SynthesisOptions(steps, seed, realism), stamp=stamp)
+            drawer = ArchiveDrawer(opened, codecs, synthesis, stamp=stamp)
             for place, (hit, row) in enumerate(zip(hits, rows, strict=True), 1):
                 _draw(drawer, hit, row, out, place)
     emit({"query": query.text, "among": among, "looked_at": looked, "hits": rows}, json_, _render)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from edgesem.cli.console import log
+from edgesem.cli import lazy_typer as typer
+from edgesem.cli.console import say
 from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
 from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, JsonLinesOption, StateDirOption, broker_options
@@ -90,6 +89,14 @@ def send(
         Path | None,
         typer.Option(help="Privacy mask: TOML file of areas that are filled before anything else sees the picture."),
     ] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Keep the newest picture in this larger size, such as 1920x1080, for `edgesem ask detail`.",
+            show_default="none",
+        ),
+    ] = None,
     grey: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +126,41 @@ def send(
     ] = None,
     data_month: Annotated[
         float | None, typer.Option(help="Most megabytes on the wire a billing month.", show_default="no limit")
+    ] = None,
+    events: Annotated[
+        bool | None,
+        typer.Option(
+            "--events",
+            help="Make events of what --watch finds, of changes (--send-on change), of a GPIO line and of `edgesem ask "
+            "event`: frames from before and after are promised.",
+            show_default=False,
+        ),
+    ] = None,
+    event_before: Annotated[
+        str | None, typer.Option(help="With --events: how long before, such as 5s.", show_default="5s")
+    ] = None,
+    event_after: Annotated[str | None, typer.Option(help="And how long after.", show_default="10s")] = None,
+    event_fps: Annotated[
+        float | None, typer.Option(help="With --events: their frames a second.", show_default="1")
+    ] = None,
+    event_gpio: Annotated[
+        str | None,
+        typer.Option(
+            help="With --events: GPIO line of a contact or motion detector, CHIP:LINE, such as gpiochip0:17.",
+            show_default="none",
+        ),
+    ] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            help="always, or on-demand: thumbnails only, until somebody watches at a receiver.", show_default="always"
+        ),
+    ] = None,
+    idle_every: Annotated[
+        float | None,
+        typer.Option(
+            help="With --live on-demand: while nobody watches, a thumbnail each N seconds.", show_default="30"
+        ),
     ] = None,
     schedule: Annotated[
         list[str] | None,
@@ -158,6 +200,7 @@ def send(
         "source.rotate": rotate,
         "source.mask": mask,
         "source.grey": grey,
+        "source.detail": detail,
         "source.watch": follow,
         "source.loop": loop,
         **broker,
@@ -183,6 +226,13 @@ def send(
         "once.warm_up_s": warm_up,
         "data.day_mb": data_day,
         "data.month_mb": data_month,
+        "event.on": events,
+        "event.before": event_before,
+        "event.after": event_after,
+        "event.fps": event_fps,
+        "event.gpio": event_gpio,
+        "live.mode": live,
+        "live.idle_every_s": idle_every,
         "schedule.rules": tuple(schedule) if schedule else None,
         "schedule.latitude": latitude,
         "schedule.longitude": longitude,
@@ -190,6 +240,8 @@ def send(
         "monitor.metrics": metrics,
     }
     settings = load_config(config, SendSettings, given)
+    if not settings.event.on and any(one is not None for one in (event_before, event_after, event_fps)):
+        raise UsageError("--event-before, --event-after and --event-fps are of events: give --events too")
     log_to_stderr()
     state = run_send(settings, print_json_line if json_ else _states(settings.watch.score))
     if state.get("left"):
@@ -238,17 +290,16 @@ def _show_wake(wake: Mapping[str, Any]) -> None:
     left = (
         f"{wake['left']} left, {wake['promised_waiting']} of them on the disk{trouble}" if wake["left"] else "none left"
     )
-    log.print(f"{wake['taken']} frames taken, {left}; {', '.join(times)}", markup=False, soft_wrap=True)
+    say(f"{wake['taken']} frames taken, {left}; {', '.join(times)}")
 
 
 def _show_state(event: Mapping[str, Any], found: str) -> None:
     capacity = event["capacity_bps"]
     rate = "unknown" if capacity is None else f"{capacity / 1000:.0f} kbit/s"
     age = "nothing delivered yet" if event["age_s"] is None else f"newest delivered {event['age_s']:.1f} s old"
-    log.print(
-        f"{'connected' if event['up'] else 'NOT CONNECTED'}, link {rate}, {event['frames']} frames, "
+    live = f", {event['live']}" if event["live"] else ""
+    say(
+        f"{'connected' if event['up'] else 'NOT CONNECTED'}{live}, link {rate}, {event['frames']} frames, "
         f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, "
-        f"{event['promised_waiting']} promised wait{found}",
-        markup=False,
-        soft_wrap=True,
+        f"{event['promised_waiting']} promised wait{found}"
     )

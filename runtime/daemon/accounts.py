@@ -30,9 +30,9 @@ _DEVICE = (
 )
 _RECEIVER = (
     *(("read", "pkt/+"), ("read", "birth"), ("read", "state")),
-    *(("write", "ack"), ("write", "cmd"), ("readwrite", "jpeg"), ("readwrite", "availability")),
+    *(("write", "ack"), ("write", "cmd"), ("readwrite", "jpeg"), ("readwrite", "availability"), ("readwrite", "event")),
 )
-_VIEWER = (("read", "jpeg"), ("read", "state"), ("read", "availability"))
+_VIEWER = (("read", "jpeg"), ("read", "state"), ("read", "availability"), ("read", "event"))
 _HOME_ASSISTANT = ("readwrite", "homeassistant/#")
 ROLES = ("device", "receiver", "viewer", "admin")
 
@@ -66,13 +66,14 @@ class Account:
         """The account's lines in mosquitto's ACL file."""
         if self.role == "admin":
             return everything(self.name)
-        lines = [f"user {self.name}"]
-        for stream in self.streams:
-            allowed = {"device": _DEVICE, "receiver": _RECEIVER, "viewer": _VIEWER}[self.role]
-            lines += [f"topic {access} edgesem/v1/{stream}/{rest}" for access, rest in allowed]
-        if self.role != "device":
-            lines.append(" ".join(("topic", *_HOME_ASSISTANT)))
-        return lines
+        return [f"user {self.name}", *(f"topic {access} {topic}" for access, topic in topic_rules(self))]
+
+
+def topic_rules(account: Account) -> list[tuple[str, str]]:
+    """What an account that is no admin may do: read, write or readwrite, and a filter of topics."""
+    allowed = {"device": _DEVICE, "receiver": _RECEIVER, "viewer": _VIEWER}[account.role]
+    rules = [(access, f"edgesem/v1/{stream}/{rest}") for stream in account.streams for access, rest in allowed]
+    return rules if account.role == "device" else [*rules, _HOME_ASSISTANT]
 
 
 def everything(name: str) -> list[str]:

@@ -1,143 +1,234 @@
-"""Home Assistant: how streams show up there as cameras (MQTT discovery), and when they are available."""
+"""Home Assistant: how streams show up there as devices (MQTT discovery), when they are available, and what it asks."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
+import math
 import socket
 import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edgesem.errors import EdgesemError
+from edgesem.errors import EdgesemError, UsageError
+from runtime.daemon.homeassistant_device import HomeAssistantDevice, Offers, availability_topic, figures
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.protocol.command import Command
 from runtime.protocol.topics import Topics
+from runtime.web.overview import trouble_of
 
 if TYPE_CHECKING:
+    from runtime.receiver.stream import Stream
     from runtime.receiver.stream_receiver import StreamReceiver
+    from runtime.web.gallery import Gallery
 
 log = logging.getLogger(__name__)
 
 ONLINE, OFFLINE = b"online", b"offline"
+FIGURES_S = 10.0
+"""Figures that change all the time are told so often; the others as soon as they change."""
+_ALWAYS_CHANGE = frozenset({"captured", "age_s", "delay_s", "size_bytes", "quality_percent"})
+_MOST_ASKED = 64
+_MAX_ASK_BYTES = 4096
+_VIEW_S = 5.0
 
 
 class HomeAssistant:
-    """Announcements to Home Assistant. Thread-safe.
+    """Announcements to Home Assistant, figures, and requests from it. Thread-safe; `refresh` is for one thread.
 
     Set `receiver` before the first stream. Home Assistant forgets what it was told when it starts anew, and the broker
     may forget it too: each stream is announced again on each connection, and when `{prefix}/status` says `online`.
+    `bundle` is the folder of the bundle whose labels watch words are looked up in. With `control` false, Home Assistant
+    can look and not ask; `events` says whether the receiver gathers events.
     """
 
-    def __init__(self, prefix: str, about: str) -> None:
+    def __init__(
+        self, prefix: str, about: str, *, bundle: Path | None = None, control: bool = True, events: bool = False
+    ) -> None:
         self.receiver: StreamReceiver | None = None
+        self.gallery: Gallery | None = None
         self.prefix = prefix
         name = blake2b(f"{socket.gethostname()}\0{about}".encode(), digest_size=8).hexdigest()
-        self.topic = f"{prefix}/edgesem/{name}/availability"
+        self._base = f"{prefix}/edgesem/{name}"
+        self.topic = f"{self._base}/availability"
         """Whether this receiver runs; also the topic of its last will."""
+        self._bundle, self._control, self._events = bundle, control, events
         self._lock = threading.Lock()
-        self._streams: dict[str, Topics] = {}
+        self._devices: dict[str, _Device] = {}
         self._is_online = False
         """Whether it was said on this connection that this receiver runs."""
-        self._told: dict[str, bool] = {}
-        """What was said of each stream's availability on this connection; a stream that is not here is announced."""
+        self._asked: deque[bytes] = deque(maxlen=_MOST_ASKED)
         self._limited_log = RateLimitedLog(log)
+
+    def topics(self) -> dict[str, Callable[[bytes], None]]:
+        """What to subscribe to, and what takes the messages; they are obeyed by the next `refresh`."""
+        asks = {f"{self._base}/ask": self._asked.append} if self._control else {}
+        return {f"{self.prefix}/status": self.announce_again, **asks}
 
     def add(self, stream: str, topics: Topics) -> None:
         """A stream has a picture: announce it, unless it was."""
-        if stream not in self._streams:
-            with self._lock:
-                self._streams[stream] = topics
-            self.refresh()
+        with self._lock:
+            if stream not in self._devices:
+                self._devices[stream] = _Device(HomeAssistantDevice(topics, self.prefix, self._base))
 
     def remove(self, stream: str) -> None:
         """A stream is not received any more."""
         with self._lock:
-            topics, told = self._streams.pop(stream, None), self._told.pop(stream, None)
-        if topics is not None and told:
-            self._publish(availability_topic(topics), OFFLINE)
+            device = self._devices.pop(stream, None)
+        if device is not None and device.available:
+            self._publish(availability_topic(device.about.topics), OFFLINE)
 
     def announce_again(self, payload: bytes = ONLINE) -> None:
         """Home Assistant has started, or the broker is another: all is said again at the next refresh."""
         if payload == ONLINE:
             with self._lock:
                 self._is_online = False
-                self._told.clear()
+                for device in self._devices.values():
+                    device.forget()
 
     def refresh(self) -> None:
-        """Say what has changed since the last call; to be called about each second."""
+        """Do what was asked, and say what has changed since the last call; to be called about each second."""
         receiver = self.receiver
         if receiver is None or not receiver.connection.connected:
             return
+        while self._asked:
+            self._obey(self._asked.popleft())
         with self._lock:
-            streams = list(self._streams.items())
+            devices = list(self._devices.items())
             known, self._is_online = self._is_online, True
         if not known and not self._publish(self.topic, ONLINE):
             self._is_online = False
             return
-        for stream, topics in streams:
-            available = self._is_available(stream)
-            told = self._told.get(stream)
-            if told is None and not self._publish(*discovery(topics, self.prefix, self.topic)):
+        for name, device in devices:
+            stream = receiver.streams.find(name)
+            if stream is not None and not self._tell(device, stream):
                 return
-            if told is not available:
-                if not self._publish(availability_topic(topics), ONLINE if available else OFFLINE):
-                    return
-                with self._lock:
-                    if stream in self._streams:
-                        self._told[stream] = available
 
     def close(self) -> None:
         """The receiver ends in order: no will speaks for it."""
         if self.receiver is not None and self.receiver.connection.connected:
             self._publish(self.topic, OFFLINE)
 
-    def _is_available(self, name: str) -> bool:
-        assert self.receiver is not None
-        stream = self.receiver.streams.find(name)
-        return stream is not None and not stream.absence
+    def _tell(self, device: _Device, stream: Stream) -> bool:
+        """Say what has changed of a stream; whether the broker took it."""
+        receiver = self.receiver
+        assert receiver is not None
+        if device.viewing:
+            receiver.viewing.look(stream.name, _VIEW_S)
+        state = stream.state
+        known = device.offers
+        device.offers = offers = Offers(
+            max_steps=receiver.max_steps,
+            data=known.data or (state is not None and state.data is not None),
+            on_demand=known.on_demand or (state is not None and bool(state.live)),
+            events=self._events,
+            control=self._control,
+        )
+        about, available = device.about, not stream.absence
+        if device.announced != offers:
+            messages = [(*about.discovery(offers), True)]
+            if not device.migrated:
+                # A camera of 0.1 becomes one of the device's: Home Assistant keeps what its owner has made of it.
+                migrating = about.old_topic, b'{"migrate_discovery": true}', False
+                messages = [migrating, *messages, (about.old_topic, b"", True)]
+            if not all(self._publish(topic, payload, retain=retain) for topic, payload, retain in messages):
+                return False
+            device.announced, device.migrated = offers, True
+        if device.available is not available:
+            if not self._publish(availability_topic(about.topics), ONLINE if available else OFFLINE):
+                return False
+            device.available = available
+        picture = None if self.gallery is None else self.gallery.latest(stream.name)
+        trouble = trouble_of(stream, receiver) or "none"
+        told = figures(stream, picture, watch=device.watch, viewing=device.viewing, trouble=trouble[:255])
+        now_s = time.monotonic()
+        if device.is_due(told, now_s):
+            if not self._publish(about.figures_topic, json.dumps(told).encode()):
+                return False
+            device.told, device.told_s = told, now_s
+        return True
 
-    def _publish(self, topic: str, payload: bytes) -> bool:
+    def _obey(self, payload: bytes) -> None:
+        """Do what was asked; what cannot be done costs a log line."""
+        try:
+            if len(payload) > _MAX_ASK_BYTES:
+                raise UsageError("it is too long")
+            asked = json.loads(payload)
+            with self._lock:
+                found = [one for one in self._devices.items() if one[1].about.id == asked["id"]]
+            stream = self.receiver.streams.find(found[0][0]) if found and self.receiver is not None else None
+            if stream is None:
+                raise UsageError("there is no such stream here")
+            self._do(stream, found[0][1], asked)
+        except EdgesemError as error:
+            self._limited_log.warn("Home Assistant asked for what cannot be: %s", error)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            self._limited_log.warn("Home Assistant asked for what cannot be read")
+
+    def _do(self, stream: Stream, device: _Device, asked: Mapping[str, Any]) -> None:
+        receiver, what, value = self.receiver, asked["ask"], asked.get("value")
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        assert receiver is not None
+        if what in ("snapshot", "key", "pause", "resume"):
+            receiver.command(stream, Command(what))
+        elif what in ("view", "unview"):
+            device.viewing = what == "view"
+        elif what == "watch":
+            words = tuple(filter(None, (text.strip() for text in str(value).split(";"))))
+            receiver.command(stream, self._watch(words))
+            device.watch = "; ".join(words)
+        elif what == "steps":
+            if not 0 <= number <= receiver.max_steps:
+                raise UsageError(f"steps must be 0 to {receiver.max_steps}")
+            receiver.streams.set_synthesis(stream, steps=int(number))
+        elif what == "realism":
+            receiver.streams.set_synthesis(stream, realism=number)
+        else:
+            raise UsageError("nobody here knows how to do that")
+        device.told_s = -math.inf  # what has changed is told now
+
+    def _watch(self, words: tuple[str, ...]) -> Command:
+        """The command to look for these words. Raises UsageError if they are no labels and cannot be encoded here."""
+        from edgesem.bundle.bundle import Bundle
+        from edgesem.semantics.embedding import Labels, to_bytes
+
+        labels = Labels.of(Bundle.open(self._bundle)) if words else None
+        vectors = tuple(to_bytes(labels.query(text).vector) for text in words) if labels else ()
+        return Command("watch", queries=words, vectors=vectors)
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = True) -> bool:
         assert self.receiver is not None
         try:
-            self.receiver.connection.publish(topic, payload, retain=True)
+            self.receiver.connection.publish(topic, payload, retain=retain)
         except EdgesemError as error:
             self._limited_log.warn("Home Assistant could not be told: %s", error)
             return False
         return True
 
 
-def jpeg_topic(topics: Topics) -> str:
-    """Topic of a stream's decoded pictures, as JPEG files."""
-    return f"{topics.base}/jpeg"
+class _Device:
+    """A stream's device, and what was said of it on this connection."""
 
+    def __init__(self, about: HomeAssistantDevice) -> None:
+        self.about = about
+        self.offers = Offers()
+        self.watch, self.viewing, self.migrated = "", False, False
+        self.forget()
 
-def availability_topic(topics: Topics) -> str:
-    """Topic on which a receiver says whether a stream is there: `online` or `offline`."""
-    return f"{topics.base}/availability"
+    def forget(self) -> None:
+        """Nothing was said yet."""
+        self.announced: Offers | None = None
+        self.available: bool | None = None
+        self.told: dict[str, Any] = {}
+        self.told_s = -math.inf
 
-
-def discovery(topics: Topics, prefix: str, receiver_topic: str) -> tuple[str, bytes]:
-    """Topic and payload of the retained message by which Home Assistant learns of a stream's pictures.
-
-    The pictures stay on the stream's own topic: what is below the prefix is read whole at each start of Home Assistant.
-    `receiver_topic` says whether the receiver runs that publishes them.
-    """
-    # Object ids may have letters, digits, - and _ only; the digest tells apart streams that look the same after that.
-    digest = blake2b(topics.base.encode(), digest_size=4).hexdigest()
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{topics.site}_{topics.device}_{topics.stream}")[:100]
-    name = f"edgesem_{readable}_{digest}"
-    config = {
-        "name": topics.stream,
-        "unique_id": name,
-        "topic": jpeg_topic(topics),
-        "availability": [{"topic": receiver_topic}, {"topic": availability_topic(topics)}],
-        "availability_mode": "all",
-        "device": {
-            "identifiers": [f"edgesem_{topics.site}_{topics.device}"],
-            "name": f"{topics.device} ({topics.site})",
-            "manufacturer": "edgesem",
-        },
-        "origin": {"name": "edgesem"},
-    }
-    return f"{prefix}/camera/{name}/config", json.dumps(config).encode()
+    def is_due(self, figures: dict[str, Any], now_s: float) -> bool:
+        """Whether figures are to be told now."""
+        if now_s - self.told_s >= FIGURES_S:
+            return True
+        keys = (figures.keys() | self.told.keys()) - _ALWAYS_CHANGE
+        return any(figures.get(key) != self.told.get(key) for key in keys)

@@ -13,7 +13,9 @@ from typing import Any
 
 from edgesem.errors import EdgesemError, InputError
 from edgesem.files import write_whole
-from runtime.daemon.homeassistant import HomeAssistant, jpeg_topic
+from runtime.daemon.event_outputs import EventOutputs
+from runtime.daemon.homeassistant import HomeAssistant
+from runtime.daemon.homeassistant_device import jpeg_topic
 from runtime.daemon.picture_quota import PictureQuota
 from runtime.daemon.receive_settings import OutSettings
 from runtime.process.rate_limit import RateLimitedLog
@@ -44,16 +46,16 @@ class PictureOutputs:
         on_event: Callable[[dict[str, Any]], None],
         *,
         max_pictures: int | None = None,
-        about: str = "",
+        home_assistant: HomeAssistant | None = None,
     ) -> None:
         self.receiver: StreamReceiver | None = None
         self.gallery = Gallery()
         self.pictures = 0
         self.unwritten = 0
         """Pictures that a full disk or a lost broker did not take."""
-        self.home_assistant: HomeAssistant | None = None
-        if settings.home_assistant:
-            self.home_assistant = HomeAssistant(settings.home_assistant_prefix, about=about)
+        self.events: EventOutputs | None = None
+        """Clips of events; None where nothing is kept."""
+        self.home_assistant = home_assistant
         self._settings, self._on_event, self._max_pictures = settings, on_event, max_pictures
         self._quotas: tuple[PictureQuota, ...] = ()
         """Of ordinary pictures, and of promised frames."""
@@ -94,7 +96,7 @@ class PictureOutputs:
         """The receiver whose pictures come here."""
         self.receiver = receiver
         if self.home_assistant is not None:
-            self.home_assistant.receiver = receiver
+            self.home_assistant.receiver, self.home_assistant.gallery = receiver, self.gallery
 
     def put(self, picture: ReceivedPicture) -> None:
         """Write, show and publish a picture, and report it as an event.
@@ -104,6 +106,8 @@ class PictureOutputs:
         out, path, failure = self._settings, None, None
         picture = picture.stamped(out.stamp)
         jpeg_wanted = out.jpeg_topic or out.home_assistant
+        if self.events is not None:
+            self.events.add(picture)
         try:
             path = self._write(picture)
         except EdgesemError as error:
@@ -111,12 +115,12 @@ class PictureOutputs:
         try:
             if out.http or jpeg_wanted:
                 latest = self.gallery.put(picture)
-                if jpeg_wanted:
+                if jpeg_wanted and self.gallery.latest(picture.stream) is latest:  # not one from before an event
                     self._publish(picture, latest.jpeg)
         except EdgesemError as error:
             failure = failure or error
         file = None if path is None else str(path)
-        self._report({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
+        self.report({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
         with self._lock:
             self.pictures += 1
             self.unwritten += failure is not None
@@ -137,11 +141,18 @@ class PictureOutputs:
         for quota in self._quotas:
             quota.tidy()
 
+    def count_promised(self, size_bytes: int) -> None:
+        """Count a file that was made of promised frames."""
+        if self._quotas:
+            self._quotas[1].add(size_bytes)
+
     def _forget_promised(self, path: Path, size_bytes: int) -> None:
-        if self.receiver is not None:
+        if self.events is not None and path.resolve().is_relative_to(self.events.store.folder):
+            self.events.store.forget(path.resolve())
+        elif self.receiver is not None:
             self.receiver.forget_promised(path, size_bytes)
 
-    def _report(self, event: dict[str, Any]) -> None:
+    def report(self, event: dict[str, Any]) -> None:
         """Hand an event to the caller, whose defects cost the event alone."""
         try:
             self._on_event(event)
@@ -200,6 +211,8 @@ class PictureOutputs:
             return None
         packet = picture.packet
         home = stream_folder(folder, picture.topics)
+        if packet.promised and packet.side_info.event is not None:
+            return None  # its event has a clip
         if packet.promised:
             path = kept_path(folder, picture.topics, packet).with_suffix(".png")
             data = encode_picture(picture.image, "png", picture.provenance)

@@ -14,15 +14,21 @@ from pathlib import Path
 
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.receiver.age_limit import AgeLimit
+from runtime.receiver.event_record import EVENTS, NAME
 from runtime.receiver.promised_store import PROMISED
 from runtime.receiver.undrawn import DRAWN_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 _FRAME = r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}"
-_ORDINARY = "*/*/*", re.compile(_FRAME + r"\.(png|jpg)|video(-\d+)?\.mkv")
-_PROMISED = f"*/*/*/{PROMISED}", re.compile(_FRAME + r"(-[0-9a-f]{16})?\.(es|png|jpg|drawn)")
-"""Folders and names that ordinary pictures and videos get, and promised frames; nothing else is ever deleted."""
+_ORDINARY = (("*/*/*", re.compile(_FRAME + r"\.(png|jpg)|video(-\d+)?\.mkv")),)
+_PROMISED = (
+    (f"*/*/*/{PROMISED}", re.compile(_FRAME + r"(-detail)?(-[0-9a-f]{16})?\.(es|png|jpg|drawn)")),
+    (f"{EVENTS}/*/*/*", re.compile(NAME.pattern + r"(\.(json|jpg|mp4|webp)|-sheet\.jpg)")),
+    (f"{EVENTS}/*/*/*/*.frames", re.compile(r"\d{5}_[+-]\d+L?\.jpg")),
+)
+"""Folders and names that ordinary pictures and videos get; and promised frames, and what is made of those of events.
+Nothing else is ever deleted."""
 _OLDEST = 10_000
 """So many of the oldest files are known at a time."""
 _NEW_S = 60.0
@@ -35,7 +41,8 @@ _LOOK_S = 600.0
 
 
 class PictureQuota:
-    """Quota of the ordinary pictures below `folder`, in `SITE/DEVICE/STREAM`, or of the `promised` frames. Thread-safe.
+    """Quota of the ordinary pictures below `folder`, in `SITE/DEVICE/STREAM`, or of the `promised` frames and of the
+    clips and contact sheets of events. Thread-safe.
 
     At most `max_bytes` of them are kept (0: as many as fit), none that was written more than `max_age_s` ago (0: of
     any age; see AgeLimit), and `free_bytes` of the disk are left free. `on_deleted` is called with the path and size of
@@ -56,7 +63,7 @@ class PictureQuota:
         """Files that were too old, or made room for others."""
         self._folder, self._max_bytes, self._free_bytes = folder, max_bytes, free_bytes
         self._age_limit, self._on_deleted = AgeLimit(max_age_s), on_deleted
-        self._folders, self._names = _PROMISED if promised else _ORDINARY
+        self._kinds = _PROMISED if promised else _ORDINARY
         self._lock = threading.Lock()
         self._oldest: list[tuple[float, str, int]] = []
         """Negative time, path and size of the oldest files; the oldest last."""
@@ -156,12 +163,13 @@ class PictureQuota:
         self._oldest = sorted(found)  # by the negative time: the oldest last
 
     def _files(self) -> Iterator[tuple[str, int, float]]:
-        for folder in self._folder.glob(self._folders):
-            with contextlib.suppress(OSError), os.scandir(folder) as files:
-                for file in files:
-                    if self._names.fullmatch(file.name) and file.is_file(follow_symlinks=False):
-                        about = file.stat(follow_symlinks=False)
-                        yield file.path, about.st_size, about.st_mtime
+        for folders, names in self._kinds:
+            for folder in self._folder.glob(folders):
+                with contextlib.suppress(OSError), os.scandir(folder) as files:
+                    for file in files:
+                        if names.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+                            about = file.stat(follow_symlinks=False)
+                            yield file.path, about.st_size, about.st_mtime
 
 
 def _is_needed(path: str, age_s: float) -> bool:

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from edgesem.bundle.bundle import Bundle
-from edgesem.errors import EdgesemError
+from edgesem.errors import EdgesemError, LinkError
 from edgesem.semantics.embedding import Labels
-from runtime.daemon.homeassistant import OFFLINE
+from runtime.daemon.event_hooks import EventHooks
+from runtime.daemon.event_outputs import EventOutputs
+from runtime.daemon.homeassistant import OFFLINE, HomeAssistant
 from runtime.daemon.picture_outputs import PictureOutputs
 from runtime.daemon.receive_settings import OutSettings, ReceiveSettings
 from runtime.daemon.receiver_metrics import metrics_of
 from runtime.process.service import running_service
 from runtime.receiver.archive import Archive
+from runtime.receiver.archive_viewer import ArchiveViewer
 from runtime.receiver.semantic_filter import SemanticFilter
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.server import Server
@@ -49,17 +52,17 @@ def run_receive(
     started_s = time.monotonic()
     out = settings.out
     with running_service() as service, contextlib.ExitStack() as stack:
-        outputs = stack.enter_context(
-            PictureOutputs(out, on_event, max_pictures=max_pictures, about=" ".join(settings.streams))
-        )
-        home = outputs.home_assistant
+        home = _home_assistant(settings) if out.home_assistant else None
+        outputs = stack.enter_context(PictureOutputs(out, on_event, max_pictures=max_pictures, home_assistant=home))
+        if out.folder is not None:
+            outputs.events = stack.enter_context(_event_outputs(settings, out.folder, outputs))
         archive = None if out.archive_folder is None else stack.enter_context(_open_archive(out, out.archive_folder))
         semantic_filter = None
         if out.only:
             labels = Labels.of(Bundle.open(settings.draw.bundle))
             semantic_filter = SemanticFilter([labels.query(text) for text in out.only], out.only_score)
         receiver = StreamReceiver(
-            settings.broker.address(),
+            settings.broker.addresses(),
             settings.streams,
             settings.options(),
             bundle=settings.draw.bundles,
@@ -70,7 +73,7 @@ def run_receive(
             archive=archive,
             semantic_filter=semantic_filter,
             state_folder=settings.monitor.folder(),
-            other_topics={} if home is None else {f"{home.prefix}/status": home.announce_again},
+            other_topics={} if home is None else home.topics(),
             will=None if home is None else (home.topic, OFFLINE),
             on_up=(lambda: None) if home is None else home.announce_again,
         )
@@ -78,11 +81,21 @@ def run_receive(
         outputs.attach(receiver)
         if home is not None:
             stack.callback(home.close)
-        url, server = None, None
+        url, server, viewer = None, None, None
         if (address := out.listen_address()) is not None:
             metrics = metrics_of(receiver, outputs.gallery)
+            if archive is not None:
+                viewer = stack.enter_context(ArchiveViewer(archive, settings.draw.bundles, stamp=out.stamp))
             server = stack.enter_context(
-                Server(address, receiver, outputs.gallery, metrics=metrics, allowed_hosts=out.allowed_hosts)
+                Server(
+                    address,
+                    receiver,
+                    outputs.gallery,
+                    metrics=metrics,
+                    allowed_hosts=out.allowed_hosts,
+                    viewer=viewer,
+                    events=None if outputs.events is None else outputs.events.store,
+                )
             )
             url = server.url
             log.info("the live page is at %s", url)
@@ -99,6 +112,10 @@ def run_receive(
                 service.alive()
             if home is not None:
                 home.refresh()
+            if outputs.events is not None:
+                outputs.events.refresh()
+            if viewer is not None:
+                viewer.rest()
             if time.monotonic() - tidied_s >= _TIDY_S:
                 _tidy(outputs, archive)
                 tidied_s = time.monotonic()
@@ -114,9 +131,40 @@ def run_receive(
         "pictures": outputs.pictures,
         "unwritten": outputs.unwritten,
         "deleted": outputs.deleted,
+        "clips": 0 if outputs.events is None else outputs.events.clips,
         "strays": receiver.streams.strays,
+        "others_bytes": receiver.streams.others_bytes,
         "streams": streams,
     } | ({} if semantic_filter is None else {"only": semantic_filter.figures()})
+
+
+def _event_outputs(settings: ReceiveSettings, folder: Path, outputs: PictureOutputs) -> EventOutputs:
+    event = settings.event
+
+    def publish(topic: str, payload: bytes) -> None:
+        if outputs.receiver is None:
+            raise LinkError("there is no connection yet")
+        outputs.receiver.connection.publish(topic, payload)
+
+    return EventOutputs(
+        folder,
+        hooks=EventHooks(event.command, event.webhook, timeout_s=event.timeout_s),
+        publish=publish,
+        report=outputs.report,
+        on_written=outputs.count_promised,
+        quiet_s=event.quiet_s,
+    )
+
+
+def _home_assistant(settings: ReceiveSettings) -> HomeAssistant:
+    out = settings.out
+    return HomeAssistant(
+        out.home_assistant_prefix,
+        about=" ".join(settings.streams),
+        bundle=settings.draw.bundle,
+        control=out.home_assistant_control,
+        events=out.folder is not None,
+    )
 
 
 def _open_archive(out: OutSettings, folder: Path) -> Archive:

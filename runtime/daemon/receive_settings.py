@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from edgesem.config import setting
 from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
+from runtime.daemon.event_settings import GatherSettings
+from runtime.protocol.shard import Shard
 from runtime.receiver.archive import MAX_BYTES as ARCHIVE_BYTES
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.semantic_filter import MIN_SCORE
 from runtime.receiver.stamp import STAMPS
-from runtime.receiver.synthesis import MAX_STEPS, SynthesisOptions
+from runtime.receiver.synthesis import DECODERS, MAX_STEPS, DecoderSize, SynthesisOptions
 from runtime.receiver.times import parse_span
+from runtime.receiver.viewing import VIEWS
 from runtime.settings import BrokerSettings, ListenAddress, SealSettings, StateFolderSettings
 
 KINDS = ("archive", "png", "jpg", "mkv", "none")
@@ -32,6 +36,8 @@ class DrawSettings:
     """How much detail the steps may add."""
     seed: int = setting(0, low=0, high=2**32 - 1)
     """Seed of what the steps add."""
+    decoder: str = setting("auto", one_of=DECODERS)
+    """Base decoder; auto: the large one where the bundle has one, no steps are taken and no other frame waits."""
     workers: int = setting(0, low=0, high=256)
     """Most decoder processes, of which as many are started as have work; 0: one a processor that we may use."""
     bundle: Path | None = None
@@ -80,6 +86,9 @@ class OutSettings:
     """What ordinary frames leave free on the disk, for promised ones: the oldest are deleted."""
     stamp: str = setting("auto", one_of=STAMPS)
     """Time, camera and "drawn" over each picture: off, small or bar; auto: only a label where detail was invented."""
+    view: str = setting("page", one_of=VIEWS)
+    """For whom senders on demand send pictures and not thumbnails only: page, who looks at the live page or follows a
+    video of it; always, this receiver itself, whatever becomes of them; never."""
     http: str = ""
     """Address of the live page and of the metrics: PORT on loopback, or HOST:PORT; none if empty."""
     allowed_hosts: tuple[str, ...] = ()
@@ -87,9 +96,11 @@ class OutSettings:
     jpeg_topic: bool = False
     """Publish the latest picture of each stream as JPEG, retained, on its topic `jpeg`."""
     home_assistant: bool = False
-    """The same, and announce each stream to Home Assistant as a camera."""
+    """The same, and announce each stream to Home Assistant as a device, with its camera and its figures."""
     home_assistant_prefix: str = "homeassistant"
     """Prefix of Home Assistant's discovery topics."""
+    home_assistant_control: bool = True
+    """Whether Home Assistant may ask for something: snapshots, pauses, watch words, steps."""
     only: tuple[str, ...] = ()
     """Decode only pictures that show one of these."""
     only_score: float = setting(MIN_SCORE, low=0, high=1)
@@ -135,19 +146,29 @@ class ReceiveSettings:
 
     streams: tuple[str, ...] = ("+/+/+",)
     """Streams to receive, SITE/DEVICE/STREAM with + for any name. One that is named in full always has a place."""
+    shard: str = ""
+    """I/N: only the streams that fall to receiver I (0 to N - 1) of N that divide them; all of them if empty."""
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     seal: SealSettings = field(default_factory=SealSettings)
     draw: DrawSettings = field(default_factory=DrawSettings)
     out: OutSettings = field(default_factory=OutSettings)
+    event: GatherSettings = field(default_factory=GatherSettings)
     monitor: StateFolderSettings = field(default_factory=StateFolderSettings)
+
+    def __post_init__(self) -> None:
+        self.options()  # checks the shard
+        if self.event.active and self.out.folder is None:
+            raise UsageError("--on-event-command and --on-event-webhook need a folder for the clips: name one by --out")
 
     def options(self) -> ReceiverOptions:
         """The options of the receiver."""
         draw = self.draw
         return ReceiverOptions(
             layers=draw.layers,
-            synthesis=SynthesisOptions(draw.steps, draw.seed, draw.realism),
+            synthesis=SynthesisOptions(draw.steps, draw.seed, draw.realism, cast(DecoderSize, draw.decoder)),
             decoders=draw.workers or None,
+            view=self.out.view,
+            shard=Shard.parse(self.shard) if self.shard else None,
             limits=Limits(
                 streams=draw.max_streams,
                 streams_per_device=draw.max_streams_per_device,

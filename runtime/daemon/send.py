@@ -5,6 +5,7 @@ Source -> (capture thread) -> StreamSender
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesem.errors import EdgesemError, LinkError
+from edgesem.errors import EdgesemError, LinkError, UsageError
 from edgesem.files import write_whole
+from runtime.capture.gpio_line import GpioLine
 from runtime.capture.network import without_login
 from runtime.capture.source import Source
 from runtime.daemon.send_once import Wake
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _BEAT_S, _WAKE_S = 1.0, 0.05
 _SILENT_S = 30.0
-_THRIFTY_STATE_S = 300.0  # with a data budget: each state costs 250 bytes on the wire
+_THRIFTY_STATE_S = 300.0  # with a data budget, or while nobody watches: each state costs 250 bytes on the wire
 _LAST_FRAMES_S = 10.0
 _LAST_PROMISES_S = 60.0
 _FIRST_CONNECTION_S = 30.0
@@ -69,6 +71,11 @@ def _open_data_budget(settings: SendSettings, topics: Topics) -> DataBudget | No
     return DataBudget(limits, folder / "spent.json")
 
 
+def _told_at_once(state: State) -> tuple[object, ...]:
+    """What of a state is published as soon as it changes."""
+    return state.paused, state.grey, state.shrunk_percent, state.detail, state.live
+
+
 class _SendDaemon:
     """The parts of a running `edgesem send`."""
 
@@ -85,12 +92,17 @@ class _SendDaemon:
         """When the source gave its last frame."""
         stream = settings.stream
         self._topics = stream.topics()
-        address, key = settings.broker.address(), settings.seal.key()
+        address, key = settings.broker.addresses(), settings.seal.key()
         identity = settings.monitor.identity(settings.seal.identity_file)
         self._source = Source(settings.source, fps=stream.fps, stop=self._stop)
         codec = edgesem.load(stream.bundle, threads=stream.threads)
         data_budget = _open_data_budget(settings, self._topics)
-        self._state_s = max(settings.monitor.state_s, 0.0 if data_budget is None else _THRIFTY_STATE_S)
+        self._thrifty = data_budget is not None
+        on_demand = settings.live.mode == "on-demand"
+        if on_demand and settings.once.frames:
+            raise UsageError("--live on-demand waits for somebody who watches, --once sends and ends: choose one")
+        if settings.event.on and (settings.once.frames or settings.promise.every == 1):
+            raise UsageError("--events needs a sender that goes on, and promises no frame already: leave out --once")
         self._stream_sender = StreamSender(
             address,
             self._topics,
@@ -105,7 +117,9 @@ class _SendDaemon:
                 sharp=stream.prefer == "sharp",
                 promise_every=settings.promise.every,
                 ack_timeout_s=settings.broker.ack_timeout_s,
-                state_interval_s=self._state_s,
+                idle_every_s=settings.live.idle_every_s if on_demand else 0.0,
+                events=settings.event.options(),
+                state_interval_s=settings.monitor.state_s,
             ),
             codec=codec,
             folder=settings.monitor.folder(),
@@ -116,6 +130,7 @@ class _SendDaemon:
             on_event=self._take_event,
         )
         self._pipeline = self._stream_sender.pipeline
+        self._pipeline.state_interval_s = self._state_s
         self._pipeline.source_state = lambda: {
             "masked": self._source.masked,
             "grey": self._source.grey,
@@ -148,7 +163,9 @@ class _SendDaemon:
         """Send; returns the last state."""
         if self._settings.monitor.metrics:
             serve_metrics(self._settings.monitor.metrics, self._pipeline, self._topics)
-        with self._stream_sender:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._stream_sender)
+            self._watch_gpio(stack)
             threading.Thread(target=self._capture, name="sender.capture", daemon=True).start()
             self._on_event({"event": "ready", "epoch": self._pipeline.epoch, "stream": self._topics.base})
             self._service.ready()
@@ -209,6 +226,13 @@ class _SendDaemon:
             )
         self._source_ended.set()
 
+    def _watch_gpio(self, stack: contextlib.ExitStack) -> None:
+        """Have the GPIO line that the settings name make events."""
+        pin, recorder = self._settings.event.pin(), self._pipeline.recorder
+        if pin is not None and recorder is not None:
+            label = f"line {pin.line}"
+            stack.enter_context(GpioLine(pin, lambda: recorder.seen("gpio", label, begins=True)))
+
     def _wait_for_wake(self, wake: Wake) -> None:
         """Until the frames of this wake are where they should be, the deadline, the signal, or a failure."""
         wake.ready()
@@ -223,6 +247,14 @@ class _SendDaemon:
                 self._stream_sender.count_wire()
                 self._service.alive()
 
+    @property
+    def _state_s(self) -> float:
+        """How often the state is published; less often where that would be most of what is sent."""
+        viewers = self._pipeline.viewers
+        with self._pipeline.publisher.lock:
+            thrifty = self._thrifty or (viewers is not None and not viewers.watched)
+        return max(self._settings.monitor.state_s, _THRIFTY_STATE_S if thrifty else 0.0)
+
     def _keep_schedule(self) -> None:
         """Set the frame rate that the schedule has for this time."""
         fps = self._schedule.fps(time.time(), self._settings.stream.fps)
@@ -233,11 +265,12 @@ class _SendDaemon:
 
     def _supervise(self) -> None:
         """Report each second, until the signal, a failure, or until all frames of the source are through."""
-        reported_s, shown, last = 0.0, (False, False, 100), time.monotonic()
+        reported_s, shown, last = 0.0, _told_at_once(self._pipeline.state()), time.monotonic()
         self._keep_schedule()
         ended_s, moved_s, moved = None, 0.0, (-1, 0)
         while not self._stop.wait(_BEAT_S if ended_s is None else 0.1):
             now_s = time.monotonic()
+            self._pipeline.state_interval_s = state_s = self._state_s
             state = self._pipeline.state()
             if now_s - last >= _BEAT_S:
                 last = now_s
@@ -246,8 +279,10 @@ class _SendDaemon:
                 self._write_status(state)
                 if self._moves(now_s):
                     self._service.alive()
-            seen = state.paused, state.grey, state.shrunk_percent
-            if now_s - reported_s >= self._state_s or seen != shown:
+            seen = _told_at_once(state)
+            if state.live != shown[-1]:
+                log.info("somebody watches: pictures" if state.live == "watched" else "nobody watches: thumbnails")
+            if now_s - reported_s >= state_s or seen != shown:
                 reported_s, shown = now_s, seen
                 self._stream_sender.report_state()
             if not self._stream_sender.alive:

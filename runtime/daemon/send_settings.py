@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from edgesem.config import setting
 from edgesem.errors import UsageError
+from runtime.daemon.event_settings import EventSettings
 from runtime.daemon.send_schedule import Position, Schedule
 from runtime.sender.data_budget import DataLimits
 from runtime.settings import (
@@ -29,6 +30,16 @@ class OnceSettings:
     """End so many seconds after the program's start in any case."""
     warm_up_s: float = setting(0.0, low=0, high=600)
     """Leave out what a camera gives in its first seconds, while it finds its exposure."""
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Whether pictures are sent always, or only while somebody watches."""
+
+    mode: str = setting("always", one_of=("always", "on-demand"))
+    """on-demand: thumbnails only, until a receiver says that somebody watches."""
+    idle_every_s: float = setting(30.0, low=1, high=3600)
+    """With on-demand: while nobody watches, a thumbnail each so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -99,5 +110,7 @@ class SendSettings:
     watch: TriggerSettings = field(default_factory=TriggerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     once: OnceSettings = field(default_factory=OnceSettings)
+    live: LiveSettings = field(default_factory=LiveSettings)
+    event: EventSettings = field(default_factory=EventSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)

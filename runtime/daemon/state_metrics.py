@@ -13,6 +13,7 @@ LABELS = ("site", "device", "stream")
 _GAUGES: dict[str, tuple[str, Callable[[State], float | None]]] = {
     "connected": ("1 while there is a connection to the broker", lambda state: state.up),
     "paused": ("1 while paused, by a command or by the schedule", lambda state: state.paused),
+    "watched": ("of a sender on demand: 1 while somebody watches", lambda s: s.live == "watched" if s.live else None),
     "capacity_bps": ("rate that the link bears, from confirmed bytes", lambda state: state.capacity_bps),
     "rtt_seconds": ("smallest round trip to the broker", lambda state: state.rtt_s),
     "window_bytes": ("most that may be under way", lambda state: state.window_bytes),
@@ -36,6 +37,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[State], float]]] = {
     "promised_lost": ("promised frames that a damaged disk has lost", lambda state: state.promised_lost),
     "refused": ("messages that the broker has refused", lambda state: state.refused),
     "left_out": ("pictures of the source that could not be read", lambda state: state.left_out),
+    "events": ("events that promised frames from before and after them", lambda state: state.events),
     "reconnects": ("connections made anew", lambda state: state.reconnects),
 }
 

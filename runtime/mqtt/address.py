@@ -64,6 +64,11 @@ class HostText:
     port: int | None = None
     tls: bool | None = None
 
+    def __str__(self) -> str:
+        scheme = {None: "", False: "mqtt://", True: "mqtts://"}[self.tls]
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}{host}" + ("" if self.port is None else f":{self.port}")
+
     @classmethod
     def parse(cls, text: str) -> HostText:
         """`HOST`, `HOST:PORT`, `::1`, `[::1]`, `[::1]:PORT`, `mqtt://...` or `mqtts://...`; UsageError for others."""

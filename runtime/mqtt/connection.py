@@ -13,21 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from edgesem.errors import LinkError
+from edgesem.errors import LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.credentials import with_local_login
 from runtime.mqtt.explain import TroubleLog, explain
+from runtime.mqtt.message_limit import MessageLimit
 from runtime.mqtt.session import CONNECT_S, DIAL_S, VERSIONS, Session
 
 log = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _LOOK_S = 1.0
+_BRIEF_S = 5.0
+"""With several addresses, a connection that ends sooner makes us wait longer for the next."""
+_NEXT_S = 5.0
+"""Of the TCP and TLS handshakes, where there is another address to try."""
 _PLAIN_ONLY = ("Retain not supported", "QoS not supported")
-_TOO_LARGE = ("Protocol error", "Packet too large", "protocol used by both")
-"""How connections end when a message was too large: mosquitto's answer is none that paho knows."""
-_LEAST_LIMIT_BYTES = 512
-_BELIEVED_S = 3600.0
 _REFUSED_LOGIN = ("Bad user name or password", "Not authorized")
 
 
@@ -38,15 +39,17 @@ class Connection:
     Entered, it connects, and raises LinkError if it cannot; with `retry` it returns at once and tries for as long as it
     is entered. `will` is the last will: what the broker publishes for us, retained, once the connection is lost.
 
+    With several addresses, the nodes of one cluster of brokers, it begins at any of them, so that a fleet spreads over
+    them, and goes on at another when one is lost or does not answer. `address` is the one that it is at, or tries.
+
     `keep_alive_s` is how long it may be silent: longer costs less, and a dead link is found out later.
 
-    A broker that cuts the connection because of a large message without saying so is found out: what was in flight,
-    and larger than all that it has confirmed, is taken for too large for an hour (`limit_bytes`).
+    A broker that cuts the connection because of a large message without saying so is found out (`limit_bytes`).
     """
 
     def __init__(
         self,
-        address: Address,
+        address: Address | Sequence[Address],
         *,
         name: str,
         subscribe: str | Sequence[str] | None = None,
@@ -57,7 +60,11 @@ class Connection:
         retry: bool = False,
         keep_alive_s: int | None = None,
     ) -> None:
-        self.address = address
+        self._addresses = [address] if isinstance(address, Address) else list(address)
+        if not self._addresses:
+            raise UsageError("a connection needs the address of a broker")
+        random.shuffle(self._addresses)
+        self.address = self._addresses[0]
         self.version = ""
         """`5` or `3.1.1`, once connected."""
         self.rtt_s: float | None = None
@@ -66,13 +73,15 @@ class Connection:
         self.trouble = ""
         """Why there is no connection, with the likely cause; empty while there is one."""
         self._name = f"edgesem-{name}-{secrets.token_hex(4)}"
-        self._filters = [subscribe] if isinstance(subscribe, str) else list(subscribe or ())
+        self._filters = dict.fromkeys([subscribe] if isinstance(subscribe, str) else subscribe or ())
+        """In the order in which they were added."""
+        self._filters_lock = threading.Lock()
         self._on_message = on_message
         self._on_up = on_up or (lambda: None)
         self._on_down = on_down or (lambda _reason: None)
         self._will = will
         self._retry = retry
-        self._tls = address.tls_context()
+        self._tls = {one: one.tls_context() for one in self._addresses}
         self._session: Session | None = None
         self._opening: Session | None = None
         """The session that is or was made last: messages may come before it is `_session`, and may be answered."""
@@ -80,11 +89,7 @@ class Connection:
         self._plain_will, self._keep_alive_s = False, keep_alive_s
         self._wire_before_bytes = 0
         """What connections have cost that are no more."""
-        self._largest_confirmed_bytes = 0
-        self._cut_at_bytes = 0
-        """Size of the largest message in flight when the last connection ended unasked; 0 if none was."""
-        self._learnt: tuple[int, float] | None = None
-        """The largest message that the broker seems to take, and until when we believe that."""
+        self._limit = MessageLimit()
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"mqtt.{name}", daemon=True)
 
@@ -92,7 +97,8 @@ class Connection:
         if not self._retry:
             trouble = self._dial()
             if trouble:
-                raise LinkError(f"no MQTT connection to {self.address}: {explain(self._login(), trouble)}")
+                places = ", ".join(map(str, self._addresses))
+                raise LinkError(f"no MQTT connection to {places}: {explain(self._login(), trouble)}")
             self._on_up()
         self._keeper.start()
         return self
@@ -139,16 +145,27 @@ class Connection:
         session = self._session or (self._opening if early else None)
         if session is None or not session.up:
             raise LinkError(f"not connected to {self.address}")
-        session.limit_bytes = self._limit_bytes_of(session)
+        session.limit_bytes = self._limit.of(session)
         session.publish(topic, payload, qos, retain, confirm, refuse)
 
     def subscribe(self, *topics: str) -> None:
         """Add filters: now if there is a connection, and with the others on each new one. Known ones are left out."""
-        new = [topic for topic in topics if topic not in self._filters]
-        self._filters += new
+        with self._filters_lock:
+            new = [topic for topic in topics if topic not in self._filters]
+            self._filters |= dict.fromkeys(new)
         session = self._session or self._opening
         if new and session is not None and session.up:
             session.subscribe(new)
+
+    def unsubscribe(self, *topics: str) -> None:
+        """Take filters away, now and for each new connection. Unknown ones are left out."""
+        with self._filters_lock:
+            known = [topic for topic in topics if topic in self._filters]
+            for topic in known:
+                del self._filters[topic]
+        session = self._session or self._opening
+        if known and session is not None and session.up:
+            session.unsubscribe(known)
 
     def measure_rtt(self, tell: Callable[[float], None]) -> None:
         """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
@@ -159,13 +176,7 @@ class Connection:
     @property
     def limit_bytes(self) -> int | None:
         """The largest message that the broker takes, with its topic; None if it has not said or shown one."""
-        return self._limit_bytes_of(self._session)
-
-    def _limit_bytes_of(self, session: Session | None) -> int | None:
-        said = None if session is None else session.limit_bytes
-        if self._learnt is None or time.monotonic() > self._learnt[1]:
-            return said
-        return self._learnt[0] if said is None else min(said, self._learnt[0])
+        return self._limit.of(self._session)
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where that is not known."""
@@ -190,7 +201,29 @@ class Connection:
         return with_local_login(self.address)
 
     def _dial(self) -> str:
-        """Connect and subscribe; returns what went wrong, or nothing."""
+        """Connect and subscribe, at the next address if one does not answer; returns what went wrong, or nothing."""
+        trouble = ""
+        for tried in range(len(self._addresses)):
+            if tried:
+                log.debug("%s: %s; trying the next", self.address, trouble)
+                self._go_on()
+            trouble = self._dial_one()
+            if not trouble or self._leaving.is_set():
+                break
+        return trouble
+
+    @property
+    def _client_id(self) -> str:
+        """Our name at the present broker, another at each node: RabbitMQ keeps the queue of a name at the node where it
+        was, and while that is down refuses it at all others."""
+        return self._name if len(self._addresses) == 1 else f"{self._name}-{self._addresses.index(self.address)}"
+
+    def _go_on(self) -> None:
+        """Take the next address."""
+        place = self._addresses.index(self.address)
+        self.address = self._addresses[(place + 1) % len(self._addresses)]
+
+    def _dial_one(self) -> str:
         trouble = ""
         # amqtt does not refuse MQTT 5, it falls silent: for it, and for any broker like it, time must run out.
         # What worked last is tried first, but another broker may be there now.
@@ -198,12 +231,15 @@ class Connection:
         attempts = list(dict.fromkeys(known))
         while attempts:
             version = attempts.pop(0)
+            with self._filters_lock:
+                filters = dict(self._filters)
             session = Session(
                 self._login(),
                 version,
-                name=self._name,
-                tls=self._tls,
-                filters=self._filters,
+                name=self._client_id,
+                tls=self._tls[self.address],
+                dial_s=DIAL_S if len(self._addresses) == 1 else _NEXT_S,
+                filters=list(filters),
                 on_message=self._on_message,
                 will=self._will,
                 plain_will=self._plain_will,
@@ -213,6 +249,10 @@ class Connection:
             trouble = session.open()
             if not trouble:
                 self.version, self._session = version, session
+                with self._filters_lock:
+                    late = [topic for topic in self._filters if topic not in filters]
+                if late:  # added while we dialled
+                    session.subscribe(late)
                 self._tell_limits(session)
                 if session.rtt_s is not None:
                     self.rtt_s = session.rtt_s if self.rtt_s is None else min(self.rtt_s, session.rtt_s)
@@ -244,9 +284,11 @@ class Connection:
                     return
                 log.warning("lost %s: %s", self.address, session.trouble)
                 self.trouble = session.trouble
-                self._learn_limit(session)
+                self._limit.learn(session, self.address)
+                self._go_on()
                 # One that is lost again and again is not made anew each moment.
-                lasted = time.monotonic() - session.began_s > _LONGEST_WAIT_S
+                brief_s = _LONGEST_WAIT_S if len(self._addresses) == 1 else _BRIEF_S  # the next node is another one
+                lasted = time.monotonic() - session.began_s > brief_s
                 wait_s = _SHORTEST_WAIT_S if lasted else min(2 * wait_s, _LONGEST_WAIT_S)
             elif not first:
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -288,22 +330,3 @@ class Connection:
                 "%s confirms nothing (QoS 0 only): what it loses is not sent again, but for promised frames",
                 self.address,
             )
-
-    def _learn_limit(self, session: Session) -> None:
-        """Look at how a connection ended: a broker may take no message as large as those that were in flight."""
-        self._largest_confirmed_bytes = max(self._largest_confirmed_bytes, session.unconfirmed.largest_confirmed_bytes)
-        size_bytes = session.unconfirmed.largest_bytes
-        short = time.monotonic() - session.began_s < _LONGEST_WAIT_S
-        certain = any(words in session.trouble for words in _TOO_LARGE)
-        suspicious = size_bytes > self._largest_confirmed_bytes and (certain or short) and not session.was_cut
-        if suspicious and (certain or self._cut_at_bytes):
-            limit_bytes = max(self._largest_confirmed_bytes, min(size_bytes, self._cut_at_bytes or size_bytes) // 2)
-            self._learnt = (max(_LEAST_LIMIT_BYTES, limit_bytes), time.monotonic() + _BELIEVED_S)
-            log.warning(
-                "%s ends the connection (%s) at a message of %d bytes: larger ones than %d bytes are not sent",
-                self.address,
-                session.trouble,
-                size_bytes,
-                self._learnt[0],
-            )
-        self._cut_at_bytes = size_bytes if suspicious else 0

@@ -37,6 +37,8 @@ _CALLBACKS = (
     "on_socket_close",
 )  # fmt: skip
 _PROBE_FILTER = "edgesem/v1/none"
+_MOST_FILTERS = 8
+"""Of one SUBSCRIBE: AWS IoT Core ends a connection that asks for more at a time."""
 _MOST_IN_FLIGHT = 0xFFFF
 _AROUND_BYTES = 16  # of a PUBLISH besides topic and payload, at most
 
@@ -60,6 +62,7 @@ class Session:
         will: tuple[str, bytes] | None,
         plain_will: bool = False,
         keep_alive_s: int | None = None,
+        dial_s: float = DIAL_S,
     ) -> None:
         self.most_qos = 2
         """The highest QoS that the broker takes."""
@@ -79,7 +82,12 @@ class Session:
         self._settled = threading.Event()
         self._round_trips = RoundTrips()
         self._measuring: Callable[[float], None] | None = None
-        self._first_mid: int | None = None
+        self._asked_for: dict[int, Sequence[str]] = {}
+        """Filters of the first SUBSCRIBEs that are not answered, by message id."""
+        self._refused: list[str] = []
+        """Filters of the first SUBSCRIBEs that were refused."""
+        self._left: set[int] = set()
+        """Ids of the messages by which filters were taken away; the answers to others are round trips."""
         self._most_in_flight = _MOST_IN_FLIGHT
         self._socket: socket.socket | None = None
         self._wire_bytes: int | None = None
@@ -87,7 +95,7 @@ class Session:
         client = PahoClient(
             CallbackAPIVersion.VERSION2, client_id=name, protocol=VERSIONS[version], reconnect_on_failure=False
         )
-        client.connect_timeout = DIAL_S
+        client.connect_timeout = dial_s
         client.unacked_bytes = self.unacked_bytes
         client.max_inflight_messages_set(_MOST_IN_FLIGHT)  # paho would hold the rest back: `publish` refuses it
         client.username_pw_set(address.user, address.password)
@@ -152,7 +160,14 @@ class Session:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Add filters to a connection that stands."""
-        self._client.subscribe([(topic, min(1, self.most_qos)) for topic in topics])
+        for some in _batches(topics):
+            self._client.subscribe([(topic, min(1, self.most_qos)) for topic in some])
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Take filters away from a connection that stands."""
+        _, mid = self._client.unsubscribe(list(topics))
+        if mid is not None:
+            self._left.add(mid)
 
     def measure_rtt(self, tell: Callable[[float], None]) -> None:
         """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
@@ -246,25 +261,35 @@ class Session:
             self._most_in_flight = getattr(properties, "ReceiveMaximum", _MOST_IN_FLIGHT)
         if self._filters:
             self._round_trips.asked()
-            _, self._first_mid = client.subscribe([(topic, min(1, self.most_qos)) for topic in self._filters])
+            for some in _batches(self._filters):
+                _, mid = client.subscribe([(topic, min(1, self.most_qos)) for topic in some])
+                if mid is not None:
+                    self._asked_for[mid] = some
         else:
             self._settle("")
 
     def _subscribed(self, client: paho.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
-        first = mid == self._first_mid
-        filters = self._filters if first else [""] * len(reasons)
+        filters = self._asked_for.pop(mid, None)
+        first = filters is not None
+        filters = filters or [""] * len(reasons)
         refused = [f"{topic}: {reason}" for topic, reason in zip(filters, reasons, strict=False) if reason.is_failure]
         if refused:
             log.warning("%s refuses what we subscribe to: %s", self._address, ", ".join(refused))
         if not first:
             return
+        self._refused += refused
+        if self._asked_for:
+            return
         self._round_trips.answered()
-        if refused and len(refused) == len(self._filters):
-            self._settle(", ".join(refused))
+        if self._refused and len(self._refused) == len(self._filters):
+            self._settle(", ".join(self._refused))
         else:
             self._probe(client)
 
-    def _unsubscribed(self, client: paho.Client, _data: Any, _mid: int, _reasons: Any, _properties: Any) -> None:
+    def _unsubscribed(self, client: paho.Client, _data: Any, mid: int, _reasons: Any, _properties: Any) -> None:
+        if mid in self._left:
+            self._left.discard(mid)
+            return
         rtt_s = self._round_trips.answered()
         if self._settled.is_set():
             tell, self._measuring = self._measuring, None
@@ -297,3 +322,8 @@ class Session:
         self._settle(f"the broker hung up ({reason})")
         self.trouble = self.trouble or str(reason)
         self.ended.set()
+
+
+def _batches(filters: Sequence[str]) -> list[Sequence[str]]:
+    """The filters of each SUBSCRIBE."""
+    return [filters[begin : begin + _MOST_FILTERS] for begin in range(0, len(filters), _MOST_FILTERS)]

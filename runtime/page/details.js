@@ -1,8 +1,13 @@
 // Details of one camera: a large picture, its figures and charts, and what can be asked of receiver and sender.
 
 import { allCharts } from "./chart.js";
-import { bytes, pathOf, seconds, tell } from "./format.js";
+import { EventList } from "./events.js";
+import { bytes, fileTime, pathOf, seconds, tell } from "./format.js";
+import { Mask } from "./mask.js";
+import { Part } from "./part.js";
+import { Past } from "./past.js";
 import { Picture, isDead } from "./picture.js";
+import { Sketch } from "./sketch.js";
 
 const LONGEST_MS = 300000;
 
@@ -19,6 +24,16 @@ export class Details {
     [this.download, this.snapshotLink] = [find(".download"), find(".download-snapshot")];
     this.picture = new Picture(root);
     this.charts = allCharts(find(".charts"));
+    this.past = new Past(find(".past"), this.picture, { moved: () => this.moved() });
+    this.events = new EventList(find(".events"), { visit: (event) => this.visit(event) });
+    this.sketch = new Sketch(find(".sketch"), find(".sketch-said"));
+    const tools = { say: (text, bad) => this.showMessage(text, bad), redraw: () => this.sketch.draw() };
+    this.part = new Part(find(".part"), { ask: (path, what) => this.post(path, what), ...tools });
+    this.mask = new Mask(find(".mask"), tools);
+    this.partButton = find(".choose-part");
+    this.maskButton = find(".draw-mask");
+    this.partButton.addEventListener("click", () => this.use(this.part));
+    this.maskButton.addEventListener("click", () => this.use(this.mask));
     for (const input of [this.steps, this.realism]) {
       input.addEventListener("input", () => this.label());
       input.addEventListener("change", () => this.set());
@@ -28,15 +43,21 @@ export class Details {
     find(".after").addEventListener("click", () => step(1));
     find(".close").addEventListener("click", () => root.close());
     find(".full").hidden = !document.fullscreenEnabled;
-    find(".full").addEventListener("click", () => find(".screen").requestFullscreen());
+    find(".full").addEventListener("click", () => find(".look").requestFullscreen());
     root.addEventListener("keydown", (event) => {
-      if (event.target.matches("input") || event.altKey || event.ctrlKey || event.metaKey) return;
+      if (event.target.closest("input, select, textarea, .sketch") || event.altKey || event.ctrlKey || event.metaKey) return;
       if (event.key === "ArrowLeft") step(-1);
       if (event.key === "ArrowRight") step(1);
     });
     root.addEventListener("click", (event) => event.target === root && root.close()); // beside it
+    root.addEventListener("cancel", (event) => { // Escape lays down the tool first
+      if (!this.sketch.tool) return;
+      event.preventDefault();
+      this.use(this.sketch.tool);
+    });
     root.addEventListener("close", () => {
       this.name = null;
+      this.begin();
       closed();
     });
     this.name = null;
@@ -44,11 +65,53 @@ export class Details {
   show(name) {
     if (name === this.name) return;
     [this.name, this.samples, this.sinceMs, this.asked, this.snapshotFrame] = [name, [], 0, false, undefined];
-    this.picture.clear();
-    this.picture.image.alt = `Latest picture of ${name}`;
+    this.begin();
     tell(this.title, name);
     this.showMessage("");
     if (!this.root.open) this.root.showModal();
+  }
+  // All parts begin anew, with the camera of that name or with none.
+  begin() {
+    this.stream = null;
+    this.use(null);
+    this.past.clear(this.name);
+    this.events.show(this.name);
+    this.part.clear(this.name);
+    this.mask.clear(this.name);
+    this.picture.image.alt = `Latest picture of ${this.name}`;
+  }
+  // Takes up a tool for drawing on the picture; again, or null: lays it down.
+  use(tool) {
+    const next = tool === this.sketch.tool ? null : tool;
+    for (const [one, button] of [[this.part, this.partButton], [this.mask, this.maskButton]]) {
+      one.root.hidden = one !== next;
+      button.ariaPressed = String(one === next);
+    }
+    const label = next === this.part ? "Choose a part: arrow keys move the cross, Enter sets two corners"
+      : "Draw a mask: arrow keys move the cross, Enter sets a point, Backspace takes one back";
+    this.sketch.use(next, label);
+    this.root.classList.toggle("drawing", Boolean(next));
+    this.sketch.svg.classList.toggle("masking", next === this.mask);
+    if (next) this.sketch.svg.focus({ preventScroll: true });
+  }
+  // Looks at the time of an event; where nothing is archived, at the event's own picture.
+  visit(event) {
+    if (this.past.root.hidden) window.open(event.picture, "_blank", "noopener");
+    else this.past.visit(event.time_ms);
+    this.root.scrollTo({ top: 0 });
+  }
+  // Another time is looked at, or the picture of that time has come.
+  moved() {
+    const { atMs, shownMs, url } = this.past;
+    const isLive = atMs === null;
+    this.picture.image.alt = isLive ? `Latest picture of ${this.name}` : `Archived picture of ${this.name}`;
+    if (this.stream) {
+      this.picture.draw(this.stream);
+      this.root.classList.toggle("dead", isLive && Boolean(isDead(this.stream)));
+    }
+    if (isLive || !url) return;
+    this.download.href = url;
+    this.download.download = `${this.name.replaceAll("/", "_")}-${fileTime(shownMs)}.jpg`;
   }
   hide() {
     if (this.root.open) this.root.close();
@@ -57,13 +120,19 @@ export class Details {
     this.stepsNow.value = this.steps.value;
     this.realismNow.value = Number(this.realism.value).toFixed(2);
   }
-  draw(stream, nowMs, maxSteps) {
+  draw(stream, { time_ms: nowMs, max_steps: maxSteps, archive }) {
+    this.stream = stream;
     this.samples.push(...stream.samples.filter((sample) => sample.time_ms > this.sinceMs));
     this.samples = this.samples.filter((sample) => sample.time_ms > nowMs - LONGEST_MS);
     this.sinceMs = this.samples.at(-1)?.time_ms ?? this.sinceMs;
     for (const chart of this.charts) chart.draw(this.samples, nowMs);
     this.picture.draw(stream);
-    this.root.classList.toggle("dead", Boolean(isDead(stream)));
+    this.past.draw(nowMs, archive);
+    this.events.draw().then(() => (this.past.events = this.events.events));
+    this.part.draw(stream);
+    this.mask.draw(stream);
+    if (stream.picture) this.sketch.resize(stream.picture.width, stream.picture.height);
+    this.root.classList.toggle("dead", this.past.atMs === null && Boolean(isDead(stream)));
     tell(this.trouble, stream.trouble ?? "");
     tell(this.facts, factsOf(stream).join(" · "));
     this.drawBudget(stream.state?.data);
@@ -73,7 +142,7 @@ export class Details {
     if (document.activeElement !== this.steps) this.steps.value = stream.steps;
     if (document.activeElement !== this.realism) this.realism.value = stream.realism;
     this.label();
-    this.offer(this.download, stream.picture, "");
+    if (this.past.atMs === null) this.offer(this.download, stream.picture, "");
     this.offer(this.snapshotLink, stream.snapshot, "?promised");
     if (this.asked && stream.snapshot && stream.snapshot.frame !== this.snapshotFrame) {
       this.asked = false;

@@ -20,6 +20,19 @@ export function age(s) {
   return `${s < 10 ? `${s.toFixed(1)} s` : seconds(s)} old`;
 }
 
+// A time of the day, with its date if that is another one than today's.
+export function clock(timeMs, withSeconds, nowMs) {
+  const [then, now] = [new Date(timeMs), new Date(nowMs)];
+  const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(withSeconds && { second: "2-digit" }) };
+  const date = then.toDateString() === now.toDateString() ? {} : { day: "numeric", month: "short" };
+  return then.toLocaleString("en-GB", { ...date, ...time }).replace(",", "");
+}
+
+// A time as it stands in a file's name, in UTC.
+export function fileTime(timeMs) {
+  return new Date(timeMs).toISOString().replace(/[-:]/g, "");
+}
+
 // Where a stream's pictures are, seen from where the page stands.
 export function pathOf(name) {
   return name.split("/").map(encodeURIComponent).join("/");

@@ -2,6 +2,7 @@
 // fetches a picture only when there is another one and it can be seen.
 
 import { Details } from "./details.js";
+import { EventList } from "./events.js";
 import { tell } from "./format.js";
 import { Tile } from "./tile.js";
 
@@ -22,14 +23,31 @@ let isLeaving = false;
 
 const details = new Details(document.getElementById("details"), { step, closed });
 
+const events = new EventList(document.getElementById("events"), { visit: (event) => {
+  if (!tiles.has(event.stream)) return;
+  location.hash = tiles.get(event.stream).link.hash;
+  follow();
+  details.visit(event);
+} });
+
+// The cameras that somebody sees: only these need to send.
+function seen() {
+  if (details.name) return [details.name];
+  return [...tiles.values()].filter((tile) => tile.isSeen).map((tile) => tile.name);
+}
+
 function ageOf(tile) {
   return tile.stream.picture?.age_s ?? Infinity;
 }
 
+function words() {
+  return find.value.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
 // The tiles that the search leaves, in their order; by name where it says nothing else.
 function ordered() {
-  const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-  return [...tiles.values()].filter((tile) => tile.matches(words))
+  const wanted = words();
+  return [...tiles.values()].filter((tile) => tile.matches(wanted))
     .sort((one, other) => ORDERS[sort.value](one, other) || (one.name < other.name ? -1 : 1));
 }
 
@@ -41,7 +59,7 @@ function arrange() {
     if (wall.children[index] !== tile.root) wall.insertBefore(tile.root, wall.children[index] ?? null);
   });
   if (focused !== document.activeElement && wall.contains(focused)) focused.focus({ preventScroll: true });
-  nothing.hidden = shown.length > 0 || !last;
+  nothing.hidden = shown.length > 0 || !last || wall.hidden;
   tell(nothing, tiles.size ? "No camera matches." : "No camera is heard yet: start one with edgesem send.");
 }
 
@@ -49,7 +67,7 @@ function draw(overview) {
   for (const stream of overview.streams) {
     if (!tiles.has(stream.name)) tiles.set(stream.name, new Tile(wall, stream.name));
     tiles.get(stream.name).draw(stream);
-    if (stream.name === details.name) details.draw(stream, overview.time_ms, overview.max_steps);
+    if (stream.name === details.name) details.draw(stream, overview);
   }
   const names = new Set(overview.streams.map((one) => one.name));
   for (const [name, tile] of tiles) {
@@ -79,6 +97,7 @@ async function refresh() {
   const samples = details.name ?? "";
   try {
     const query = new URLSearchParams({ since: details.name ? details.sinceMs : 0, samples });
+    for (const name of seen()) query.append("view", name);
     const answer = await fetch(`streams.json?${query}`, { signal: AbortSignal.timeout(PATIENCE_MS) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     [last, lastMs] = [await answer.json(), performance.now()];
@@ -91,6 +110,7 @@ async function refresh() {
     summary.className = "bad";
   }
   follow();
+  events.draw();
 }
 
 // Asks again in a second, unless nobody looks.
@@ -117,7 +137,7 @@ function follow() {
   }
   if (tiles.has(name) && name !== details.name) {
     details.show(name);
-    details.draw({ ...tiles.get(name).stream, samples: [] }, last.time_ms, last.max_steps);
+    details.draw({ ...tiles.get(name).stream, samples: [] }, last);
     schedule(0);
   } else if (!name) {
     details.hide();
@@ -166,9 +186,18 @@ function keep(select, apply) {
   });
 }
 keep(sort, arrange);
-keep(view, () => wall.classList.toggle("list", view.value === "list"));
+keep(view, () => {
+  wall.classList.toggle("list", view.value === "list");
+  wall.hidden = view.value === "events";
+  events.show(wall.hidden ? "" : null);
+  events.draw();
+  arrange();
+});
 keep(theme, () => (document.documentElement.dataset.theme = theme.value));
-find.addEventListener("input", arrange);
+find.addEventListener("input", () => {
+  arrange();
+  events.find(words());
+});
 const whole = document.getElementById("whole");
 whole.hidden = !document.fullscreenEnabled;
 whole.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));

@@ -15,6 +15,7 @@ export function badgesOf(stream) {
     stream.picture?.steps > 0 && ["invented detail", "old"],
     state.masked && ["mask on", ""],
     state.grey && ["grey", ""],
+    state.live === "idle" && ["thumbnails", ""],
     state.shrunk_percent < 100 && [`shrunk to ${state.shrunk_percent} %`, ""],
     left < LITTLE_DATA && [`data ${Math.floor(100 * left)} % left`, "old"],
   ].filter(Boolean);
@@ -35,6 +36,7 @@ export class Picture {
     this.image = root.querySelector("img");
     [this.age, this.badges] = [root.querySelector(".age"), root.querySelector(".badges")];
     this.wanted = true;
+    this.past = null; // the time of an archived picture, which is shown by somebody else
     this.clear();
     this.image.addEventListener("error", () => (this.shown = ""));
   }
@@ -53,6 +55,11 @@ export class Picture {
       }));
     }
     const picture = stream.picture;
+    if (this.past !== null) {
+      tell(this.age, this.past);
+      this.age.className = "age old";
+      return;
+    }
     tell(this.age, picture ? age(picture.age_s) : "no picture yet");
     const old = Math.max(OLD_S, 2 * (stream.interval_s ?? 0));
     this.age.className = `age ${!picture ? "" : picture.age_s > lateOf(stream) ? "bad" : picture.age_s > old ? "old" : ""}`;

@@ -43,6 +43,9 @@ export class Tile {
     const text = [this.name, this.stream.trouble ?? "", ...this.badges()].join(" ").toLowerCase();
     return words.every((word) => text.includes(word));
   }
+  get isSeen() {
+    return this.picture.wanted && !this.root.hidden;
+  }
   // Those that need somebody to look come first.
   get isTrouble() {
     return Boolean(this.stream.trouble) || !this.stream.picture;

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.bundle.bundle import REQUIRED
+from edgesem.bundle.bundle import FLOW, REQUIRED
 from edgesem.bundle.graph_runner import Arrays, GraphRunner
 from edgesem.bundle.runner import Precision, Runtime, choose, open_runner
-from edgesem.codec.codec import FLOW, Codec
+from edgesem.codec.codec import Codec
 
 _RUNS = 6
 _WARM = 2

@@ -1,4 +1,4 @@
-"""Command: a request to a sender, for a snapshot, a pause, a part of the picture, something to look for."""
+"""Command: a request to a sender, for a snapshot, a pause, a part of the picture, something to look for, a viewer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgesem.errors import PacketError
 from runtime.protocol.fields import Fields
 
 MAX_COMMAND_BYTES = 4096
-KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart", "bundle")
+KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart", "bundle", "view", "detail", "event")
 MAX_QUERIES = 8
 MOST_BUNDLES = 32
 PROMISED_BYTES = 8000
@@ -21,12 +21,17 @@ MIN_PROMISED_BYTES, MAX_PROMISED_BYTES = 256, 65535
 """What may be asked for instead."""
 APART_S = 60.0
 """How long a sender heeds `apart` (each layer in a message of its own); a receiver of few layers repeats it."""
+LONGEST_LABEL = 100
+"""Characters of the label of an event that is asked for."""
+LONGEST_LEASE_S = 600
+"""The longest that a viewer may be taken for watching without saying so again."""
 _IDS = 2**64 - 1
 _REMEMBERED = 4096
 _LONGEST_PAUSE_S = 86400
 _SMALLEST_ROI = 1 / 64
 _LONGEST_QUERY, _VECTOR_BYTES = 100, 64
 _MOST_DROP = 255
+_VIEWERS = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,17 @@ class Command:
 
     kind: str
     """snapshot, key (a keyframe), pause, resume, roi, region, watch (other queries), apart (layers in messages of their
-    own), bundle (a receiver cannot decode what is sent)."""
+    own), bundle (a receiver cannot decode what is sent), view (somebody watches), event (something happens now), detail
+    (a part of the picture in the camera's full resolution)."""
     id: int = field(default_factory=lambda: secrets.randbelow(_IDS) + 1)
     """Drawn by lot: a command that comes twice is obeyed once."""
     size_bytes: int = PROMISED_BYTES
-    """snapshot: the most that the picture may have."""
+    """snapshot, detail: the most that the picture may have."""
     pause_s: float = 0.0
     """pause: how long; 0 until resumed."""
     roi: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """roi: left, top, width and height of what to send from now on, in parts of the whole. region: of what is finer."""
+    """roi: left, top, width and height of what to send from now on, in parts of the whole. region: of what is finer.
+    detail: of what to send once."""
     drop: int = 90
     """region: how many quality levels (of 255) the rest is coarser; 0: no region any more."""
     queries: tuple[str, ...] = ()
@@ -54,6 +61,12 @@ class Command:
 
     bundles: tuple[int, ...] = ()
     """bundle: the ids of the bundles that the receiver has instead."""
+    viewer: int = 0
+    """view: number of who watches, drawn by lot, 0 to 2^32 - 1."""
+    lease_s: int = 0
+    """view: for how many seconds from now on; 0: no more."""
+    label: str = ""
+    """event: what it is called."""
 
     def __post_init__(self) -> None:
         left, top, width, height = self.roi
@@ -72,6 +85,10 @@ class Command:
             raise PacketError(f"command: a vector of {_VECTOR_BYTES} bytes, or none, for each query")
         if len(self.bundles) > MOST_BUNDLES or not all(0 <= one <= 0xFFFF for one in self.bundles):
             raise PacketError(f"command: at most {MOST_BUNDLES} bundles, by their ids of 16 bits")
+        if len(self.label) > LONGEST_LABEL or not (self.label.isprintable() or not self.label):
+            raise PacketError(f"command: an event's label is printable, of at most {LONGEST_LABEL} characters")
+        if not 0 <= self.lease_s <= LONGEST_LEASE_S or not 0 <= self.viewer <= _VIEWERS:
+            raise PacketError(f"command: a viewer watches for 0 to {LONGEST_LEASE_S} s, and has a number of 32 bits")
 
     def to_bytes(self) -> bytes:
         """The command as it is published."""
@@ -83,6 +100,9 @@ class Command:
             "roi": {"x": left, "y": top, "w": width, "h": height},
             "region": {"x": left, "y": top, "w": width, "h": height, "d": self.drop},
             "watch": {"q": ";".join(self.queries), "v": vectors},
+            "view": {"n": self.viewer, "s": self.lease_s},
+            "event": {"l": self.label} if self.label else {},
+            "detail": {"x": left, "y": top, "w": width, "h": height, "b": self.size_bytes},
             "bundle": {"h": b"".join(one.to_bytes(2, "little") for one in self.bundles)},
         }
         return cbor2.dumps({"c": self.kind, "i": self.id, **rest.get(self.kind, {})})
@@ -101,6 +121,16 @@ class Command:
             left, top, width, height = (fields.number(key, 0, 1) for key in "xywh")
             drop = fields.integer("d", _MOST_DROP) if kind == "region" else cls.drop
             command = cls(kind, number, roi=(left, top, width, height), drop=drop)
+        elif kind == "detail":
+            left, top, width, height = (fields.number(key, 0, 1) for key in "xywh")
+            size_bytes = fields.integer("b", MAX_PROMISED_BYTES, MIN_PROMISED_BYTES)
+            command = cls(kind, number, roi=(left, top, width, height), size_bytes=size_bytes)
+        elif kind == "event":
+            command = cls(kind, number, label=fields.text("l", LONGEST_LABEL) if "l" in fields else "")
+        elif kind == "view":
+            command = cls(
+                kind, number, viewer=fields.integer("n", _VIEWERS), lease_s=fields.integer("s", LONGEST_LEASE_S)
+            )
         elif kind == "watch":
             texts = fields.text("q", MAX_QUERIES * (_LONGEST_QUERY + 1))
             command = cls(kind, number, queries=_parts(texts), vectors=_vectors(fields))

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import cbor2
 
+from edgesem.packet.packet import MAX_SIDE
 from runtime.protocol.fields import Fields
 
 MAX_STATE_BYTES = 512
+LIVE = ("idle", "watched")
+"""What a sender on demand does: thumbnails only, or pictures, because somebody watches."""
 USUAL_INTERVAL_S = 10.0
 """Of a state that says none."""
 _MOST = 2**53  # what a double, and so every dashboard, still counts exactly
@@ -78,6 +81,13 @@ class State:
     interval_s: float = USUAL_INTERVAL_S
     """The next state comes in so many seconds at the latest, rounded to whole ones."""
 
+    events: int = 0
+    """Events since the start."""
+    live: str = ""
+    """Of a sender that sends pictures on demand: idle (thumbnails only) or watched; empty of any other."""
+    detail: tuple[int, int] | None = None
+    """Width and height of the pictures from which details may be asked for; None: they are not kept."""
+
     data: DataUsage | None = None
     """What the longest period with a data budget has cost; None without one."""
 
@@ -87,6 +97,11 @@ class State:
         optional["v"] = self.shrunk_percent if self.shrunk_percent < 100 else 0
         interval_s = round(min(max(self.interval_s, 1), _LONGEST_S))
         optional["o"] = interval_s if interval_s != USUAL_INTERVAL_S else 0
+        optional["E"] = self.events
+        if self.live:
+            optional["L"] = 1 + LIVE.index(self.live)
+        if self.detail is not None:
+            optional["D"] = list(self.detail)
         if self.data is not None:
             optional["k"] = [self.data.spent_bytes, self.data.left_bytes, self.data.forecast_bytes]
         return cbor2.dumps(
@@ -143,12 +158,20 @@ class State:
             left_out=fields.integer("j", _MOST) if "j" in fields else 0,
             shrunk_percent=fields.integer("v", 100, 1) if "v" in fields else 100,
             interval_s=float(fields.integer("o", _LONGEST_S, 1)) if "o" in fields else USUAL_INTERVAL_S,
+            events=fields.integer("E", _MOST) if "E" in fields else 0,
+            live=LIVE[fields.integer("L", len(LIVE), 1) - 1] if "L" in fields else "",
+            detail=_size(fields) if "D" in fields else None,
             data=DataUsage(*fields.integers("k", _MOST, 3)) if "k" in fields else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, for JSON."""
         return {**asdict(self), "data": None if self.data is None else self.data._asdict()}
+
+
+def _size(fields: Fields) -> tuple[int, int]:
+    width, height = fields.integers("D", MAX_SIDE, 2)
+    return width, height
 
 
 def _ms(seconds: float | None) -> int | None:

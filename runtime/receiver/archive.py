@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -162,6 +163,36 @@ class Archive:
         rows = self._rows(f"select {_ENTRY} from frames where {where} order by captured_s, id", values)
         return [_entry(row) for row in rows]
 
+    def spread(self, stream: str, since_s: float, until_s: float, count: int) -> list[Entry]:
+        """At most `count` frames of a stream: the first in each of so many equal parts of a time (Unix seconds).
+
+        Each costs one look-up, however many frames there are.
+        """
+        found: list[Entry] = []
+        part_s, next_s = (until_s - since_s) / count, since_s
+        while len(found) < count and next_s < until_s:
+            rows = self._rows(
+                f"select {_ENTRY} from frames where {_SOUND} and stream = ? and captured_s >= ? and captured_s < ? "
+                "order by captured_s limit 1",
+                (stream, next_s, until_s),
+            )
+            if not rows:
+                break
+            found.append(_entry(rows[0]))
+            captured_s = found[-1].captured_s
+            part_end_s = since_s + (math.floor((captured_s - since_s) / part_s) + 1) * part_s
+            next_s = max(part_end_s, math.nextafter(captured_s, math.inf))
+        return found
+
+    def newest(self, stream: str, until_s: float) -> Entry | None:
+        """The frame of a stream that was captured last, at `until_s` (Unix seconds) or before; or None."""
+        rows = self._rows(
+            f"select {_ENTRY} from frames where {_SOUND} and stream = ? and captured_s <= ? "
+            "order by captured_s desc limit 1",
+            (stream, until_s),
+        )
+        return _entry(rows[0]) if rows else None
+
     def packet(self, entry: Entry) -> Packet:
         """The packet of a frame as it came. Raises InputError if it is not archived any more."""
         rows = self._rows("select packet from frames where id = ?", (entry.id,))
@@ -169,20 +200,21 @@ class Archive:
             raise InputError(f"{self.path}: frame {entry.frame} of {entry.stream} is not kept any more")
         return self._packet(entry, rows[0][0])
 
-    def earlier(self, entry: Entry, frame: int) -> Packet:
-        """The packet of another frame of the same stream and epoch, which that of `entry` refers to.
+    def earlier(self, entry: Entry, frame: int) -> tuple[Entry, Packet]:
+        """Another frame of the same stream and epoch, which the packet of `entry` refers to, and its packet.
 
         Raises InputError if it is not archived.
         """
         rows = self._rows(
-            "select packet from frames where stream = ? and epoch = ? and frame = ? order by layers desc limit 1",
+            f"select {_ENTRY}, packet from frames where {_SOUND} and stream = ? and epoch = ? and frame = ? "
+            "order by layers desc limit 1",
             (entry.stream, entry.epoch, frame),
         )
         if not rows:
             raise InputError(
                 f"{self.path}: frame {entry.frame} of {entry.stream} refers to frame {frame}, which is not kept"
             )
-        return self._packet(entry, rows[0][0])
+        return _entry(rows[0]), self._packet(entry, rows[0][-1])
 
     def set_embedding(self, entry: Entry, embedding: bytes) -> None:
         """Store the embedding of a frame whose packet had none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +51,8 @@ class ArchiveDrawer:
         Raises EdgesemError as `latent` does.
         """
         latent, codec, packet = self.latent(entry)
-        options, captured_ms = self._synthesis, round(entry.captured_s * 1000)
-        image = codec.synthesize(latent, steps=options.steps, seed=options.seed, realism=options.realism)
+        options, captured_ms = self._synthesis.for_bundle(codec.bundle), round(entry.captured_s * 1000)
+        image = codec.synthesize(latent, **asdict(options))
         if entry.grey:
             image = as_grey(image)
         image = stamp_picture(
@@ -62,14 +63,7 @@ class ArchiveDrawer:
             steps=options.steps,
             clock_set=clock_is_set(packet, captured_ms),
         )
-        return image, Provenance.of(
-            packet,
-            codec.bundle,
-            steps=options.steps,
-            seed=options.seed,
-            realism=options.realism,
-            captured_ms=captured_ms,
-        )
+        return image, Provenance.of(packet, codec.bundle, **asdict(options), captured_ms=captured_ms)
 
     def latent(self, entry: Entry) -> tuple[Latent, Codec, Packet]:
         """Latent of a frame, for which those that it refers to are decoded first; the codec of its bundle; its packet.
@@ -91,7 +85,7 @@ class ArchiveDrawer:
                 raise PacketError(f"frame {chain[-1].frame} of {entry.stream} refers to one that is not before it")
             latent = self._held.get((entry.stream, entry.epoch, reference.frame, reference.layers))
             if latent is None:
-                chain.append(self._archive.earlier(entry, reference.frame).prefix(reference.layers))
+                chain.append(self._archive.earlier(entry, reference.frame)[1].prefix(reference.layers))
         for one in reversed(chain):
             latent = codec.unpack(one, latent)
             self._hold((entry.stream, entry.epoch, one.frame, len(one.chunks)), latent)

@@ -46,6 +46,7 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
             base.execute(f"alter table frames add column {name} integer not null default 0")
         base.execute("create index if not exists by_time on frames (captured_s)")
         base.execute("create index if not exists by_worth on frames (promised, captured_s)")
+        base.execute("create index if not exists by_stream on frames (stream, captured_s)")
         if not version:
             base.execute(f"pragma user_version={_FORMAT}")
     except (sqlite3.Error, OSError, InputError) as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgesem.bundle.bundle import Bundle
-from edgesem.codec.codec import FLOW
+from edgesem.bundle.bundle import FLOW, Bundle
 from edgesem.errors import UsageError
 from runtime.receiver.synthesis import MAX_STEPS
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgesem.errors import EdgesemError
 from edgesem.packet.packet import Packet
 from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.decoder_template import DecoderTemplate
 from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
 
@@ -34,7 +35,8 @@ class DecoderPool:
     def __init__(self, bundles: Sequence[Path | None], *, most: int) -> None:
         self.most = most
         self._bundles = bundles
-        self._first = DecoderProcess(bundles)
+        self._template = DecoderTemplate(bundles)
+        self._first = DecoderProcess(bundles, template=self._template)
         """The process that is started first, to see that it can be."""
         self._streams: Streams
         self._draw: Draw
@@ -47,7 +49,12 @@ class DecoderPool:
         self._stop = threading.Event()
 
     def __enter__(self) -> DecoderPool:
-        self._first.__enter__()
+        self._template.__enter__()
+        try:
+            self._first.__enter__()
+        except BaseException:
+            self._template.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,6 +69,7 @@ class DecoderPool:
         for thread in self._threads:  # one that is held up in a callback is left behind: it is a daemon
             thread.join(max(0.0, deadline_s - time.monotonic()))
         self._first.__exit__()
+        self._template.__exit__()
 
     def begin(self, streams: Streams, draw: Draw) -> None:
         """Start the first thread."""
@@ -99,7 +107,7 @@ class DecoderPool:
         with self._lock:
             if self._idle or len(self._threads) >= self.most or self._stop.is_set() or not self._streams.has_ready():
                 return
-            decoder = DecoderProcess(self._bundles)
+            decoder = DecoderProcess(self._bundles, template=self._template)
             self._decoders.append(decoder)
             self._start(decoder)
         log.info("%d decoders", len(self._threads))

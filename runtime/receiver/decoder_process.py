@@ -2,14 +2,16 @@
 
 It also gives each decoder an interpreter lock of its own: entropy decoding is Python code.
 
-The child is `python -m runtime.receiver.decoder_process FD BUNDLE...`, connected by a pipe of `multiprocessing`. Two of
-that module's means are left out on purpose. Its spawned processes import the user's main script again, which breaks
-every script without a main guard (after doing half of its work twice), and every program from standard input. Its
-`send` pickles, and unpickling the answers of a process that decodes strangers' packets would let it run code in the
+The child is `python -m runtime.receiver.decoder_process FD NICE BUNDLE...`, connected by a pipe of `multiprocessing`.
+Two of that module's means are left out on purpose. Its spawned processes import the user's main script again, which
+breaks every script without a main guard (after doing half of its work twice), and every program from standard input.
+Its `send` pickles, and unpickling the answers of a process that decodes strangers' packets would let it run code in the
 receiver. So a message is a JSON object, then as many byte strings as it announces:
 
-    parent -> child   {"steps", "seed", "realism", "level"}, packet, and for an inter frame the reference's values
-    child -> parent   {}, pixels, and where the bundle has inter frames the values that later frames may refer to
+    parent -> child   {"steps", "seed", "realism", "decoder", "level", "region", "draw"}, packet, and of an inter
+                      frame the reference's values, and their levels if it has copies
+    child -> parent   {}, pixels (none without "draw"), and where the bundle has inter frames the values that later
+                      frames may refer to, and their levels if it has copies
     child -> parent   {"error"} instead, if the packet cannot be decoded
 """
 
@@ -21,23 +23,30 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.codec.latent import Latent
+from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import BundleError, EdgesemError, LinkError
 from edgesem.packet.packet import MAX_SIDE, Packet
+from edgesem.packet.side_information import Reference, Region, SideInformation
 from runtime.receiver.synthesis import SynthesisOptions
 
+if TYPE_CHECKING:
+    from edgesem.codec.codec import Codec
+    from runtime.receiver.decoder_template import DecoderCopy, DecoderTemplate
+
 _LONGEST_S = 60.0
-_NICE = 5
+NICE = 5
 """Below the receiver: messages that it has no time to take would grow stale in the broker."""
 _MAX_BYTES = 3 * MAX_SIDE * MAX_SIDE
 """Of one byte string: the pixels of the largest frame."""
@@ -47,13 +56,21 @@ class DecoderProcess:
     """A child process that decodes, started again after it was lost. Use it as a context manager, from one thread.
 
     It decodes packets of each of the `bundles` (folders; None is the one that ships). A picture that takes longer than
-    `timeout_s` seconds ends the process and costs that picture. Entering raises BundleError if a bundle cannot be used,
-    LinkError if the process does not start.
+    `timeout_s` seconds ends the process and costs that picture. `nice` says how far its priority is below ours. With a
+    `template`, which must be entered and have the same bundles, the process is a copy of that. Entering raises
+    BundleError if a bundle cannot be used, LinkError if the process does not start.
     """
 
-    def __init__(self, bundles: Sequence[Path | None] = (None,), *, timeout_s: float = _LONGEST_S) -> None:
-        self._bundles, self._timeout_s = bundles, timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(
+        self,
+        bundles: Sequence[Path | None] = (None,),
+        *,
+        timeout_s: float = _LONGEST_S,
+        nice: int = NICE,
+        template: DecoderTemplate | None = None,
+    ) -> None:
+        self._bundles, self._timeout_s, self._nice, self._template = bundles, timeout_s, nice, template
+        self._process: subprocess.Popen[bytes] | DecoderCopy | None = None
         self._pipe: Connection
         self._ending = False
 
@@ -77,23 +94,27 @@ class DecoderProcess:
             process.kill()
 
     def decode(
-        self, packet: Packet, options: SynthesisOptions, reference: Latent | None = None
+        self, packet: Packet, options: SynthesisOptions, reference: Latent | None = None, *, draw: bool = True
     ) -> tuple[NDArray[np.uint8], Latent | None]:
         """Decode a packet: its picture, uint8 [H, W, 3], RGB, and the latent that later packets may refer to.
 
-        `reference` is the latent that the packet refers to, None for a keyframe. The latent is None where the packet's
-        bundle has no inter frames; a bundle without a flow decoder does no steps. Raises EdgesemError if the packet
-        cannot be decoded, LinkError if the process was lost over it; the next call starts another.
+        `reference` is the latent that the packet refers to, None for a keyframe. Without `draw`, for the sake of the
+        latent alone, the picture is empty, [0, 0, 3]. The latent is None where the packet's bundle has no inter frames;
+        a bundle without a flow decoder does no steps. Raises EdgesemError if the packet cannot be decoded, LinkError if
+        the process was lost over it; the next call starts another.
         """
         order: dict[str, Any] = {
             "steps": options.steps,
             "seed": options.seed,
             "realism": options.realism,
+            "decoder": options.decoder,
+            "draw": draw,
         }
         parts = [packet.to_bytes()]
         if reference is not None:
             order["level"] = reference.level
-            parts.append(reference.values.tobytes())
+            order["region"] = None if reference.region is None else astuple(reference.region)
+            parts += _parts(reference)
         if self._ending:
             raise LinkError("the decoder has ended")
         if self._process is None:
@@ -102,26 +123,17 @@ class DecoderProcess:
             head, parts = self._ask(order, parts)
             if "error" in head:
                 raise EdgesemError(str(head["error"]))
-            image = np.frombuffer(parts[0], np.uint8).reshape(packet.height, packet.width, 3)
-            return image, _latent(parts[1], packet, packet.q) if len(parts) > 1 else None
+            height, width = (packet.height, packet.width) if draw else (0, 0)
+            image = np.frombuffer(parts[0], np.uint8).reshape(height, width, 3)
+            return image, _latent(parts[1:], packet, packet.q, packet.side_info.region) if len(parts) > 1 else None
         except (OSError, EOFError, ValueError, IndexError) as error:
             self._end()
             raise LinkError(f"the decoder was lost over frame {packet.frame}: {error or 'it has ended'}") from error
 
     def _start(self) -> None:
-        # Our own folder first: a `runtime/` where the user happens to be is not ours.
-        paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-        bundles = [str(bundle or "") for bundle in self._bundles]
         self._pipe, far = Pipe()
         with far:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "runtime.receiver.decoder_process", str(far.fileno()), *bundles],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[far.fileno()],
-                env={**os.environ, **settings},
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
-            )
+            self._process = self._program(far) if self._template is None else self._template.copy(far)
         try:
             head, _ = _receive(self._pipe)
         except (OSError, EOFError, ValueError) as error:
@@ -130,6 +142,17 @@ class DecoderProcess:
         if "error" in head:
             self._end()
             raise BundleError(head["error"])
+
+    def _program(self, far: Connection) -> subprocess.Popen[bytes]:
+        bundles = [str(bundle or "") for bundle in self._bundles]
+        arguments = ["-m", "runtime.receiver.decoder_process", str(far.fileno()), str(self._nice), *bundles]
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[far.fileno()],
+            env=child_environment(),
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
+        )
 
     def _ask(self, order: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Send an order and wait for its answer, `timeout_s` at most: then the process is killed and the pipe ends."""
@@ -163,46 +186,87 @@ def _send(pipe: Connection, head: dict[str, Any], *parts: bytes) -> None:
 def _receive(pipe: Connection) -> tuple[dict[str, Any], list[bytes]]:
     """One message. EOFError if the other end is gone, OSError or ValueError for what is no message."""
     head: dict[str, Any] = json.loads(pipe.recv_bytes(_MAX_BYTES))
-    return head, [pipe.recv_bytes(_MAX_BYTES) for _ in range(min(2, head["parts"]))]
+    return head, [pipe.recv_bytes(_MAX_BYTES) for _ in range(min(3, head["parts"]))]
 
 
-def _latent(values: bytes, packet: Packet, level: int) -> Latent:
-    shape = (CHANNELS, -(-packet.height // STRIDE), -(-packet.width // STRIDE))
-    return Latent(np.frombuffer(values, np.float32).reshape(shape), packet.width, packet.height, level)
+def _parts(latent: Latent) -> list[bytes]:
+    """What `_latent` makes a latent of."""
+    levels = latent.copied_levels
+    return [latent.values.tobytes(), *([] if levels is None else [levels.tobytes()])]
 
 
-def _serve(pipe: Connection, bundles: Sequence[str]) -> None:
-    """Decode what the parent sends; raises EOFError or OSError once it has closed the pipe or is no more."""
+def _latent(parts: Sequence[bytes], packet: Packet, level: int, region: Region | None) -> Latent:
+    height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
+    values = np.frombuffer(parts[0], np.float32).reshape(CHANNELS, height, width)
+    levels = np.frombuffer(parts[1], np.uint8).reshape(height, width) if len(parts) > 1 else None
+    return Latent(values, packet.width, packet.height, level, region, levels)
+
+
+def child_environment() -> dict[str, str]:
+    """Environment of a Python that decodes."""
+    # Our own folder first: a `runtime/` where the user happens to be is not ours.
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    return {**os.environ, **settings}
+
+
+def be_nice(nice: int) -> None:
+    """Lower this process's priority; where that is forbidden or unknown, all have one priority."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(nice)
+
+
+def open_codecs(bundles: Sequence[str]) -> dict[int, Codec]:
+    """The codecs of bundles, by their ids, with all that it takes to decode a packet loaded. Raises EdgesemError."""
     import edgesem
 
-    with contextlib.suppress(OSError, AttributeError):  # where it is forbidden or unknown, all have one priority
-        os.nice(_NICE)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's standard output is for its results
     codecs = {}
-    try:
-        for bundle in bundles:
-            codec = edgesem.load(bundle or None)
-            codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), quality=0))  # loads the graphs
-            codecs[codec.bundle.id] = codec
-    except EdgesemError as error:
-        return _send(pipe, {"error": str(error)})
+    blank = Latent(np.zeros((CHANNELS, 64 // STRIDE, 64 // STRIDE), np.float32), 64, 64)
+    for bundle in bundles:
+        codec = edgesem.load(bundle or None)
+        key, known = codec.pack_decoded(blank, quality=0)  # without the encoder, which is not needed here
+        codec.synthesize(known)
+        if codec.has_large_decoder:
+            codec.synthesize(known, decoder="large")
+        if codec.has_reference:
+            side_info = SideInformation(reference=Reference(key.frame, len(key.chunks)))
+            codec.pack(blank, quality=0, options=PackOptions(side_info=side_info, reference=known, previous=key))
+        codecs[codec.bundle.id] = codec
+    return codecs
+
+
+def serve(pipe: Connection, codecs: Mapping[int, Codec]) -> None:
+    """Decode what the parent sends; raises EOFError or OSError once it has closed the pipe or is no more."""
     _send(pipe, {})
     while True:
         order, parts = _receive(pipe)
         try:
             packet = Packet.from_bytes(parts[0])
             codec = codecs[packet.bundle_id]
-            reference = _latent(parts[1], packet, order["level"]) if len(parts) > 1 else None
+            region = Region(*order["region"]) if order.get("region") else None
+            reference = _latent(parts[1:], packet, order["level"], region) if len(parts) > 1 else None
             latent = codec.unpack(packet, reference)
             steps = order["steps"] if codec.has_flow else 0
             how = {"steps": steps, "seed": order["seed"], "realism": order["realism"]} if steps else {}
-            picture = codec.synthesize(latent, **how)
+            how["decoder"] = codec.decoder_for(steps, order["decoder"])
+            pixels = codec.synthesize(latent, **how).tobytes() if order["draw"] else b""
         except Exception as error:  # a stranger's bytes, or a defect of ours: neither may end the decoder
             _send(pipe, {"error": f"{type(error).__name__}: {error}"})
         else:
-            _send(pipe, {}, picture.tobytes(), *([latent.values.tobytes()] if codec.has_reference else []))
+            _send(pipe, {}, pixels, *(_parts(latent) if codec.has_reference else []))
+
+
+def _run(pipe: Connection, nice: int, bundles: Sequence[str]) -> None:
+    be_nice(nice)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's standard output is for its results
+    try:
+        codecs = open_codecs(bundles)
+    except EdgesemError as error:
+        _send(pipe, {"error": str(error)})
+    else:
+        serve(pipe, codecs)
 
 
 if __name__ == "__main__":
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(int(sys.argv[1])) as _pipe:
-        _serve(_pipe, sys.argv[2:])
+        _run(_pipe, int(sys.argv[2]), sys.argv[3:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from edgesem.errors import BundleError, EdgesemError
 from edgesem.packet.capture_time import full_time_ms
@@ -52,9 +53,11 @@ class FrameDrawer:
             bundle = self._bundles.get(packet.bundle_id)
             if bundle is None:
                 raise BundleError(f"was made with bundle {packet.bundle_id:04x}, which this receiver does not have")
-            passes = self._semantic_filter is None or self._semantic_filter.passes(packet)
+            # A clip needs all of an event's, and a detail was asked for.
+            wanted = packet.side_info.event is not None or packet.side_info.detail is not None
+            passes = wanted or self._semantic_filter is None or self._semantic_filter.passes(packet)
             if passes or bundle.has_reference:  # later frames may refer to one that is not shown
-                options = stream.synthesis
+                options = stream.synthesis.for_bundle(bundle, hurried=self._streams.has_ready())
                 image, latent = decoder.decode(packet, options, self._streams.references.find(stream, packet))
                 if latent is not None:
                     self._streams.references.hold(stream, packet, latent)
@@ -64,19 +67,16 @@ class FrameDrawer:
                 if passes:
                     if stream.is_grey(packet):
                         image = as_grey(image)
-                    steps = min(options.steps, self._bundles.max_steps(bundle.id))
                     self._on_picture(
                         ReceivedPicture(
                             stream=stream.name,
                             topics=stream.topics,
                             packet=packet,
                             image=image,
-                            steps=steps,
+                            steps=options.steps,
                             decode_s=decode_s,
                             delay_s=delay_s,
-                            provenance=Provenance.of(
-                                packet, bundle, steps=steps, seed=options.seed, realism=options.realism
-                            ),
+                            provenance=Provenance.of(packet, bundle, **asdict(options)),
                         )
                     )
             else:
@@ -93,7 +93,7 @@ class FrameDrawer:
             self._streams.mark_drawn(stream, packet)
 
     def _add_to_archive(self, stream: Stream, packet: Packet) -> None:
-        if self._archive is None:
+        if self._archive is None or packet.side_info.detail is not None:  # it has pictures, not their parts
             return
         try:
             now_ms = time.time_ns() // 1_000_000

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
+from runtime.protocol.shard import Shard
 from runtime.receiver.synthesis import SynthesisOptions
+from runtime.receiver.viewing import VIEWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,16 @@ class ReceiverOptions:
     decoders: int | None = None
     """Most decoder processes: as many are started as have work. If None, one for each processor that we may use."""
     limits: Limits = field(default_factory=Limits)
+    view: str = "page"
+    """For whom senders on demand send pictures, and not thumbnails only: page, who looks at the live page or follows a
+    video of it (or calls `viewing.look`); always, this receiver itself; never."""
+    shard: Shard | None = None
+    """Which part of the streams to receive, where several receivers divide them; all of them, if None."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.layers <= MAX_LAYERS:
             raise UsageError(f"layers must be 1 to {MAX_LAYERS}, got {self.layers}")
+        if self.view not in VIEWS:
+            raise UsageError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
         if self.decoders is not None and self.decoders < 1:
             raise UsageError(f"decoders must be 1 or more, got {self.decoders}")

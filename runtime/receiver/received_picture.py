@@ -36,6 +36,10 @@ class PictureInfo:
     steps: int
     decode_s: float
     delay_s: float
+    detail: tuple[float, float, float, float] | None = None
+    """Which part it is of the stream's picture, if it is a detail: left, top, width and height in shares of it."""
+    request: int | None = None
+    """Of a detail, the lower 32 bits of the number of the command that asked for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ class ReceivedPicture:
     def info(self) -> PictureInfo:
         """Its figures."""
         packet = self.packet
+        detail = packet.side_info.detail
         return PictureInfo(
             epoch=packet.epoch,
             frame=packet.frame,
@@ -87,6 +92,8 @@ class ReceivedPicture:
             steps=self.steps,
             decode_s=round(self.decode_s, 4),
             delay_s=round(self.delay_s, 3),
+            detail=None if detail is None else detail.roi,
+            request=None if detail is None else detail.request,
         )
 
 

@@ -43,6 +43,11 @@ class StreamSeals:
         self.current: SealedStart | None = None
         """The start that the last new packet was of; commands are signed with its seal."""
 
+    @property
+    def for_commands(self) -> Seal | None:
+        """The seal that signs commands: of the last new packet, before there was one of the latest birth."""
+        return self._starts[0].seal if self._starts else None
+
     def offer(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None = None) -> None:
         """Take the seal of an authenticated birth; those that are too many go, the ones that opened nothing first."""
         start = SealedStart(public_key, seal, floor, self._layers)

@@ -53,7 +53,7 @@ def stamp_picture(
     if kind == "auto":
         choices: list[list[str]] = [[INVENTED]]
     else:
-        time = [*_time_text(captured_ms).split(), *([] if clock_set else NO_CLOCK.split())]
+        time = [*time_text(captured_ms).split(), *([] if clock_set else NO_CLOCK.split())]
         choices = [[" ".join(time), name, label], [" ".join(time), label], [label]]
     lines, font, line_px = _fit([*choices, [DRAWN]], width, height)
     return _write(image, lines, font, line_px, bar=kind == "bar")
@@ -67,7 +67,7 @@ def clock_is_set(packet: Packet, now_ms: int) -> bool:
     return oldest_ms <= captured_ms <= now_ms + _AHEAD_MS
 
 
-def _time_text(captured_ms: int | None) -> str:
+def time_text(captured_ms: int | None) -> str:
     """Date, time and offset of the zone, such as 2026-11-30 07:20:37 +01:00."""
     if captured_ms is None:
         return "time not known"
@@ -82,11 +82,11 @@ def _fit(choices: Sequence[list[str]], width: int, height: int) -> tuple[list[st
     wanted_px = max(_LEAST_PX + 2, round(min(width, height) / _LINES_SHARE))
     for parts in choices:
         for size_px in sorted({wanted_px, _LEAST_PX}, reverse=True):
-            font, line_px = _font(size_px), round(size_px * 1.4)
+            font, line_px = stamp_font(size_px), round(size_px * 1.4)
             lines = _wrap(parts, font, width - line_px)
             if lines is not None and len(lines) * line_px <= height // 2:
                 return lines, font, line_px
-    return [choices[-1][0]], _font(_LEAST_PX), round(_LEAST_PX * 1.4)
+    return [choices[-1][0]], stamp_font(_LEAST_PX), round(_LEAST_PX * 1.4)
 
 
 def _wrap(parts: Sequence[str], font: Font, width: int) -> list[str] | None:
@@ -126,7 +126,8 @@ def _write(image: Pixels, lines: Sequence[str], font: Font, line_px: int, *, bar
 
 
 @lru_cache(16)
-def _font(size_px: int) -> Font:
+def stamp_font(size_px: int) -> Font:
+    """The font of stamps."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size_px)

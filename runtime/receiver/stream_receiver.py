@@ -18,7 +18,10 @@ from edgesem.errors import EdgesemError, LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.protocol.ack import Ack
+from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
+from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_pool import DecoderPool
@@ -29,9 +32,12 @@ from runtime.receiver.processors import allowed_processors
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.received_picture import PictureHandOver, ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
+from runtime.receiver.shard_memory import ShardMemory
+from runtime.receiver.shard_subscriptions import ShardSubscriptions
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.streams import Streams
+from runtime.receiver.viewing import Viewing
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +52,18 @@ class StreamReceiver:
     `on_picture`. The loops end when the receiver is stopped. A picture that nobody takes holds up the decoders, and
     meanwhile newer frames replace those that wait: nothing stale is ever handed out.
 
-    `streams` are filters `site/device/stream` in which `+` stands for any name. `bundle` is the folder of the senders'
-    bundle, by default the one that ships, or several folders: each packet is drawn with the one that it was made with
-    (in a list, None is the one that ships). `folder` is where promised frames are kept: without one, none is
-    acknowledged as kept. With a `key` (32 bytes), packets that are not sealed by it are refused. `on_picture` is called
-    on the decoder threads, for one stream in order, for several at the same time; what it raises is logged, and a
-    promised frame for which it raises is given to it again at the next start. `archive` takes every packet whose turn
-    has come; `semantic_filter` says which frames become pictures. `on_stream_forgotten` is called with the name of a
-    stream that was silent for long and had to make room for another; it must not block. `state_folder` is where the
-    newest birth and frame of each sealed stream are kept: without one, a receiver that starts anew shows recorded
-    packets as new. `other_topics` are more topics to subscribe to, with what takes their messages, on the network
-    thread; `will` is what the broker publishes for us, retained, once the connection is lost.
+    `address` is the broker's, or those of several nodes of a cluster. `streams` are filters `site/device/stream` in
+    which `+` stands for any name. `bundle` is the folder of the senders' bundle, by default the one that ships, or
+    several folders: each packet is drawn with the one that it was made with (in a list, None is the one that ships).
+    `folder` is where promised frames are kept: without one, none is acknowledged as kept. With a `key` (32 bytes),
+    packets that are not sealed by it are refused. `on_picture` is called on the decoder threads, for one stream in
+    order, for several at the same time; what it raises is logged, and a promised frame for which it raises is given to
+    it again at the next start. `archive` takes every packet whose turn has come; `semantic_filter` says which frames
+    become pictures. `on_stream_forgotten` is called with the name of a stream that was silent for long and had to make
+    room for another; it must not block. `state_folder` is where the newest birth and frame of each sealed stream are
+    kept: without one, a receiver that starts anew shows recorded packets as new. `other_topics` are more topics to
+    subscribe to, with what takes their messages, on the network thread; `will` is what the broker publishes for us,
+    retained, once the connection is lost.
 
     All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
     itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if a bundle cannot be
@@ -65,7 +72,7 @@ class StreamReceiver:
 
     def __init__(
         self,
-        address: Address,
+        address: Address | Sequence[Address],
         streams: str | Sequence[str] = "+/+/+",
         options: ReceiverOptions | None = None,
         *,
@@ -88,13 +95,21 @@ class StreamReceiver:
         """The streams heard, with state, counters and history; there once the receiver is entered."""
         self.connection: Connection
         """The connection to the broker; there once the receiver is entered."""
-        self._filter = StreamFilter([streams] if isinstance(streams, str) else streams, self.options.layers)
+        self.viewing: Viewing
+        """Who watches which stream, which senders on demand are told; there once the receiver is entered."""
+        self._filter = StreamFilter(
+            [streams] if isinstance(streams, str) else streams, self.options.layers, self.options.shard
+        )
         self._address, self._folder, self._key = address, folder, key
         self._bundle_folders = [bundle] if bundle is None or isinstance(bundle, Path) else list(bundle)
         self._archive, self._semantic_filter = archive, semantic_filter
         self._on_stream_forgotten = on_stream_forgotten
         self._state_folder, self._other_topics, self._will = state_folder, dict(other_topics or {}), will
         self._on_up = on_up
+        self._subscriptions: ShardSubscriptions | None = None
+        if self.options.shard is not None:
+            memory = None if state_folder is None else ShardMemory(state_folder, self.options.limits.streams)
+            self._subscriptions = ShardSubscriptions(self._filter, lambda: self.connection, memory)
         self._freshness: FreshnessStore | None = None
         self._unsaved: dict[tuple[str, bytes], FreshStart] = {}
         """What the disk has not taken yet, by stream and public key."""
@@ -135,17 +150,19 @@ class StreamReceiver:
                 promised_store=self._store,
                 key=self._key,
                 references=bundles.has_reference,
-                on_forgotten=self._on_stream_forgotten,
+                on_forgotten=self._forgotten,
+                on_admitted=self._admitted,
                 stream_filter=self._filter,
                 remembered=[] if self._freshness is None else self._freshness.load(),
                 ask_birth=lambda topic: self.connection.subscribe(topic),
             )
+            known_topics = () if self._subscriptions is None else self._subscriptions.topics
             self.connection = Connection(
                 self._address,
                 name="receiver",
-                subscribe=[*self._filter.topics(), *self._other_topics],
+                subscribe=[*self._filter.topics(), *known_topics, *self._other_topics],
                 on_message=self._take,
-                on_up=self._on_up,
+                on_up=self._up,
                 will=self._will,
                 retry=True,
             )
@@ -159,7 +176,11 @@ class StreamReceiver:
                 stack.callback(thread.join, _LAST_S)  # a disk that hangs must not hold up the end of the program
                 stack.callback(ended.set)
             stack.callback(self.stop)
+            if self._subscriptions is not None:
+                stack.callback(self._subscriptions.save)
             stack.enter_context(self.connection)
+            self.viewing = Viewing(self.streams.all, self.command, mode=self.options.view)
+            stack.callback(self.viewing.close)
             self._stack = stack.pop_all()
         return self
 
@@ -227,28 +248,61 @@ class StreamReceiver:
         """Ask the sender of a stream for something.
 
         Raises LinkError if there is no connection now, or if the sender is gone or silent for too long;
-        UsageError if our key has opened nothing of the stream yet.
+        UsageError if no birth of the stream has come that our key has made.
         """
         if stream.absence:
             raise LinkError(f"{stream.name} cannot be asked: {stream.absence}; start it, or ask again when it is back")
-        topic, payload = stream.topics.cmd, command.to_bytes()
-        if self._key is not None:
-            if stream.inbox.seal is None:
-                raise UsageError(f"{stream.name} has not sent a packet yet that our key opens: its commands are signed")
-            payload = stream.inbox.seal.sign(payload, topic)
-        self.connection.publish(topic, payload)
+        topic = stream.topics.cmd
+        self.connection.publish(topic, self._signed(stream, topic, command.to_bytes()))
+
+    def acknowledge_kept(self, picture: ReceivedPicture) -> None:
+        """The caller has written a promised picture to a disk itself: its sender need not keep it any more.
+
+        Waits until the broker has that, 5 s at most. Raises LinkError if there is no connection now.
+        """
+        stream, packet = self.streams.find(picture.stream), picture.packet
+        if stream is not None and packet.promised:
+            topic, ack = stream.topics.ack, Ack(packet.epoch, packet.frame, 0, clock_ms(), 0, kept=1)
+            confirmed = threading.Event()
+            self.connection.publish(topic, self._signed(stream, topic, ack.to_bytes()), confirm=confirmed.set)
+            confirmed.wait(_LAST_S)
 
     def forget_promised(self, path: Path, size_bytes: int) -> None:
         """The caller has deleted a file of a promised frame below `folder`, of so many bytes."""
         if self._store is not None:
             self._store.forget(path, size_bytes)
 
+    def _signed(self, stream: Stream, topic: str, payload: bytes) -> bytes:
+        if self._key is None:
+            return payload
+        # Before its birth has come, a seal that the disk remembers may be of an earlier start.
+        seal = stream.inbox.seals.for_commands if stream.birth is not None else stream.inbox.seal
+        if seal is None:
+            raise UsageError(f"{stream.name} has no birth yet that our key has made: its commands are signed")
+        return seal.sign(payload, topic)
+
     def _check_iterable(self) -> None:
         if not self._iterable:
             raise UsageError("this receiver gives its pictures to on_picture: leave that out to iterate over them")
 
+    def _up(self) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.up()
+        self._on_up()
+
+    def _admitted(self, topics: Topics) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.admitted(topics)
+
+    def _forgotten(self, name: str) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.forgotten(name)
+        self._on_stream_forgotten(name)
+
     def _take(self, topic: str, payload: bytes) -> None:
         """Take a message; on the network thread."""
+        if self._subscriptions is not None:
+            self._subscriptions.heard()
         take = self._other_topics.get(topic)
         if take is None:
             self.streams.on_message(topic, payload)

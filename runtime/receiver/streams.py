@@ -41,9 +41,10 @@ class Streams:
 
     `on_message` is for the network thread and never raises because of what came. `next_frame`, `done`, `refill` and
     `references` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
-    subscribes to one birth, may raise LinkError. `on_forgotten` is called, outside of the lock, with the name of a
-    stream that had to make room for another. `remembered` is what the disk has of sealed streams. With a
-    `stream_filter`, what does not match it is a stray.
+    subscribes to one birth, may raise LinkError. Outside of the lock, `on_admitted` is called with the topics of a
+    stream that is new, and `on_forgotten` with the name of one that had to make room for it. `remembered` is what the
+    disk has of sealed streams. With a `stream_filter`, what does not match it is a stray, but for what belongs to
+    another shard.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Streams:
         patience_s: float = PATIENCE_S,
         references: bool = False,
         on_forgotten: Callable[[str], None] = lambda _: None,
+        on_admitted: Callable[[Topics], None] = lambda _: None,
         stream_filter: StreamFilter | None = None,
         remembered: Sequence[FreshStart] = (),
         ask_birth: Callable[[str], None] = lambda _: None,
@@ -69,6 +71,8 @@ class Streams:
         """How pictures of a new stream are synthesized."""
         self.strays = 0
         """Messages on topics that belong to no stream, or of streams that there is no room for."""
+        self.others_bytes = 0
+        """Of a shard: bytes of births and states of streams that other shards take."""
         self.on_ready: Callable[[], None] = lambda: None
         """Called without the lock when a frame waits for a decoder; must not block."""
         self._changed = threading.Condition(self.lock)
@@ -81,7 +85,7 @@ class Streams:
         self._births = BirthRequests(ask_birth, self._limits.streams)
         self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
         self._table = StreamTable(self._limits, self._is_named)
-        self._on_forgotten = on_forgotten
+        self._on_forgotten, self._on_admitted = on_forgotten, on_admitted
         self._feedback = Feedback(
             publish,
             receiver=1 + secrets.randbelow(2**32 - 1) if references else 0,
@@ -123,7 +127,7 @@ class Streams:
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
         base, _, rest = topic.rpartition("/pkt/")
-        ready, forgotten = False, None
+        ready, forgotten, admitted = False, None, None
         with self.lock:
             known = self._table.get(base)
             if known is None:  # the slow way, which checks all of the topic
@@ -133,6 +137,9 @@ class Streams:
                     self._count_stray("dropped a message on a topic that belongs to no stream: %s", error)
                     return
                 if self._stream_filter is not None and not self._stream_filter.matches(topics):
+                    if self._stream_filter.is_of_another_shard(topics):
+                        self.others_bytes += len(payload)
+                        return
                     self._count_stray("dropped a message that was not subscribed to, of %s", topics.base)
                     return
                 known = self._table.get(topics.base)
@@ -148,7 +155,7 @@ class Streams:
             ):
                 stream.heard_s = time.monotonic()
                 if known is None:
-                    forgotten = self._admit(stream)
+                    forgotten, admitted = self._admit(stream), stream.topics
                     log.info("receiving %s", stream.name)
                 if kind == "pkt":
                     self._requests.after_packet(stream)
@@ -157,8 +164,8 @@ class Streams:
                     self._changed.notify()
             elif known is None:
                 self.strays += 1
-            dark = kind == "pkt" and stream.birth is None and not self._is_named(stream.topics)
-        self._tell_forgotten(forgotten)
+            dark = kind != "birth" and stream.birth is None and not self._is_named(stream.topics)
+        self._tell(admitted, forgotten)
         if dark:
             self._births.ask(stream.topics)
         if ready:
@@ -241,32 +248,33 @@ class Streams:
 
     def _recover(self, topics: Topics, packets: list[Packet]) -> None:
         """Queue kept frames; those of a bundle that is not here are left for `edgesem decode`."""
-        forgotten = None
+        forgotten, admitted = None, None
         with self.lock:
             stream = self._table.get(topics.base)
             if stream is None:
                 stream = self._maker.make(topics, self.synthesis)
                 stream.heard_s = float("-inf")  # it gives way to one that is heard
-                forgotten = self._admit(stream)
+                forgotten, admitted = self._admit(stream), topics
             for packet in packets:
                 if packet.bundle_id in self.bundle_ids:
                     stream.inbox.queue.add_promised(packet)
             self._changed.notify_all()
-        self._tell_forgotten(forgotten)
+        self._tell(admitted, forgotten)
 
     def _admit(self, stream: Stream) -> str | None:
         forgotten = self._table.admit(stream)
         self._scheduler.forget_others(self._table.all())
         return forgotten
 
-    def _tell_forgotten(self, name: str | None) -> None:
-        """Call `on_forgotten`: it may close a video, which takes its time, so nobody waits for the lock meanwhile."""
-        if name is None:
-            return
+    def _tell(self, admitted: Topics | None, forgotten: str | None) -> None:
+        """Call `on_forgotten` and `on_admitted`: a video may be closed, which takes its time, so without the lock."""
         try:
-            self._on_forgotten(name)
+            if forgotten is not None:
+                self._on_forgotten(forgotten)
+            if admitted is not None:
+                self._on_admitted(admitted)
         except Exception:  # a caller's: the network thread goes on
-            log.exception("%s was forgotten", name)
+            log.exception("%s was forgotten, %s is new", forgotten, admitted)
 
     def _release_incomplete(self, now_s: float) -> float:
         """Release frames whose missing layers have not come in time; returns when to look again."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 DRAWN_SUFFIXES = (".png", ".jpg", ".drawn")
 """A file of the same name with one of these says that a frame was drawn."""
-_NAME = re.compile(r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}(-[0-9a-f]{16})?\.es")
+_NAME = re.compile(r"(\d{8}T\d{6}\.\d{3}Z|\d{10,20})-\d{5}-\d{10}(-detail)?(-[0-9a-f]{16})?\.es")
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -152,11 +152,12 @@ class UndrawnIndex:
 
 
 def frame_name(packet: Packet) -> str:
-    """File name of a frame without suffix: capture time (UTC), epoch and number."""
+    """File name of a frame without suffix: capture time (UTC), epoch and number, and whether it is a detail."""
     time_ms = full_time_ms(packet)
     if 0 <= time_ms <= _LAST_MS:
         moment = _EPOCH + timedelta(milliseconds=time_ms)
         time = f"{moment:%Y%m%dT%H%M%S}.{time_ms % 1000:03d}Z"
     else:
         time = f"{time_ms:020d}"
-    return f"{time}-{packet.epoch:05d}-{packet.frame:010d}"
+    detail = "" if packet.side_info.detail is None else "-detail"
+    return f"{time}-{packet.epoch:05d}-{packet.frame:010d}{detail}"

@@ -25,6 +25,10 @@ from runtime.sender.packer import Packer
 from runtime.sender.publisher import ROOM_S, Publisher
 from runtime.sender.redelivery import Redelivery
 from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
+from runtime.sender.viewers import Viewers
+
+_THUMBNAIL_BYTES = 2500
+"""What a frame gets of which the base layer alone is sent, because nobody watches; that layer has 1.4 to 1.8 KB."""
 
 
 class _Analyzed(NamedTuple):
@@ -51,6 +55,7 @@ class EncodeStage:
         trigger: SemanticTrigger | None,
         promise_every: int,
         sharp: bool,
+        viewers: Viewers | None,
         on_event: Callable[[SenderEvent], None],
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
@@ -64,11 +69,13 @@ class EncodeStage:
             promise_every=promise_every,
             look_at_all=trigger is not None,
             refuse=self._refuse,
+            viewers=viewers,
             clock=clock,
         )
         self._packer, self._publisher, self._control = packer, publisher, control
         self._redelivery, self._trigger, self._on_event = redelivery, trigger, on_event
-        self._stop, self._clock = stop, clock
+        self._viewers, self._stop, self._clock = viewers, stop, clock
+        self._thumbnail_due_s = float("-inf")
         self._frame_rate = FrameRate(sharp=sharp)
         self._asked_interval_s = control.interval_s
         self._analyzed: _Analyzed | None = None
@@ -107,23 +114,25 @@ class EncodeStage:
 
     def _analyze(self, queued: QueuedFrame) -> None:
         """Analyze a frame, and promise it or leave it out if that is what is to be done; else it waits for room."""
-        latent = self._packer.analyze(queued.frame, promised=bool(queued.max_bytes))
+        latent = self._packer.analyze(queued.frame, promised_bytes=queued.max_bytes)
         if latent is None:
             if queued.handle is not None:
                 queued.handle.refuse("it cannot be encoded: the reason is in the log")
             return
         decision = None
-        if self._trigger is not None:
+        frame = queued.frame
+        is_new = frame.event is None and frame.detail is None  # one of an event was looked at as it came
+        if self._trigger is not None and is_new:
             decision = self._trigger.look(latent, self._clock(), connected=self._publisher.up)
         analyzed = _Analyzed(queued.frame, latent, decision)
         if queued.max_bytes:
             self._promise(analyzed, queued.max_bytes, queued.handle)
-        elif decision is not None and not decision.send:  # the receiver knows all that this frame shows
+        elif decision is not None and not (decision.send or self._owes_picture):  # the receiver knows all it shows
             self._publisher.counters.unchanged += 1
             self._on_event(FrameUnchanged(queued.frame.name, round(decision.novelty, 3)))
         elif decision is not None and decision.promise and self._redelivery is not None:
             self._promise(analyzed, PROMISED_BYTES, None)
-        else:
+        elif not self._is_idle or self._clock() >= self._thumbnail_due_s:
             self._analyzed = analyzed
 
     def _send(self, analyzed: _Analyzed, *, wait: bool) -> bool:
@@ -134,24 +143,53 @@ class EncodeStage:
                 if self.frame_slot.overtaken or self._stop.is_set():
                     self._analyzed = None
                     self._skip()
+                    self._hurry()
                     return True
                 if wait:
                     self._publisher.changed.wait(ROOM_S)
                 return False
         self._analyzed = None
         frame, latent, decision = analyzed
-        if decision is not None:
+        thumbnail = self._is_idle
+        if thumbnail:
+            budget_bytes = min(budget_bytes, _THUMBNAIL_BYTES)
+        elif decision is not None and not self._owes_picture:
             budget_bytes = max(self._control.min_bytes, round(decision.share * budget_bytes))
-        packet = self._packer.pack(latent, budget_bytes, frame, embedding=decision.embedding if decision else b"")
+        embedding = decision.embedding if decision else b""
+        packet = self._packer.pack(latent, budget_bytes, frame, thumbnail=thumbnail, embedding=embedding)
         if packet is None:
             with self._publisher.lock:
                 self._skip()
+                self._hurry()
             return True
-        self._frame_rate.sent(packet.q)
-        self._control.interval_s = self._asked_interval_s * self._frame_rate.factor
+        if thumbnail and self._viewers is not None:
+            self._thumbnail_due_s = self._clock() + 0.9 * self._viewers.idle_every_s  # frames come when they come
+            packet = packet.prefix(1)
+        else:
+            self._frame_rate.sent(packet.q)
+            self._control.interval_s = self._asked_interval_s * self._frame_rate.factor
+            if self._viewers is not None:
+                self._viewers.owed = False
         self._publisher.put(packet)
         self._note(packet.frame, decision)
         return True
+
+    def _hurry(self) -> None:
+        """A frame was left out: if it was a thumbnail, or somebody waits for it, the next one goes when it comes."""
+        if self._is_idle or self._owes_picture:
+            self.frame_slot.hurry()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody watches, so that thumbnails are all that is sent."""
+        with self._publisher.lock:
+            return self._viewers is not None and not self._viewers.watched
+
+    @property
+    def _owes_picture(self) -> bool:
+        """Whether somebody has begun to watch, and waits for a picture, whatever it shows."""
+        with self._publisher.lock:
+            return self._viewers is not None and self._viewers.owed and self._viewers.watched
 
     def _promise(self, analyzed: _Analyzed, max_bytes: int, handle: DeliveryHandle | None) -> None:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""

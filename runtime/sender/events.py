@@ -203,6 +203,27 @@ class MessageRefused(SenderEvent):
 
 
 @dataclass(frozen=True)
+class EventBegun(SenderEvent):
+    """Frames of the last seconds are promised, and those of the next ones will be: something happens."""
+
+    event: ClassVar[str] = "event_begun"
+    id: str
+    """The event's number, 8 hexadecimal digits."""
+    cause: str
+    """ask, watch, change or gpio."""
+    label: str
+
+
+@dataclass(frozen=True)
+class EventEnded(SenderEvent):
+    """The last frame of an event was captured; if something happens again at once, it goes on."""
+
+    event: ClassVar[str] = "event_ended"
+    id: str
+    frames: int
+
+
+@dataclass(frozen=True)
 class CommandTaken(SenderEvent):
     """A command from the stream's `cmd` topic was obeyed."""
 

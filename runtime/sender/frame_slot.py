@@ -13,15 +13,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edgesem.errors import UsageError
 from runtime.capture.frame import Frame
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
 from runtime.sender.delivery import DeliveryHandle
+from runtime.sender.event_recorder import EventRecorder
 from runtime.sender.publisher import IDLE_S, ROOM_S, Publisher
+from runtime.sender.viewers import Viewers
 
 log = logging.getLogger(__name__)
 
 _PROMISES_WAITING = 4
+_DETAILS_WAITING = 2
 
 
 class QueuedFrame(NamedTuple):
@@ -42,7 +46,8 @@ class FrameSlot:
     frame may be taken without room: somebody decides by its content what becomes of it. Frames that are due to be
     promised are queued as they come; `refuse` is called, under the lock, for one that finds the queue full, because the
     processor is too slow. Pauses and snapshots, which receivers ask for, are kept here too: a snapshot is taken in a
-    pause as well. Thread-safe: guarded by the publisher's lock. `clock` gives monotonic seconds.
+    pause as well. While none of the `viewers` watches, thumbnails are all that is wanted. Thread-safe: guarded by the
+    publisher's lock. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -56,13 +61,14 @@ class FrameSlot:
         promise_every: int,
         look_at_all: bool = False,
         refuse: Callable[[Frame], None] = lambda _: None,
+        viewers: Viewers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.beat_s = clock()
         """When the encoding thread was last at work, or waited for a frame or for room."""
         self.promise_every = promise_every
         """Every so many frames, at the rate asked for, one is to be promised; 0: none but those that are asked for."""
-        self._look_at_all, self._refuse = look_at_all, refuse
+        self._look_at_all, self._refuse, self._viewers = look_at_all, refuse, viewers
         self._asked_interval_s = control.interval_s
         self._captured, self._captured_next_s = 0, clock()
         """Frames at the rate asked for, by the time they came, and when the next of them is due."""
@@ -70,6 +76,10 @@ class FrameSlot:
         self._ready_in_s, self._skip = ready_in_s, skip
         self._arrived = threading.Condition(publisher.lock)
         """Notified when there is something new."""
+        self.recorder: EventRecorder | None = None
+        """Gives the frames of events, which are promised; None: there are no events."""
+        self._event_turn = True
+        """Whether a frame of an event goes before others: they go in turn, so that none waits for all of the others."""
         self._offered: Frame | None = None
         self._latest: Frame | None = None
         self._to_promise: deque[QueuedFrame] = deque()
@@ -123,11 +133,32 @@ class FrameSlot:
                 log.warning("a snapshot is not taken: %d frames wait to be promised", len(self._to_promise))
             self._arrived.notify_all()
 
+    def promise_detail(self, detail: Frame, size_bytes: int) -> None:
+        """Promise a part of a picture, paused or not. Raises UsageError if two of them wait."""
+        with self._arrived:
+            if sum(queued.frame.detail is not None for queued in self._to_promise) >= _DETAILS_WAITING:
+                raise UsageError(f"a detail is not taken: {_DETAILS_WAITING} wait to be encoded")
+            self._to_promise.append(QueuedFrame(detail, size_bytes))
+            self._arrived.notify_all()
+
     def pause(self, seconds: float) -> None:
         """Let nothing be taken for so long; infinity: until it is 0."""
         with self._arrived:
             self._paused_until_s = self._clock() + seconds
             self._arrived.notify_all()
+
+    def wake_for_viewer(self) -> None:
+        """Somebody has begun to watch: the newest frame that there was is due now, also if its thumbnail was sent."""
+        with self._arrived:
+            self._next_s = self._clock()
+            if self._offered is None:
+                self._offered = self._latest
+            self._arrived.notify_all()
+
+    def hurry(self) -> None:
+        """The next frame is due when it comes."""
+        with self._arrived:
+            self._next_s = self._clock()
 
     def set_interval(self, interval_s: float) -> None:
         """Frames are due so often from now on; infinity: none but snapshots that are asked for."""
@@ -145,16 +176,21 @@ class FrameSlot:
         return self._resting or self._clock() < self._paused_until_s
 
     @property
+    def is_pause_asked(self) -> bool:
+        """Whether somebody has asked for a pause."""
+        return self._clock() < self._paused_until_s
+
+    @property
     def overtaken(self) -> bool:
         """Whether a newer frame is there than the one taken last, and could be taken now. Under the lock."""
-        if self._to_promise:
+        if self._to_promise or self._event_waits:
             return True
         return self._offered is not None and (not self._look_at_all or self._clock() >= self._next_s)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits, and what was taken is done with. Under the lock."""
-        return self._offered is None and not self._to_promise and not self._busy
+        return self._offered is None and not (self._to_promise or self._event_waits or self._busy)
 
     def wake(self) -> None:
         """Have `take` look at the stop."""
@@ -177,6 +213,9 @@ class FrameSlot:
         """
         while not self._stop.is_set():
             interval_s = self._control.interval_s
+            if self._event_turn and (queued := self._take_event_frame()) is not None:
+                return queued
+            self._event_turn = True
             with self._arrived:
                 self.beat_s = now_s = self._clock()
                 self._busy = False
@@ -193,15 +232,32 @@ class FrameSlot:
                     else:
                         self._wait_for_room(now_s, interval_s)
                         condition, timeout_s = self._publisher.changed, ROOM_S
+                if self._event_waits:
+                    continue
                 if not wait:
                     return None
                 condition.wait(timeout_s)
         return None
 
+    @property
+    def _event_waits(self) -> bool:
+        return self.recorder is not None and self.recorder.waiting > 0
+
+    def _take_event_frame(self) -> QueuedFrame | None:
+        """The next frame of an event; not under the lock, because it is a JPEG file until now."""
+        frame = None if self.recorder is None else self.recorder.next_frame()
+        if frame is None or self.recorder is None:
+            return None
+        with self._arrived:
+            self.beat_s, self._busy, self._event_turn = self._clock(), True, False
+        return QueuedFrame(frame, self.recorder.options.frame_bytes)
+
     def _taken_at(self, now_s: float, interval_s: float, queued: QueuedFrame) -> QueuedFrame:
         self._busy = True
         if queued.handle is None:
             self._next_s = max(self._next_s + interval_s, now_s - interval_s / 4)
+            if self._viewers is not None and not (self._look_at_all or queued.max_bytes or self._viewers.watched):
+                self._next_s = max(self._next_s, now_s + self._viewers.idle_every_s)
             self._waits_since_s = None
         return queued
 

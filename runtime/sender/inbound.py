@@ -13,12 +13,15 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.command import APART_S, Command, SeenCommands
 from runtime.protocol.topics import Topics
+from runtime.sender.detail import DetailSlot
+from runtime.sender.event_recorder import EventRecorder
 from runtime.sender.events import BundleMissing, CommandTaken, SenderEvent
 from runtime.sender.frame_slot import FrameSlot
 from runtime.sender.packer import Packer
 from runtime.sender.publisher import Publisher
 from runtime.sender.references import References
 from runtime.sender.semantic_trigger import SemanticTrigger
+from runtime.sender.viewers import Viewers
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ class InboundMessages:
         references: References | None,
         trigger: SemanticTrigger | None,
         can_promise: bool,
+        viewers: Viewers | None,
+        details: DetailSlot,
+        recorder: EventRecorder | None,
         on_event: Callable[[SenderEvent], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,7 +56,8 @@ class InboundMessages:
         self._publisher, self._packer, self._frame_slot = publisher, packer, frame_slot
         self._references, self._trigger, self._can_promise = references, trigger, can_promise
         self._on_event, self._clock = on_event, clock
-        self._seen = SeenCommands()
+        self._viewers, self._details, self._recorder = viewers, details, recorder
+        self._seen, self._seen_views = SeenCommands(), SeenCommands()  # those who watch say so too often for one memory
         self._limited_log = RateLimitedLog(log)
         self._limited_info = RateLimitedLog(log, 1.0)
         self._commands = deque[float](maxlen=_MOST_COMMANDS)
@@ -78,7 +85,8 @@ class InboundMessages:
             self._trigger.delivered(ack.frame)
 
     def _obey(self, command: Command) -> None:
-        if not self._seen.first_time(command):
+        seen = self._seen_views if command.kind == "view" else self._seen
+        if not seen.first_time(command):
             return
         now_s = self._clock()
         if len(self._commands) == _MOST_COMMANDS and now_s - self._commands[0] < _COMMANDS_S:
@@ -87,7 +95,12 @@ class InboundMessages:
         if command.kind == "bundle":
             self._tell_bundle(command)
             return
+        if command.kind == "view":
+            self._watched_by(command)
+            return
         self._limited_info.info("asked for: %s", command)
+        if command.kind == "detail":
+            self._cut(command)
         with self._publisher.lock:
             if command.kind == "pause":
                 self._frame_slot.pause(command.pause_s or float("inf"))
@@ -97,6 +110,10 @@ class InboundMessages:
                 if not self._can_promise:
                     raise UsageError("this sender has no spool, so it can promise no snapshot")
                 self._frame_slot.snapshot(command.size_bytes)
+            elif command.kind == "event":
+                if self._recorder is None:
+                    raise UsageError("this sender makes no events: start it with --events")
+                self._recorder.begin("ask", command.label)
             elif command.kind == "key" and self._references is not None:
                 self._references.ask_for_key()
             elif command.kind == "apart":
@@ -110,6 +127,21 @@ class InboundMessages:
                     raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
                 self._trigger.look_for(command.queries, command.vectors)
         self._on_event(CommandTaken(command.kind))
+
+    def _cut(self, command: Command) -> None:
+        """Promise the part of the newest picture that somebody wants to see."""
+        if not self._can_promise:
+            raise UsageError("this sender has no spool, so it can promise no detail")
+        detail = self._details.cut(command.roi, command.id, within=self._packer.roi)
+        self._frame_slot.promise_detail(detail, command.size_bytes)
+
+    def _watched_by(self, command: Command) -> None:
+        """Somebody watches, or does no more. A sender that is not on demand has nothing to change."""
+        if self._viewers is None:
+            return
+        with self._publisher.lock:
+            if self._viewers.renew(command.viewer, command.lease_s):
+                self._frame_slot.wake_for_viewer()
 
     def _tell_bundle(self, command: Command) -> None:
         bundles = tuple(f"{one:04x}" for one in command.bundles)

@@ -11,7 +11,7 @@ from edgesem.semantics.embedding import Vector, similarity
 
 _MOST_IN_FLIGHT = 64
 _WINDOW = 100  # frames whose changes say what is usual here
-_FEW = 10  # are too few to say so
+_FEW, _ENOUGH = 10, 30  # are too few to say so; say so well
 _FIRST_THRESHOLD = 0.01
 _USUAL, _TIMES_MEDIAN = 0.95, 5.0
 _MARGIN = 1.1
@@ -63,6 +63,11 @@ class Novelty:
         novelty = min((1 - similarity(one, embedding) for one in known), default=float("inf")) / self.threshold
         self._moving = novelty >= (self.low if self._moving else 1.0)
         return NoveltyScore(novelty, self._moving or now_s - self._sent_s >= self.heartbeat_s)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it has seen enough frames to know what is usual before its camera."""
+        return len(self._changes) >= _ENOUGH
 
     @property
     def threshold(self) -> float:

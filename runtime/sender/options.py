@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesem.errors import UsageError
+from runtime.sender.event_recorder import EventOptions
 from runtime.settings import (
     ACK_TIMEOUT_S,
     KEYFRAME_INTERVAL_S,
@@ -29,6 +30,11 @@ class PipelineOptions:
     """A keyframe at least so often, in seconds."""
     most_receivers: int = MAX_RECEIVERS
     """With more receivers than that, or 0, every frame is a keyframe."""
+    idle_every_s: float = 0.0
+    """0: pictures always. Above: only while somebody watches, and until then a thumbnail (the base layer of a frame)
+    each so many seconds, at most an hour."""
+    events: EventOptions | None = None
+    """How events are made, which promise frames from before and after them; None: there are none. Needs a spool."""
     ack_timeout_s: float = ACK_TIMEOUT_S
     """If the broker confirms nothing for so many seconds, the connection is made anew."""
 
@@ -37,6 +43,7 @@ class PipelineOptions:
         _check("promise_every", self.promise_every, 0)
         _check("key_interval_s", self.key_interval_s, 0)
         _check("most_receivers", self.most_receivers, 0)
+        _check("idle_every_s", self.idle_every_s, 0, 3600)
         _check("ack_timeout_s", self.ack_timeout_s, 0)
 
 

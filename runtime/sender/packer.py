@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
 from edgesem.codec.region import DROP, region_of
 from edgesem.errors import BudgetError, EdgesemError
@@ -20,6 +21,7 @@ from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.clock import unix_ms
+from runtime.sender.detail import fit_bytes
 from runtime.sender.events import FramePacked, PictureResized, SceneCut, SenderEvent
 from runtime.sender.picture_size import PictureSize, shrink
 from runtime.sender.publisher import Publisher
@@ -85,20 +87,22 @@ class Packer:
         self._least_bytes = control.min_bytes
         self._min_q = round(min_quality * 255)
         self._on_event = on_event
-        self._references = references
+        self._references, self._copying = references, Copying()
         self._clock = clock
         self.picture_size = PictureSize()
         """How much of a picture's sides is coded."""
         self._previous: dict[bool, Packet] = {}
         """The last packets with and without a reference: where to begin with the next of its kind."""
 
-    def analyze(self, frame: Frame, *, promised: bool = False) -> Any:
+    def analyze(self, frame: Frame, *, promised_bytes: int = 0) -> Any:
         """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.
 
-        None, and a log line, for a frame that has none. What is `promised` takes its time, and is not shrunk.
+        None, and a log line, for a frame that has none. What is promised, in at most so many bytes, takes its time, and
+        is not shrunk; but a detail is, where there is more of it than its bytes can show.
         """
         started_s = self._clock()
-        picture = _crop(frame.image, self.roi)
+        promised = promised_bytes > 0
+        picture = _crop(frame.image, self.roi) if frame.detail is None else fit_bytes(frame.image, promised_bytes)
         try:
             latent = self._codec.analyze(picture if promised else shrink(picture, self.picture_size.share))
         except EdgesemError as error:
@@ -108,47 +112,63 @@ class Packer:
         return latent
 
     def pack(
-        self, latent: Any, budget_bytes: int, frame: Frame, *, smallest: bool = False, embedding: bytes = b""
+        self,
+        latent: Any,
+        budget_bytes: int,
+        frame: Frame,
+        *,
+        smallest: bool = False,
+        thumbnail: bool = False,
+        embedding: bytes = b"",
     ) -> Packet | None:
         """The packet whose messages, with all that MQTT adds, fit the budget; `embedding` travels as side
         information.
 
         None if it would be worse than the quality asked for, unless `smallest`, for a frame to be promised: then it is
-        what comes nearest, and has its whole capture time.
+        what comes nearest, and has its whole capture time. So is a `thumbnail`, without the time; nothing is learned of
+        it for the frames that follow.
         """
+        ordinary = not (smallest or thumbnail)
         started_s = self._clock()
         budget_bytes = max(budget_bytes, 1)
         around_bytes = self._publisher.format.around_frame_bytes
         if self.frame > _LAST_FRAME:
             self.epoch, self.frame = self._next_epoch(), 0
         options = PackOptions(epoch=self.epoch, frame=self.frame, time_ms=frame.time_ms)
-        region = None if self.region == WHOLE else region_of(self.region, latent.width, latent.height, self.drop)
+        finer = self.region if frame.detail is None else WHOLE
+        region = None if finer == WHOLE else region_of(finer, latent.width, latent.height, self.drop)
         if embedding or region is not None:
             options = replace(options, side_info=SideInformation(embedding=embedding, region=region))
         if smallest:
-            around_bytes += _TIME_ITEM_BYTES
+            marks = (mark for mark in (frame.event, frame.detail) if mark is not None)
+            around_bytes += _TIME_ITEM_BYTES + sum(2 + mark.size_bytes for mark in marks)
         known: tuple[Any, Any] | None = None
         try:
-            packet, known = self._code(latent, max(1, budget_bytes - around_bytes), options, refer=not smallest)
+            left_bytes = max(1, budget_bytes - around_bytes)
+            if frame.detail is None:
+                packet, known = self._code(latent, left_bytes, options, refer=not smallest)
+            else:  # it has nothing to do with the frames before and after it
+                packet = self._codec.pack(latent, budget_bytes=left_bytes, options=options)
         except BudgetError as error:
-            if not smallest:
+            if ordinary:
                 if not self._resize(frame, None):
                     self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
                 return None
             packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, options=options)
         if smallest:
             time_high = nearest_ms(frame.time_ms, unix_ms()) >> 32
-            packet = replace(packet, promised=True, side_info=replace(packet.side_info, time_high=time_high))
-        if packet.q < self._min_q and not smallest:
+            side_info = replace(packet.side_info, time_high=time_high, event=frame.event, detail=frame.detail)
+            packet = replace(packet, promised=True, side_info=side_info)
+        if packet.q < self._min_q and ordinary:
             self._control.min_bytes = max(self._control.min_bytes, round(1.1 * budget_bytes))
             return None
-        if budget_bytes <= self._control.min_bytes and packet.q > self._min_q + _EASY_Q and not smallest:
+        if budget_bytes <= self._control.min_bytes and packet.q > self._min_q + _EASY_Q and ordinary:
             # The scene has become simpler: let the least that a frame needs fall until it is that again.
             self._control.min_bytes = max(self._least_bytes, round(_FALL * self._control.min_bytes))
         self.pack_s = self._clock() - started_s
         self.budget_bytes = budget_bytes
         self.frame += 1
-        if not smallest:
+        if ordinary:
             self._resize(frame, packet.q)
         if self._references is not None and known is not None and not smallest:  # what is promised nobody holds
             with self._publisher.lock:
@@ -198,6 +218,8 @@ class Packer:
             return self._codec.pack(latent, budget_bytes=budget_bytes, options=options), None
         codec: Any = self._codec
         key = self._previous.get(False)
+        if refer:
+            self._copying.look(latent)
         with self._publisher.lock:
             known = self._references.choose(self._clock()) if refer else None
         reference: Any = None if known is None else known.latent()
@@ -206,6 +228,7 @@ class Packer:
                 options,
                 side_info=replace(options.side_info, reference=known.name),
                 reference=reference,
+                copying=self._copying,
                 previous=self._previous.get(True, key),
             )
             packet, decoded = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=referring)

@@ -22,7 +22,9 @@ from runtime.protocol.command import PROMISED_BYTES
 from runtime.protocol.state import USUAL_INTERVAL_S, State
 from runtime.protocol.topics import Topics
 from runtime.sender.delivery import DeliveryHandle
+from runtime.sender.detail import DetailSlot
 from runtime.sender.encode_stage import EncodeStage
+from runtime.sender.event_recorder import EventRecorder
 from runtime.sender.events import SenderEvent
 from runtime.sender.inbound import InboundMessages
 from runtime.sender.options import PipelineOptions
@@ -33,6 +35,7 @@ from runtime.sender.redelivery import Redelivery
 from runtime.sender.references import References
 from runtime.sender.semantic_trigger import SemanticTrigger
 from runtime.sender.spool import Spool
+from runtime.sender.viewers import Viewers
 
 
 class SenderPipeline:
@@ -108,6 +111,10 @@ class SenderPipeline:
             references=references,
             clock=clock,
         )
+        self.details = DetailSlot()
+        """The newest picture in full resolution, where the frames that are offered have one."""
+        self.viewers = Viewers(options.idle_every_s, clock) if options.idle_every_s else None
+        """Who watches; None if pictures are sent whether somebody does or not."""
         self._encode_stage = EncodeStage(
             packer=self.packer,
             publisher=self.publisher,
@@ -116,11 +123,25 @@ class SenderPipeline:
             trigger=trigger,
             promise_every=0 if spool is None else options.promise_every,
             sharp=options.sharp,
+            viewers=self.viewers,
             on_event=on_event,
             stop=self.stop,
             clock=clock,
         )
-        self._frame_slot = self._encode_stage.frame_slot
+        self._frame_slot = frame_slot = self._encode_stage.frame_slot
+        self.recorder: EventRecorder | None = None
+        """What makes events; None: nothing does."""
+        if options.events is not None and spool is not None:
+            self.recorder = frame_slot.recorder = recorder = EventRecorder(
+                options.events,
+                wake=frame_slot.wake,
+                paused=lambda: frame_slot.is_pause_asked,
+                on_event=on_event,
+                clock=clock,
+            )
+            if trigger is not None:
+                trigger.loud_novelty = options.events.novelty
+                trigger.on_seen = lambda cause, label, begins: recorder.seen(cause, label, begins=begins)
         self._inbound = InboundMessages(
             topics=topics,
             seal=seal,
@@ -130,6 +151,9 @@ class SenderPipeline:
             references=references,
             trigger=trigger,
             can_promise=spool is not None,
+            viewers=self.viewers,
+            details=self.details,
+            recorder=self.recorder,
             on_event=on_event,
             clock=clock,
         )
@@ -205,7 +229,10 @@ class SenderPipeline:
 
         The picture is not copied: do not write to it afterwards.
         """
+        frame = self.details.keep(frame)
         self._frame_slot.offer(frame)
+        if self.recorder is not None:
+            self.recorder.offer(frame)
 
     def promise(self, frame: Frame, max_bytes: int = PROMISED_BYTES) -> DeliveryHandle:
         """Have this frame delivered, however long it takes; blocks only while others wait to be encoded.
@@ -215,7 +242,7 @@ class SenderPipeline:
         if self._redelivery is None:
             raise UsageError("this sender has no spool, so it can promise nothing: give it one")
         handle = DeliveryHandle()
-        self._frame_slot.promise(frame, max_bytes, handle)
+        self._frame_slot.promise(self.details.keep(frame), max_bytes, handle)
         return handle
 
     def encode_step(self) -> bool:
@@ -264,6 +291,9 @@ class SenderPipeline:
                 promised_lost=0 if self._spool is None else self._spool.lost,
                 refused=counters.refused,
                 shrunk_percent=round(100 * self.packer.picture_size.share),
+                events=0 if self.recorder is None else self.recorder.count,
+                detail=self.details.size,
+                live="" if self.viewers is None else self.viewers.state,
                 interval_s=self.state_interval_s,
                 **self.source_state(),
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgesem.bundle.bundle import Bundle
@@ -16,7 +16,7 @@ from edgesem.codec.latent import Latent
 from edgesem.errors import UsageError
 from edgesem.semantics.embedding import Labels, Query, SemanticHead, Vector, best, from_bytes, to_bytes
 from runtime.protocol.command import MAX_QUERIES
-from runtime.sender.novelty import Novelty
+from runtime.sender.novelty import Novelty, NoveltyScore
 from runtime.settings import WATCH_SCORE, TriggerSettings
 
 log = logging.getLogger(__name__)
@@ -74,9 +74,13 @@ class SemanticTrigger:
             raise UsageError(f"send_on must be one of {', '.join(SEND_ON)}, got {send_on!r}")
         self.novelty = novelty or Novelty()
         self.queries: tuple[Query, ...] = ()
+        self.on_seen: Callable[[str, str, bool], None] = lambda *_: None
+        """Called with what a frame shows: `watch` and the query, or `change` and nothing; and whether that is new."""
+        self.loud_novelty = _FULL_NOVELTY
+        """From this novelty on, a change is worth telling of."""
         self._watch_score = watch_score
         self._send_on, self._head, self._labels = send_on, SemanticHead(bundle, threads), Labels.of(bundle)
-        self._present = self._match_pending = False
+        self._present = self._match_pending = self._changing = False
         self._promised_s = float("-inf")
         self._lock = threading.Lock()  # guards `novelty`
         self.look_for(queries, vectors)
@@ -110,6 +114,10 @@ class SemanticTrigger:
         self._match_pending = self._present and (self._match_pending or appeared)
         missed = not connected and self._send_on == "change" and new.due and new.novelty >= 1
         promise = (self._match_pending or missed) and now_s - self._promised_s >= _PROMISE_EVERY_S
+        if self._present and query is not None:
+            self.on_seen("watch", query.text, appeared)
+        if self._send_on == "change":
+            self._look_for_change(new)
         worth = max(min(1.0, new.novelty / _FULL_NOVELTY), 1.0 if self._present else 0.0)
         return TriggerDecision(
             send=new.due or self._match_pending or self._send_on == "all",
@@ -121,6 +129,16 @@ class SemanticTrigger:
             vector=vector,
             embedding=to_bytes(vector),
         )
+
+    def _look_for_change(self, new: NoveltyScore) -> None:
+        """Tell of a change that is loud, and as long as it goes on; not before it is known what is usual here."""
+        if not 1 <= new.novelty < math.inf or not self.novelty.has_learned:
+            self._changing = False
+            return
+        begins = new.novelty >= self.loud_novelty and not self._changing
+        self._changing = self._changing or begins
+        if self._changing:
+            self.on_seen("change", "", begins)
 
     def sent(self, frame: int, decision: TriggerDecision, now_s: float) -> None:
         """A frame is on its way."""

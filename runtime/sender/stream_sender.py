@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +48,8 @@ from runtime.settings import open_identity
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 1.0
-_THRIFTY_ANNOUNCE_S, _THRIFTY_KEEP_ALIVE_S = 600.0, 60  # with a data budget: a standing connection costs bytes too
+_THRIFTY_ANNOUNCE_S, _THRIFTY_KEEP_ALIVE_S = 600.0, 60
+"""With a data budget, and on demand: a standing connection costs bytes too."""
 _UNCOUNTED_BYTES = 1000  # of a frame: headers of its messages, their confirmations, acknowledgements and pings
 
 
@@ -57,8 +58,9 @@ class StreamSender:
 
     A lost connection is made again by itself.
 
-    `stream` is `site/device/stream`. `folder` holds promised frames, the device's own signing key and the number of its
-    starts: without it nothing can be promised or sealed, and no birth message is sent unless an `identity` is given.
+    `address` is the broker's, or those of several nodes of a cluster. `stream` is `site/device/stream`. `folder` holds
+    promised frames, the device's own signing key and the number of its starts: without it nothing can be promised or
+    sealed, and no birth message is sent unless an `identity` is given.
     `key` (32 bytes) seals the stream. `trigger` decides by content which frames are sent; `data_budget` how many bytes
     the stream may cost: then call `count_wire` each second. `on_event` is called with each event
     (`runtime.sender.events`) on the sender's threads. `pipeline` has all else, such as `pipeline.state()`.
@@ -71,7 +73,7 @@ class StreamSender:
 
     def __init__(
         self,
-        address: Address,
+        address: Address | Sequence[Address],
         stream: str | Topics,
         options: SenderOptions | None = None,
         *,
@@ -89,6 +91,8 @@ class StreamSender:
         self.options = options = options or SenderOptions()
         if key is not None and folder is None:
             raise UsageError("a sealed stream needs a folder, in which its starts are counted: name one")
+        if options.events is not None and folder is None:
+            raise UsageError("events are promised frames, which need a folder: name one")
         if options.promise_every and folder is None:
             raise UsageError("promise_every needs a folder, in which promised frames are kept: name one")
         self.codec = edgesem.load() if codec is None else codec
@@ -134,6 +138,7 @@ class StreamSender:
             measure_rtt=lambda tell: self.connection.measure_rtt(tell),
         )
         self.pipeline.state_interval_s = options.state_interval_s
+        thrifty = data_budget is not None or options.idle_every_s > 0
         self._announcer: Announcer | None = None
         if identity is not None:
             self._announcer = Announcer(
@@ -142,7 +147,7 @@ class StreamSender:
                 identity=identity,
                 key=key,
                 connection=lambda: self.connection,
-                every_s=ANNOUNCE_S if data_budget is None else _THRIFTY_ANNOUNCE_S,
+                every_s=_THRIFTY_ANNOUNCE_S if thrifty else ANNOUNCE_S,
             )
         gone = State(up=False, epoch=self.pipeline.epoch, time_ms=time.time_ns() // 1_000_000)
         self.connection = Connection(
@@ -154,7 +159,7 @@ class StreamSender:
             on_down=lambda _: self.pipeline.disconnected(),
             will=(topics.state, gone.to_bytes()),
             retry=True,
-            keep_alive_s=None if data_budget is None else _THRIFTY_KEEP_ALIVE_S,
+            keep_alive_s=_THRIFTY_KEEP_ALIVE_S if thrifty else None,
         )
 
     def __enter__(self) -> StreamSender:
@@ -217,6 +222,16 @@ class StreamSender:
         self._check_alive()
         return self.pipeline.promise(frame, max_bytes)
 
+    def begin_event(self, label: str = "") -> None:
+        """Something happens now: promise the pictures of the last seconds and of the next ones, as one event.
+
+        Returns at once. Raises UsageError without `events` in the options, in a pause that was asked for, and if there
+        were too many lately.
+        """
+        if self.pipeline.recorder is None:
+            raise UsageError("this sender makes no events: give it SenderOptions(events=EventOptions())")
+        self.pipeline.recorder.begin("ask", label)
+
     def report_state(self, *, every_s: float = 0.0) -> None:
         """Publish the stream's state, unless that was done in the last `every_s` seconds."""
         with self._lock:
@@ -275,6 +290,8 @@ class StreamSender:
             self._announcer.heard(payload)
 
     def _birth(self) -> Birth:
+        import edgesem
+
         return Birth(
             bundle_id=self.codec.bundle.id,
             bundle_digest=self.codec.bundle.digest[:64],
@@ -285,7 +302,7 @@ class StreamSender:
             salt=self._salt,
             time_ms=unix_ms(),
             sealed=self._key is not None,
-            program="edgesem",
+            program=f"edgesem {edgesem.__version__}"[:32],
             start=self._start,
         )
 

@@ -37,20 +37,27 @@ class Gallery:
         """Of those who wait for each new picture."""
         self._latest: dict[str, LatestPicture] = {}
         self._promised: dict[str, LatestPicture] = {}
+        self._details: dict[str, LatestPicture] = {}
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, picture: ReceivedPicture) -> LatestPicture:
-        """Show a picture as the latest of its stream, and return it as JPEG."""
+        """Show a picture as the latest of its stream, or as its latest detail, and return it as JPEG."""
         jpeg = encode_picture(picture.image, "jpg", picture.provenance)
         with self._changed:
+            if picture.packet.side_info.detail is not None:
+                known = self._details.get(picture.stream)
+                number = known.number + 1 if known else 1
+                detail = LatestPicture(number, jpeg, picture.info, shown_s=time.monotonic())
+                self._details[picture.stream] = detail
+                return detail
             before = self._latest.get(picture.stream)
             number = before.number + 1 if before else 1
             latest = LatestPicture(number, jpeg, picture.info, shown_s=time.monotonic())
             if before is None or not latest.info.promised or before.age_s >= latest.age_s:
                 self._latest[picture.stream] = latest
                 self._changed.notify_all()
-            if latest.info.promised:
+            if latest.info.promised and picture.packet.side_info.event is None:
                 shown = self._promised.get(picture.stream)
                 if shown is None or shown.age_s >= latest.age_s:
                     self._promised[picture.stream] = latest
@@ -61,6 +68,7 @@ class Gallery:
         with self._changed:
             self._latest.pop(stream, None)
             self._promised.pop(stream, None)
+            self._details.pop(stream, None)
             self._changed.notify_all()
 
     def latest(self, stream: str) -> LatestPicture | None:
@@ -70,6 +78,10 @@ class Gallery:
     def latest_promised(self, stream: str) -> LatestPicture | None:
         """The promised picture of a stream that was captured last, or None: a snapshot that was asked for."""
         return self._promised.get(stream)
+
+    def latest_detail(self, stream: str) -> LatestPicture | None:
+        """The detail that came last, a part of a stream's picture that somebody has asked for; or None."""
+        return self._details.get(stream)
 
     def wait_for_next(self, stream: str, number: int, timeout_s: float) -> LatestPicture | None:
         """Wait for a picture with a number other than `number`; None if there is none in time, or after `close`."""

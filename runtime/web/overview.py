@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
-from runtime.web.gallery import Gallery
+from runtime.web.gallery import Gallery, LatestPicture
 
 
 def overview(
@@ -41,8 +41,10 @@ def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms
         "picture": picture,
         "snapshot": None if promised is None else {"frame": promised.info.frame, "age_s": round(promised.age_s, 3)},
         "heard_s": round(heard_s, 1) if math.isfinite(heard_s) else None,
-        "trouble": _trouble(stream, receiver),
+        "trouble": trouble_of(stream, receiver),
         "two_senders": stream.has_two_senders,
+        "detail": _detail(gallery.latest_detail(stream.name)),
+        "viewed": receiver.viewing.is_watched(stream.name),
         "steps": stream.synthesis.steps,
         "realism": stream.synthesis.realism,
         "state": None if stream.state is None else stream.state.as_dict(),
@@ -53,7 +55,16 @@ def _stream(stream: Stream, receiver: StreamReceiver, gallery: Gallery, since_ms
     }
 
 
-def _trouble(stream: Stream, receiver: StreamReceiver) -> str | None:
+def _detail(latest: LatestPicture | None) -> dict[str, Any] | None:
+    """The detail that came last, and which request it answers."""
+    if latest is None:
+        return None
+    info = latest.info
+    about = {"request": info.request, "frame": info.frame, "number": latest.number, "age_s": round(latest.age_s, 3)}
+    return about | {"roi": info.detail, "width": info.width, "height": info.height, "size_bytes": info.size_bytes}
+
+
+def trouble_of(stream: Stream, receiver: StreamReceiver) -> str | None:
     """Why there are no new pictures, or none that can be trusted; None if nothing is wrong."""
     ours = receiver.streams.bundle_ids
     if not receiver.connection.connected:

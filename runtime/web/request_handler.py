@@ -8,18 +8,25 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from edgesem.errors import EdgesemError, LinkError, UsageError
+from edgesem.errors import EdgesemError, InputError, LinkError, UsageError
 from runtime.protocol.command import Command
+from runtime.receiver.archive_viewer import ArchiveViewer
+from runtime.receiver.event_store import EventStore
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
+from runtime.receiver.viewing import LOOK_S
 from runtime.settings import ListenAddress
+from runtime.web import event_list, look_back, mjpeg
+from runtime.web.asks import command_of, detail_of, size_of
 from runtime.web.gallery import Gallery
 from runtime.web.overview import overview
 
@@ -32,10 +39,17 @@ _REQUEST_S = 20.0
 """A request must have come whole so long after the one before it was answered."""
 _ANSWER_S = 20.0
 """A client must have taken an answer, or one picture of a video, within this time."""
+_DRAWN_S = 60.0
+"""An archived picture must be drawn, and its client have taken it, within this time."""
 _MAX_SINCE_MS = 2**53
+_MOST_VIEWED = 256
+_JPEG_LOOK_S = 15.0
+"""Who fetches a picture counts as somebody who looks for so long: others' programs fetch one each 10 s or so."""
 _SHOWN = 5
-_BOUNDARY = "edgesem-picture"
-_SCRIPTS = ("chart.js", "details.js", "format.js", "page.js", "picture.js", "tile.js")
+_SCRIPTS = (
+    *("chart.js", "details.js", "events.js", "format.js", "mask.js", "page.js", "part.js", "past.js", "picture.js"),
+    *("sketch.js", "tile.js"),
+)
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -45,7 +59,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -63,6 +77,15 @@ class Site:
     """Whether only this machine can reach the server: then a request must name it so."""
     allowed_hosts: frozenset[str] = frozenset()
     """The names of a reverse proxy, in small letters, by which a request may name it too."""
+    viewer: ArchiveViewer | None = None
+    """Draws archived pictures; None without an archive."""
+    events: EventStore | None = None
+    """The events that were gathered; None where nothing is kept."""
+
+    def look(self, stream: str, for_s: float = LOOK_S) -> None:
+        """Somebody looks at a stream's pictures: if its sender sends them on demand, it is told."""
+        if self.receiver.streams.find(stream) is not None:
+            self.receiver.viewing.look(stream, for_s)
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -91,11 +114,20 @@ class RequestHandler(BaseHTTPRequestHandler):
             since, samples_of = asked.get("since", ["0"])[0], asked.get("samples", [None])[0]
             if not _is_number(since, _MAX_SINCE_MS):
                 return self._json(400, {"error": "since must be a time in Unix milliseconds"})
-            self._json(200, overview(self.site.receiver, self.site.gallery, int(since), samples_of))
+            for name in asked.get("view", [])[:_MOST_VIEWED]:
+                self.site.look(name)
+            told = overview(self.site.receiver, self.site.gallery, int(since), samples_of)
+            self._json(200, told | {"archive": self.site.viewer is not None})
+        elif url.path == "/archive.json":
+            self._try(lambda: self._json(200, look_back.times(self.site.viewer, parse_qs(url.query))))
+        elif url.path == "/events":
+            self._try(lambda: self._json(200, event_list.listing(self.site.events, parse_qs(url.query))))
+        elif event_list.is_file(url.path):
+            self._try(lambda: self._event_file(url.path))
         elif url.path == "/metrics":
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
         else:
-            self._picture(url.path, promised="promised" in parse_qs(url.query, keep_blank_values=True))
+            self._picture(url.path, parse_qs(url.query, keep_blank_values=True))
         return None
 
     def do_HEAD(self) -> None:
@@ -123,11 +155,19 @@ class RequestHandler(BaseHTTPRequestHandler):
             if self.path == "/settings":
                 self._json(200, self._set(stream, asked))
             elif self.path == "/snapshot":
-                size_bytes = asked.get("size_bytes", 8000)
-                if type(size_bytes) is not int or not 256 <= size_bytes <= 65535:
-                    raise UsageError("size_bytes must be a whole number from 256 to 65535")
-                self.site.receiver.command(stream, Command("snapshot", size_bytes=size_bytes))
+                self.site.receiver.command(stream, Command("snapshot", size_bytes=size_of(asked)))
                 self._json(202, {"asked": "snapshot"})
+            elif self.path == "/detail":
+                command = detail_of(asked)
+                if stream.state is not None and stream.state.detail is None:
+                    why = f"{stream.name} keeps no pictures in full resolution: start its sender with --detail"
+                    return self._json(409, {"error": why})
+                self.site.receiver.command(stream, command)
+                self._json(202, {"asked": "detail", "request": command.id & 0xFFFFFFFF})
+            elif self.path == "/ask":
+                command = command_of(asked)
+                self.site.receiver.command(stream, command)
+                self._json(202, {"asked": command.kind})
             else:
                 self._json(404, {"error": "nothing here"})
         except LinkError as error:
@@ -188,49 +228,98 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._json(403, {"error": "this page may not ask here"})
         return False
 
-    def _picture(self, path: str, *, promised: bool) -> None:
+    def _picture(self, path: str, asked: dict[str, list[str]]) -> None:
         name, _, kind = path.removeprefix("/").rpartition(".")
         stream = "/".join(unquote(part) for part in name.split("/"))
         gallery = self.site.gallery
-        latest = gallery.latest_promised(stream) if promised else gallery.latest(stream)
-        if kind not in ("jpg", "mjpg") or latest is None:
+        kinds = {"promised": gallery.latest_promised, "detail": gallery.latest_detail}
+        latest = next((kinds[one] for one in kinds if one in asked), gallery.latest)(stream)
+        if kind == "jpg" and "at" in asked:
+            return self._try(lambda: self._archived(stream, asked))
+        try:
+            options = mjpeg.VideoOptions.from_query(asked)
+        except UsageError as error:
+            return self._json(400, {"error": str(error)})
+        if kind not in ("jpg", "mjpg"):
             self._json(404, {"error": "nothing here"})
+        elif latest is None:
+            known = self.site.receiver.streams.find(stream) is not None
+            self._json(404, {"error": f"no picture of {stream} is here yet" if known else self._unknown(stream[:200])})
+        elif not options.shows(latest):
+            self._json(503, {"error": f"the newest picture of {stream} is {latest.age_s:.0f} s old"})
         elif kind == "jpg":
-            self._answer(200, "image/jpeg", latest.jpeg)
+            if not asked:  # the page, which names a picture in its query, says apart what it shows
+                self.site.look(stream, _JPEG_LOOK_S)
+            self._answer(200, "image/jpeg", latest.jpeg, captured_s=time.time() - latest.age_s)
         elif not gallery.followers.acquire(blocking=False):
             self._json(503, {"error": "too many videos are followed already"})
         else:
             try:
-                self._follow(stream)
+                self._follow(stream, options)
             finally:
                 gallery.followers.release()
+        return None
 
-    def _follow(self, stream: str) -> None:
-        self.close_connection = True
+    def _archived(self, stream: str, asked: dict[str, list[str]]) -> None:
+        self._set_deadline(_DRAWN_S)
+        drawn = look_back.picture(self.site.viewer, self.site.receiver, stream, asked)
+        captured_s = drawn.entry.captured_s
+        self._answer(200, "image/jpeg", drawn.jpeg, captured_s=captured_s)
+
+    def _event_file(self, path: str) -> None:
+        body, kind = event_list.file(self.site.events, path)
+        part = event_list.byte_range(self.headers.get("Range"), len(body))
+        self._set_deadline(_DRAWN_S)
+        headers = {"Accept-Ranges": "bytes"}
+        if part is not None:
+            headers["Content-Range"] = f"bytes {part[0]}-{part[1]}/{len(body)}"
+            body = body[part[0] : part[1] + 1]
+        self._answer(200 if part is None else 206, kind, body, headers=headers)
+
+    def _follow(self, stream: str, options: mjpeg.VideoOptions) -> None:
         self.send_response(200)
-        self._send_headers(f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
-        number = 0
-        while self.command != "HEAD" and not self.site.gallery.closed:
-            self._set_deadline(2 * _SILENT_S)
-            latest = self.site.gallery.wait_for_next(stream, number, _SILENT_S)
-            if latest is None:
-                # Nothing new; a client that has gone is found out by what is sent to it.
-                latest = self.site.gallery.latest(stream)
-            if latest is None:
-                return
-            number = latest.number
-            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(latest.jpeg)}\r\n\r\n"
-            self._set_deadline(_ANSWER_S)  # of a client that does not read, too
-            self.wfile.write(head.encode() + latest.jpeg + b"\r\n")
+        self.send_header("Connection", "close")  # it has no length; http.server then closes
+        self._send_headers(mjpeg.CONTENT_TYPE)
+        if self.command == "HEAD":
+            return
+        with self.site.receiver.viewing.hold(stream):
+            for part in mjpeg.parts(self.site.gallery, stream, options):
+                self._set_deadline(_ANSWER_S)  # of a client that does not read, too
+                self.wfile.write(part)
+                self._set_deadline(_ANSWER_S)  # the next one may be `LONGEST_REPEAT_S` away
 
     def _set_deadline(self, seconds: float) -> None:
         cast("BoundedServer", self.server).set_deadline(self.connection, seconds)
 
+    def _try(self, answer: Callable[[], None]) -> None:
+        """Answer, or say what is wrong: 404 for what is not there, 503 for what may come later, 400 for the rest."""
+        try:
+            answer()
+        except InputError as error:
+            self._json(404, {"error": str(error)})
+        except LinkError as error:
+            self._json(503, {"error": str(error)})
+        except EdgesemError as error:
+            self._json(400, {"error": str(error)})
+
     def _json(self, status: int, what: dict[str, Any]) -> None:
         self._answer(status, "application/json", json.dumps(what, allow_nan=False).encode())
 
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
+    def _answer(
+        self,
+        status: int,
+        kind: str,
+        body: bytes,
+        *,
+        captured_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if captured_s is not None:
+            self.send_header("Last-Modified", formatdate(captured_s, usegmt=True))
+            self.send_header("X-Timestamp", f"{captured_s:.3f}")
         self.send_header("Content-Length", str(len(body)))
         self._send_headers(kind)
         if self.command != "HEAD":

@@ -3,10 +3,17 @@
 GET  /                                  the live page
 GET  /streams.json?since=UNIX_MS        all streams: latest picture, link, counters, samples for the charts; with
                                         &samples=SITE/DEVICE/STREAM those of one stream only
-GET  /SITE/DEVICE/STREAM.jpg            the latest picture, with ?promised the latest promised one; .mjpg: all of them
+GET  /SITE/DEVICE/STREAM.jpg            the latest picture, with ?promised the latest promised one
+GET  /SITE/DEVICE/STREAM.mjpg           all of them, as MJPEG for players: runtime/web/mjpeg.py
+GET  /archive.json?stream&since&until&count     when archived frames of a stream were captured: runtime/web/look_back.py
+GET  /SITE/DEVICE/STREAM.jpg?at=UNIX_MS the archived picture of that time
+GET  /events?stream&before&limit        the events, newest first: runtime/web/event_list.py
+GET  /events/SITE/DEVICE/STREAM/ID.jpg  their pictures; -sheet.jpg: contact sheets; .mp4 or .webp: clips
 GET  /metrics                           for Prometheus
 POST /settings {"stream", "steps", "realism"}     how pictures are synthesized from now on
 POST /snapshot {"stream", "size_bytes"}           ask the sender for a promised picture
+POST /detail {"stream", "roi", "size_bytes"}      ask it for a part of the picture in full resolution
+POST /ask {"stream", "kind", ...}                 ask it for something else: runtime/web/asks.py
 """
 
 from __future__ import annotations
@@ -23,6 +30,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from edgesem.errors import EnvironmentMissing
+from runtime.receiver.archive_viewer import ArchiveViewer
+from runtime.receiver.event_store import EventStore
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.settings import ListenAddress
 from runtime.web.gallery import Gallery
@@ -40,8 +49,8 @@ _LOOK_S = 0.5
 class Server:
     """HTTP server of a receiver, which must be entered; it serves while inside the `with`.
 
-    `metrics` gives the text for Prometheus. `allowed_hosts` are the names of a reverse proxy before it. Raises
-    EnvironmentMissing if the port is taken.
+    `metrics` gives the text for Prometheus. `allowed_hosts` are the names of a reverse proxy before it. `viewer`
+    draws archived pictures, `events` has those that were gathered. Raises EnvironmentMissing if the port is taken.
     """
 
     def __init__(
@@ -52,9 +61,11 @@ class Server:
         *,
         metrics: Callable[[], bytes],
         allowed_hosts: Collection[str] = (),
+        viewer: ArchiveViewer | None = None,
+        events: EventStore | None = None,
     ) -> None:
         names = frozenset(name.lower() for name in allowed_hosts)
-        site = Site(receiver, gallery, metrics, address.is_loopback, names)
+        site = Site(receiver, gallery, metrics, address.is_loopback, names, viewer, events)
         try:
             self._server = BoundedServer(
                 (address.host, address.port), type("Handler", (RequestHandler,), {"site": site})

@@ -85,8 +85,8 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path):
     stream = 'site="home",device="gate",stream="main"'
     labels = {"site": "home", "device": "gate", "stream": "main"}
 
-    def alert(name, minutes, fires):
-        expected = [{"exp_labels": {**labels, "severity": "warning"}}] if fires else []
+    def alert(name, minutes, fires, severity="warning"):
+        expected = [{"exp_labels": {**labels, "severity": severity}}] if fires else []
         return {"eval_time": f"{minutes}m", "alertname": name, "exp_alerts": expected}
 
     def series_of(name, values):
@@ -100,6 +100,10 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path):
                 series_of("edgesem_state_paused", "0x19 1x40"),
                 series_of("edgesem_state_spooled_frames", "3x60"),
                 series_of("edgesem_receiver_two_senders", "0x9 1x50"),
+                series_of("edgesem_state_data_spent_bytes", "0+1000000x60"),
+                series_of("edgesem_state_data_left_bytes", "50000000-1000000x60"),
+                series_of("edgesem_state_shrunk_percent", "50x130"),
+                series_of("edgesem_state_masked", "1x19 0x40"),
             ],
             "alert_rule_test": [
                 alert("EdgesemPictureOld", 9, False),
@@ -108,6 +112,12 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path):
                 alert("EdgesemPromisesWait", 40, True),
                 alert("EdgesemTwoSenders", 5, False),
                 alert("EdgesemTwoSenders", 12, True),
+                alert("EdgesemDataLow", 40, False),
+                alert("EdgesemDataLow", 49, True),
+                alert("EdgesemPictureShrunk", 30, False),
+                alert("EdgesemPictureShrunk", 90, True),
+                alert("EdgesemMaskGone", 15, False),
+                alert("EdgesemMaskGone", 25, True, "critical"),
             ],
         }
     ]

@@ -52,10 +52,11 @@ PASSES = (
 
 @dataclass(frozen=True)
 class Known:
-    """A reference: the latent that was decoded, and the level of its packet."""
+    """A reference: the latent that was decoded, its level of each position, and the same for the networks."""
 
     latent: Plane
-    q: int
+    levels: Integers
+    seen: Integers
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,13 @@ class Decoded:
     values: Integers
     latent: Plane
     q: int
+    levels: Integers
+    has_copies: bool = False
 
     def known(self) -> Known:
         """As the reference of a later frame."""
-        return Known(self.latent, self.q)
+        seen = self.levels if self.has_copies else np.full_like(self.levels, self.q)
+        return Known(self.latent, self.levels, seen)
 
 
 def positions(coded: Pass, height: int, width: int) -> tuple[Integers, Integers]:
@@ -161,7 +165,9 @@ class Bundle:
 class Grid:
     """The values of one frame while it is decoded, on planes of whole multiples of 4."""
 
-    def __init__(self, levels: Integers, gain: Plane, reference: Known | None) -> None:
+    def __init__(
+        self, levels: Integers, gain: Plane, reference: Known | None, copied: NDArray[np.bool_] | None
+    ) -> None:
         self.h, self.w = levels.shape
         self.height, self.width = 4 * -(-self.h // 4), 4 * -(-self.w // 4)
         self.values = np.zeros((CHANNELS, self.height, self.width), np.int64)
@@ -173,7 +179,10 @@ class Grid:
                 raise RefusedError("reference", "another size")
             eighth = np.rint(reference.latent * gain * np.float32(8))
             self.own = self.whole(np.clip(eighth, -MOST_VALUE, MOST_VALUE))
-            self.reference_level = self.whole(np.full((1, self.h, self.w), reference.q))
+            self.reference_level = self.whole(reference.seen[None])
+        self.copied = np.zeros((self.height, self.width), bool)
+        if copied is not None:
+            self.copied[: self.h, : self.w] = copied
 
     def whole(self, planes: NDArray[Any]) -> Integers:
         """Planes [n, h, w] with zeros around them where there is no picture."""
@@ -198,6 +207,9 @@ class Grid:
     def put(self, coded: Pass, rows: Integers, columns: Integers, values: Integers) -> None:
         """Make values [n, positions] known."""
         values = np.clip(values, -MOST_VALUE, MOST_VALUE)
+        if self.copied.any():
+            own = self.own[coded.start : coded.stop, rows, columns]
+            values = np.where(self.copied[rows, columns], own, values)
         self.values[coded.start : coded.stop, rows, columns] = values
         if self.reference is not None:
             moved = values - self.own[coded.start : coded.stop, rows, columns]
@@ -212,6 +224,7 @@ def decode(
     q: int,
     region: Region | None = None,
     reference: Known | None = None,
+    copied: NDArray[np.bool_] | None = None,
 ) -> Decoded:
     """Decode the first layers of a frame of `size` (width, height)."""
     if reference is not None and not bundle.has_inter:
@@ -220,7 +233,13 @@ def decode(
     levels = levels_of(h, w, q, region)
     gain = np.moveaxis(bundle.gain[levels], -1, 0)
     tables = bundle.tables if reference is None else bundle.reference_tables
-    grid = Grid(levels, gain, reference)
+    grid = Grid(levels, gain, reference, copied)
+    if reference is not None and copied is not None:
+        levels = np.where(copied, reference.levels, levels)
+        if copied.all():
+            if any(chunks):
+                raise RefusedError("symbols", "though all is copied")
+            return Decoded((), grid.own[:, :h, :w], reference.latent, q, levels, True)
     decoder = SymbolDecoder(chunks, tables)
     symbols: list[tuple[int, ...]] = []
     for number, coded in enumerate(PASSES):
@@ -232,7 +251,7 @@ def decode(
         if coded.group < len(chunks):
             if reference is not None and coded.group == 0:
                 scale = np.maximum(scale, tables.first)
-            where = scale >= tables.first
+            where = (scale >= tables.first) & ~grid.copied[rows[inside], columns[inside]]
             used = scale[where].tolist()
             read = decoder.read_pass(used)
             mean[where] += np.array([eighths(s, k) for s, k in zip(read, used, strict=True)], np.int64)
@@ -241,11 +260,14 @@ def decode(
     if len(chunks) == total_layers:
         decoder.finish()
     values = grid.values[:, :h, :w]
-    return Decoded(tuple(symbols), values, values.astype(np.float32) / np.float32(8) / gain, q)
+    latent = values.astype(np.float32) / np.float32(8) / gain
+    if reference is not None and copied is not None:
+        latent = np.where(copied, reference.latent, latent)
+    return Decoded(tuple(symbols), values, latent, q, levels, copied is not None)
 
 
-def enlarged(mask: NDArray[np.bool_]) -> Plane:
-    """A mask [h, w] made 16 times larger by bilinear interpolation."""
+def enlarged(mask: NDArray[Any]) -> Plane:
+    """A mask, or shares, [h, w] made 16 times larger by bilinear interpolation."""
     result = mask.astype(np.float64)
     for axis in (0, 1):
         count = result.shape[axis]
@@ -257,7 +279,17 @@ def enlarged(mask: NDArray[np.bool_]) -> Plane:
     return result.astype(np.float32)
 
 
-def draw(bundle: Bundle, decoded: Decoded, size: tuple[int, int], region: Region | None = None) -> NDArray[np.uint8]:
+def drawn_levels(levels: Integers) -> list[int]:
+    """At which levels a picture is drawn, the lowest first."""
+    there = sorted({int(level) for level in levels.flat})
+    if len(there) <= 2:
+        return there
+    grid = [0, 32, 64, 96, 128, 192, 255]
+    beside = {max(anchor for anchor in grid if anchor <= level) for level in there}
+    return sorted(beside | {min(anchor for anchor in grid if anchor >= level) for level in there})
+
+
+def draw(bundle: Bundle, decoded: Decoded, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The picture [3, height, width], RGB, of a latent. Without tiles."""
 
     def at_level(q: int) -> Plane:
@@ -265,11 +297,11 @@ def draw(bundle: Bundle, decoded: Decoded, size: tuple[int, int], region: Region
         quality = np.full((1, 1, 1), q / 255)
         return bundle.run("decoder.onnx", {"latent": scaled, "quality": quality}, ["picture"])[0]
 
-    picture = at_level(decoded.q)
-    if region is not None:
-        h, w = decoded.values.shape[1:]
-        lower = at_level(max(0, decoded.q - region.drop))
-        inside = levels_of(h, w, 1, Region(region.left, region.top, region.right, region.bottom, 1)) == 1
-        picture = lower + enlarged(inside) * (picture - lower)
+    before, *others = drawn_levels(decoded.levels)
+    picture = at_level(before)
+    for level in others:
+        share = np.clip((decoded.levels - before) / (level - before), 0, 1)
+        picture = picture + enlarged(share) * (at_level(level) - picture)
+        before = level
     whole = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     return whole[:, : size[1], : size[0]]

@@ -96,6 +96,9 @@ COMMANDS: dict[str, dict[str, Check]] = {
     "watch": {"q": text(808), "v": binary(0, 8 * EMBEDDING_BYTES)},
     "apart": {},
     "bundle": {"h": binary(0, 64)},
+    "view": {"n": integer(0, 0xFFFFFFFF), "s": integer(0, 600)},
+    "detail": {**BOX, "b": integer(256, 65535)},
+    "event": {},
 }
 
 BIRTH: dict[str, Check] = {"b": binary(0, MOST_BODY), "k": binary(32, 32), "s": binary(64, 64)}
@@ -121,6 +124,11 @@ def usage(value: Any) -> bool:
     return type(value) is list and len(value) >= len(USAGE) and all(map(COUNT, value[: len(USAGE)]))
 
 
+def size(value: Any) -> bool:
+    """Width and height, and perhaps more."""
+    return type(value) is list and len(value) >= 2 and all(map(integer(0, 4096), value[:2]))
+
+
 OPTIONAL_STATE: dict[str, tuple[str, Check, Any]] = {
     "g": ("promised_rejected", COUNT, 0),
     "m": ("promised_lost", COUNT, 0),
@@ -130,6 +138,7 @@ OPTIONAL_STATE: dict[str, tuple[str, Check, Any]] = {
     "j": ("left_out", COUNT, 0),
     "v": ("shrunk_percent", integer(1, 100), 100),
     "o": ("interval_s", integer(1, 86400), 10),
+    "E": ("events", COUNT, 0),
 }
 
 
@@ -174,6 +183,12 @@ def read_state(data: bytes) -> dict[str, Any]:
             raise RefusedError("value", key)
     if "k" in found and not usage(found["k"]):
         raise RefusedError("value", "k")
+    if found.get("L", 1) not in (1, 2) or type(found.get("L", 1)) is not int:
+        raise RefusedError("value", "L")
+    fields["live"] = {1: "idle", 2: "watched"}[found["L"]] if "L" in found else ""
+    if "D" in found and not size(found["D"]):
+        raise RefusedError("value", "D")
+    fields["detail"] = found["D"][:2] if "D" in found else None
     fields["data"] = dict(zip(USAGE, found["k"], strict=False)) if "k" in found else None
     for name in ("rtt_s", "age_s"):
         if fields[name] is not None:
@@ -195,14 +210,22 @@ def read_command(data: bytes) -> dict[str, Any]:
         fields["size_bytes"] = found["b"]
     elif kind == "pause":
         fields["pause_s"] = found["s"]
-    elif kind in ("roi", "region"):
+    elif kind in ("roi", "region", "detail"):
         fields["roi"] = [found[key] for key in "xywh"]
         if found["x"] > 1 - found["w"] + 0.000001 or found["y"] > 1 - found["h"] + 0.000001:
             raise RefusedError("value", "beyond the picture")
         if kind == "region":
             fields["drop"] = found["d"]
+        elif kind == "detail":
+            fields["size_bytes"] = found["b"]
+    elif kind == "view":
+        fields["viewer"], fields["lease_s"] = found["n"], found["s"]
     elif kind == "watch":
         fields["queries"], fields["vectors"] = read_watch(found["q"], found["v"])
+    elif kind == "event":
+        fields["label"] = found.get("l", "")
+        if "l" in found and not text(100)(found["l"]):
+            raise RefusedError("value", "l")
     elif kind == "bundle":
         ids = found["h"]
         if len(ids) % 2:

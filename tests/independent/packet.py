@@ -18,7 +18,9 @@ DEFAULT_PIXELS = 1920 * 1088
 TOPIC_ROOT = "edgesem/v1/"
 FIELDS = struct.Struct("<BBHHIIHHBBI")
 
-REFERENCE, EMBEDDING, REGION, TIME = 1, 2, 3, 4
+REFERENCE, EMBEDDING, REGION, TIME, EVENT, DETAIL = 1, 2, 3, 4, 5, 6
+PLACE = struct.Struct("<HHHHI")
+MARK = struct.Struct("<IHiB")
 
 
 class RefusedError(ValueError):
@@ -61,10 +63,11 @@ class Header:
 
 @dataclass(frozen=True)
 class Reference:
-    """The frame that an inter frame refers to, and from how many of its layers."""
+    """The frame that an inter frame refers to, from how many of its layers, and the bytes of the copy map."""
 
     frame: int
     layers: int
+    copies: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,29 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Item of kind 5; `kind` is the number of its cause."""
+
+    event: int
+    place: int
+    since_ms: int
+    kind: int
+    last: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Item of kind 6: the edges of the part in 65535ths of the picture, and which request it answers."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    request: int
+
+
+@dataclass(frozen=True)
 class SideInformation:
     """What a packet says beside its layers. `size_bytes` counts the length byte too, 0 if there is none."""
 
@@ -86,6 +112,8 @@ class SideInformation:
     embedding: bytes | None = None
     region: Region | None = None
     time_high: int | None = None
+    event: Event | None = None
+    detail: Detail | None = None
     size_bytes: int = 0
 
 
@@ -149,9 +177,9 @@ def read_side_information(body: bytes) -> SideInformation:
     items = read_items(body[1 : 1 + body[0]])
     reference, region = None, None
     if (data := items.get(REFERENCE)) is not None:
-        if len(data) != 5 or not 1 <= data[4] <= 4:
+        if not 5 <= len(data) <= 253 or not 1 <= data[4] <= 4:
             raise RefusedError("side information", "reference")
-        reference = Reference(int.from_bytes(data[:4], "little"), data[4])
+        reference = Reference(int.from_bytes(data[:4], "little"), data[4], data[5:])
     embedding = items.get(EMBEDDING)
     if embedding is not None and len(embedding) > 64:
         raise RefusedError("side information", "embedding")
@@ -165,7 +193,68 @@ def read_side_information(body: bytes) -> SideInformation:
     if time is not None and len(time) != 4:
         raise RefusedError("side information", "time")
     time_high = None if time is None else int.from_bytes(time, "little")
-    return SideInformation(reference, embedding, region, time_high, 1 + body[0])
+    event = read_event(items[EVENT]) if EVENT in items else None
+    detail = read_detail(items[DETAIL]) if DETAIL in items else None
+    return SideInformation(reference, embedding, region, time_high, event, detail, 1 + body[0])
+
+
+def read_detail(data: bytes) -> Detail:
+    """Which part of the picture the packet shows."""
+    if len(data) != PLACE.size:
+        raise RefusedError("side information", "detail")
+    detail = Detail(*PLACE.unpack(data))
+    if detail.left >= detail.right or detail.top >= detail.bottom:
+        raise RefusedError("side information", "detail")
+    return detail
+
+
+def read_event(data: bytes) -> Event:
+    """The event to which a promised frame belongs."""
+    if not 11 <= len(data) <= 111:
+        raise RefusedError("side information", "event")
+    event, place, since_ms, last_byte = MARK.unpack_from(data)
+    try:
+        label = data[11:].decode()
+    except UnicodeDecodeError as error:
+        raise RefusedError("side information", "label") from error
+    if event == 0 or not printable(label):
+        raise RefusedError("side information", "event")
+    return Event(event, place, since_ms, last_byte & 127, bool(last_byte & 128), label)
+
+
+def read_copy_map(data: bytes, h: int, w: int) -> list[list[bool]]:
+    """Which positions are copied, row by row."""
+    bits = [byte >> (7 - place) & 1 for byte in data for place in range(8)]
+    order, rest = 4 * bits[1] + 2 * bits[2] + bits[3], bits[4:]
+    wrong: set[int] = set()
+    position = -1
+    while 1 in rest:
+        zeros = rest.index(1)
+        code = rest[zeros : 2 * zeros + order + 1]
+        if zeros > 17 or len(code) < zeros + order + 1:
+            raise RefusedError("side information", "a copy map ends inside a code")
+        position += sum(bit << place for place, bit in enumerate(reversed(code))) - (1 << order) + 1
+        if position >= h * w:
+            raise RefusedError("side information", "a copy map beyond the picture")
+        wrong.add(position)
+        rest = rest[2 * zeros + order + 1 :]
+    if len(rest) >= 8:
+        raise RefusedError("side information", "a copy map with more behind it")
+    coded: dict[tuple[int, int], bool] = {}
+    for row in range(h):
+        for column in range(w):
+            above = coded.get((row - 1, column), False)
+            if bits[0]:
+                above ^= coded.get((row, column - 1), False) ^ coded.get((row - 1, column - 1), False)
+            coded[row, column] = above ^ (row * w + column in wrong)
+    return [[not coded[row, column] for column in range(w)] for row in range(h)]
+
+
+def copied_of(side: SideInformation, width: int, height: int) -> list[list[bool]] | None:
+    """The copy map of a packet, None if it has none."""
+    if side.reference is None or not side.reference.copies:
+        return None
+    return read_copy_map(side.reference.copies, -(-height // 16), -(-width // 16))
 
 
 def read_chunks(body: bytes, count: int) -> tuple[bytes, ...]:
@@ -203,6 +292,7 @@ def read_packet(data: bytes, bundle_id: int | None = None, most_pixels: int = DE
         if header.first_layer > 0:
             raise RefusedError("side information", "without the base layer")
         side = read_side_information(body)
+        copied_of(side, header.width, header.height)
         body = body[side.size_bytes :]
     return Packet(header, side, read_chunks(body, header.carried_layers))
 

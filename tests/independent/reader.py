@@ -12,8 +12,10 @@ decoding with the latents of earlier frames. The parts are
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.independent.latent import Bundle, Decoded, decode
-from tests.independent.packet import Packet, RefusedError, SideInformation
+from tests.independent.packet import Packet, RefusedError, SideInformation, copied_of
 
 COMMON = ("bundle_id", "epoch", "frame", "time_ms", "width", "height", "q", "total_layers")
 
@@ -68,6 +70,7 @@ class FrameDecoder:
             if found is None:
                 raise RefusedError("reference", "not held")
             reference = found.known()
+        copied = copied_of(frame.side, *frame.size)
         result = decode(
             self.bundle,
             chunks,
@@ -76,6 +79,7 @@ class FrameDecoder:
             frame.common["q"],
             frame.side.region,
             reference,
+            None if copied is None else np.array(copied),
         )
         self.held[epoch, frame.common["frame"], len(chunks)] = result
         return result

@@ -15,7 +15,8 @@ from tests.support.publishing import DEADLINE_S, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40}
+_KEYS = {"Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "Home": 36}
+_KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 # Chromium reads descriptor 3 and writes descriptor 4.
@@ -113,6 +114,27 @@ class Browser:
     def write(self, text):
         """Write into what has the focus."""
         self._ask("Input.insertText", text=text)
+
+    def drag(self, selector, *places):
+        """Press the mouse on an element, move it, and release it; places are shares of its width and height."""
+        box = self.evaluate(
+            f"(({{ left, top, width, height }}) => [left, top, width, height])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        points = [(box[0] + x * box[2], box[1] + y * box[3]) for x, y in places]
+        for kind, (x, y) in [
+            ("mousePressed", points[0]),
+            *(("mouseMoved", point) for point in points[1:]),
+            ("mouseReleased", points[-1]),
+        ]:
+            self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def axe(self, source):
+        """What axe-core (its source) finds wrong on the page: rule and elements."""
+        self.evaluate(f"{source}; 0")
+        self.evaluate("window.found = null; axe.run().then((all) => (window.found = all.violations)); 0")
+        self.until("window.found !== null")
+        return self.evaluate("window.found.map((one) => [one.id, one.nodes.map((node) => node.html)])")
 
     def roles(self):
         """What a screen reader is told: (role, name) of everything that has a role."""

@@ -105,13 +105,16 @@ class Vectors:
 
 def described(packet: Packet) -> dict[str, Any]:
     """What stands in a packet beside its symbols."""
-    shape = int.from_bytes(packet.chunks[0][:2], "little") if packet.first_layer == 0 else None
+    shape = int.from_bytes(packet.chunks[0][:2], "little") if packet.first_layer == 0 and packet.chunks[0] else None
     side_info: SideInformation = packet.side_info
+    reference = side_info.reference
     side = {
-        "reference": None if side_info.reference is None else asdict(side_info.reference),
+        "reference": reference and {**asdict(reference), "copies": reference.copies.hex() or None},
         "embedding": side_info.embedding.hex() or None,
         "region": None if side_info.region is None else asdict(side_info.region),
         "time_high": side_info.time_high,
+        "event": None if side_info.event is None else asdict(side_info.event),
+        "detail": None if side_info.detail is None else asdict(side_info.detail),
         "size_bytes": side_info.size_bytes,
     }
     header = {

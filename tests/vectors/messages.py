@@ -54,6 +54,8 @@ def messages(vectors: Vectors) -> None:
             left_out=2,
             shrunk_percent=75,
             interval_s=300.0,
+            live="watched",
+            detail=(1920, 1080),
             data=DataUsage(1_000_000, 2_000_000, 2_500_000),
         ),
     }
@@ -70,6 +72,9 @@ def messages(vectors: Vectors) -> None:
         "command_region": Command("region", 2**64 - 1, roi=(0.25, 0.25, 0.5, 0.5), drop=60),
         "command_watch": Command("watch", 7, queries=("a truck", "bicycle"), vectors=(VECTOR, b"")),
         "command_apart": Command("apart", 8),
+        "command_event": Command("event", 10, label="door bell"),
+        "command_view": Command("view", 11, viewer=0x12345678, lease_s=25),
+        "command_detail": Command("detail", 12, roi=(0.25, 0.3, 0.25, 0.2), size_bytes=12_000),
         "command_bundle": Command("bundle", 9, bundles=(0x1234, 0xFFFF)),
     }
     for name, command in commands.items():
@@ -141,6 +146,9 @@ def fields_of(command: Command) -> dict[str, Any]:
         "region": ("roi", "drop"),
         "watch": ("queries", "vectors"),
         "bundle": ("bundles",),
+        "event": ("label",),
+        "view": ("viewer", "lease_s"),
+        "detail": ("roi", "size_bytes"),
     }
     return plain({name: getattr(command, name) for name in ("kind", "id", *counted.get(command.kind, ()))})
 

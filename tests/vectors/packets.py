@@ -1,20 +1,38 @@
 """Vectors of packets: keyframes, inter frames, layers, regions, lanes, extreme values, sealed packets."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
+from edgesem.codec.copying import Copies, Copying
 from edgesem.codec.latent import Latent
 from edgesem.entropy import rans
 from edgesem.entropy.lane_termination import LaneTermination
 from edgesem.files import read_picture
+from edgesem.packet import copy_map
+from edgesem.packet.detail_mark import DetailMark
+from edgesem.packet.event_mark import EventMark
 from edgesem.packet.seal import Seal
 from edgesem.packet.side_information import Reference, Region, SideInformation
 from edgesem.semantics.embedding import SemanticHead
 from edgesem.semantics.embedding import to_bytes as embedding_bytes
 from runtime.capture.frame import PHOTOS
 from tests.vectors.collection import BASE, FOLDER, SALT, STREAM_KEY, TIME_MS, Vectors, described
+
+
+class Chosen(Copying):
+    """Copies what it is told to, at every quality."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        super().__init__()
+        self._mask = mask
+
+    def against(self, latent: Latent, reference: Latent, room_bytes: int) -> Any:
+        """In place of differences."""
+        return SimpleNamespace(copies=lambda *_: Copies(self._mask, copy_map.to_bytes(self._mask)))
 
 
 def packets(vectors: Vectors) -> None:
@@ -45,6 +63,12 @@ def packets(vectors: Vectors) -> None:
     promised = replace(key, promised=True, side_info=whole_time)
     about = "The same with the flag PROMISED: all layers in one message, and the whole capture time."
     vectors.packet("key_64_promised", about, promised, [4])
+    event = replace(whole_time, event=EventMark(0x5F3A9C01, 3, -1500, 1, True, "a truck"))
+    about = "The same as a frame of an event: the fourth and last, captured 1.5 s before it began."
+    vectors.packet("key_64_event", about, replace(key, promised=True, side_info=event), [4])
+    detail = replace(whole_time, detail=DetailMark(16384, 19661, 32768, 32768, 0x89ABCDEF))
+    about = "The same as a detail: from 0.25 to 0.5 of the picture's width, from 0.3 to 0.5 of its height."
+    vectors.packet("key_64_detail", about, replace(key, promised=True, side_info=detail), [4])
     later = replace(key, side_info=SideInformation(unknown=((9, b"new"), (200, bytes(20)))))
     vectors.packet("next_packet", "Side information of kinds that are not known: as of a later program.", later, [4])
 
@@ -76,6 +100,35 @@ def packets(vectors: Vectors) -> None:
     still = SideInformation(reference=Reference(22, 4))
     fourth = vectors.pack(after, 23, 0.7, side_info=still, reference=vectors.latents["inter_2", 4])
     vectors.packet("inter_3", "The same picture once more; its reference has a region.", fourth)
+
+    copied = np.zeros((6, 10), bool)
+    copied[2:5, 3:9] = copied[:, 0] = True
+    refer = SideInformation(reference=Reference(22, 4))
+    fifth = vectors.pack(
+        before, 24, 0.6, side_info=refer, reference=vectors.latents["inter_2", 4], copying=Chosen(copied)
+    )
+    vectors.packet("inter_copied", "Copies of some positions of inter_2, which has a region.", fifth)
+    refer = SideInformation(Reference(24, 2), region=Region(2, 2, 6, 4, 50))
+    sixth = vectors.pack(
+        after,
+        25,
+        0.8,
+        side_info=refer,
+        reference=vectors.latents["inter_copied", 2],
+        copying=Chosen(copied[::-1, ::-1]),
+    )
+    about = "Copies of two layers of inter_copied, and a region: positions of many levels."
+    vectors.packet("inter_copied_again", about, sixth)
+    refer = SideInformation(reference=Reference(25, 4))
+    last = vectors.pack(
+        after,
+        26,
+        1.0,
+        side_info=refer,
+        reference=vectors.latents["inter_copied_again", 4],
+        copying=Chosen(copied | True),
+    )
+    vectors.packet("inter_all_copied", "All is copied from inter_copied_again: no symbols.", last)
 
     busy, dark = (read_picture(PHOTOS / name) for name in ("08_crossing.jpg", "05_street_night.jpg"))
     large = vectors.codec.analyze(np.concatenate([busy, dark[:, :256]], axis=1))

@@ -65,6 +65,16 @@ def refused_packets(vectors: Vectors) -> None:
         ("side_kind", "Side information of kind 0.", wrong(side, b"\x03\x00\x01a" + bytes(8))),
         ("side_order", "Kind 2 twice.", wrong(side, b"\x06\x02\x01a\x02\x01b" + bytes(8))),
         ("side_size", "A reference of one byte.", wrong(side, b"\x03\x01\x01a" + bytes(8))),
+        (
+            "side_copies",
+            "A copy map that goes beyond the picture.",
+            wrong(side, b"\x09\x01\x07\x01\0\0\0\x04\x7f\xf0" + bytes(8)),
+        ),
+        (
+            "side_detail",
+            "A detail whose right edge is its left one.",
+            wrong(side, b"\x0e\x06\x0c\1\0\0\0\1\0\2\0\0\0\0\0" + bytes(8)),
+        ),
         ("side_layer", "Side information with layer 1.", wrong({1: 0x14, 19: 0x31}, b"\x03\x02\x01a")),
     ):
         with suppress(edgesem.EdgesemError):
@@ -158,6 +168,9 @@ def refused_messages(vectors: Vectors) -> None:
         ("command", "kind", "A kind that is not known.", cbor2.dumps({"c": "reboot", "i": 1})),
         ("command", "missing", "A pause without `s`.", cbor2.dumps({"c": "pause", "i": 1})),
         ("command", "nan", "A pause of NaN seconds.", cbor2.dumps({"c": "pause", "i": 1, "s": float("nan")})),
+        ("state", "live", "`L` is 3.", cbor2.dumps({**state, "L": 3})),
+        ("state", "detail", "`D` with one number.", cbor2.dumps({**state, "D": [1920]})),
+        ("command", "view", "A lease of 601 s.", cbor2.dumps({"c": "view", "i": 1, "n": 1, "s": 601})),
         ("command", "snapshot", "255 bytes.", cbor2.dumps({"c": "snapshot", "i": 1, "b": 255})),
         ("command", "roi", "It goes beyond the right edge.", cbor2.dumps({"c": "roi", "i": 1, **box, "w": 0.51})),
         ("command", "narrow", "Narrower than 1/64.", cbor2.dumps({"c": "roi", "i": 1, **box, "w": 0.015})),
@@ -214,6 +227,9 @@ def damages(vectors: Vectors) -> None:
          replace(last, chunks=(last.chunks[0] + b"\1\0",)), ("key_64_layer0", "key_64_layer1", "key_64_layer2"), None),
         ("reference", "Its reference, key_odd_size, has another number of positions.", replace(key, side_info=refer),
          (), {"vector": "key_odd_size", "layers": 4}),
+        ("copied", "Symbols, though all is copied.",
+         replace(Packet.from_bytes(read("inter_all_copied.es")), chunks=(base,)),
+         (), {"vector": "inter_copied_again", "layers": 4}),
     ):  # fmt: skip
         name = f"damaged_{name}"
         whole = Packet.join([*(Packet.from_bytes(read(f"{part}.es")) for part in before), packet])

@@ -13,52 +13,80 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from socket import create_server
+from statistics import median
 from typing import Any
 
 from packaging.requirements import Requirement
 
 from edgesem.errors import EnvironmentMissing, LinkError
+from export.bench.speed.mirror import mirrored
+from export.bench.speed.processes import children, cpu_s, load_over, private_bytes, rss_bytes
 
 FRAMES = 8  # after so many, a daemon has taken the memory that it keeps
+STREAMS = 32  # of a receiver that serves many cameras
+STARTS = 3
+IDLE_S = 10.0
 _LONGEST_S = 180.0
+_IN_NO_WHEEL = "weights"  # of a checkout: where training goes on from
 _PACKAGES = ("edgesem", "runtime", "export", "devices")
 
 
 def measure_daemons(pictures: Path, folder: Path, bundle: Path | None = None) -> dict[str, Any]:
     """Runs broker, receiver and sender as a user does, the sender over the folder `pictures`.
 
-    `first_packet_cpu_s`: processor time of the sender from its start until it has published the first packet.
-    `sender_rss_bytes`, `receiver_rss_bytes`, `decoder_rss_bytes`: resident memory after FRAMES frames, a decoder
-    process's as the mean of those there are. `folder` takes their state. EnvironmentMissing where there is no /proc,
-    LinkError if one of them does not get that far.
+    `first_packet_cpu_s`: processor time of a sender from its start until it has published the first packet; the median
+    of STARTS. `sender_rss_bytes`, `receiver_rss_bytes`, `decoder_rss_bytes`: resident memory after FRAMES frames, a
+    decoder process's as the mean of those there are. `sender_private_bytes`, `decoder_private_bytes`: what of it is no
+    other process's too, so what ends with the process. `receiver_many_rss_bytes`: the receiver with STREAMS streams.
+    `idle_cores`, `idle_wakeups_hz`: what a sender does between frames, as a share of a core and a second.
+    `folder` takes their state. EnvironmentMissing where there is no /proc, LinkError if one of them does not get that
+    far.
     """
-    if not Path("/proc/self/statm").exists():
+    if not Path("/proc/self/smaps_rollup").exists():
         raise EnvironmentMissing("memory of processes is read from /proc, which only Linux has: use --stages-only")
     with create_server(("127.0.0.1", 0)) as free:
-        at = ("--port", str(free.getsockname()[1]))
+        port = free.getsockname()[1]
+    at = ("--port", str(port))
     chosen = () if bundle is None else ("--bundle", str(bundle))
-    environment = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
+    # Whoever forbids Python to keep what it has compiled pays for that at each start; an installed edgesem has it.
+    unset = ("STATE_DIRECTORY", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment["XDG_STATE_HOME"] = str(folder)
     with ExitStack() as running:
 
-        def start(*arguments: str) -> _Daemon:
-            return running.enter_context(_daemon(arguments, environment, folder))
+        def start(*arguments: str, until: ExitStack = running) -> _Daemon:
+            return until.enter_context(_daemon(arguments, environment, folder))
 
-        start("broker", *at).wait_for("listening")
+        broker = start("broker", *at).wait_for("listening")
         receiver = start("receive", *at, *chosen)
         receiver.wait_for("ready")
+        starts_s = []
+        for number in range(STARTS):
+            with ExitStack() as once:
+                sender = start("send", str(pictures), "--stream", f"start{number}", *at, *chosen, until=once)
+                sender.wait_for("sent")
+                starts_s.append(cpu_s(sender.pid))
         sender = start("send", str(pictures), "--loop", "--fps", "5", *at, *chosen)
-        sender.wait_for("sent")
-        first_s = sender.cpu_s
         for _ in range(FRAMES):
             receiver.wait_for("picture")
-        decoders = [_rss_bytes(child) for child in receiver.children()]
-        return {
-            "first_packet_cpu_s": first_s,
-            "sender_rss_bytes": _rss_bytes(sender.pid),
-            "receiver_rss_bytes": _rss_bytes(receiver.pid),
-            "decoder_rss_bytes": sum(decoders) // len(decoders),
+        decoders = [copy for template in children(receiver.pid) for copy in children(template)]
+        figures: dict[str, Any] = {
+            "first_packet_cpu_s": median(starts_s),
+            "sender_rss_bytes": rss_bytes(sender.pid),
+            "sender_private_bytes": private_bytes(sender.pid),
+            "receiver_rss_bytes": rss_bytes(receiver.pid),
+            "decoder_rss_bytes": sum(map(rss_bytes, decoders)) // len(decoders),
+            "decoder_private_bytes": sum(map(private_bytes, decoders)) // len(decoders),
         }
+        with mirrored(port, Path(broker["credentials_file"]), STREAMS - 1):
+            seen: set[str] = set()
+            while len(seen) < STREAMS:
+                seen.add(receiver.wait_for("picture")["stream"])
+            figures["receiver_many_rss_bytes"] = rss_bytes(receiver.pid)
+        idle = start("send", str(pictures), "--loop", "--fps", "0.01", "--stream", "idle", *at, *chosen)
+        idle.wait_for("sent")
+        load = load_over(idle.pid, IDLE_S)
+        return {**figures, "idle_cores": load.cores, "idle_wakeups_hz": load.wakeups_hz}
 
 
 def install_bytes() -> int:
@@ -88,26 +116,15 @@ class _Daemon:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.pid, self._process, self._log = process.pid, process, log
 
-    def wait_for(self, kind: str) -> None:
+    def wait_for(self, kind: str) -> dict[str, Any]:
         """Read on until it prints an event of this kind. LinkError if it ends before."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            event = json.loads(line)
+            event: dict[str, Any] = json.loads(line)
             if event.get("event") == kind:
-                return
+                return event
         said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
         raise LinkError(f"a daemon ended before it was {kind}: {''.join(said) or 'it said nothing'}")
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time so far, in steps of 10 ms."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-    def children(self) -> list[int]:
-        """Processes that it has started and that live."""
-        lists = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return [int(pid) for path in lists for pid in path.read_text().split()]
 
 
 @contextmanager
@@ -131,10 +148,5 @@ def _daemon(arguments: Sequence[str], environment: dict[str, str], folder: Path)
                 process.terminate()
 
 
-def _rss_bytes(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != _IN_NO_WHEEL)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from edgesem.codec.codec import Codec
+from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.packet.packet import Packet
@@ -125,12 +126,14 @@ def _intra(codec: Codec, q: int, steps: int, frames: Sequence[Frame]) -> Iterato
 def _referring(codec: Codec, q: int, key_every: int, steps: int, frames: Sequence[Frame]) -> Iterator[Coded]:
     """Each frame refers to the one before, as it does where acknowledgements come back within a frame's time."""
     known: Latent | None = None
+    copying = Copying()
     for index, frame in enumerate(frames):
         clock = Clock()
         reference = None if index % key_every == 0 else known
         side_info = SideInformation() if reference is None else SideInformation(reference=Reference(index - 1, 4))
         latent = codec.analyze(frame)
-        options = PackOptions(side_info=side_info, reference=reference, frame=index)
+        copying.look(latent)
+        options = PackOptions(side_info=side_info, reference=reference, copying=copying, frame=index)
         packet, mine = codec.pack_decoded(latent, quality=_share(q), options=options)
         yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, reference, steps))
         known = mine

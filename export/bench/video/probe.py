@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.codec import Codec
+from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
@@ -36,11 +37,13 @@ def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[s
 
 def again(codec: Codec, frame: Frame) -> float:
     """Bytes of a frame that is the same as the one it refers to, over those of a keyframe; the mean of three more."""
-    latent = codec.analyze(frame)
+    latent, copying = codec.analyze(frame), Copying()
     key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
     sizes = []
     for number in range(3):
-        options = PackOptions(side_info=SideInformation(reference=Reference(number, 4)), reference=known)
+        copying.look(latent)
+        side_info = SideInformation(reference=Reference(number, 4))
+        options = PackOptions(side_info=side_info, reference=known, copying=copying)
         packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, options=options)
         sizes.append(packet.size_bytes)
     return float(np.mean(sizes)) / key.size_bytes
@@ -53,6 +56,7 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
     """
     known: Latent | None = None
     previous: dict[bool, Packet] = {}
+    copying = Copying()
     ratios, key_s, reference_s, levels, quality = [], [], [], [], []
     for number, frame in enumerate(frames):
         clock_s = time.thread_time()
@@ -64,9 +68,11 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
         packet, mine = key, decoded
         if known is not None:
             latent = codec.analyze(frame)
+            copying.look(latent)
             options = PackOptions(
                 side_info=SideInformation(reference=Reference(number - 1, 4)),
                 reference=known,
+                copying=copying,
                 previous=previous.get(True, previous[False]),
             )
             packet, mine = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
@@ -92,10 +98,10 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
 
 
 def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
-    """What a mask of unchanged positions could save at most: bits spent on them, of all bits of inter frames.
+    """What unchanged positions cost where nothing is copied: bits spent on them, of all bits of inter frames.
 
     same: positions that decode to what the reference has in all channels; still: whose pixels have hardly changed
-    since the frame before. The mask's own bits are not counted.
+    since the frame before.
     """
     known: Latent | None = None
     before: Frame | None = None
@@ -138,10 +144,16 @@ def _drawn(codec: Codec, frames: Sequence[Frame], steps: int) -> dict[str, list[
     """The pictures of a clip as keyframes, and as inter frames that each refer to the one before."""
     pictures: dict[str, list[Frame]] = {"intra": [], "reference": []}
     known: Latent | None = None
+    copying = Copying()
     for frame in frames:
         latent = codec.analyze(frame)
+        copying.look(latent)
         key = codec.trial(latent, PROBED_LEVEL).decoded
-        known = key if known is None else codec.trial(latent, PROBED_LEVEL, reference=known).decoded
+        if known is None:
+            known = key
+        else:
+            options = PackOptions(side_info=SideInformation(Reference(0, 4)), reference=known, copying=copying)
+            known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, options=options)[1]
         pictures["intra"].append(codec.synthesize(key, steps=steps))
         pictures["reference"].append(codec.synthesize(known, steps=steps))
     return pictures

@@ -3,10 +3,12 @@
 The frames of each scene (`export.bench.video.scenes`) are coded as a sender does, each with the one before as its
 reference, and each symbol's bits are booked. The same walk answers what a frame would cost in other ways: with the
 reference itself as the mean, with references of other levels, and as a packet that says nothing new.
+The books are of frames that copy nothing; what copies make of the scenes stands beside them.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +23,9 @@ from edgesem.codec import budget
 from edgesem.codec.codec import Codec
 from edgesem.codec.coder import coded_of, in_units
 from edgesem.codec.context import ContextModel
+from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
+from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
 from edgesem.entropy import rans
 from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, positions, reference_graph, whole, within
@@ -107,7 +111,7 @@ class Bookkeeper:
             pulled[:] += np.bincount(where, np.abs(mean / MEAN_GRID - had) / sum(GROUPS), pulled.size)
             if means == "reference":
                 mean[:] = had * MEAN_GRID
-            coded, scales = coded_of(scale, tables.first, sweep, True)
+            coded, scales = coded_of(scale, tables.first, index, True)
             off = np.rint(wanted[coded] - mean[coded] / MEAN_GRID)
             if held is not None:
                 off[held.ravel()[where[coded]]] = 0
@@ -120,7 +124,7 @@ class Bookkeeper:
             mean[coded] += tables.eighths.take(entry)
             return mean
 
-        model = ContextModel(self._runners, known, reference.level or 0)
+        model = ContextModel(self._runners, known, reference.reference_levels)
         values = model.walk(levels, layers).values(fill)
         chunks = rans.encode(entries, tables, rans.lanes_for(float(bits.sum())))
         size_bytes = budget.size(chunks) + SideInformation(reference=Reference(0, len(GROUPS))).size_bytes
@@ -138,6 +142,7 @@ def where(codec: Codec, frames: Sequence[Frame], done: Callable[[], None] = lamb
         report["by_level_of_reference"] = _by_level(codec, books, made)
         report["nothing_new"] = _nothing_new(codec, books, made)
         report["held"] = _held(codec, books, made)
+        report["copied"] = {name: _copied(codec, scene[0]) for name, scene in made.items()}
         done()
     return report
 
@@ -235,6 +240,39 @@ def _nothing_new(codec: Codec, books: Bookkeeper, made: Mapping[str, Scene]) -> 
                             "reference_ms_ssim": still,
                         }
                     )
+    return rows
+
+
+def _copied(codec: Codec, frames: Sequence[Frame]) -> list[dict[str, float]]:
+    """The inter frames of a scene as a sender codes them, where it copies what has not changed.
+
+    key_s and encode_s are processor time, of the keyframe and of this frame, its analysis included.
+    """
+    copying, known, key_bytes, key_s = Copying(), None, 0, 0.0
+    rows: list[dict[str, float]] = []
+    for number, frame in enumerate(frames):
+        before_s = time.thread_time()
+        latent = codec.analyze(frame)
+        copying.look(latent)
+        side_info = SideInformation(reference=None if known is None else Reference(number - 1, len(GROUPS)))
+        options = PackOptions(side_info=side_info, reference=known, copying=copying, frame=number)
+        packet, known = codec.pack_decoded(latent, quality=LEVEL / LEVELS, options=options)
+        encode_s = time.thread_time() - before_s
+        if packet.side_info.reference is None:
+            key_bytes, key_s = packet.size_bytes, encode_s
+            continue
+        rows.append(
+            {
+                "bytes": packet.size_bytes,
+                "share_of_key": packet.size_bytes / key_bytes,
+                "copied_share_of_positions": 0.0 if packet.copied is None else float(packet.copied.mean()),
+                "map_bytes": len(packet.side_info.reference.copies),
+                "ms_ssim": ms_ssim(frame, codec.synthesize(known)),
+                "ms_ssim_of_keyframe": ms_ssim(frame, codec.synthesize(codec.trial(latent, LEVEL).decoded)),
+                "key_s": key_s,
+                "encode_s": encode_s,
+            }
+        )
     return rows
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import pytest
 import typer
 
+from edgesem.cli import app
 from edgesem.cli import main as cli
 from edgesem.errors import BudgetError, EnvironmentMissing
 
@@ -122,7 +123,7 @@ def words(text):
 
 
 def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setitem(cli.MARKERS, "moon", ("no_such_module_at_all",))
+    monkeypatch.setitem(app.MARKERS, "moon", ("no_such_module_at_all",))
     offer(monkeypatch, good=HERE + "good [moon]", fly="no_such_module_at_all:fly [moon]", moon_walk="nowhere:x [moon]")
     install = "needs: pip install '.[moon]' in a checkout of edgesem"
     assert cli.main(["--help"]) == 0

@@ -1,6 +1,5 @@
 """Compiled kernel: the same bytes, symbols and errors as plain Python, and what happens where there is none."""
 
-import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -123,11 +122,8 @@ def test_without_lanes_nothing_is_coded(compiled):
 
 def test_an_array_with_gaps_or_of_another_type_is_refused(compiled):
     words = np.zeros(9, np.uint16)
-    for state, why in (
-        (np.full(8, 1 << 16, np.uint64)[::2], "C_CONTIGUOUS"),
-        (np.full(4, 1 << 16, np.int32), "uint64"),
-    ):
-        with pytest.raises(ctypes.ArgumentError, match=why):
+    for state in (np.full(8, 1 << 16, np.uint64)[::2], np.full(4, 1 << 16, np.int32)):
+        with pytest.raises(TypeError, match="no array of uint64"):
             compiled.put(state, np.array([3] * 4), TABLES, words)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edgesem.errors import UsageError
+from export.bench.speed import daemons
 from export.bench.speed.daemons import install_bytes, measure_daemons
 from export.bench.speed.frames import read_frames
 from export.cli.speed import bench_speed
@@ -73,13 +74,19 @@ def test_pictures_get_the_size_without_being_drawn_out(pictures):
     assert np.array_equal(second, photo(64, 96))
 
 
-def test_memory_and_start_of_real_daemons(pictures, tmp_path):
+def test_memory_and_start_of_real_daemons(pictures, tmp_path, monkeypatch):
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs Linux")
+    monkeypatch.setattr(daemons, "IDLE_S", 2.0)
+    monkeypatch.setattr(daemons, "STREAMS", 3)
     found = measure_daemons(pictures, tmp_path)
     assert 0.05 < found["first_packet_cpu_s"] < 60
-    for process in ("sender", "receiver", "decoder"):
+    for process in ("sender", "receiver", "decoder", "receiver_many"):
         assert 1e7 < found[f"{process}_rss_bytes"] < 1e9
+    assert 1e6 < found["decoder_private_bytes"] < found["decoder_rss_bytes"] / 2  # what is loaded is there once
+    assert 1e6 < found["sender_private_bytes"] < found["sender_rss_bytes"]
+    assert 0 < found["idle_cores"] < 1
+    assert 0.1 < found["idle_wakeups_hz"] < 100
 
 
 def test_what_is_installed_has_onnxruntime_in_it():

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from runtime.cli import account, bench_change, bench_link, broker, demo, event_output, receive, search, send
+from runtime.cli import account, bench_change, bench_link, demo, event_output, receive, search, send
 from tests.support.edgesem_process import WAIT_S
 
 ODD = "[/red] [bold]x[/] [::1]\\"
@@ -58,8 +58,10 @@ RENDERED = {
 def printed(monkeypatch):
     """What commands print on stderr."""
     out = Console(width=300, file=io.StringIO())
-    for module in (broker, demo, receive, search, send):
+    for module in (demo, search):
         monkeypatch.setattr(module, "log", out)
+    for module in (receive, send):
+        monkeypatch.setattr(module, "say", lambda text: out.file.write(f"{text}\n"))
     return out.file
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import random
 import time
 from contextlib import ExitStack
@@ -22,11 +21,9 @@ from edgesem.files import read_packet
 from edgesem.packet.seal import Seal
 from edgesem.provenance import read_provenance
 from runtime.daemon.receive_settings import DrawSettings, OutSettings, ReceiveSettings
-from runtime.mqtt.connection import Connection
 from runtime.mqtt.loopback_broker import Broker, find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
-from runtime.protocol.state import State
 from runtime.receiver.archive import Archive
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.stream_receiver import StreamReceiver
@@ -240,43 +237,6 @@ def test_strangers_bytes_and_wrong_keys_cost_counters_and_nothing_else(broker):
         ack = camera.acks.get(timeout=DEADLINE_S)
         acknowledged.add(Ack.from_bytes(seal.verify(ack, camera.topics.ack)).frame)
     assert acknowledged == set(range(10))
-
-
-def test_home_assistant_finds_a_camera_and_its_pictures(broker):
-    heard = queue.Queue()
-
-    def next_of(topic_start):
-        while True:
-            topic, payload = heard.get(timeout=DEADLINE_S)
-            if topic.startswith(topic_start):
-                return topic, payload
-
-    with (
-        Connection(
-            broker.address,
-            name="ha",
-            subscribe=["homeassistant/#", "edgesem/v1/test/ha/+/jpeg", "edgesem/v1/test/ha/+/availability"],
-            on_message=lambda topic, payload: heard.put((topic, payload)),
-        ) as home,
-        Camera(broker, "ha") as camera,
-        ReceiveDaemon(broker, "test/ha/+", "--home-assistant") as daemon,
-    ):
-        camera.send_until_heard()
-        _, payload = next_of("homeassistant/camera/")
-        config = json.loads(payload)
-        ours, streams = (entry["topic"] for entry in config["availability"])
-        assert next_of(streams)[1] == b"online"
-        topic, jpeg = next_of("edgesem/v1/test/ha/main/jpeg")
-        assert topic == config["topic"]
-        assert jpeg[:2] == b"\xff\xd8"
-        home.publish("homeassistant/status", b"online")  # Home Assistant was started anew
-        assert json.loads(next_of("homeassistant/camera/")[1]) == config
-        camera.connection.publish(camera.topics.state, State(False, 1, 0).to_bytes())
-        while next_of(streams)[1] != b"offline":  # it was said again that it is there
-            pass
-        daemon.process.kill()
-        while next_of(ours)[1] != b"offline":  # its last will
-            pass
 
 
 def test_the_guides_configuration_is_what_can_be_configured(tmp_path):

@@ -154,6 +154,7 @@ def test_a_decoder_that_fails_ends_the_demo_with_its_words(pictures, tmp_path):
 def test_lost_pictures_are_exit_code_1(ok, exit_code, monkeypatch, tmp_path):
     import typer
 
+    from edgesem.cli.lazy_typer import for_typer
     from runtime.cli.demo import demo
     from runtime.demo import demo as demo_module
 
@@ -172,6 +173,6 @@ def test_lost_pictures_are_exit_code_1(ok, exit_code, monkeypatch, tmp_path):
     }
     monkeypatch.setattr(demo_module, "run_demo", lambda options, show: report)
     app = typer.Typer()
-    app.command()(demo)
+    app.command()(for_typer(demo))
     result = CliRunner().invoke(app, ["--out", str(tmp_path)])
     assert result.exit_code == exit_code, result.output

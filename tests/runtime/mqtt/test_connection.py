@@ -43,6 +43,18 @@ def test_it_connects_at_long_round_trips_with_one_subscribe():
         assert 1.9 < connection.rtt_s < 2.5
 
 
+def test_no_subscribe_has_more_filters_than_aws_takes_and_all_are_answered_before_it_is_up():
+    filters = [f"site/{number}/+" for number in range(20)]
+    with (
+        ScriptedBroker(delay_s=0.3) as broker,
+        Connection(there(broker), name="x", subscribe=filters) as connection,
+    ):
+        assert broker.subscribes == [8, 8, 4]
+        assert connection.rtt_s < 2
+        connection.subscribe(*(f"other/{number}" for number in range(9)))
+        wait_for(lambda: broker.subscribes == [8, 8, 4, 8, 1])
+
+
 def test_a_dial_that_is_answered_on_the_way_does_not_hide_how_far_the_broker_is(monkeypatch):
     monkeypatch.setattr(session_module, "CONNECT_S", 1.5)
     with (

@@ -150,6 +150,8 @@ def test_a_state_says_what_it_said(state):
         Command("watch", queries=("a red car", "person"), vectors=(bytes(range(64)), b"")),
         Command("watch"),
         Command("apart"),
+        Command("view", viewer=2**32 - 1, lease_s=600),
+        Command("detail", roi=(0.4, 0.3, 0.2, 0.2), size_bytes=12_000),
     ],
     ids=lambda command: command.kind,
 )

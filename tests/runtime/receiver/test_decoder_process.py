@@ -4,21 +4,28 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edgesem.codec.copying import Copying
+from edgesem.codec.options import PackOptions
 from edgesem.errors import BundleError, EdgesemError, LinkError, UsageError
+from edgesem.packet.side_information import Reference, Region, SideInformation
 from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.decoder_template import DecoderTemplate
 from runtime.receiver.synthesis import SynthesisOptions
 from tests.support.publishing import codec, frame, photo_packet
 
 BASE = SynthesisOptions()
 
 
-@pytest.fixture(scope="module")
-def decoder():
-    with DecoderProcess() as running:
+@pytest.fixture(scope="module", params=["a program", "a copy"])
+def decoder(request):
+    of_one = DecoderTemplate() if request.param == "a copy" else nullcontext()
+    with of_one as template, DecoderProcess(template=template) as running:
         yield running
 
 
@@ -29,6 +36,29 @@ def test_it_decodes_what_the_codec_decodes(decoder):
     if codec().has_reference:
         assert np.array_equal(latent.values, expected.values)
         assert latent.level == photo_packet().q
+
+
+def test_a_chain_with_copies_and_a_region_is_decoded_as_the_codec_does(decoder):
+    """The levels of what is copied go along with the values, from the keyframe's region on."""
+    whole, mine, known = codec(), None, None
+    if not whole.has_reference:
+        pytest.skip("the bundle has no references")
+    copying, still = Copying(), whole.unpack(photo_packet())
+    for number in range(4):
+        moved = still.values.copy()
+        moved[:, 2:4, number : number + 3] += 1.0
+        latent = replace(still, values=moved, level=None)
+        copying.look(latent)
+        name = None if mine is None else Reference(number - 1, 4)
+        side_info = SideInformation(reference=name, region=None if number else Region(0, 0, 4, 3, 60))
+        options = PackOptions(side_info=side_info, reference=mine, copying=copying, frame=number)
+        packet, mine = whole.pack_decoded(latent, quality=0.5 + 0.1 * (number % 2), options=options)
+        image, known = decoder.decode(packet, BASE, known)
+        assert np.array_equal(known.values, mine.values)
+        assert np.array_equal(known.levels, mine.levels)
+        assert np.array_equal(image, whole.synthesize(mine))
+    assert packet.copied.any()
+    assert not packet.copied.all()
 
 
 def test_symbols_that_do_not_hold_together_are_an_error_and_the_next_frame_comes(decoder):

@@ -73,10 +73,10 @@ class Camera:
                 self.message(budget_bytes)
 
 
-@pytest.mark.parametrize(("every_s", "at_end"), [(60, "alarms"), (600, "stills"), (600, "stop")])
-def test_a_month_is_never_above_and_within_three_percent_below(tmp_path, every_s, at_end):
-    camera = Camera(tmp_path, every_s=every_s, at_end=at_end)
-    camera.run(30 * DAY_S - every_s)
+@pytest.mark.parametrize("at_end", ["alarms", "stills", "stop"])
+def test_a_month_is_never_above_and_within_three_percent_below(tmp_path, at_end):
+    camera = Camera(tmp_path, every_s=600, at_end=at_end)
+    camera.run(30 * DAY_S - 600)
     assert 0.97 * MONTH_BYTES <= camera.wire_bytes <= MONTH_BYTES
     assert camera.data.usage().spent_bytes == camera.wire_bytes
     half = camera.frames
@@ -84,12 +84,12 @@ def test_a_month_is_never_above_and_within_three_percent_below(tmp_path, every_s
     assert camera.frames > 1.8 * half
 
 
-def test_alarms_are_never_starved_also_in_a_burst_of_the_last_hour(tmp_path):
+def test_at_a_frame_a_minute_alarms_are_never_starved_also_in_a_burst_of_the_last_hour(tmp_path):
     rng = random.Random(1)
     spread = [rng.uniform(0, 30 * DAY_S) for _ in range(200)]
     burst = [29.96 * DAY_S + 10 * number for number in range(50)]
-    camera = Camera(tmp_path, every_s=300)
-    camera.run(30 * DAY_S - 300, alarms=[*spread, *burst])
+    camera = Camera(tmp_path, every_s=60)
+    camera.run(30 * DAY_S - 60, alarms=[*spread, *burst])
     assert (camera.alarms, camera.refused) == (250, 0)
     assert 0.97 * MONTH_BYTES <= camera.wire_bytes <= MONTH_BYTES
 

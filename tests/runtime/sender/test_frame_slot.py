@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgesem.errors import UsageError
+from edgesem.packet.detail_mark import DetailMark
 from runtime.capture.frame import Frame
 from runtime.sender.frame_slot import FrameSlot
+from runtime.sender.viewers import Viewers
 
 INTERVAL_S = 0.1
 STEP_S = 0.005
@@ -16,8 +19,9 @@ STEP_S = 0.005
 class World:
     """A camera that takes a frame each interval from 100 s on, and a link that has no room now and then."""
 
-    def __init__(self, busy=()):
+    def __init__(self, busy=(), idle_every_s=None):
         self.now_s = 99.0
+        self.viewers = None if idle_every_s is None else Viewers(idle_every_s, lambda: self.now_s)
         self.frames, self.skipped, self.busy = 0, 0, busy
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
@@ -29,6 +33,7 @@ class World:
             skip=self.skip,
             stop=threading.Event(),
             promise_every=0,
+            viewers=self.viewers,
             clock=lambda: self.now_s,
         )
 
@@ -95,3 +100,33 @@ def test_no_more_than_eight_snapshots_wait_however_many_are_asked_for():
     while (queued := world.frame_slot.take(wait=False)) is not None:
         taken.append(queued.max_bytes)
     assert taken == [1000] * 8
+
+
+def test_no_more_than_two_details_wait():
+    world = World()
+    detail = Frame(np.zeros((64, 64, 3), np.uint8), "0", 0, detail=DetailMark(0, 0, 1, 1, 7))
+    for _ in range(2):
+        world.frame_slot.promise_detail(detail, 1000)
+    with pytest.raises(UsageError, match="2 wait"):
+        world.frame_slot.promise_detail(detail, 1000)
+    assert world.frame_slot.take(wait=False).frame is detail
+    world.frame_slot.promise_detail(detail, 1000)
+
+
+def test_with_nobody_watching_frames_are_rare_and_the_first_viewer_gets_the_last_one_at_once():
+    world = World(idle_every_s=1.0)
+    numbers = [number for number, _ in world.take(4)]
+    assert numbers == [0, 10, 20, 30]
+    assert world.viewers.renew(1, 10.0)
+    world.frame_slot.wake_for_viewer()
+    assert int(world.frame_slot.take(wait=False).frame.name) == world.frames - 1
+    numbers = [number for number, _ in world.take(3)]
+    assert numbers == [world.frames - 3, world.frames - 2, world.frames - 1]
+
+
+def test_a_thumbnail_that_found_no_room_is_made_up_for_by_the_next_frame():
+    world = World(idle_every_s=1.0)
+    world.take(1)
+    world.frame_slot.hurry()
+    ((number, _),) = world.take(1)
+    assert number == 1

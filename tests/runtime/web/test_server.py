@@ -57,8 +57,8 @@ def watched(broker):
     """A receiver with a live page, and the camera that it shows."""
     with Camera(broker, "page") as camera, watching(broker) as daemon:
         state = State(True, 1, 0, capacity_bps=64_000, rtt_s=0.05, budget_bytes=1500, frames=3)
-        camera.connection.publish(camera.topics.state, state.to_bytes())
         camera.send_until_heard()
+        camera.connection.publish(camera.topics.state, state.to_bytes())
         daemon.next("picture")
         yield camera, daemon
 
@@ -66,7 +66,7 @@ def watched(broker):
 def test_http_serves_pictures_figures_metrics_and_takes_settings(watched):
     camera, daemon = watched
     url = daemon.url
-    told = wait_for(lambda: json.loads(get(f"{url}streams.json"))["streams"])[0]
+    told = wait_for(lambda: (one := json.loads(get(f"{url}streams.json"))["streams"][0])["state"] and one)
     assert told["name"] == "test/page/main"
     assert told["state"]["capacity_bps"] == 64_000
     assert {"capacity_bps", "budget_bytes", "size_bytes", "delay_s"} <= {

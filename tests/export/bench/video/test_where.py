@@ -84,3 +84,5 @@ def test_shares_of_a_frame_add_up(codec):
     held = [row for row in found["held"] if row["scene"] == "noise" and row["reference_level"] == LEVEL]
     assert held[0]["held_share_of_positions"] == 0
     assert held[-1]["share_of_key"] <= held[0]["share_of_key"]
+    assert {row["bytes"] for row in found["copied"]["identical"]} == {33}
+    assert all(0 <= row["copied_share_of_positions"] <= 1 for row in found["copied"]["object"])

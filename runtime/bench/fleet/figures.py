@@ -1,0 +1,82 @@
+"""Figures of a load run: what came of what was sent, how late, what each part used, and what binds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtime.bench.fleet.process_use import ProcessUse
+from runtime.bench.fleet.receiver_process import Shown
+
+SPARE = 0.8
+"""Of the processors, a fleet may fill so much."""
+
+
+@dataclass(frozen=True)
+class Delays:
+    """From capture to decoded, in seconds; nan without a picture."""
+
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+    @classmethod
+    def of(cls, shown: Iterable[Shown]) -> Delays:
+        """Of these pictures."""
+        delays = [one.delay_s for one in shown]
+        return cls(*map(float, np.percentile(delays, (50, 95, 99)))) if delays else cls(*[float("nan")] * 3)
+
+
+def repeated(shown: Iterable[Shown], promised: bool) -> int:
+    """How many of the promised, or of the other, pictures were shown more than once."""
+    counted = Counter((one.stream, one.epoch, one.frame) for one in shown if one.promised == promised)
+    return sum(count - 1 for count in counted.values())
+
+
+def dark_s(shown: Iterable[Shown], since_s: float, interval_s: float) -> list[float]:
+    """For each stream that was seen before and after `since_s`, how much longer than its interval it showed nothing."""
+    times: dict[str, list[float]] = {}
+    for one in shown:
+        times.setdefault(one.stream, []).append(one.received_s)
+    found = []
+    for seen in times.values():
+        before, after = [s for s in seen if s <= since_s], [s for s in seen if s > since_s]
+        if before and after:
+            found.append(max(0.0, min(after) - max(before) - interval_s))
+    return found
+
+
+def parts_of(uses: Mapping[str, ProcessUse], seconds: float, pictures: int) -> dict[str, dict[str, Any]]:
+    """Each part's share of one core, memory, and processor time for one picture."""
+    return {
+        name: {
+            "cores": round(use.cpu_s / seconds, 3),
+            "rss_bytes": use.rss_bytes,
+            "cpu_ms_per_picture": round(1000 * use.cpu_s / pictures, 2) if pictures else None,
+        }
+        for name, use in uses.items()
+    }
+
+
+def what_binds(
+    uses: Mapping[str, ProcessUse],
+    *,
+    seconds: float,
+    processors: int,
+    others_cores: float,
+    single: Sequence[str],
+) -> str:
+    """The part that will be full first as cameras are added, in words. `single` are parts that use one core at most."""
+    used = sum(use.cpu_s for use in uses.values()) / seconds
+    most = max(uses, key=lambda name: uses[name].cpu_s)
+    full = [name for name in single if uses[name].cpu_s / seconds > SPARE]
+    if full:
+        return f"{full[0]}: it fills the one core that it can use"
+    if used + others_cores > SPARE * processors:
+        words = f", of which others on this machine took {others_cores:.1f}" if others_cores > 0.1 * processors else ""
+        return f"the {processors} processors are full{words}; most goes to {most}"
+    return f"nothing yet; most goes to {most}"

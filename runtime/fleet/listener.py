@@ -1,0 +1,109 @@
+"""Listener to a fleet: what all its senders and receivers say within some seconds, without any picture."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgesem.errors import PacketError
+from runtime.mqtt.address import Address
+from runtime.mqtt.connection import Connection
+from runtime.protocol.ack import Ack
+from runtime.protocol.birth import Birth
+from runtime.protocol.state import State
+from runtime.protocol.topics import Topics
+
+_MOST_STREAMS = 100_000
+_MOST_ACKS = 50
+"""Of one stream, of which the decoding times are kept."""
+
+
+@dataclass
+class HeardStream:
+    """What was heard of one stream."""
+
+    topics: Topics
+    birth: Birth | None = None
+    state: State | None = None
+    first_state: tuple[float, State] | None = None
+    """The first one that was not retained, and when it came, in monotonic seconds; with the last, it gives a rate."""
+    last_state: tuple[float, State] | None = None
+    acks: int = 0
+    """Acknowledgements, of all layers."""
+    decode_ms: list[int] = field(default_factory=list)
+    """Decoding times that receivers have told, but not 0: nothing was decoded yet."""
+    receivers: set[int] = field(default_factory=set)
+    """The numbers of the receivers that acknowledge it."""
+
+    @property
+    def name(self) -> str:
+        """`SITE/DEVICE/STREAM`."""
+        return f"{self.topics.site}/{self.topics.device}/{self.topics.stream}"
+
+    @property
+    def decode_s(self) -> float | None:
+        """The median decoding time that was told; None if none was."""
+        return sorted(self.decode_ms)[len(self.decode_ms) // 2] / 1000 if self.decode_ms else None
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second: counted between two states of one start, else the most that the birth says; None without."""
+        if self.first_state is not None and self.last_state is not None:
+            (began_s, first), (ended_s, last) = self.first_state, self.last_state
+            if ended_s > began_s and last.epoch == first.epoch and last.frames >= first.frames:
+                return (last.frames - first.frames) / (ended_s - began_s)
+        return None if self.birth is None else self.birth.fps
+
+
+class FleetListener:
+    """Listener to births, states and, if `acks`, acknowledgements. Thread-safe. With a `key`, a birth that is not
+    authenticated by it is ignored, and so are acknowledgements."""
+
+    def __init__(self, *, key: bytes | None = None, acks: bool = False) -> None:
+        self.topics = [f"edgesem/v1/+/+/+/{kind}" for kind in ("birth", "state", *(("ack",) if acks else ()))]
+        self.malformed = 0
+        self._key = key
+        self._lock = threading.Lock()
+        self._streams: dict[str, HeardStream] = {}
+
+    def listen(self, address: Address | Sequence[Address], seconds: float) -> list[HeardStream]:
+        """What is heard within so many seconds, by name. LinkError if there is no connection."""
+        with Connection(address, name="fleet", subscribe=self.topics, on_message=self.take):
+            time.sleep(seconds)
+        with self._lock:
+            return sorted(self._streams.values(), key=lambda stream: stream.name)
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Take a message; one that cannot be read is counted."""
+        if not payload:  # a retained message was deleted
+            return
+        with self._lock:
+            try:
+                topics, kind = Topics.parse(topic)
+                self._take(topics, kind, payload)
+            except PacketError:
+                self.malformed += 1
+
+    def _take(self, topics: Topics, kind: str, payload: bytes) -> None:
+        now_s = time.monotonic()
+        stream = self._streams.get(topics.base) or HeardStream(topics)
+        if kind == "birth":
+            stream.birth = Birth.from_bytes(payload, base=topics.base, key=self._key)
+        elif kind == "state":
+            state = State.from_bytes(payload)
+            fresh = stream.state is not None and stream.state.time_ms != state.time_ms
+            stream.state = state
+            if fresh and state.up:
+                stream.first_state = stream.first_state or (now_s, state)
+                stream.last_state = now_s, state
+        elif kind == "ack" and self._key is None:
+            ack = Ack.from_bytes(payload)
+            stream.acks += 1
+            if ack.receiver:
+                stream.receivers.add(ack.receiver)
+            if ack.decode_ms and len(stream.decode_ms) < _MOST_ACKS:
+                stream.decode_ms.append(ack.decode_ms)
+        if topics.base not in self._streams and len(self._streams) < _MOST_STREAMS:
+            self._streams[topics.base] = stream

@@ -1,0 +1,69 @@
+"""Load run over real parts: what is counted is what was shown, also where a receiver is killed in the middle."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgesem.cli.main import main
+from edgesem.packet.packet import Packet
+from runtime.bench.fleet.figures import Delays, dark_s, repeated, what_binds
+from runtime.bench.fleet.process_use import ProcessUse
+from runtime.bench.fleet.receiver_process import Shown
+from runtime.bench.fleet.recorded import Stamper
+from runtime.mqtt.mosquitto import find_tool
+from tests.support.publishing import photo_packet
+
+SHOWN = Shown("s/a/main", 1, 0, False, 0.1, 0.0)
+
+
+@pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+def test_all_promised_frames_survive_a_killed_receiver(capsys):
+    run = "bench fleet --cameras 8 --seconds 6 --interval 1 --promise-every 2 --receivers 2 --kill-receiver --json"
+    assert main(run.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sent"] == 8 * 6
+    assert found["promised"] == 8 * 3
+    assert (found["promised_lost"], found["promised_shown_twice"]) == (0, 0)
+    assert found["sent"] / 2 <= found["pictures"] <= found["sent"]
+    assert found["not_shown"] == found["sent"] - found["pictures"]
+    assert 0 < found["delay"]["p50_s"] <= found["delay"]["p99_s"]
+    assert all(found["parts"][part]["rss_bytes"] > 1e6 for part in ("broker", "receivers", "decoders", "cameras"))
+    assert 0 < found["heard_of_others"] < 1
+    assert found["parts"]["cameras"]["cores"] < 1
+
+
+def test_a_run_shorter_than_an_interval_is_refused(capsys):
+    assert main(["bench", "fleet", "--cameras", "2", "--seconds", "5", "--interval", "10"]) == 2
+    assert "not every camera sends" in capsys.readouterr().err
+
+
+def test_packets_are_stamped_anew():
+    recorded = photo_packet()
+    stamper = Stamper([recorded.to_bytes()])
+    for promised in (False, True):
+        packet = Packet.from_bytes(stamper.packet(7, epoch=3, frame=9, promised=promised).to_bytes())
+        assert (packet.epoch, packet.frame, packet.promised, packet.chunks) == (3, 9, promised, recorded.chunks)
+        assert (packet.side_info.time_high is not None) == promised
+
+
+def test_what_was_shown_twice_and_how_long_a_stream_was_dark():
+    again = replace(SHOWN, promised=True)
+    assert repeated([again, again, replace(again, frame=1), SHOWN, SHOWN, SHOWN], promised=True) == 1
+    seen = [replace(SHOWN, frame=number, received_s=at) for number, at in enumerate((0.0, 1.0, 2.0, 7.0, 8.0))]
+    other = replace(SHOWN, stream="s/b/main", received_s=50.0)  # not seen before
+    assert dark_s([*seen, other], since_s=2.5, interval_s=1.0) == [4.0]
+    assert Delays.of([replace(SHOWN, delay_s=value / 100) for value in range(101)]).p95_s == pytest.approx(0.95)
+
+
+def test_what_binds_is_said():
+    def binds(broker_s, decoders_s, others=0.0):
+        uses = {"broker": ProcessUse(broker_s), "decoders": ProcessUse(decoders_s)}
+        return what_binds(uses, seconds=10, processors=2, others_cores=others, single=["broker"])
+
+    assert binds(1, 2).startswith("nothing yet; most goes to decoders")
+    assert binds(9, 2).startswith("broker")
+    assert "processors are full" in binds(1, 16)
+    assert "others" in binds(1, 5, others=1.2)
