@@ -16,7 +16,12 @@ MAKERS = {"asarray", "array", "ascontiguousarray", "full", "fromiter"}
 
 ALLOWED: dict[str, set[str]] = {
     # Integers already, of a type that the new one holds
-    "edgesem/codec/latent.py": {"(height, width)"},
+    "edgesem/codec/coder.py": {
+        "np.where(copied, reference.levels, levels)",
+        "scale.take(coded)",  # a float, 0 to 63: ContextModel.walk refuses others
+    },
+    "edgesem/codec/copying.py": {"self._had[part].shape"},
+    "edgesem/codec/latent.py": {"(height, width)", "self.copied_levels", "self.values.shape[1:]"},
     "edgesem/entropy/lane_termination.py": {"states"},
     "edgesem/entropy/kernel.py": {"entries", "scale"},
     "edgesem/entropy/rans.py": {
@@ -52,8 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "turns != 0",
     },
     # Floats that the code before has bounded
-    "edgesem/codec/codec.py": {"np.rint(grey, out=grey)"},  # 0 to 255
-    "edgesem/codec/coder.py": {"scale.take(coded)"},  # 0 to 63: ContextModel.walk refuses others
+    "edgesem/codec/drawing.py": {"np.rint(grey, out=grey)"},  # 0 to 255
     "edgesem/information/estimate.py": {"codes", "n_x", "n_y"},  # counts of neighbours, and places in a dict
     "edgesem/semantics/embedding.py": {
         "best",  # -7 to 7

@@ -17,7 +17,8 @@ from edgesem.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from edgesem.bundle.bundle import Bundle
-    from edgesem.codec.codec import Codec, DecoderSize
+    from edgesem.codec.codec import Codec
+    from edgesem.codec.drawing import DecoderSize
     from edgesem.codec.latent import Latent
     from edgesem.packet.packet import Packet
 

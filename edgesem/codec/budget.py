@@ -5,6 +5,9 @@ latent at one level and tells how far off the forecast was there, so one or two 
 that turns out to be wrong ends after two layers, a third of the work. No trial runs the encoder network, and only the
 last is coded: a trial knows its size from the tables.
 
+Where an inter frame copies what has not changed, its size leaps at the level from which on all of that would become
+finer. If there are no bytes for all of it, a part is made finer, and the rest in the frames that follow.
+
 Inter frames lie on a steeper curve than keyframes, and their budget need not be filled as closely: on a scene that
 stands still, what they leave unused is not lost.
 """

@@ -8,19 +8,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.bundle import DECODER, FLOW, LARGE_DECODER, Bundle
+from edgesem.bundle.bundle import Bundle
 from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
-from edgesem.codec.flow import by_tiles, redraw
+from edgesem.codec.drawing import DecoderSize, Drawing
 from edgesem.codec.frames import Frame, check_frame
-from edgesem.codec.latent import LEVELS, Latent, drawings
+from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.errors import BundleError, PacketError, UsageError
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgesem.bundle.graph_runner import GraphRunner
-
-MAX_STEPS = 4
-
-DecoderSize = Literal["auto", "small", "large"]
 
 
 class Codec:
@@ -60,7 +56,7 @@ class Codec:
         self._closed = False
         self._lent = False
         self._coder = Coder(bundle, lambda name: self._runner(name))
-        self._shrinkage = bundle.shrinkage
+        self._drawing = Drawing(bundle, lambda name: self._runner(name))
 
     def __enter__(self) -> Self:
         return self
@@ -225,12 +221,12 @@ class Codec:
     @property
     def has_flow(self) -> bool:
         """Whether the bundle holds a flow decoder, so that `synthesize` takes steps."""
-        return FLOW in self.bundle.files
+        return self._drawing.has_flow
 
     @property
     def has_large_decoder(self) -> bool:
         """Whether the bundle holds a second, larger base decoder, for the same packets."""
-        return LARGE_DECODER in self.bundle.files
+        return self._drawing.has_large_decoder
 
     def decoder_for(self, steps: int, decoder: DecoderSize = "auto") -> Literal["small", "large"]:
         """The base decoder that draws a picture of so many steps. "auto": the large one where there is one.
@@ -238,13 +234,7 @@ class Codec:
         The flow decoder was trained on pictures of the small one, so with steps that one draws. Raises UsageError for a
         large one that the bundle has not, or with steps.
         """
-        if decoder not in get_args(DecoderSize):
-            raise UsageError(f"decoder must be auto, small or large, got {decoder!r}")
-        if decoder == "large" and not self.has_large_decoder:
-            raise UsageError("this bundle has no large decoder: use auto or small, or add one with edgesem add-decoder")
-        if decoder == "large" and steps:
-            raise UsageError("the flow decoder begins from the small decoder's picture: use it, or no steps")
-        return "large" if decoder != "small" and self.has_large_decoder and not steps else "small"
+        return self._drawing.decoder_for(steps, decoder)
 
     def synthesize(
         self, latent: Latent, *, steps: int = 0, seed: int = 0, realism: float = 1.0, decoder: DecoderSize = "small"
@@ -261,55 +251,7 @@ class Codec:
 
         Raises UsageError for values out of range, for steps without a flow decoder, and as `decoder_for`.
         """
-        base = LARGE_DECODER if self.decoder_for(steps, decoder) == "large" else DECODER
-        if not 0 <= steps <= MAX_STEPS or not 0 <= realism <= 1 or seed < 0:
-            raise UsageError(
-                f"steps must be 0 to {MAX_STEPS}, realism 0 to 1, and the seed not negative, "
-                f"got {steps}, {realism:g} and {seed}"
-            )
-        if steps and not self.has_flow:
-            raise UsageError(f"steps must be 0, got {steps}: this bundle has no flow decoder")
-        planes: npt.NDArray[np.float32] = np.zeros((), np.float32)
-        for level, share in drawings(latent.levels):
-            drawn = self._draw(latent, level, steps, seed, realism, base)
-            planes = drawn if share is None else planes + share * (drawn - planes)
-        if np.isnan(planes.max()):
-            raise BundleError("the decoder of the bundle gives no numbers for this latent: export it again")
-        grey = planes.clip(0, 1)
-        grey *= 255
-        picture = np.rint(grey, out=grey).astype(np.uint8).transpose(1, 2, 0)
-        return np.ascontiguousarray(picture[: latent.height, : latent.width])
-
-    def _draw(
-        self, latent: Latent, level: int, steps: int, seed: int, realism: float, base: str
-    ) -> npt.NDArray[np.float32]:
-        """All of a latent as one of this quality, float32 [3, 16h, 16w], about 0..1."""
-        quality = level / LEVELS
-        values = latent.values * self._shrinkage[level][:, None, None]
-        planes = self._base(values, quality, base)
-        if not steps:
-            return planes
-        flow = self._runner(FLOW)
-
-        def step(feed: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-            drawn: npt.NDArray[np.float32] = output_of(flow.run(feed), "picture", feed["state"].shape)[0]
-            return drawn
-
-        drawn = redraw(planes, values, step, quality=quality, steps=steps, seed=seed)
-        return planes + np.float32(realism) * (drawn - planes)
-
-    def _base(self, values: npt.NDArray[np.float32], quality: float, graph: str) -> npt.NDArray[np.float32]:
-        """What a base decoder draws of [96, h, w], float32 [3, 16h, 16w], about 0..1; large pictures by tiles."""
-        runner = self._runner(graph)
-        level = np.full((1, 1, 1, 1), quality, np.float32)
-
-        def draw(top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.float32]:
-            part = values[None, :, top // STRIDE : bottom // STRIDE, left // STRIDE : right // STRIDE]
-            found = runner.run({"latent": np.ascontiguousarray(part), "quality": level})
-            drawn: npt.NDArray[np.float32] = output_of(found, "picture", (1, 3, bottom - top, right - left))[0]
-            return drawn
-
-        return by_tiles(values.shape[1] * STRIDE, values.shape[2] * STRIDE, draw)
+        return self._drawing.draw(latent, steps, seed, realism, decoder)
 
     def encode(
         self,

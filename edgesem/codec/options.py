@@ -28,7 +28,8 @@ class PackOptions:
     """The decoded latent of the frame that `side_info.reference` names: the packet is then an inter frame, which
     codes only what differs, and a receiver needs that latent too. None: a keyframe."""
     copying: Copying | None = None
-    """Decides which positions of an inter frame stay as the reference has them. None: no such choice, all are coded."""
+    """Decides which positions of an inter frame stay as the reference has them, after its `look` has seen the latent.
+    None: all are coded."""
     previous: Packet | None = None
     """A packet of a similar picture, such as the frame before. It tells `budget_bytes` where to start looking, which
     saves some trials; the result is as good without it."""

@@ -14,7 +14,8 @@ from edgesem.codec.budget import KNOTS, features
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
-from export.data.sequences import Sequences
+from export.data.crops import fitting_crop
+from export.data.sequences import ROOM, Sequences
 
 _SLOTS = 1 << PRECISION
 _PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
@@ -84,7 +85,8 @@ def count_references(
     """
     tables = codec.bundle.reference_tables
     total = np.zeros(tables.bits.size)
-    source, random = Sequences(nn.Identity(), photographs, None, seed=1), np.random.default_rng(1)
+    crop = fitting_crop(photographs, 256, ROOM)
+    source, random = Sequences(nn.Identity(), photographs, None, crop=crop, seed=1), np.random.default_rng(1)
     for index in range(sequences):
         first, *others = (_bytes(picture) for picture in source.made())
         level = (index * 97 + 13) % (LEVELS + 1)

@@ -63,6 +63,7 @@ def adapt(
     from edgesem.packet.keys import Identity, read_key
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
+    from export.data.crops import LEAST_CROP, fitting_crop
     from export.data.pack import training_pictures
     from export.graphs.targets import target_of
     from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain
@@ -89,8 +90,10 @@ def adapt(
 
         frames = _folder_of(data, work)
         held_out = None if check is None else _folder_of(check, work)
+        crop = fitting_crop(frames, AdaptConfig.crop, least=LEAST_CROP)
         config = AdaptConfig(
             data=str(frames),
+            crop=crop,
             photographs=str(photographs),
             minutes=minutes * (1 - share),
             encoder=encoder,
@@ -110,6 +113,7 @@ def adapt(
             about = ReferenceConfig(
                 data=str(photographs),
                 codec=str(codec),
+                crop=crop,
                 minutes=minutes * share,
                 clips=str(data) if data.is_file() else None,
                 pool=100,

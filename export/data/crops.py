@@ -13,6 +13,23 @@ from edgesem.errors import InputError
 from export.data.pack import training_pictures
 
 _CPU = torch.device("cpu")
+LEAST_CROP = 176  # pixels a side, of which MS-SSIM has five scales
+
+
+def fitting_crop(data: Path, most: int, room: float = 1.0, least: int = 16) -> int:
+    """The side of the largest crop, a multiple of 16 up to `most`, that fits into some picture of a folder or pack.
+
+    room: how many times that side the picture must have on its short side. Raises InputError if not even `least` fits.
+    """
+    side = 0
+    for _, frame in training_pictures(data):
+        side = max(side, int(min(frame.shape[:2]) / room) // 16 * 16)
+        if side >= most:
+            return most
+    if side < least:
+        needed = round(least * room)
+        raise InputError(f"the pictures of {data} are too small: one must have {needed} pixels on its short side")
+    return side
 
 
 class Crops:

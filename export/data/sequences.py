@@ -26,6 +26,9 @@ _FRAMES_S = 10.0  # frames a second that are taken of a clip
 _SHORTEST_S, _LONGEST_S = 0.1, 4.0  # between two pictures of a sequence
 
 
+ROOM = 1.5  # a photograph has so many times the side of a sequence made of it, for the view to move in
+
+
 class Sequences:
     """Sequences of LENGTH latents, ever new ones.
 
@@ -47,7 +50,7 @@ class Sequences:
         self._encoder, self._crop, self._side = encoder.eval(), crop, crop // STRIDE
         self._device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
         self._random = np.random.default_rng([seed, 7])
-        self._crops = Crops(photographs, crop + crop // 2, seed, shrink=(1.0, 0.75))
+        self._crops = Crops(photographs, round(ROOM * crop), seed, shrink=(1.0, 0.75))
         self._clips = [] if clips is None else [self._read_clip(path, until) for path in find_videos(clips)]
         self._from_clips = from_clips if self._clips else 0.0
 

@@ -188,7 +188,10 @@ def receive(
     from edgesem.config import load_config
     from runtime.daemon.receive import run_receive
     from runtime.daemon.receive_settings import ReceiveSettings
+    from runtime.protocol.shard import Shard
 
+    if shard is not None:
+        Shard.parse(shard)  # also an empty one, of a variable that is not set: it would be all streams
     given: dict[str, Any] = {
         "streams": tuple(streams) if streams else None,
         "shard": shard,

@@ -30,7 +30,8 @@ _DEVICE = (
 )
 _RECEIVER = (
     *(("read", "pkt/+"), ("read", "birth"), ("read", "state")),
-    *(("write", "ack"), ("write", "cmd"), ("readwrite", "jpeg"), ("readwrite", "availability"), ("readwrite", "event")),
+    *(("readwrite", "ack"), ("write", "cmd")),  # reads, for `edgesem fleet plan`
+    *(("readwrite", "jpeg"), ("readwrite", "availability"), ("readwrite", "event")),
 )
 _VIEWER = (("read", "jpeg"), ("read", "state"), ("read", "availability"), ("read", "event"))
 _HOME_ASSISTANT = ("readwrite", "homeassistant/#")
@@ -41,9 +42,9 @@ ROLES = ("device", "receiver", "viewer", "admin")
 class Account:
     """One account: its name, its role, and the streams (SITE/DEVICE/STREAM, + for any name) that the role is for.
 
-    device: publishes its packets, birth and state, and reads acknowledgements and commands. receiver: reads streams,
-    acknowledges, commands, and publishes pictures and Home Assistant's discovery. viewer: reads those pictures, as Home
-    Assistant does. admin: everything.
+    device: publishes its packets, birth and state, and reads acknowledgements and commands. receiver: reads streams and
+    acknowledgements, acknowledges, commands, and publishes pictures and Home Assistant's discovery. viewer: reads those
+    pictures, as Home Assistant does. admin: everything.
     """
 
     name: str

@@ -78,6 +78,8 @@ class DataSettings:
     """The day on which the billing month begins."""
     alarm_share: float = setting(0.1, low=0, high=0.9)
     """What ordinary frames leave for alarms: promised frames, as those of --watch and snapshots."""
+    event_share: float = setting(0.5, low=0, high=1)
+    """Of each limit, what events may have that nobody asked for (event.on), spread over the period."""
     at_end: str = setting("alarms", one_of=("alarms", "stills", "stop"))
     """When ordinary frames have used up their part: alarms go on; so does one still an hour; or nothing does."""
     frame_bytes: int = setting(1500, low=300, high=100_000)
@@ -93,6 +95,7 @@ class DataSettings:
             month_bytes=round(1e6 * self.month_mb),
             month_day=self.month_day,
             alarm_share=self.alarm_share,
+            event_share=self.event_share,
             at_end=self.at_end,
             frame_bytes=self.frame_bytes,
         )

@@ -11,6 +11,7 @@ streams = ["home/+/+"]       # the default is +/+/+
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,8 @@ class Inventory:
             devices = tuple(_device(key, value) for key, value in _table(tree, "devices").items())
             receivers = tuple(_receiver(key, value) for key, value in _table(tree, "receivers").items())
             accounts = [*(one.account for one in devices), *receivers]
-            names = [one.name for one in accounts]
-            twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+            names = Counter(one.name for one in accounts)
+            twice = sorted(name for name, count in names.items() if count > 1)
             if twice:
                 raise UsageError(f"two accounts would be called {twice[0]!r}: rename one of them")
         except UsageError as error:
@@ -103,6 +104,8 @@ def _device(key: str, value: Mapping[str, Any]) -> Device:
     streams, groups = _texts(value, "streams", ("main",), place), _texts(value, "groups", (), place)
     if not 1 <= len(streams) <= _MOST_STREAMS:
         raise UsageError(f"{place}: {len(streams)} streams, a device has 1 to {_MOST_STREAMS}")
+    if len(set(streams)) < len(streams):
+        raise UsageError(f"{place}: a stream is named twice")
     if not all(0 < len(group) <= _LONGEST_GROUP and group.isprintable() for group in groups):
         raise UsageError(f"{place}: a group's name has 1 to {_LONGEST_GROUP} printable characters")
     try:

@@ -34,8 +34,6 @@ class HeardStream:
     """Acknowledgements, of all layers."""
     decode_ms: list[int] = field(default_factory=list)
     """Decoding times that receivers have told, but not 0: nothing was decoded yet."""
-    receivers: set[int] = field(default_factory=set)
-    """The numbers of the receivers that acknowledge it."""
 
     @property
     def name(self) -> str:
@@ -101,8 +99,6 @@ class FleetListener:
         elif kind == "ack" and self._key is None:
             ack = Ack.from_bytes(payload)
             stream.acks += 1
-            if ack.receiver:
-                stream.receivers.add(ack.receiver)
             if ack.decode_ms and len(stream.decode_ms) < _MOST_ACKS:
                 stream.decode_ms.append(ack.decode_ms)
         if topics.base not in self._streams and len(self._streams) < _MOST_STREAMS:

@@ -104,4 +104,8 @@ def _is_host(host: str) -> bool:
         except ValueError:
             return False
         return True
+    try:
+        host.encode("idna")  # as getaddrinfo does: labels have 1 to 63 characters
+    except UnicodeError:
+        return False
     return bool(host) and host.isprintable() and not set(host) & set(" /\\?#[]")

@@ -86,6 +86,7 @@ class Session:
         """Filters of the first SUBSCRIBEs that are not answered, by message id."""
         self._refused: list[str] = []
         """Filters of the first SUBSCRIBEs that were refused."""
+        self._left_lock = threading.Lock()
         self._left: set[int] = set()
         """Ids of the messages by which filters were taken away; the answers to others are round trips."""
         self._most_in_flight = _MOST_IN_FLIGHT
@@ -165,9 +166,11 @@ class Session:
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Take filters away from a connection that stands."""
-        _, mid = self._client.unsubscribe(list(topics))
-        if mid is not None:
-            self._left.add(mid)
+        for some in _batches(topics):
+            with self._left_lock:  # the answer may be here before the call returns
+                _, mid = self._client.unsubscribe(list(some))
+                if mid is not None:
+                    self._left.add(mid)
 
     def measure_rtt(self, tell: Callable[[float], None]) -> None:
         """Measure a round trip of a small message; `tell` is called with its seconds, on the network thread."""
@@ -287,9 +290,10 @@ class Session:
             self._probe(client)
 
     def _unsubscribed(self, client: paho.Client, _data: Any, mid: int, _reasons: Any, _properties: Any) -> None:
-        if mid in self._left:
-            self._left.discard(mid)
-            return
+        with self._left_lock:
+            if mid in self._left:
+                self._left.discard(mid)
+                return
         rtt_s = self._round_trips.answered()
         if self._settled.is_set():
             tell, self._measuring = self._measuring, None

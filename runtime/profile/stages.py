@@ -13,7 +13,8 @@ from typing import Any
 
 from edgesem.bundle.runner import Precision, Runtime
 from edgesem.bundle.runner import choose as choose_runner
-from edgesem.codec.codec import MAX_STEPS, Codec
+from edgesem.codec.codec import Codec
+from edgesem.codec.drawing import MAX_STEPS
 from edgesem.errors import EnvironmentMissing, LinkError, UsageError
 from edgesem.packet.packet import Packet
 from runtime.mqtt.connection import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from edgesem.errors import EdgesemError, InputError
@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 QUIET_S = 30.0
 """An event of which frames are missing is taken for over when none has come for so long. What comes later makes another
 clip of it."""
-_KEEP_S = 600.0
+_SETTLE_S = 1.0
+"""What a frame may take on its way, where the clip waits for an event to go on."""
+_KEEP_S = 120.0
 """Frames stay so long after a clip of all of them: the event may be prolonged."""
 _KEEP_MISSING_S = 86400.0
 """And so long where some are missing: they may come after an outage."""
@@ -110,6 +112,7 @@ class EventGatherer:
             if not event.frames.names:
                 return
             quiet_s = now_s - event.changed_s
+            settle_s = min(self._quiet_s, _settle_s([frame.since_ms for frame in event.frames]))
             is_whole, is_new, is_dirty = event.frames.is_whole, event.is_new, event.is_dirty
         if quiet_s >= _KEEP_MISSING_S or (is_whole and not is_dirty and quiet_s >= _KEEP_S):
             self._store.close(key)
@@ -117,7 +120,7 @@ class EventGatherer:
             self._again_s.pop(key, None)
             if is_new:
                 self._begin(event)
-            if is_dirty and (is_whole or quiet_s >= event.patience * self._quiet_s):
+            if is_dirty and quiet_s >= (settle_s if is_whole else event.patience * self._quiet_s):
                 self._complete(event)
 
     def _begin(self, event: OpenEvent) -> None:
@@ -157,3 +160,11 @@ class EventGatherer:
             self._on_event(record)
         except Exception:  # a caller's: the next event goes on
             log.exception("event %s could not be told", record.id)
+
+
+def _settle_s(since_ms: Sequence[int]) -> float:
+    """How long after the last frame its sender may still prolong an event, by the times of its frames: as long as it
+    looks back, after the event's end. Waiting for that, an event that goes on at once is complete once."""
+    interval_s = (max(since_ms) - min(since_ms)) / 1000 / max(1, len(since_ms) - 1)
+    before_s = max(0.0, -min(since_ms) / 1000) + interval_s
+    return before_s + 1.25 * interval_s + _SETTLE_S

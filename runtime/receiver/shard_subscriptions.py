@@ -23,9 +23,9 @@ _SAVE_S = 10.0
 class ShardSubscriptions:
     """Subscriptions of one shard. `connection` must not be used before it is entered.
 
-    `admitted` and `forgotten` may be called by any thread; `up` is called for each new connection, `heard` for each
-    message by the network thread; `save` at the end. With a `memory`, the streams of the last run are to be subscribed
-    to from the beginning: `topics` has their filters.
+    `admitted` and `forgotten` may be called by any thread; `up` is called for each new connection, `down` when it is
+    lost, `heard` for each message by the network thread; `save` at the end. With a `memory`, the streams of the last
+    run are to be subscribed to from the beginning: `topics` has their filters.
     """
 
     def __init__(
@@ -34,8 +34,9 @@ class ShardSubscriptions:
         connection: Callable[[], Connection],
         memory: ShardMemory | None = None,
         listen_s: float = LISTEN_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._filter, self._connection, self._listen_s = stream_filter, connection, listen_s
+        self._filter, self._connection, self._listen_s, self._clock = stream_filter, connection, listen_s, clock
         self._memory = memory
         known = [one for one in (memory.load() if memory is not None else ()) if stream_filter.matches(one)]
         self.topics = [topic for one in known for topic in stream_filter.stream_topics(one)]
@@ -43,18 +44,22 @@ class ShardSubscriptions:
         """Of these, those that were not heard yet are remembered until all states were listened to."""
         self._heard: set[str] = set()
         self._saved = set(self._remembered)
-        self._save_at_s = 0.0
+        self._save_at_s = float("-inf")
         self._states = stream_filter.state_topics()
         self._until_s: float | None = None
 
     def up(self) -> None:
         """A connection was made: listen to the states of all streams for a moment."""
         self._connection().subscribe(*self._states)
-        self._until_s = time.monotonic() + self._listen_s
+        self._until_s = self._clock() + self._listen_s
+
+    def down(self) -> None:
+        """The connection was lost: the next one may bring messages before `up`, and listens anew."""
+        self._until_s = None
 
     def heard(self) -> None:
         """A message has come: stop listening to all states if it is time, and now and then save what is known."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         if self._until_s is not None and now_s >= self._until_s:
             self._until_s = None
             self._remembered.clear()

@@ -163,6 +163,7 @@ class StreamReceiver:
                 subscribe=[*self._filter.topics(), *known_topics, *self._other_topics],
                 on_message=self._take,
                 on_up=self._up,
+                on_down=self._down,
                 will=self._will,
                 retry=True,
             )
@@ -289,6 +290,10 @@ class StreamReceiver:
         if self._subscriptions is not None:
             self._subscriptions.up()
         self._on_up()
+
+    def _down(self, _reason: str) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.down()
 
     def _admitted(self, topics: Topics) -> None:
         if self._subscriptions is not None:

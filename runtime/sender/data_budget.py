@@ -19,6 +19,9 @@ from runtime.protocol.state import DataUsage
 
 log = logging.getLogger(__name__)
 
+_EVENT_BURST_SHARE = 0.1  # of the period: events may have so much of their part ahead of the time
+_MESSAGE_BYTES = 300  # that a promised frame costs on the wire beside its own, with its confirmations
+_ALARM_PERIOD_SHARE = 1 / 30  # alarms are looked at over this part of a period at least, for the forecast
 _FLOOR_SHARE = 0.01  # of a limit, kept for alarms to the very end
 _STILL_S = 3600.0
 _SAVE_BYTES, _SAVE_SHARE = 20_000, 0.0005
@@ -43,6 +46,8 @@ class DataLimits:
     """Day on which the billing month begins, 1 to 28."""
     alarm_share: float = 0.1
     """What ordinary frames leave for alarms: promised frames, as those of queries and snapshots."""
+    event_share: float = 0.5
+    """Of each limit, what events may have that nobody asked for, spread over the period; 0: none begins."""
     at_end: str = "alarms"
     """What goes when ordinary frames have used up their part: `alarms`; `stills`, one frame an hour and alarms; `stop`,
     nothing."""
@@ -61,6 +66,21 @@ class _Period:
     limit_bytes: int
     length_s: float
     left_s: float
+
+    @property
+    def passed(self) -> float:
+        """Which share of it has passed."""
+        return 1 - self.left_s / self.length_s
+
+
+def _events(period: _Period) -> str:
+    """Name of the account of a period's events."""
+    return f"{period.name} events"
+
+
+def _alarms(period: _Period) -> str:
+    """Of its other promised frames."""
+    return f"{period.name} alarms"
 
 
 def _uptime_s() -> float:
@@ -155,15 +175,40 @@ class DataBudget:
             for period in self._periods()
         )
 
+    def may_begin_event(self) -> bool:
+        """Whether an event that nobody asked for may begin, or go on: while events have had no more than their part of
+        each limit, as far as the period has come, and ordinary frames still have something.
+
+        What events have not used is theirs later; a tenth of it they may have ahead, as events come in groups.
+        """
+        if self._ordinary_bytes() <= 0:
+            return False
+        return all(
+            self._accounts.get(_events(period), 0)
+            < min(1.0, _EVENT_BURST_SHARE + period.passed) * self._event_part(period)
+            for period in self._periods()
+        )
+
+    def promised(self, size_bytes: int, *, event: bool) -> None:
+        """A promised frame was put on the disk, of an `event` or not: what it costs is spent when it goes."""
+        for period in self._periods():
+            name = _events(period) if event else _alarms(period)
+            self._accounts[name] = self._accounts.get(name, 0) + size_bytes + _MESSAGE_BYTES
+
     def usage(self) -> DataUsage | None:
-        """The longest period that has a limit; None without one."""
+        """The longest period that has a limit; None without one.
+
+        The forecast counts what alarms have cost so far: if they go on like that, and it is more than the limit, that
+        is reached before the period's end.
+        """
         periods = self._periods()
         if not periods:
             return None
         period = periods[-1]
         spent_bytes = self._accounts.get(period.name, 0)
         rate = max(0.0, min((self._rate(one) for one in periods), default=0.0)) + self._idle_bps
-        forecast = min(period.limit_bytes, round(spent_bytes + rate * period.left_s))
+        alarms_bytes = spent_bytes + self._idle_bps * period.left_s + self._coming_alarms(period)
+        forecast = round(max(min(period.limit_bytes, spent_bytes + rate * period.left_s), alarms_bytes))
         return DataUsage(spent_bytes, max(0, period.limit_bytes - spent_bytes), max(spent_bytes, forecast))
 
     def due_accounts(self) -> bytes | None:
@@ -174,9 +219,11 @@ class DataBudget:
 
     def accounts(self, *, ahead_bytes: int = 0) -> bytes:
         """The accounts as the file has them, as if `ahead_bytes` more were spent, until they are written again."""
-        current = {period.name for period in self._periods()}
+        periods = self._periods()
+        current = {period.name for period in periods}
+        used = current | {name(period) for period in periods for name in (_events, _alarms)}
         for kind in _KINDS:
-            known = [name for name in self._accounts if name.startswith(kind) and name not in current]
+            known = [name for name in self._accounts if name.startswith(kind) and name not in used]
             for name in known[:-_KEPT_PERIODS]:
                 del self._accounts[name]
         told = {name: count + (ahead_bytes if name in current else 0) for name, count in self._accounts.items()}
@@ -219,6 +266,16 @@ class DataBudget:
         """What ordinary frames may: alarms keep a reserve, which melts as the time does in which one may come."""
         share = max(_FLOOR_SHARE, self.limits.alarm_share * period.left_s / period.length_s)
         return self._left_bytes(period) - share * period.limit_bytes
+
+    def _event_part(self, period: _Period) -> float:
+        return self.limits.event_share * period.limit_bytes
+
+    def _coming_alarms(self, period: _Period) -> float:
+        """What alarms will cost until the end of the period, if they go on as they did; events keep to their part."""
+        left = period.left_s / max(_ALARM_PERIOD_SHARE * period.length_s, period.length_s - period.left_s)
+        events_bytes = self._accounts.get(_events(period), 0)
+        coming = max(0.0, min(left * events_bytes, self._event_part(period) - events_bytes))
+        return coming + left * self._accounts.get(_alarms(period), 0)
 
     def _ordinary_bytes(self) -> float:
         return min((self._ordinary_left(period) for period in self._periods()), default=float("inf"))

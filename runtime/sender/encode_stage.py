@@ -11,6 +11,7 @@ from runtime.capture.frame import Frame
 from runtime.congestion.frame_rate import FrameRate
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
+from runtime.sender.data_budget import MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import (
     FramePromised,
@@ -75,7 +76,7 @@ class EncodeStage:
         self._packer, self._publisher, self._control = packer, publisher, control
         self._redelivery, self._trigger, self._on_event = redelivery, trigger, on_event
         self._viewers, self._stop, self._clock = viewers, stop, clock
-        self._thumbnail_due_s = float("-inf")
+        self._thumbnail_due_s = self._idle_skip_s = float("-inf")
         self._frame_rate = FrameRate(sharp=sharp)
         self._asked_interval_s = control.interval_s
         self._analyzed: _Analyzed | None = None
@@ -200,6 +201,7 @@ class EncodeStage:
         if packet is None or self._redelivery is None:
             return
         if self._redelivery.keep(packet, handle):
+            self._count_promised(packet.size_bytes, event=frame.event is not None)
             self._on_event(FramePromised(packet.epoch, packet.frame, frame.name))
             self._publisher.wake()
         else:
@@ -211,6 +213,11 @@ class EncodeStage:
         self._note(packet.frame, decision)
         if self._trigger is not None:  # it will be delivered, sooner or later
             self._trigger.delivered(packet.frame)
+
+    def _count_promised(self, size_bytes: int, *, event: bool) -> None:
+        if isinstance(self._control, MeteredControl):
+            with self._publisher.lock:
+                self._control.data.promised(size_bytes, event=event)
 
     def _note(self, frame: int, decision: TriggerDecision | None) -> None:
         """A frame is on its way: what follows is compared with it."""
@@ -226,6 +233,10 @@ class EncodeStage:
         self._on_event(PromiseRefused(self._packer.epoch, self._packer.frame, frame.name))
 
     def _skip(self) -> None:
-        """Count a frame that is left out. Under the lock."""
+        """Count a frame that is left out; of those that nobody watches, one for each thumbnail. Under the lock."""
+        if self._viewers is not None and not self._viewers.watched:
+            if self._clock() < self._idle_skip_s:
+                return  # it is still the same thumbnail that is not sent
+            self._idle_skip_s = self._clock() + self._viewers.idle_every_s
         self._publisher.counters.skipped += 1
         self._on_event(FrameSkipped(self._packer.frame))

@@ -20,6 +20,8 @@ from runtime.sender.events import EventBegun, EventEnded, SenderEvent
 log = logging.getLogger(__name__)
 
 _HOUR_S = 3600.0
+_REFUSAL_LOG_S = 600.0
+"""One log line in so long for events that are not made: it goes on for hours."""
 _MOST_FRAMES = 2**16
 
 
@@ -89,8 +91,9 @@ class EventRecorder:
     Each has its own mark, from which a receiver puts them together in any order.
 
     While `paused()`, no frame is kept, and no event is made: who has asked for a pause wants nothing of it to be sent
-    later. `wake` is called when there is something to code, `on_event` with `EventBegun` and `EventEnded`; both without
-    the recorder's lock. `clock` gives monotonic seconds.
+    later. While not `may_spend()`, nothing begins or prolongs an event but what was asked for. `wake` is called when
+    there is something to code, `on_event` with `EventBegun` and `EventEnded`; both without the recorder's lock. `clock`
+    gives monotonic seconds.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class EventRecorder:
         *,
         wake: Callable[[], None] = lambda: None,
         paused: Callable[[], bool] = lambda: False,
+        may_spend: Callable[[], bool] = lambda: True,
         on_event: Callable[[SenderEvent], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,6 +110,7 @@ class EventRecorder:
         self.count = 0
         """Events since the start."""
         self._wake, self._paused, self._on_event, self._clock = wake, paused, on_event, clock
+        self._may_spend = may_spend
         self._interval_s = 1 / options.fps
         self._ring = EventRing(options.before_s, options.memory_bytes)
         self._latest: tuple[Frame, float] | None = None
@@ -118,6 +123,7 @@ class EventRecorder:
         """Before this, a frame would be one more than the rate asks for."""
         self._begun_s: deque[float] = deque(maxlen=max(1, options.most_an_hour))
         self._limited_log = RateLimitedLog(log)
+        self._refusal_log = RateLimitedLog(log, _REFUSAL_LOG_S)
 
     @property
     def waiting(self) -> int:
@@ -173,7 +179,7 @@ class EventRecorder:
             try:
                 self._seen(cause, label, begins=begins)
             except UsageError as error:
-                self._limited_log.warn("%s", error)
+                self._refusal_log.warn("%s", error)
 
     def next_frame(self) -> Frame | None:
         """Take out the frame that is to be coded next, or None."""
@@ -194,6 +200,8 @@ class EventRecorder:
         now_s, options = self._clock(), self.options
         if self._paused():
             raise UsageError("no event is made: the sender is paused")
+        if cause != "ask" and not self._may_spend():
+            raise UsageError("no event is made: events have had their part of the data budget (data.event_share)")
         latest = self._latest if begins else None
         newest = None if latest is None else RingFrame.of(*latest)
         with self._lock:

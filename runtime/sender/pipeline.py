@@ -21,6 +21,7 @@ from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
 from runtime.protocol.state import USUAL_INTERVAL_S, State
 from runtime.protocol.topics import Topics
+from runtime.sender.data_budget import MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.detail import DetailSlot
 from runtime.sender.encode_stage import EncodeStage
@@ -136,6 +137,7 @@ class SenderPipeline:
                 options.events,
                 wake=frame_slot.wake,
                 paused=lambda: frame_slot.is_pause_asked,
+                may_spend=self._may_begin_event,
                 on_event=on_event,
                 clock=clock,
             )
@@ -187,6 +189,11 @@ class SenderPipeline:
             self._frame_slot.close()
             if self._redelivery is not None:
                 self._redelivery.close()
+
+    def _may_begin_event(self) -> bool:
+        """Whether the data budget, if there is one, lets an event begin."""
+        with self.publisher.lock:
+            return not isinstance(self._control, MeteredControl) or self._control.data.may_begin_event()
 
     def _begin_epoch(self) -> int:
         """All frame numbers are used: a new epoch, as at a new start."""

@@ -8,12 +8,13 @@ from typing import Any
 from edgesem.errors import UsageError
 from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES, Command
 
-KINDS = ("key", "pause", "resume", "region", "roi")
+KINDS = ("key", "pause", "resume", "region", "roi", "event")
 _LONGEST_PAUSE_S = 86400
 
 
 def command_of(asked: Mapping[str, Any]) -> Command:
-    """The command in `{"kind": KIND, "box": [LEFT, TOP, WIDTH, HEIGHT] or null, "drop": LEVELS, "pause_s": SECONDS}`.
+    """The command in `{"kind": KIND, "box": [LEFT, TOP, WIDTH, HEIGHT] or null, "drop": LEVELS, "pause_s": SECONDS,
+    "label": TEXT}`.
 
     `box` is for a region or roi, in shares of the picture; null ends it. Raises UsageError or PacketError for what
     cannot be asked.
@@ -26,6 +27,11 @@ def command_of(asked: Mapping[str, Any]) -> Command:
         raise UsageError("drop must be a whole number of quality levels")
     if type(pause_s) not in (int, float) or not 0 <= pause_s <= _LONGEST_PAUSE_S:
         raise UsageError(f"pause_s must be 0 to {_LONGEST_PAUSE_S} seconds")
+    label = asked.get("label", "")
+    if kind == "event":
+        if not isinstance(label, str):
+            raise UsageError("label must be a text")
+        return Command(kind, label=label)
     if box is None:
         return Command(kind, drop=0 if kind == "region" else drop, pause_s=float(pause_s))
     return Command(kind, roi=_shares("box", box), drop=drop)

@@ -7,6 +7,8 @@ time soon: Chromium shows a picture when the next part begins, and at a frame a 
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ _FIRST_REPEAT_S = 0.5
 LONGEST_REPEAT_S = 10.0
 _SHORTEST_REPEAT_S = 0.1
 _LONGEST_AGE_S = 86400.0
+_UNREAD_BYTES = 256 << 10
+_UNCONFIRMED_S = 30.0
 _BOUNDARY = "edgesem-picture"
 CONTENT_TYPE = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
 
@@ -44,6 +48,17 @@ class VideoOptions:
     def shows(self, picture: LatestPicture) -> bool:
         """Whether a picture is young enough."""
         return picture.age_s <= self.max_age_s
+
+
+def bound_unread(connection: socket.socket) -> None:
+    """Have a reader that reads no more, or is gone without a word (a phone out of reach), noticed soon.
+
+    As long as it counts as a viewer, a sender on demand sends pictures for it. The system's own buffer takes minutes of
+    them, and it waits a quarter of an hour for an answer.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a system other than Linux has no such time
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD_BYTES)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNCONFIRMED_S))
 
 
 def parts(gallery: Gallery, stream: str, options: VideoOptions) -> Iterator[bytes]:

@@ -282,6 +282,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._send_headers(mjpeg.CONTENT_TYPE)
         if self.command == "HEAD":
             return
+        mjpeg.bound_unread(self.connection)
         with self.site.receiver.viewing.hold(stream):
             for part in mjpeg.parts(self.site.gallery, stream, options):
                 self._set_deadline(_ANSWER_S)  # of a client that does not read, too

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 import edgesem
+from edgesem.packet import copy_map
 from edgesem.packet.packet import Packet
 from tests.vectors.index import VECTORS, data_of, names
 
@@ -39,25 +40,33 @@ def code() -> dict[str, Any]:
     return found
 
 
-def decoded(code: dict[str, Any], name: str, layers: int) -> tuple[Any, Any]:
-    """Values and latent of the first layers of a vector."""
+def decoded(code: dict[str, Any], name: str, layers: int) -> tuple[Any, Any, Any]:
+    """Values and latent of the first layers of a vector, and the level of each of its positions."""
     packet = Packet.from_bytes(data_of(name))
     entry = next(entry for entry in VECTORS[name]["decoded"] if entry["layers"] == layers)
-    reference, region = None, packet.side_info.region
-    if (named := entry.get("reference")) is not None:
-        _, latent = decoded(code, named["vector"], named["layers"])
-        reference = latent, VECTORS[named["vector"]]["header"]["q"]
+    reference, copied, region = None, None, packet.side_info.region
     box = None if region is None else (region.left, region.top, region.right, region.bottom, region.drop)
-    found: tuple[Any, Any] = code["codec"].decode(
-        packet.chunks[:layers], packet.total_layers, packet.width, packet.height, packet.q, box, reference
+    size = -(-packet.height // 16), -(-packet.width // 16)
+    levels = code["levels_of"](*size, packet.q, box)
+    if (named := entry.get("reference")) is not None:
+        _, latent, its_levels = decoded(code, named["vector"], named["layers"])
+        before = Packet.from_bytes(data_of(named["vector"]))
+        has_copies = before.side_info.reference is not None and before.side_info.reference.copies
+        reference = latent, its_levels if has_copies else np.full(size, before.q)
+        assert packet.side_info.reference is not None
+        if copies := packet.side_info.reference.copies:
+            copied = copy_map.from_bytes(copies, *size)
+            levels = np.where(copied, its_levels, levels)
+    values, latent = code["codec"].decode(
+        packet.chunks[:layers], packet.total_layers, packet.width, packet.height, packet.q, box, reference, copied
     )
-    return found
+    return values, latent, levels
 
 
 @pytest.mark.parametrize("name", [name for name in names("packet") if name not in LARGE])
 def test_code_of_the_document_decodes(code: dict[str, Any], name: str) -> None:
     for entry in VECTORS[name]["decoded"]:
-        values, latent = decoded(code, name, entry["layers"])
+        values, latent, _ = decoded(code, name, entry["layers"])
         assert hashlib.sha256(np.ascontiguousarray(values, "<i2").tobytes()).hexdigest() == entry["grid_sha256"]
         assert hashlib.sha256(np.ascontiguousarray(latent, "<f4").tobytes()).hexdigest() == entry["latent_sha256"]
 

@@ -27,7 +27,11 @@ from runtime.protocol.shard import shard_of
 from runtime.protocol.topics import Topics
 from runtime.receiver.processors import allowed_processors
 
-_CONNECT_S, _CHILD_S, _DRAIN_S, _START_S = 120.0, 30.0, 20.0, 15.0
+_CONNECT_S, _CHILD_S, _START_S = 120.0, 30.0, 15.0
+_DRAIN_S, _PROMISED_S = 20.0, 60.0
+"""How long pictures that come late are waited for, and promised frames that no receiver keeps yet."""
+_QUIET_S = 5.0
+"""Without a picture for so long, nothing more comes: ordinary frames may be lost."""
 _RECORDED = 8
 _MOST_DROPPED = 0.02
 
@@ -212,12 +216,19 @@ class _Run:
     def _drain(self, sent: int) -> None:
         """Wait until all pictures are drawn, and all promised frames kept, or nothing more comes."""
         self._tell("the last pictures come")
-        deadline_s = time.monotonic() + _DRAIN_S
-        while time.monotonic() < deadline_s:
-            shown = {(one.stream, one.epoch, one.frame) for receiver in self._all() for one in receiver.shown}
-            if len(shown) >= sent == self._totals.get("sent") and not self._totals["waiting"]:
+        began_s = changed_s = time.monotonic()
+        before = -1
+        while True:
+            shown = len({(one.stream, one.epoch, one.frame) for receiver in self._all() for one in receiver.shown})
+            now_s = time.monotonic()
+            if shown != before:
+                before, changed_s = shown, now_s
+            waits = sent != self._totals.get("sent") or self._totals["waiting"] > 0
+            if not waits and (shown >= sent or now_s - changed_s > _QUIET_S):
                 return
-            self._wait(time.monotonic() + 0.5)
+            if now_s - began_s > (_PROMISED_S if waits else _DRAIN_S):
+                return
+            self._wait(now_s + 0.5)
 
     def _all(self) -> Iterator[ReceiverProcess]:
         yield from self._ended

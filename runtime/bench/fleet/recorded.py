@@ -9,6 +9,7 @@ import numpy as np
 
 import edgesem
 from edgesem.errors import InputError
+from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
 from runtime.capture.frame import PHOTOS
 from runtime.protocol.clock import unix_ms
@@ -29,8 +30,7 @@ def record(count: int, size: tuple[int, int], budget_bytes: int) -> list[bytes]:
     packets = []
     with edgesem.load() as codec:
         for path in paths:
-            with Image.open(path) as image:
-                frame = np.asarray(image.convert("RGB").resize(size))
+            frame = np.asarray(Image.fromarray(read_picture(path)).resize(size))
             packets.append(codec.pack(codec.analyze(frame), budget_bytes=budget_bytes).to_bytes())
     return packets
 

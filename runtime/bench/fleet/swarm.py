@@ -75,8 +75,9 @@ class Swarm:
         told = False
         next_s = now_s
         while not ended.is_set():
-            self._step()
-            if not told and time.monotonic() >= self._filming_until_s:
+            now_s = time.monotonic()
+            self._step()  # films all that is due by then, however late it is
+            if not told and now_s >= self._filming_until_s:
                 told = True
                 emit(event="filmed", sent=sum(camera.sent for camera in self.cameras))
             if time.monotonic() >= next_s:

@@ -10,9 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra export")
 
 import edgesem  # noqa: E402
-from edgesem.errors import ExportError, UsageError  # noqa: E402
-from edgesem.files import find_pictures, read_picture  # noqa: E402
+from edgesem.errors import ExportError, InputError, UsageError  # noqa: E402
+from edgesem.files import find_pictures, read_picture, write_picture  # noqa: E402
+from export.bundle.tables import count_references  # noqa: E402
 from export.cli import adapt as command  # noqa: E402
+from export.data.crops import LEAST_CROP, fitting_crop  # noqa: E402
 from export.training import adapt  # noqa: E402
 from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain  # noqa: E402
 from export.training.codec import CodecNet, load_weights  # noqa: E402
@@ -119,11 +121,31 @@ def _write_clip(path: Path, grey: int) -> None:
         container.mux(stream.encode(None))
 
 
+def test_small_cameras_get_small_crops(tmp_path):
+    for index in range(2):
+        picture = np.random.default_rng(index).integers(0, 255, (192, 208, 3), np.uint8)
+        write_picture(picture, tmp_path / f"{index}.png")
+    (tmp_path / "damaged.png").write_bytes(b"none")
+    assert fitting_crop(tmp_path, 256) == 192
+    assert fitting_crop(tmp_path, 160) == 160
+    with pytest.raises(InputError, match="264 pixels"):
+        fitting_crop(tmp_path, 256, 1.5, LEAST_CROP)
+    counts = count_references(edgesem.load(), tmp_path, lambda done: None, sequences=1)
+    assert sum(count.sum() for count in counts) > 0
+
+
+def test_too_small_a_camera_is_told_before_any_training(tmp_path):
+    (tmp_path / "frames").mkdir()
+    write_picture(np.zeros((120, 160, 3), np.uint8), tmp_path / "frames" / "0.png")
+    with pytest.raises(InputError, match="176 pixels on its short side"):
+        command.adapt(tmp_path / "frames", PHOTOS, tmp_path / "bundle", 0.1, weights=START.parent)
+    assert [path.name for path in tmp_path.iterdir()] == ["frames"]
+
+
 @pytest.mark.long
-def test_the_command_makes_a_signed_bundle(frames, tmp_path, monkeypatch):
+def test_the_command_makes_a_signed_bundle(frames, tmp_path):
     from edgesem.packet.keys import new_key
 
-    monkeypatch.setattr(command, "_WEIGHTS", START.parent)
     key = tmp_path / "key"
     new_key(key)
     command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, check=PHOTOS, int8=False, sign=key, threads=1)

@@ -13,7 +13,7 @@ from PIL import Image  # noqa: E402
 
 from edgesem.cli import main as cli  # noqa: E402
 from edgesem.errors import EnvironmentMissing, InputError, UsageError  # noqa: E402
-from export.cli.bundle import _frames  # noqa: E402
+from export.cli.bundle import calibration_frames  # noqa: E402
 from export.data.crops import Crops  # noqa: E402
 from export.training.codec import TrainConfig, train  # noqa: E402
 from export.training.log_plot import plot_log  # noqa: E402
@@ -89,7 +89,7 @@ def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is
 def test_damaged_pictures_are_left_out_with_a_warning_and_only_they(photos, caplog):
     crops = Crops(photos, 176, 0)
     assert crops.batch(2).shape == (2, 3, 176, 176)
-    assert len(_frames(photos)) == 2
+    assert len(calibration_frames(photos)) == 2
     for name in ("broken.jpg", "text.png"):
         assert f"left out: cannot read {photos / name}" in caplog.text
     for path in PHOTOS[:2]:

@@ -256,6 +256,7 @@ def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
     [
         (["a/b"], "SITE/DEVICE/STREAM"),
         (["--steps", "9"], "draw.steps"),
+        (["--shard", ""], "write I/N"),
         (["--as", "mkv"], "--out"),
         (["--http", "here"], "HOST:PORT"),
         (["--as", "gif"], "out.kind"),

@@ -47,13 +47,17 @@ def test_mosquitto_takes_them(fleet, tmp_path):
         hall = Address("127.0.0.1", port, user="hall", password=password(tmp_path, "hall"))
         heard = []
         with (
-            Connection(hall, name="hall", subscribe="edgesem/v1/#", on_message=lambda topic, _: heard.append(topic)),
+            Connection(
+                hall, name="hall", subscribe="edgesem/v1/#", on_message=lambda topic, _: heard.append(topic)
+            ) as hears,
             Connection(device, name="a") as camera,
         ):
             camera.publish(Topics("home", "b", "main").state, b"x")
             camera.publish(Topics("home", "a", "main").state, b"x")
             wait_for(lambda: heard)
             assert heard == [Topics("home", "a", "main").state]
+            hears.publish(Topics("home", "a", "main").ack, b"x")  # as another receiver does: `fleet plan` listens
+            wait_for(lambda: heard[1:] == [Topics("home", "a", "main").ack])
         with pytest.raises(LinkError), Connection(Address("127.0.0.1", port, user="hall", password="no"), name="x"):
             pass
     finally:

@@ -54,6 +54,7 @@ def test_devices_groups_and_accounts(tmp_path):
         ('[devices."home/a"]\ngroup = []', "did you mean groups"),
         ('[devices."home/a"]\nstreams = []', "1 to 16"),
         ('[devices."home/a"]\nstreams = "main"', "list of texts"),
+        ('[devices."home/a"]\nstreams = ["main", "main"]', "named twice"),
         ('[devices."home/a"]\ngroups = [1]', "list of texts"),
         ("devices = 1", "must be sections"),
         ('[devices]\n"home/a" = 1', "must be sections"),

@@ -19,7 +19,7 @@ from runtime.protocol.clock import unix_ms
 from runtime.protocol.shard import shard_of
 from runtime.protocol.state import DataUsage, State
 from runtime.protocol.topics import Topics
-from tests.support.publishing import birth, identity
+from tests.support.publishing import birth, identity, wait_for
 
 needs_broker = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 NOW_MS = 1_800_000_000_000
@@ -148,12 +148,15 @@ def test_status_plan_and_groups_at_a_broker(tmp_path, capsys):
             code, result = run("fleet", "plan", "--shards", 3, "--seconds", 1, "--inventory", tmp_path / "fleet.toml")
             assert (code, result["streams"], result["measured"]) == (0, 2, 1)
             assert sum(one["cores"] for one in result["shards"]) == pytest.approx(2 * 2.0 * 0.025)
+            gone = State(up=False, epoch=1, time_ms=unix_ms())
+            camera.publish(Topics("home", "b", "main").state, gone.to_bytes(), retain=True)
             code, result = run("ask", "pause", "--group", "north", "--inventory", tmp_path / "fleet.toml")
             assert code == 1
             assert [(one["stream"], one["asked"]) for one in result["streams"]] == [
                 ("home/a/main", True),
                 ("home/b/main", False),
             ]
+            wait_for(lambda: heard_commands)
             assert [topic for topic, _ in heard_commands] == [topics.cmd]
             for wrong in (
                 ["ask", "pause"],

@@ -166,6 +166,8 @@ def test_brokers_are_named_with_commas_or_as_a_list(tmp_path):
     [
         {"host": "a,,b"},
         {"host": "a,a"},
+        {"host": "a,b..c"},
+        {"host": "a," + "b" * 64},
         {"host": "a", "hosts": ("b", "c")},
         {"hosts": ("a", "b/c")},
         {"host": ",".join(f"a{number}" for number in range(17))},

@@ -62,6 +62,7 @@ class Receiver:
         for one in pictures:
             self.store.add(one)
             self.gatherer.step()
+        self.wait(5)  # an event that is whole may go on for so long
 
     def wait(self, seconds):
         self.now_s += seconds
@@ -107,7 +108,7 @@ def test_frames_in_any_order_and_twice_become_one_clip_in_the_order_of_time(tmp_
     assert read_provenance(complete.picture_file(folder)).frame == 4
     with av.open(str(complete.clip_file(folder))) as container:
         assert "drawn by edgesem from 10 packets" in container.metadata["comment"]
-    receiver.wait(601)
+    receiver.wait(121)
     assert [name.removeprefix(complete.name) for name in receiver.files()] == ["-sheet.jpg", ".jpg", ".json", ".mp4"]
     receiver.add(*whole())  # of a sender that has not heard that they are kept
     receiver.wait(100)
@@ -151,6 +152,20 @@ def test_an_event_that_goes_on_after_its_last_frame_gets_another_clip(tmp_path):
     receiver.add(*whole(5))
     receiver.add(*[picture(place, last=place == 8) for place in range(5, 9)])
     assert [(one.phase, one.frames) for one in receiver.told] == [("begun", 1), ("complete", 5), ("complete", 9)]
+
+
+def test_an_event_that_goes_on_soon_after_its_last_frame_is_complete_once(tmp_path):
+    receiver = Receiver(tmp_path)
+    for one in (*whole(5), picture(5, last=True), *[picture(place, last=place == 8) for place in range(6, 9)]):
+        receiver.store.add(one)
+        receiver.wait(1)
+    receiver.wait(3)
+    assert [one.phase for one in receiver.told] == ["begun"]
+    receiver.wait(2)
+    assert [(one.phase, one.frames) for one in receiver.told] == [("begun", 1), ("complete", 9)]
+    receiver.wait(121)
+    assert not list(receiver.store.folder.rglob("*.frames"))
+    assert len(receiver.told) == 2
 
 
 def test_a_receiver_that_starts_anew_goes_on_with_what_it_had(tmp_path):

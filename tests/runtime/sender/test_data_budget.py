@@ -232,3 +232,53 @@ def test_a_damaged_account_is_told(tmp_path):
     (tmp_path / "data.json").write_text('{"month 1": -5}')
     with pytest.raises(InputError, match="delete it"):
         Camera(tmp_path)
+
+
+@pytest.mark.parametrize("limits", [{}, {"month_bytes": 0, "day_bytes": 2_000_000}], ids=["month", "day"])
+def test_events_at_a_busy_road_keep_to_their_part_and_leave_alarms_theirs(tmp_path, limits):
+    camera = Camera(tmp_path, every_s=600, **limits)
+    length_s, limit_bytes = (DAY_S, 2_000_000) if limits else (30 * DAY_S, MONTH_BYTES)
+    events = 0
+    while camera.now_s < length_s - 600:
+        camera.run(600)
+        while camera.data.may_begin_event():  # one after the other, without an end
+            for _ in range(16):
+                camera.data.promised(4000, event=True)
+                camera.alarm(4000)
+            events += 1
+        if camera.now_s == 600:
+            assert 0.05 * limit_bytes <= camera.wire_bytes <= 0.09 * limit_bytes
+    assert 0.4 * limit_bytes <= events * 16 * wire(4000) <= 0.55 * limit_bytes
+    assert camera.refused == 0
+    assert camera.frames > 20
+    camera.alarm()
+    assert camera.refused == 0
+    assert camera.wire_bytes <= limit_bytes
+
+
+def test_what_events_have_had_is_known_after_a_restart_and_forgotten_with_the_period(tmp_path):
+    camera = Camera(tmp_path, keeps=True)
+    while camera.data.may_begin_event():
+        camera.data.promised(64_000, event=True)
+    camera.data.file.write_bytes(camera.data.accounts())
+    camera.start()
+    assert not camera.data.may_begin_event()
+    camera.now_s += 31 * DAY_S
+    assert camera.data.may_begin_event()
+
+
+def test_the_forecast_counts_what_alarms_have_cost(tmp_path):
+    camera = Camera(tmp_path)
+    camera.run(600)
+    assert camera.data.usage().forecast_bytes <= MONTH_BYTES
+    for _ in range(600):
+        camera.data.promised(4000, event=False)
+        camera.alarm(4000)
+    usage = camera.data.usage()
+    assert usage.spent_bytes > 2_400_000
+    assert 1.5 * MONTH_BYTES < usage.forecast_bytes < 2 * MONTH_BYTES  # 2.6 MB a day, and pings
+
+
+def test_no_event_begins_where_events_have_no_part(tmp_path):
+    assert not Camera(tmp_path, event_share=0.0).data.may_begin_event()
+    assert DataBudget(DataLimits(), tmp_path / "none.json").may_begin_event()

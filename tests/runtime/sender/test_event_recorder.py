@@ -215,3 +215,29 @@ def test_memory_is_bounded_in_bytes_and_what_does_not_fit_is_left_out():
 def test_options_out_of_their_range_are_refused(wrong):
     with pytest.raises(UsageError):
         EventOptions(**wrong)
+
+
+def test_a_data_budget_that_is_used_up_lets_nothing_begin_or_go_on_but_what_was_asked_for():
+    camera, allowed = Camera(), [True]
+    camera.recorder._may_spend = lambda: allowed[0]
+    camera.run(5)
+    camera.recorder.seen("watch", "a person", begins=True)
+    allowed[0] = False
+    for _ in range(20):
+        camera.run(1)
+        camera.recorder.seen("watch", "a person", begins=True)
+    assert camera.recorder.count == 1
+    assert max(mark.since_ms for mark in camera.marks()) <= 4000
+    with pytest.raises(UsageError, match="data budget"):
+        camera.recorder.begin("gpio")
+    camera.recorder.begin("ask")
+    assert camera.recorder.count == 2
+
+
+def test_events_that_are_not_made_for_an_hour_cost_a_line_or_two_in_the_log(caplog):
+    camera = Camera(most_an_hour=1, before_s=0, after_s=1)
+    for _ in range(60):
+        camera.run(3)
+        camera.recorder.seen("watch", "a person", begins=True)
+    assert camera.recorder.count == 1
+    assert 1 <= sum("no event is made" in line for line in caplog.messages) <= 2

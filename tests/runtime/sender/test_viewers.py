@@ -1,6 +1,9 @@
 """Who watches a stream, in simulated time."""
 
+import pytest
+
 from runtime.sender.viewers import Viewers
+from tests.support.sender_bench import Bench
 
 
 class Clock:
@@ -50,3 +53,18 @@ def test_strangers_with_many_numbers_cost_no_more_than_64_places():
     assert viewers.count == 64
     assert not viewers.renew(0, 0)
     assert viewers.count == 63  # the longest lease was still there
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_while_nobody_watches_a_thumbnail_that_cannot_go_is_skipped_once(watched):
+    clock = Clock()
+    bench = Bench(clock=clock, start=False, idle_every_s=30.0, interval_s=1.0, budget_bytes=None)
+    bench.sender.connected(0.1)
+    for _ in range(90):
+        if watched:
+            bench.sender.viewers.renew(1, 25)
+        bench.offer()
+        bench.sender.encode_step()
+        clock.now_s += 1
+    skipped = bench.sender.state().skipped
+    assert skipped >= 80 if watched else 2 <= skipped <= 4

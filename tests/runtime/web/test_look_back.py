@@ -139,13 +139,21 @@ ANYTHING = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow, not wrong
-@given(st.dictionaries(st.sampled_from(["kind", "box", "drop", "pause_s"]), ANYTHING | st.sampled_from(KINDS)))
+@given(st.dictionaries(st.sampled_from(["kind", "box", "drop", "pause_s", "label"]), ANYTHING | st.sampled_from(KINDS)))
 def test_whatever_is_asked_becomes_a_command_that_can_be_sent_or_an_error(asked):
     try:
         command = command_of(asked)
     except (UsageError, PacketError):
         return
     assert Command.from_bytes(command.to_bytes()).kind == asked["kind"]
+
+
+def test_an_event_is_asked_for_with_its_label_or_without():
+    assert command_of({"kind": "event", "label": "door bell"}).label == "door bell"
+    assert command_of({"kind": "event"}).label == ""
+    for label in (7, "two\nlines", "x" * 101, "\ud800"):
+        with pytest.raises((UsageError, PacketError)):
+            command_of({"kind": "event", "label": label})
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow, not wrong

@@ -1,10 +1,12 @@
 """Pictures of a receiver in others' players: FFmpeg, GStreamer, Chromium, and a reader like that of go2rtc."""
 
+import contextlib
 import http.client
 import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
@@ -300,3 +302,18 @@ def test_the_guides_files_are_yaml_and_their_urls_are_answered(video):
     for url in urls - {".jpg?promised"}:  # of which there is none
         with urllib.request.urlopen(f"{video}{url}", timeout=DEADLINE_S) as answer:
             assert answer.status == 200
+
+
+def test_a_reader_that_does_not_read_holds_little_and_one_that_is_gone_is_missed_soon():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as reader:
+        connection, _ = server.accept()
+        with connection:
+            mjpeg.bound_unread(connection)
+            connection.settimeout(0.5)
+            taken_bytes = 0
+            with contextlib.suppress(TimeoutError):
+                while taken_bytes < 10_000_000:
+                    taken_bytes += connection.send(bytes(10_000))
+            assert taken_bytes < 1_500_000  # without a bound it is 2.5 MB and more
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
+            assert reader.recv(1)
