@@ -101,7 +101,7 @@ def test_the_score_of_what_is_looked_for_is_shown(printed):
     show = send._states(0.8)
     for score in (0.4, 0.893, 0.1):
         show({"event": "news", "query": ODD, "score": score})
-    state = {"capacity_bps": None, "up": True, "age_s": None, "frames": 9, "skipped": 9, "sent_bytes": 9}
+    state = {"capacity_bps": None, "up": True, "age_s": None, "frames": 9, "skipped": 9, "sent_bytes": 9, "live": ""}
     show({"event": "state", "promised_waiting": 0, **state})
     show({"event": "state", "promised_waiting": 0, **state})
     first, second = printed.getvalue().splitlines()
