@@ -180,6 +180,7 @@ def test_an_event_by_command_has_its_past_and_is_told_in_every_way(start, broker
     assert next(e for e in receiver.events if e["event"] == "done")["clips"] == 1
 
 
+@pytest.mark.long
 def test_a_change_makes_an_event_that_a_receiver_gathers_over_a_restart(start, broker, tmp_path):
     where = ("--host", f"127.0.0.1:{broker}")
     (tmp_path / "quiet.toml").write_text("[event]\nquiet_s = 3\n")  # the pictures may end before the event does

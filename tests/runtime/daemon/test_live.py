@@ -169,6 +169,7 @@ def test_snapshots_and_promised_frames_go_though_nobody_watches(tmp_path, camera
     assert all(state.live == "idle" for state in ear.states)
 
 
+@pytest.mark.long
 def test_who_looks_at_a_receivers_page_wakes_the_camera_of_a_sealed_stream(start_sealed):
     sender, receiver, url = start_sealed("--fps", 5, "--idle-every", 3600)
     wait_for(lambda: stream_of(url) is not None and stream_of(url)["state"])
