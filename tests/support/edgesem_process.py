@@ -78,3 +78,21 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def edgesem_processes():
+    """A function that starts commands as `EdgesemProcess` does; those that still run are ended with the context."""
+    started = []
+
+    def start(*args, **more):
+        started.append(EdgesemProcess(*args, **more))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in reversed(started):
+            if process.process.poll() is None:
+                process.process.terminate()
+            process.finish()

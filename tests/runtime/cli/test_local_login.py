@@ -13,7 +13,7 @@ import pytest
 from runtime.mqtt.address import Address
 from runtime.mqtt.credentials import published_login, with_local_login
 from runtime.mqtt.mosquitto import find_tool
-from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
 from tests.support.real_broker import draw_pictures
 
 README = Path(__file__).parents[3] / "README.md"
@@ -31,17 +31,8 @@ def env(tmp_path):
 @pytest.fixture
 def start(tmp_path, env):
     """Starts `edgesem ARGS` in that environment, and ends it."""
-    started = []
-
-    def start(*args):
-        started.append(EdgesemProcess(*args, log=tmp_path / f"{args[0]}.log", env=env))
-        return started[-1]
-
-    yield start
-    for process in reversed(started):
-        if process.process.poll() is None:
-            process.process.terminate()
-        process.finish()
+    with edgesem_processes() as start:
+        yield lambda *args: start(*args, log=tmp_path / f"{args[0]}.log", env=env)
 
 
 def snippets(language):

@@ -18,7 +18,7 @@ from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.topics import Topics
-from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.edgesem_process import WAIT_S, EdgesemProcess, edgesem_processes, free_port
 from tests.support.real_broker import draw_pictures, wait_for_port
 
 needs_mosquitto = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -28,19 +28,13 @@ GATE, YARD = Topics("home", "gate", "main"), Topics("home", "yard", "main")
 @pytest.fixture
 def start(tmp_path):
     """Starts `edgesem broker` with the state folder `tmp_path / "s"`, and ends it."""
-    started = []
     env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "xdg")}
+    with edgesem_processes() as start:
 
-    def start(*args, state="s"):
-        args = ("broker", *args, "--state-dir", tmp_path / state)
-        started.append(EdgesemProcess(*args, log=tmp_path / "broker.log", env=env))
-        return started[-1]
+        def start_broker(*args, state="s"):
+            return start("broker", *args, "--state-dir", tmp_path / state, log=tmp_path / "broker.log", env=env)
 
-    yield start
-    for process in reversed(started):
-        if process.process.poll() is None:
-            process.process.terminate()
-        process.finish()
+        yield start_broker
 
 
 def login(about, user="edgesem", password_file=None):

@@ -16,7 +16,7 @@ from edgesem.provenance import read_provenance
 from runtime.capture.frame import PHOTOS
 from runtime.capture.privacy_mask import FILL
 from runtime.mqtt.mosquitto import find_tool
-from tests.support.edgesem_process import WAIT_S, EdgesemProcess
+from tests.support.edgesem_process import WAIT_S, edgesem_processes
 from tests.support.publishing import wait_for
 from tests.support.real_broker import Mosquitto
 
@@ -56,17 +56,8 @@ def broker(tmp_path):
 @pytest.fixture
 def start(tmp_path, broker):
     """Starts commands at the broker, and ends them."""
-    started = []
-
-    def start(*args):
-        started.append(EdgesemProcess(*args, *broker.there, log=tmp_path / f"{args[0]}.log"))
-        return started[-1]
-
-    yield start
-    for process in reversed(started):
-        if process.process.poll() is None:
-            process.process.terminate()
-        process.finish()
+    with edgesem_processes() as start:
+        yield lambda *args: start(*args, *broker.there, log=tmp_path / f"{args[0]}.log")
 
 
 @pytest.fixture

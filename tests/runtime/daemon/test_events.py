@@ -21,7 +21,7 @@ from runtime.capture.frame import PHOTOS
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
-from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
 from tests.support.publishing import wait_for
 
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -31,17 +31,8 @@ STREAM = "home/gate/main"
 @pytest.fixture
 def start(tmp_path):
     """Starts commands and ends them."""
-    started = []
-
-    def start(name, *args):
-        started.append(EdgesemProcess(*args, log=tmp_path / f"{name}.log"))
-        return started[-1]
-
-    yield start
-    for process in reversed(started):
-        if process.process.poll() is None:
-            process.process.terminate()
-        process.finish()
+    with edgesem_processes() as start:
+        yield lambda name, *args: start(*args, log=tmp_path / f"{name}.log")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.settings import PromiseSettings, SourceSettings, StreamSettings
 from tests.support import dashboard
-from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
+from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
 from tests.support.viewer import Viewer
 
 TOPICS = Topics("home", "t", "main")
@@ -51,17 +51,8 @@ def pictures(tmp_path):
 @pytest.fixture
 def start(tmp_path):
     """Starts commands and ends them."""
-    started = []
-
-    def start(*args, **more):
-        started.append(EdgesemProcess(*args, log=tmp_path / f"{args[0]}.log", **more))
-        return started[-1]
-
-    yield start
-    for process in reversed(started):
-        if process.process.poll() is None:
-            process.process.terminate()
-        process.finish()
+    with edgesem_processes() as start:
+        yield lambda *args, **more: start(*args, log=tmp_path / f"{args[0]}.log", **more)
 
 
 @pytest.fixture
