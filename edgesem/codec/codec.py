@@ -18,6 +18,7 @@ from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.copying import Differences
 from edgesem.codec.drawing import DecoderSize, Drawing
 from edgesem.codec.frames import Frame, check_frame
 from edgesem.codec.latent import LEVELS, Latent
@@ -183,12 +184,14 @@ class Codec:
         region: Region | None = None,
         reference: Latent | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
+        differences: Differences | None = None,
     ) -> Trial:
         """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
 
-        `ledger`, float64 [positions], gets the bits of each position added.
+        `ledger`, float64 [positions], gets the bits of each position added. `differences` say what is copied from the
+        reference.
         """
-        return self._coder.try_level(latent, level, layers, region, reference, ledger)
+        return self._coder.try_level(latent, level, layers, region, reference, ledger, differences)
 
     @property
     def has_reference(self) -> bool:

@@ -12,8 +12,10 @@ from torch import nn
 
 from edgesem.codec.budget import KNOTS, features
 from edgesem.codec.codec import Codec
+from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.tables import MAX_RADIUS, PRECISION, SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
+from edgesem.packet import copy_map
 from export.data.crops import fitting_crop
 from export.data.sequences import ROOM, Sequences
 
@@ -21,7 +23,7 @@ _SLOTS = 1 << PRECISION
 _PRIOR = 50.0  # symbols' worth of belief in the logistic law, where little was counted
 _SKIP = 1 / 500  # a table whose symbol is 0 more surely than this codes nothing: no bits, no time, and little error
 _USUAL_BYTES = np.array([0.1, 0.3, 0.4, 0.35, 0.55, 0.1, 0.3, 0.25, 0.35])  # by edgesem.codec.budget.features
-_SEQUENCES = 60  # that the tables of inter frames are fitted on
+_SEQUENCES = 40  # that the tables of inter frames are fitted on
 _NEAR = 25  # levels from one picture of a sequence to the next, mostly
 _LEAN = 0.2  # how much a fit leans on them
 
@@ -81,19 +83,23 @@ def count_references(
 ) -> list[Counts]:
     """How often each symbol occurs under each scale index in inter frames that refer to the picture before.
 
-    The sequences are made of photographs (export.data.sequences).
+    The sequences are made of photographs (export.data.sequences). As a sender does, they copy what has not changed.
     """
     tables = codec.bundle.reference_tables
     total = np.zeros(tables.bits.size)
     crop = fitting_crop(photographs, 256, ROOM)
     source, random = Sequences(nn.Identity(), photographs, None, crop=crop, seed=1), np.random.default_rng(1)
     for index in range(sequences):
-        first, *others = (_bytes(picture) for picture in source.made())
-        level = (index * 97 + 13) % (LEVELS + 1)
-        known = codec.trial(codec.analyze(np.ascontiguousarray(first)), level).decoded
-        for picture in others:
+        pictures = source.made().transpose(0, 2, 3, 1)
+        first, *others = (codec.analyze(np.ascontiguousarray(_bytes(picture))) for picture in pictures)
+        level, copying = (index * 97 + 13) % (LEVELS + 1), Copying()
+        copying.look(first)
+        known = codec.trial(first, level).decoded
+        for latent in others:
+            copying.look(latent)
             level = int(np.clip(level + random.normal(0, _NEAR), 0, LEVELS))
-            trial = codec.trial(codec.analyze(np.ascontiguousarray(picture)), level, reference=known)
+            differences = copying.against(latent, known, copy_map.MAX_BYTES)
+            trial = codec.trial(latent, level, reference=known, differences=differences)
             for sweep in (entries for layer in trial.entries for entries in layer):
                 total += np.bincount(sweep, minlength=total.size)
             known = trial.decoded
@@ -126,8 +132,8 @@ def _leaning(relative: Counts, lean: Counts) -> Counts:
 
 
 def _bytes(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A picture, float [3, H, W], about 0..1, as uint8 [H, W, 3]."""
-    return np.rint(picture.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
+    """A picture, float [H, W, 3], about 0..1, as uint8."""
+    return np.rint(picture * 255).clip(0, 255).astype(np.uint8)
 
 
 def _build(radius: npt.NDArray[np.int32], laws: Sequence[Counts]) -> Tables:

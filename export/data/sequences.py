@@ -21,7 +21,7 @@ from edgesem.video import find_videos
 from export.data.clips import read_clip
 from export.data.crops import Crops
 
-LENGTH = 4  # pictures of a sequence
+LENGTH = 8  # pictures of a sequence
 _FRAMES_S = 10.0  # frames a second that are taken of a clip
 _SHORTEST_S, _LONGEST_S = 0.1, 4.0  # between two pictures of a sequence
 

@@ -7,7 +7,7 @@ and cost nothing. All arithmetic is that of `export.networks.context`: integers 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,16 @@ class ReferencePass(nn.Module):
         return mean, scale.clamp(0, SCALES - 1)
 
 
+class Coded(NamedTuple):
+    """Symbols of a batch of inter frames, in the order of the schedule: residual in quantizer steps, before rounding,
+    scale index, and picture of the batch, [n] each. `decoded`, [B,96,h,w], is in quantizer steps."""
+
+    residual: Tensor
+    scale: Tensor
+    picture: Tensor
+    decoded: Tensor
+
+
 class ReferenceModel(nn.Module):
     """One `ReferencePass` a pass of the schedule."""
 
@@ -127,29 +137,23 @@ class ReferenceModel(nn.Module):
             for net, sweep in zip(key.nets, PASSES, strict=True)
         )
 
+    def integers(self) -> list[Integers]:
+        """Integer weights of each pass, for `forward`: they stay the same for all pictures of a step."""
+        return [net.integers() for net in self.nets]  # type: ignore[operator]
+
     def forward(
-        self, latents: Tensor, levels: Tensor, gains: Tensor, known: Tensor, known_level: Tensor
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Walk the schedule over sequences, each picture with the one before as its reference.
+        self,
+        scaled: Tensor,
+        level: Tensor,
+        reference: Tensor,
+        reference_level: Tensor,
+        copied: Tensor,
+        integers: list[Integers],
+    ) -> Coded:
+        """Walk the schedule over a batch of pictures, each with a reference, at the positions that are not copied.
 
-        latents: float32 [T,B,96,h,w]; levels: [T,B,1,1,1], 0..255; gains: [T,B,96,1,1]; known: [B,96,h,w], the latent
-        that the first refers to as its encoder would have it, of level known_level [B,1,1,1].
-        Returns for each of the T pictures residual (steps, before rounding), scale index, and the decoded latent, again
-        as its encoder would have it: decoded steps over the gain. (A decoder's inverse gains shrink most channels to a
-        fifth. What was shrunk is no prediction of what comes next.)
-        """
-        integers = [net.integers() for net in self.nets]  # type: ignore[operator]
-        results = []
-        for latent, level, gain in zip(latents, levels, gains, strict=True):
-            residual, scale, decoded = self._walk(latent * gain, level, known * gain, known_level, integers)
-            known, known_level = decoded / gain, level
-            results.append((residual, scale, known))
-        return results
-
-    def _walk(
-        self, scaled: Tensor, level: Tensor, reference: Tensor, reference_level: Tensor, integers: list[Integers]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Residual, scale index and decoded values [B,96,h,w] of one picture.
+        scaled, reference: float32 [B,96,h,w], in quantizer steps; level: [B,1,1,1], 0..255; reference_level: the same
+        for each position, [B,1,h,w]; copied: bool [B,1,h,w].
 
         Each pass is computed at its own positions only, and what it sees bears no gradient: what was decoded is right
         to half a step whatever was predicted, so nothing is to be learned through it.
@@ -163,33 +167,40 @@ class ReferenceModel(nn.Module):
         target = flat(scaled * MEAN_GRID)
         known = flat((reference * MEAN_GRID).round().clamp(-VALUE_LIMIT, VALUE_LIMIT))
         inside = scaled.new_ones(batch, 1, height, width)
-        plane, old_plane, rest = flat(inside * level), flat(inside * reference_level), flat(inside * (LEVELS - level))
+        plane, old_plane, rest = flat(inside * level), flat(reference_level), flat(inside * (LEVELS - level))
         values, change = torch.zeros_like(target), torch.zeros_like(target)
-        residuals, scales = [], []
+        left = flat(copied.logical_not())[0]
+        residuals, scales, pictures = [], [], []
         for sweep, net, numbers in zip(PASSES, self.nets, integers, strict=True):
             assert isinstance(net, ReferencePass)
             here = _places(sweep, batch, height, width)
-            seen, limit = values[: net.channels], VALUE_LIMIT if net.fine else HIDDEN_LIMIT
-            seen = seen if net.fine else (seen / 2).floor()
-            a = torch.cat([plane, rest, seen.clamp(-limit, limit)])
-            b = net.beside(known[None], change[None], old_plane[None])[0]
-            middle = a[:, here][None, :, None]
-            first = _around(a, net.first, here, grown[1])
-            direct = first if net.direct.weight.shape[-1] > 1 else middle
-            beside = _around(b, net.first_beside, here, grown[1])
-            own = known[sweep.start : sweep.stop, here][None, :, None]
-            mean, scale = net.mix(first, direct, beside, own, numbers)
-            wanted = target[sweep.start : sweep.stop, here][None, :, None]
-            with torch.no_grad():
-                decoded = centred(((wanted - mean) / MEAN_GRID).round(), scale) + mean
-                decoded = decoded.clamp(-VALUE_LIMIT, VALUE_LIMIT)
-                values[sweep.start : sweep.stop, here] = decoded[0, :, 0]
-                difference = (decoded - own).clamp(-VALUE_LIMIT, VALUE_LIMIT)
-                change[sweep.start : sweep.stop, here] = difference[0, :, 0]
-            residuals.append(((wanted - mean) / MEAN_GRID).reshape(-1))
-            scales.append(scale.reshape(-1))
+            same, here = here[~left[here]], here[left[here]]
+            if len(here):
+                seen, limit = values[: net.channels], VALUE_LIMIT if net.fine else HIDDEN_LIMIT
+                seen = seen if net.fine else (seen / 2).floor()
+                a = torch.cat([plane, rest, seen.clamp(-limit, limit)])
+                b = net.beside(known[None], change[None], old_plane[None])[0]
+                middle = a[:, here][None, :, None]
+                first = _around(a, net.first, here, grown[1])
+                direct = first if net.direct.weight.shape[-1] > 1 else middle
+                beside = _around(b, net.first_beside, here, grown[1])
+                own = known[sweep.start : sweep.stop, here][None, :, None]
+                mean, scale = net.mix(first, direct, beside, own, numbers)
+                wanted = target[sweep.start : sweep.stop, here][None, :, None]
+                with torch.no_grad():
+                    decoded = centred(((wanted - mean) / MEAN_GRID).round(), scale) + mean
+                    decoded = decoded.clamp(-VALUE_LIMIT, VALUE_LIMIT)
+                    values[sweep.start : sweep.stop, here] = decoded[0, :, 0]
+                    difference = (decoded - own).clamp(-VALUE_LIMIT, VALUE_LIMIT)
+                    change[sweep.start : sweep.stop, here] = difference[0, :, 0]
+                residuals.append(((wanted - mean) / MEAN_GRID).reshape(-1))
+                scales.append(scale.reshape(-1))
+                pictures.append((here // (grown[0] * grown[1])).repeat(sweep.stop - sweep.start))
+            values[sweep.start : sweep.stop, same] = known[sweep.start : sweep.stop, same]
         decoded = values.view(channels, batch, *grown)[:, :, _REACH:-_REACH, _REACH:-_REACH].transpose(0, 1)
-        return torch.cat(residuals), torch.cat(scales), decoded / MEAN_GRID
+        none = [scaled.new_zeros(0)]  # where all is copied
+        picture = torch.cat(pictures) if pictures else scaled.new_zeros(0, dtype=torch.long)
+        return Coded(torch.cat(residuals or none), torch.cat(scales or none), picture, decoded / MEAN_GRID)
 
 
 @lru_cache(maxsize=64)

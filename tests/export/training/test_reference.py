@@ -14,11 +14,13 @@ from safetensors.torch import save_file  # noqa: E402
 from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.bundle.runner import OrtRunner  # noqa: E402
 from edgesem.codec.codec import Codec, load  # noqa: E402
+from edgesem.codec.copying import Copying  # noqa: E402
 from edgesem.codec.options import PackOptions  # noqa: E402
 from edgesem.codec.reference import in_steps  # noqa: E402
 from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph  # noqa: E402
 from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E402
 from edgesem.files import read_picture  # noqa: E402
+from edgesem.packet import copy_map  # noqa: E402
 from edgesem.packet.packet import Packet  # noqa: E402
 from edgesem.packet.side_information import Reference, SideInformation  # noqa: E402
 from export.bundle.tables import starting_tables  # noqa: E402
@@ -28,7 +30,7 @@ from export.graphs.proof import largest_sum  # noqa: E402
 from export.networks.context import EXACT, ContextModel  # noqa: E402
 from export.networks.reference import ReferenceModel  # noqa: E402
 from export.training.codec import CodecNet, TrainConfig  # noqa: E402
-from export.training.reference import ReferenceConfig, open_reference, train_reference  # noqa: E402
+from export.training.reference import ReferenceConfig, Streams, open_reference, train_reference  # noqa: E402
 
 PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
 NAME = SideInformation(reference=Reference(7, 4))
@@ -163,6 +165,44 @@ def test_the_exported_graphs_are_the_trained_network_to_the_bit_and_proven_exact
         for wanted, got in both_ways(index, net, OrtRunner(path), {name: feed[name] for name in names}):
             assert np.array_equal(got, wanted)
         assert largest_sum(path) < EXACT
+
+
+def test_training_codes_beside_copies_what_a_sender_would(model, graphs, latents):
+    codec = load(DEFAULT)
+    codec.bundle.__dict__["reference_tables"] = starting_tables(narrowest=200)
+    for index in range(len(PASSES)):
+        codec.use(reference_graph(index).removesuffix(".onnx"), OrtRunner(graphs / reference_graph(index)))
+    level, copying = 145, Copying()
+    _, known = codec.pack_decoded(latents[0], quality=140 / 255)
+    copying.look(latents[1])
+    differences = copying.against(latents[1], known, copy_map.MAX_BYTES)
+    trial = codec.trial(latents[1], level, reference=known, differences=differences)
+    assert trial.copies is not None
+    assert 0.1 < trial.copies.mask.mean() < 0.9
+    gain = torch.from_numpy(codec.bundle.gain[level])[:, None, None]
+    values, reference = (torch.from_numpy(one.values)[None] for one in (latents[1], known))
+    levels = torch.from_numpy(known.levels)[None, None].float()
+    copied = torch.from_numpy(trial.copies.mask)[None, None]
+    plane = torch.full((1, 1, 1, 1), float(level))
+    coded = model(values * gain, plane, reference * gain, levels, copied, model.integers())
+    there = ~trial.copies.mask
+    decoded = coded.decoded[0].detach().numpy()[:, there]
+    sent = (trial.decoded.values * gain.numpy())[:, there]
+    assert coded.residual.numel() == 96 * there.sum()
+    assert np.abs(decoded - sent).max() < 1e-3
+
+
+def test_a_stream_in_training_keeps_what_it_copies_and_what_is_lost():
+    known, latents = torch.zeros(2, 96, 4, 4), torch.ones(2, 96, 4, 4)
+    streams = Streams(known, known, torch.full((2, 1, 1, 1), 90.0), [None, None])
+    copied = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    copied[:, :, 0] = True
+    arrived = torch.tensor([True, False]).view(2, 1, 1, 1)
+    streams.receive(latents, latents, torch.full((2, 1, 1, 1), 120.0), copied, arrived)
+    for held, before, now in ((streams.known, 0, 1), (streams.origin, 0, 1), (streams.levels, 90, 120)):
+        assert (held[0, :, 0] == before).all()
+        assert (held[0, :, 1:] == now).all()
+        assert (held[1] == before).all()
 
 
 def test_training_changes_the_references_alone_and_its_run_can_be_opened(tmp_path):
