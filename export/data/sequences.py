@@ -96,7 +96,7 @@ class Sequences:
         random = self._random
         latents, rate = self._clips[random.integers(len(self._clips))]
         longest = min(_LONGEST_S, (len(latents) - 1) / (LENGTH - 1) / rate)
-        gap = max(1, round(rate * _SHORTEST_S * (longest / _SHORTEST_S) ** random.random()))
+        gap = max(1, int(rate * _SHORTEST_S * (longest / _SHORTEST_S) ** random.random()))
         first = random.integers(max(1, len(latents) - gap * (LENGTH - 1)))
         top = random.integers(latents.shape[2] - self._side + 1)
         left = random.integers(latents.shape[3] - self._side + 1)

@@ -1,6 +1,7 @@
 """bench video: what it measures, on a clip made here."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ from export.bench.video.flicker import (  # noqa: E402
 )
 from export.bench.video.measure import share_at_equal_quality  # noqa: E402
 from export.data.clips import read_clip  # noqa: E402
+from export.data.sequences import LENGTH, Sequences  # noqa: E402
+from export.networks.codec import Encoder  # noqa: E402
+
+PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,11 @@ def test_frames_come_at_the_rate_and_from_the_part_that_is_asked_for(clip):
     late, _ = read_clip(clip, rate_hz=100, start=0.5)
     assert len(late) == 10
     assert np.abs(late[0][80].astype(int) - read_clip(clip, rate_hz=10)[0][10][80]).max() == 0
+
+
+def test_sequences_of_a_short_clip_are_all_of_one_length(clip):
+    source = Sequences(Encoder(), PHOTOS, clip.parent, crop=128, from_clips=1.0, until=0.9, seed=4)
+    assert {len(source.next()) for _ in range(100)} == {LENGTH}
 
 
 def test_what_is_no_clip_is_said_so(tmp_path):
