@@ -15,7 +15,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 # No other library, not even libc, so no oldest version of one; nothing that differs from build to build
-FLAGS = "-std=c99 -O3 -fPIC -fvisibility=hidden -shared -nostdlib -g0 -s"
+SOURCES = ["edgesem/entropy/kernel.c", "edgesem/entropy/context.c"]
+FLAGS = "-std=c99 -O3 -ffreestanding -ffp-contract=off -fPIC -fvisibility=hidden -shared -nostdlib -g0 -s"
 
 
 class BuildKernel(build_ext):
@@ -46,6 +47,6 @@ class KernelWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[Extension("edgesem.entropy.libkernel", ["edgesem/entropy/kernel.c"], optional=True)],
+    ext_modules=[Extension("edgesem.entropy.libkernel", SOURCES, depends=["edgesem/entropy/layer.h"], optional=True)],
     cmdclass={"build_ext": BuildKernel, "bdist_wheel": KernelWheel},
 )

@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from edgesem.cli.lazy_typer import for_typer
 from edgesem.cli.main import GROUP
 
 COMMANDS_WITH_FILE = {
@@ -164,7 +163,7 @@ def _command(name: str, run: Any, extras: Any) -> str:
     import typer
 
     app = typer.Typer(add_completion=False)
-    app.command()(for_typer(run))
+    app.command()(run)
     command = typer.main.get_command(app)
     text, _, example = inspect.cleandoc(run.__doc__ or "").partition("Example:")
     parameters: list[Any] = command.params

@@ -79,34 +79,7 @@ _HOMES = {
     "load": "edgesem.codec.codec",
 }
 
-__all__ = [
-    "BudgetError",
-    "Bundle",
-    "BundleError",
-    "ChecksumError",
-    "Codec",
-    "EdgesemError",
-    "EnvironmentMissing",
-    "EstimateError",
-    "ExportError",
-    "FrameError",
-    "GraphRunner",
-    "InputError",
-    "Latent",
-    "LinkError",
-    "MissingDependency",
-    "MissingReference",
-    "PackOptions",
-    "Packet",
-    "PacketError",
-    "Precision",
-    "Reference",
-    "Region",
-    "Runtime",
-    "SideInformation",
-    "UsageError",
-    "load",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,7 @@ class Sizes:
 
 
 def build_engines(
-    bundle: Bundle, sizes: Sizes, folder: Path | None = None, progress: Callable[[str, float], None] = lambda *_: None
+    bundle: Bundle, sizes: Sizes, progress: Callable[[str, float], None] = lambda *_: None
 ) -> list[dict[str, Any]]:
     """Build what is missing of the engines of all graphs that a bundle has for TensorRT; a row for each.
 
@@ -68,7 +68,7 @@ def build_engines(
     if not graphs:
         raise UsageError(f"{bundle.folder} has no graphs for TensorRT: export it with --target jetson-orin-nano")
     trt = require("tensorrt", "tensorrt")
-    cache = folder or cache_folder()
+    cache = cache_folder()
     rows = []
     for index, graph in enumerate(graphs):
         progress(f"building {graph}", index / len(graphs))

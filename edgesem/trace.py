@@ -36,6 +36,10 @@ class Trace:
         cumulated = np.concatenate([[0.0], np.cumsum(self.bytes_per_ms)])
         object.__setattr__(self, "_cumulated", cumulated)
 
+    def scaled(self, factor: float) -> Trace:
+        """The same with all its rates times a factor above 0."""
+        return self if factor == 1 else Trace(self.name, self.bytes_per_ms * factor)
+
     @property
     def duration_s(self) -> float:
         """How long it is until it repeats."""

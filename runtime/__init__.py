@@ -43,21 +43,7 @@ _HOMES = {
     "SynthesisOptions": "runtime.receiver.synthesis",
 }
 
-__all__ = [
-    "Address",
-    "Archive",
-    "DeliveryHandle",
-    "EventOptions",
-    "Limits",
-    "ReceivedPicture",
-    "ReceiverOptions",
-    "SemanticFilter",
-    "SenderEvent",
-    "SenderOptions",
-    "StreamReceiver",
-    "StreamSender",
-    "SynthesisOptions",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ from edgesem.packet.keys import Identity, read_key, read_secret
 from edgesem.packet.packet import MAX_SIDE
 from edgesem.packet.seal import KEY_BYTES
 from runtime.mqtt.address import Address, HostText
+from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_RATE_BPS, MIN_FRAME_BYTES
+from runtime.protocol.state import USUAL_FRAME_BYTES
 from runtime.protocol.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ KEYFRAME_INTERVAL_S = 60.0
 """A keyframe at least so often."""
 MAX_RECEIVERS = 8
 """With more receivers than this, every frame is a keyframe."""
-MAX_FRAME_BYTES = 30_000
+MAX_FRAME_BYTES = USUAL_FRAME_BYTES
 """The largest frame, where nobody asks for another limit."""
 SPOOL_BYTES = 256 * 1024 * 1024
 """Disk space of promised frames."""
@@ -123,12 +125,16 @@ class StreamSettings:
     """At most so many frames a second."""
     min_quality: float = setting(0.0, low=0, high=1)
     """A frame that would be worse is skipped."""
-    max_bytes: int = setting(MAX_FRAME_BYTES, low=256, high=200_000)
+    max_bytes: int = setting(MAX_FRAME_BYTES, low=MIN_FRAME_BYTES, high=LARGEST_FRAME_BYTES)
     """The largest frame."""
+    max_rate_bps: int = setting(0, low=0, high=MAX_RATE_BPS)
+    """The most bits a second of ordinary frames, also where the link bears more; 0: what it bears."""
     key_interval_s: float = setting(KEYFRAME_INTERVAL_S, low=0.1, high=86400)
     """At least so often a frame that refers to no earlier one."""
     most_receivers: int = setting(MAX_RECEIVERS, low=0, high=64)
     """With more receivers than that, or 0, no frame refers to an earlier one."""
+    denoise: bool = False
+    """Average over frames what does not change, against the sensor's noise. Not for evidence."""
     prefer: str = setting("smooth", one_of=("smooth", "sharp"))
     """What a thin link gets: all frames, coarser ones, or fewer and finer ones."""
     bundle: Path | None = None
@@ -160,6 +166,8 @@ class BrokerSettings:
     """User name at the broker; none if empty."""
     password_file: Path | None = None
     """One line, closed to other users; $EDGESEM_PASSWORD without it."""
+    login_file: Path | None = None
+    """In place of `user` and `password_file`: one line, USER:PASSWORD, closed to other users."""
     version: str = setting("", one_of=("", "5", "3.1.1"))
     """Of MQTT; empty: both are tried."""
     tls: bool = False
@@ -178,6 +186,8 @@ class BrokerSettings:
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
             raise UsageError("broker.cert_file and broker.key_file belong together: name both")
+        if self.login_file is not None and (self.user or self.password_file is not None):
+            raise UsageError("broker.login_file holds both: leave broker.user and broker.password_file out")
         if self.hosts and self.host not in (_LOCAL, self._place(self.hosts[0]).host):
             raise UsageError("broker.host and broker.hosts both name brokers: leave one of them out")
         texts = self.hosts or tuple(text.strip() for text in self.host.split(","))
@@ -222,13 +232,13 @@ class BrokerSettings:
 
     def address(self) -> Address:
         """The address of the broker that is named first."""
-        password = read_secret(self.password_file, "EDGESEM_PASSWORD")
-        if password is not None and not self.user:
+        user, password = self._login()
+        if password is not None and not user:
             raise UsageError("there is a password for the broker, but no broker.user")
         return Address(
             self.host,
             self.port,
-            user=self.user or None,
+            user=user or None,
             password=password,
             version=self.version or None,
             tls=self.tls,
@@ -237,6 +247,14 @@ class BrokerSettings:
             key_file=self.key_file,
             congestion=self.congestion,
         )
+
+    def _login(self) -> tuple[str, str | None]:
+        if self.login_file is None:
+            return self.user, read_secret(self.password_file, "EDGESEM_PASSWORD")
+        user, colon, password = (read_secret(self.login_file, "") or "").partition(":")
+        if not user or not colon:
+            raise UsageError(f"{self.login_file} must hold one line, USER:PASSWORD")
+        return user, password
 
 
 @dataclass(frozen=True)

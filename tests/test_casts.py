@@ -16,13 +16,20 @@ MAKERS = {"asarray", "array", "ascontiguousarray", "full", "fromiter"}
 
 ALLOWED: dict[str, set[str]] = {
     # Integers already, of a type that the new one holds
-    "edgesem/codec/coder.py": {
-        "np.where(copied, reference.levels, levels)",
-        "scale.take(coded)",  # a float, 0 to 63: ContextModel.walk refuses others
+    "edgesem/codec/coder.py": {"np.where(copied, reference.levels, levels)"},
+    "edgesem/codec/compiled_context.py": {
+        "places",  # below 2^25 for the largest picture
+        "reference.transpose(1, 2, 0)",  # up to VALUE_LIMIT: in_steps clips it
     },
-    "edgesem/codec/copying.py": {"self._had[part].shape"},
+    "edgesem/codec/network_form.py": {"bias", "shift", "weight"},  # whole, and below 2^24
+    "edgesem/codec/rounding.py": {"scale.take(coded)"},  # a float, 0 to 63: RunnersKnown refuses others
+    "edgesem/codec/motion.py": {
+        "np.repeat(np.repeat(field, BLOCK, 0), BLOCK, 1)[:height, :width]",
+        "reference.levels[rows, columns]",
+    },
     "edgesem/codec/latent.py": {"(height, width)", "self.copied_levels", "self.values.shape[1:]"},
     "edgesem/entropy/lane_termination.py": {"states"},
+    "edgesem/low_delay_video.py": {"decoded[-1].to_ndarray(format='rgb24')"},
     "edgesem/entropy/kernel.py": {"entries", "scale"},
     "edgesem/entropy/rans.py": {
         "1 << PRECISION",
@@ -46,15 +53,22 @@ ALLOWED: dict[str, set[str]] = {
     "edgesem/quality/judges.py": {"picture", "picture.astype(np.int16) - 128"},  # uint8 less 128 is int8
     "edgesem/quality/metrics.py": {"original"},
     "export/bench/rd/stills.py": {"frames[0].to_ndarray(format='rgb24')"},
-    "export/bench/video/peers.py": {"decoded[-1].to_ndarray(format='rgb24')"},
     "export/bundle/pipeline.py": {"reference.frequency", "tables.frequency"},
     "export/graphs/context.py": {"[number]"},
     "export/graphs/edit.py": {"[-1, weight[0].size]", "[1, outputs]", "[inputs]", "[side]"},
+    "export/training/reference.py": {"levels.shape"},
+    "runtime/bench/fleet/search.py": {"steps[:, ::2] | steps[:, 1::2] << 4", "streams[block.start:block.stop]"},
     "runtime/bench/link/figures.py": {"np.concatenate([[True], window, [True]])"},
     "runtime/capture/privacy_mask.py": {  # yes or no
         "(y0 <= y) & (y1 > y) & (left > 0)",
         "(y1 <= y) & (y0 > y) & (left < 0)",
         "turns != 0",
+    },
+    "runtime/catalogue/block.py": {"streams"},
+    "runtime/catalogue/search.py": {
+        "[row[0] for row in rows]",
+        "[row[1] for row in rows]",
+        "np.arange(len(fits)) - starts",
     },
     # Floats that the code before has bounded
     "edgesem/codec/drawing.py": {"np.rint(grey, out=grey)"},  # 0 to 255

@@ -21,7 +21,6 @@ import runtime
 from edgesem.bundle.bundle import DEFAULT
 from edgesem.cli import main as cli
 from edgesem.cli.app import documentation
-from edgesem.cli.lazy_typer import for_typer
 from edgesem.files import read_picture
 from runtime.mqtt.mosquitto import find_tool
 from runtime.receiver.archive import Archive
@@ -44,13 +43,17 @@ CANNOT_RUN = {
     "align": "needs a classifier that does not ship",
     "bench.change": "needs a detector that does not ship",
     "bench.rd": "takes tens of minutes",
+    "bench.search": "needs a PostgreSQL; run by tests/runtime/bench/fleet/test_search.py",
     "bench.speed": "takes minutes",
     "bench.task": "needs a detector that does not ship",
     "bench.video": "takes minutes, and a clip that does not ship",
     "bench.watch": "needs a classifier that does not ship",
+    "catalogue.events": "needs a PostgreSQL; run by tests/runtime/catalogue/test_uploader.py",
+    "catalogue.tidy": "needs a PostgreSQL; run by tests/runtime/catalogue/test_uploader.py",
     "device.card": "needs an image of Raspberry Pi OS",
     "device.deploy": "needs two boards",
     "device.jetson": "needs NVIDIA's BSP",
+    "device.login": "needs a board",
     "device.logs": "needs a board",
     "device.rollback": "needs a board",
     "device.status": "needs a board",
@@ -119,7 +122,7 @@ def gate(place, tmp_path_factory):
     broker = EdgesemProcess("broker", log=logs / "broker.log", env=env)
     broker.wait_for("listening")
     source = ("send", folder / "photos", "--loop", "--device", "gate", "--state-dir", logs / "state")
-    sender = EdgesemProcess(*source, "--detail", "1280x960", log=logs / "send.log", env=env)
+    sender = EdgesemProcess(*source, "--detail", "1280x960", "--events", log=logs / "send.log", env=env)
     sender.wait_for("state", lambda state: state["detail"])
     yield
     assert sender.end() == 0
@@ -136,7 +139,7 @@ def test_every_command_has_an_example_that_is_tested():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_command_can_read_its_example(name):
     app = typer.Typer(add_completion=False)
-    app.command()(for_typer(LOADED[name]))
+    app.command()(LOADED[name])
     args = words(name)[name.count(".") + 1 :]
     typer.main.get_command(app).make_context(name, args)  # raises for what it does not know, or lacks
 

@@ -131,7 +131,7 @@ def test_no_test_imports_another_test(path):
 
 def test_every_data_file_is_in_the_wheel():
     declared = read_toml(ROOT / "pyproject.toml")["tool"]["setuptools"]["package-data"]
-    left_out, built = [], (".c", ".so")  # the kernel's source, and what is compiled of it
+    left_out, built = [], (".c", ".h", ".so")  # the kernel's source, and what is compiled of it
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*"):
             name = ".".join(path.parent.relative_to(ROOT).parts)

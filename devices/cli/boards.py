@@ -86,12 +86,10 @@ def card(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Image to make; stays if --write is given too.")] = None,
     write: Annotated[str, typer.Option(help="Card to write, such as /dev/sda. All on it is lost.")] = "",
-    writer: Annotated[str, typer.Option(help="bmaptool or rpi-imager.", show_default="what is installed")] = "",
     init: Annotated[str, typer.Option(help="cloud-init or firstrun.", show_default="what the image has")] = "",
     python: Annotated[
         str, typer.Option(help="Python in the image: Debian 12 has 3.11, 13 has 3.13.", show_default="what it has")
     ] = "",
-    glibc: Annotated[str, typer.Option(help="C library in the image.", show_default="from --python")] = "",
     bundle: BundleOption = None,
     wheel: WheelsOption = None,
     cache: CacheOption = None,
@@ -130,9 +128,7 @@ def card(
         raise UsageError("nowhere to put it: name --out FILE, or --write DEVICE")
     if init not in ("", "cloud-init", "firstrun"):
         raise UsageError(f"--init {init}: it is cloud-init or firstrun")
-    writer = writer or cards.default_writer()
-    if writer not in cards.WRITERS:
-        raise UsageError(f"--writer {writer}: it is {' or '.join(cards.WRITERS)}")
+    writer = cards.installed_writer()
     if out is not None:
         cards.check_target(out, image)
     setup = Setup.read(config, known)
@@ -170,9 +166,7 @@ def card(
         python = python or facts.python
         if not python:
             raise UsageError(f"{image.name} does not tell its Python: say --python (Debian 12 has 3.11, 13 has 3.13)")
-        release = release_for(
-            shell, known, python, glibc or GLIBC_OF.get(python, GLIBC_OF["3.11"]), bundle, wheel, cache
-        )
+        release = release_for(shell, known, python, GLIBC_OF.get(python, GLIBC_OF["3.11"]), bundle, wheel, cache)
         with log.status("laying seed and release on it"):
             boot = images.BootPartition.find(shell, work)
             kind = init or cards.init_kind(boot)

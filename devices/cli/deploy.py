@@ -17,45 +17,69 @@ from edgesem.cli.console import emit, log
 if TYPE_CHECKING:
     from devices.deployment.deploy import Access
     from devices.deployment.release import Release
+    from devices.deployment.rollout import Group
 
 _Hosts = Annotated[
     list[str], typer.Argument(metavar="HOST...", help="user@host, or an alias of your ssh configuration.")
 ]
-_Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of SSH.", show_default="ssh's")]
-_Identity = Annotated[Path | None, typer.Option(help="Private key for SSH.", show_default="ssh's")]
-_SshConfig = Annotated[Path | None, typer.Option(help="File for ssh -F.", show_default="ssh's")]
-_Root = Annotated[str, typer.Option(help="Where the board's file system begins; another folder is for trials.")]
-_Python = Annotated[str, typer.Option(help="The interpreter to use on the board.")]
-_Health = Annotated[float, typer.Option(min=1, max=3600, help="Seconds in which frames must be acknowledged.")]
+PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of SSH.", show_default="ssh's")]
+Identity = Annotated[Path | None, typer.Option(help="Private key for SSH.", show_default="ssh's")]
+SshConfig = Annotated[Path | None, typer.Option(help="File for ssh -F.", show_default="ssh's")]
+RootOption = Annotated[str, typer.Option(help="Where the board's file system begins; another folder is for trials.")]
+PythonOption = Annotated[str, typer.Option(help="The interpreter to use on the board.")]
+Health = Annotated[float, typer.Option(min=1, max=3600, help="Seconds in which frames must be acknowledged.")]
+
+StopAfter = Annotated[
+    int, typer.Option(min=1, help="With an inventory: begin no other board once so many have failed.")
+]
+HoldOption = Annotated[
+    float, typer.Option(min=0, max=86_400, help="With an inventory: look again whether a board is well after this.")
+]
 
 
 def deploy(
-    hosts: _Hosts,
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="HOST...", help="user@host, or an alias of your ssh configuration.")
+    ] = None,
+    inventory: Annotated[
+        Path | None, typer.Option(help="Instead of hosts: TOML file of the fleet; each device has its `host` there.")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Group of the inventory, repeatable: one after the other.", show_default="all at once"),
+    ] = None,
+    stop_after: StopAfter = 1,
+    hold_s: HoldOption = 30,
     bundle: BundleOption = None,
     board: Annotated[str, typer.Option(help="Name of the board.", show_default="what the board says it is")] = "",
     config: Annotated[Path | None, typer.Option(help="Sender's TOML, to lie at /etc/edgesem/send.toml.")] = None,
     wheel: WheelsOption = None,
     cache: CacheOption = None,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="So many boards at the same time.")] = 8,
-    health_s: _Health = 90,
-    port: _Port = None,
-    identity: _Identity = None,
-    ssh_config: _SshConfig = None,
-    python: _Python = "python3",
-    root: _Root = "/",
+    health_s: Health = 90,
+    port: PortOption = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    python: PythonOption = "python3",
+    root: RootOption = "/",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only ask the boards what they are and have.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Bring boards to this version of edgesem, and back again by themselves unless their frames arrive.
+
+    With an inventory, its groups come one after the other, and the first board that goes back, is not well some time
+    later or falls silent ends it. Boards that run the release already are left alone: say it again to go on.
 
     Example: edgesem device deploy edge@cam-1.local edge@cam-2.local --bundle bundle
     """
     from devices.board import Board, match
     from devices.cli import display
     from devices.deployment import deploy as deploying
+    from devices.deployment.rollout import NOT_BEGUN, hold, roll_out
     from devices.shell import Shell
 
-    access = _access(port, identity, ssh_config, python, root)
+    groups = groups_of(hosts, inventory, group)
+    access = ssh_access(port, identity, ssh_config, python, root)
     named = Board.load(board) if board else None
     files = {"send.toml": _read_config(config)} if config else None
     shell = Shell()
@@ -71,30 +95,42 @@ def deploy(
             facts = deploying.Board(host, access).ask("facts")
             return {**facts, "release": release_of(facts).version}
 
-        found = _ask(hosts, plan, at_once)
-        _tell(found, ("host", "running", "release", "error"), json_, dry_run=True)
+        found = []
+        for one in groups:
+            more = {"group": one.name} if inventory is not None else {}
+            found += [{**entry, **more} for entry in _ask(list(one.devices), plan, at_once)]
+        _tell(found, ("host", "group", "running", "release", "error"), json_, dry_run=True)
         return
     with display.LiveTable() as live:
 
         def deploy_to(host: str) -> deploying.Progress:
             to = deploying.Board(host, access)
-            return deploying.deploy(to, release_of, config=files, health_s=health_s, tell=live.show)
+            rolling = inventory is not None
+            ended = deploying.deploy(
+                to, release_of, config=files, health_s=health_s, tell=live.show, only_missing=rolling
+            )
+            if ended.ok and rolling:
+                hold(to, ended, hold_s, live.show)
+            return ended
 
-        ended = deploying.for_each(hosts, deploy_to, at_once)
-    emit({"hosts": [asdict(p) for p in ended], "ok": all(p.ok for p in ended)}, json_, lambda _: display.hosts(ended))
-    if not all(p.ok for p in ended):
+        most = stop_after if inventory is not None else len(groups[0].devices) + 1
+        ended = roll_out(groups, deploy_to, at_once=at_once, stop_after=most)
+    ok, stopped = all(p.ok for p in ended), any(p.step == NOT_BEGUN for p in ended)
+    result = {"hosts": [asdict(p) for p in ended], "ok": ok, "stopped": stopped}
+    emit(result, json_, lambda _: display.hosts(ended))
+    if not ok:
         raise typer.Exit(1)
 
 
 def rollback(
     hosts: _Hosts,
     to: Annotated[str, typer.Option(help="A release on the board.", show_default="the one before")] = "",
-    health_s: _Health = 90,
-    port: _Port = None,
-    identity: _Identity = None,
-    ssh_config: _SshConfig = None,
-    python: _Python = "python3",
-    root: _Root = "/",
+    health_s: Health = 90,
+    port: PortOption = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    python: PythonOption = "python3",
+    root: RootOption = "/",
     json_: JsonOption = False,
 ) -> None:
     """Go back to the release that boards ran before.
@@ -103,7 +139,7 @@ def rollback(
     """
     from devices.deployment import deploy as deploying
 
-    access = _access(port, identity, ssh_config, python, root)
+    access = ssh_access(port, identity, ssh_config, python, root)
     with log.status(Text(f"{', '.join(hosts)}: going back")):
         found = _ask(hosts, lambda host: deploying.rollback(deploying.Board(host, access), to, health_s))
     _tell(found, ("host", "running", "error"), json_)
@@ -111,11 +147,11 @@ def rollback(
 
 def status(
     hosts: _Hosts,
-    port: _Port = None,
-    identity: _Identity = None,
-    ssh_config: _SshConfig = None,
-    python: _Python = "python3",
-    root: _Root = "/",
+    port: PortOption = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    python: PythonOption = "python3",
+    root: RootOption = "/",
     json_: JsonOption = False,
 ) -> None:
     """Show what boards run, what they could go back to, and how their senders are.
@@ -124,7 +160,7 @@ def status(
     """
     from devices.deployment import deploy as deploying
 
-    access = _access(port, identity, ssh_config, python, root)
+    access = ssh_access(port, identity, ssh_config, python, root)
     found = _ask(hosts, lambda host: deploying.Board(host, access).ask("status", quiet_s=60))
     for entry in found if not json_ else ():
         entry |= {key: entry.get("sender", {}).get(key) for key in ("frames", "acknowledged")}
@@ -137,10 +173,10 @@ def status(
 def logs(
     hosts: _Hosts,
     lines: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the last lines.")] = 100,
-    port: _Port = None,
-    identity: _Identity = None,
-    ssh_config: _SshConfig = None,
-    root: _Root = "/",
+    port: PortOption = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    root: RootOption = "/",
     json_: JsonOption = False,
 ) -> None:
     """Show the last lines that the daemons of boards logged.
@@ -149,13 +185,31 @@ def logs(
     """
     from devices.deployment import deploy as deploying
 
-    access = _access(port, identity, ssh_config, "python3", root)
+    access = ssh_access(port, identity, ssh_config, "python3", root)
     found = _ask(hosts, lambda host: {"lines": deploying.logs(deploying.Board(host, access), lines)})
     for entry in found if not json_ else ():
         for line in entry.pop("lines", ()):
             typer.echo(line if len(hosts) == 1 else f"{entry['host']}: {line}")
     if json_ or not all(entry["ok"] for entry in found):
         _tell(found, ("host", "error"), json_)
+
+
+def groups_of(hosts: list[str] | None, inventory: Path | None, names: list[str] | None) -> list[Group]:
+    """The boards that are named, by themselves or by groups of an inventory; UsageError for both or neither."""
+    from devices.deployment.rollout import Group, read_groups
+    from edgesem.errors import UsageError
+
+    if inventory is not None:
+        if hosts:
+            raise UsageError("hosts and --inventory exclude each other: name one of them")
+        return read_groups(inventory, names or [])
+    if names:
+        raise UsageError("--group needs --inventory, the file that says which devices are in it")
+    if not hosts:
+        raise UsageError("no board is named: say user@host, or --inventory")
+    if len(set(hosts)) != len(hosts):
+        raise UsageError("a host is named twice")
+    return [Group("", dict.fromkeys(hosts, ""))]
 
 
 def _ask(hosts: list[str], work: Callable[[str], Mapping[str, Any]], at_once: int = 8) -> list[dict[str, Any]]:
@@ -179,7 +233,8 @@ def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool, **mo
         raise typer.Exit(1)
 
 
-def _access(port: int | None, identity: Path | None, ssh_config: Path | None, python: str, root: str) -> Access:
+def ssh_access(port: int | None, identity: Path | None, ssh_config: Path | None, python: str, root: str) -> Access:
+    """How boards are reached; EnvironmentMissing without ssh."""
     import shutil
 
     from devices.deployment.deploy import Access

@@ -99,6 +99,9 @@ class Progress:
     before: str | None = None
     running: str | None = None
     message: str = ""
+    group: str = ""
+    """Of the inventory, if the board was named by one, and so `device`."""
+    device: str = ""
 
 
 @dataclass
@@ -162,13 +165,18 @@ class Board:
 
 def deploy(
     board: Board,
-    release_for: Callable[[dict[str, Any]], Release],
+    release_for: Callable[[dict[str, Any]], Release] | None,
     *,
     config: dict[str, bytes] | None = None,
     health_s: float = 90.0,
     tell: Callable[[Progress], None] = lambda _: None,
+    only_missing: bool = False,
 ) -> Progress:
-    """Bring one board to a release. What the board or the link does is never raised: the progress says how it ended."""
+    """Bring one board to a release. What the board or the link does is never raised: the progress says how it ended.
+
+    Without `release_for`, the board stays with the release that it has, and gets `config` alone. only_missing: a board
+    that runs the release is left as it is, if there is no `config` for it.
+    """
     progress, began = Progress(board.host), time.monotonic()
 
     def step(name: str) -> None:
@@ -179,23 +187,19 @@ def deploy(
         step("asking")
         facts = board.ask("facts")
         progress.before = progress.running = facts.get("running")
-        step("building")
-        release = release_for(facts)
-        wanted = board.ask("missing", feed=lambda stdin: _write(stdin, release.manifest)).get("missing", [])
-        progress.to_send_bytes = sum(map(_length, release.blobs(wanted).values()))
-        if wanted:
-            step("sending")
-
-            def feed(stdin: IO[bytes]) -> None:
-                release.write_tar(_Counted(stdin, progress, lambda: step("sending")), wanted)
-
-            board.ask("receive", feed=feed, quiet_s=24 * 3600)
-        if release.version not in facts.get("releases", []):
-            step("installing")
-            manifest = release.manifest
-            board.ask(
-                "install", feed=lambda stdin: _write(stdin, manifest), heard=lambda word, _: step(f"installing: {word}")
-            )
+        if release_for is None:
+            version = progress.running or ""
+            if not version:
+                raise LinkError("no release runs there: deploy one first")
+        else:
+            step("building")
+            release = release_for(facts)
+            version = release.version
+            if only_missing and not config and progress.running == version:
+                progress.ok = True
+                step("runs it already")
+                return progress
+            _install(board, release, facts, progress, step)
         if config:
             step("configuring")
             board.ask("configure", feed=lambda stdin: _write(stdin, _configuration(config)))
@@ -206,7 +210,7 @@ def deploy(
             if word == "healthy":
                 _write(stdin, b"confirm\n")
 
-        words = ("switch", release.version, "--health-s", str(health_s), *(["--configured"] if config else []))
+        words = ("switch", version, "--health-s", str(health_s), *(["--configured"] if config else []))
         answer = board.ask(*words, heard=heard, keep_open=True, quiet_s=health_s + _ANSWER_S)
         progress.running, progress.ok = str(answer.get("running")), True
         step("done")
@@ -214,6 +218,27 @@ def deploy(
         progress.ok, progress.message = False, failure(error, board.host)
         step(f"failed while {progress.step}")
     return progress
+
+
+def _install(
+    board: Board, release: Release, facts: dict[str, Any], progress: Progress, step: Callable[[str], None]
+) -> None:
+    """Send what the board lacks of a release, and install it aside."""
+    wanted = board.ask("missing", feed=lambda stdin: _write(stdin, release.manifest)).get("missing", [])
+    progress.to_send_bytes = sum(map(_length, release.blobs(wanted).values()))
+    if wanted:
+        step("sending")
+
+        def feed(stdin: IO[bytes]) -> None:
+            release.write_tar(_Counted(stdin, progress, lambda: step("sending")), wanted)
+
+        board.ask("receive", feed=feed, quiet_s=24 * 3600)
+    if release.version not in facts.get("releases", []):
+        step("installing")
+        manifest = release.manifest
+        board.ask(
+            "install", feed=lambda stdin: _write(stdin, manifest), heard=lambda word, _: step(f"installing: {word}")
+        )
 
 
 def failure(error: Exception, host: str) -> str:

@@ -21,7 +21,7 @@ from devices.shell import Shell
 from edgesem.errors import InputError, UsageError
 
 BOOT = "/boot/firmware"
-WRITERS = ("bmaptool", "rpi-imager")
+_WRITERS = ("bmaptool", "rpi-imager")
 _SLACK_BYTES = 4 << 20
 _FIRSTRUN = f"systemd.run={BOOT}/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
 
@@ -130,9 +130,9 @@ def write_card(shell: Shell, image: Path, disk: Disk, writer: str) -> None:
         shell.run("rpi-imager", "--cli", "--disable-eject", str(image), disk.path)
 
 
-def default_writer() -> str:
+def installed_writer() -> str:
     """The writer that is installed, bmaptool first: it skips what is empty and checks what it wrote."""
-    return next((name for name in WRITERS if shutil.which(name)), WRITERS[0])
+    return next((name for name in _WRITERS if shutil.which(name)), _WRITERS[0])
 
 
 def check_target(path: Path, image: Path) -> None:

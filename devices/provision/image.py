@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ _PACKED = (".xz", ".gz", ".bz2")
 _CHUNK_BYTES = 4 << 20
 
 
-def copy_image(image: Path, target: Path, progress: Callable[[int], None] = lambda _: None) -> None:
+def copy_image(image: Path, target: Path) -> None:
     """A copy of an image, unpacked if its name ends in .xz, .gz or .bz2, with holes where it is empty."""
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
@@ -37,7 +37,6 @@ def copy_image(image: Path, target: Path, progress: Callable[[int], None] = lamb
                     file.seek(len(chunk), os.SEEK_CUR)
                 else:
                     file.write(chunk)
-                progress(len(chunk))
             file.truncate(file.tell())
         os.replace(part, target)
     except (OSError, EOFError, ValueError) as error:

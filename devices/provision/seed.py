@@ -202,7 +202,6 @@ def cloud_init(setup: Setup, boot: str) -> dict[str, bytes]:
             ["python3", f"{boot}/edgesem/agent.py", "take", f"{boot}/edgesem"],
         ],
     }
-    validate(data)
     identity = f"edgesem-{setup.hostname}-{secrets.token_hex(4)}"  # new for each card, or cloud-init would do nothing
     files = {
         "user-data": b"#cloud-config\n" + _json(data),
@@ -227,36 +226,6 @@ def _json(value: Any) -> bytes:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     escaped = re.sub(r"[^\n\x20-\x7e\U00010000-\U0010ffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     return escaped.encode() + b"\n"
-
-
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "hostname": str,
-    "manage_etc_hosts": bool,
-    "timezone": str,
-    "user": dict,
-    "ssh_pwauth": bool,
-    "write_files": list,
-    "runcmd": list,
-}
-
-
-def validate(data: Mapping[str, Any]) -> None:
-    """UsageError for what cloud-init would pass over in silence, or stumble on after the card is in the board."""
-    for key, value in data.items():
-        if key not in _KINDS:
-            raise UsageError(f"user-data: cloud-init would ignore {key!r}: known here are {', '.join(_KINDS)}")
-        if not isinstance(value, _KINDS[key]):
-            raise UsageError(f"user-data: {key} has the wrong type")
-    if "name" not in data.get("user", {}) or "sudo" not in data.get("user", {}):
-        raise UsageError("user-data: user must have name and sudo")
-    for entry in data.get("write_files", []):
-        if "owner" in entry:
-            raise UsageError(f"user-data: write_files with an owner fails before the user exists ({entry.get('path')})")
-        if not str(entry.get("path", "")).startswith("/") or not re.fullmatch(r"0[0-7]{3}", entry["permissions"]):
-            raise UsageError("user-data: write_files needs an absolute path, and permissions such as '0640' in quotes")
-    for command in data.get("runcmd", []):
-        if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
-            raise UsageError("user-data: runcmd must be lists of words")
 
 
 _FIRST_BOOT = """\

@@ -29,6 +29,8 @@ _PROVIDERS = {
     "ort-tensorrt": "TensorrtExecutionProvider",
 }
 _LARGE_BYTES = 1 << 18  # of a graph whose making leaves much behind; to give it back takes a millisecond
+_BLOCK_BYTES = 64 << 20
+_LEAST_SPLIT_BYTES = 1 << 16  # what a tensor leaves of a free piece is free too, from this size on
 _DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "asimddp")  # a CPU with one of these multiplies bytes faster than floats
 
 
@@ -67,7 +69,7 @@ class OrtRunner:
                 "check the GPU's driver and libraries, or use the CPU"
             )
         if path.stat().st_size >= _LARGE_BYTES:
-            _give_back()
+            give_back()
         self._names = [output.name for output in self._session.get_outputs()]
         self._path = path
 
@@ -152,21 +154,22 @@ def open_runner(
 
 @lru_cache
 def _share_memory() -> None:
-    """Let all graphs of this process take turns with one block of memory, no larger than the largest of them needs.
+    """Let all graphs of this process take turns with one block of memory.
 
-    By itself each keeps a block of its own, rounded up to a power of two: a sender has 23 graphs. Whoever has made such
-    an arrangement for the process before us is left with it.
+    By itself each keeps a block of its own: a sender has 23 graphs. The block is large, and Linux gives a process only
+    those pages of it that it writes to: what is free in one block is joined again, what is free in many small ones is
+    not. Whoever has made such an arrangement for the process before us is left with it.
     """
     import onnxruntime as ort
 
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    as_requested = ort.OrtArenaCfg(0, 1, -1, -1)  # no limit; grow by what is needed; the rest as it is by default
+    one_block = ort.OrtArenaCfg(0, 0, _BLOCK_BYTES, _LEAST_SPLIT_BYTES)  # no limit; another block, if this one is full
     with suppress(Exception):  # ONNX Runtime's errors have no common base
-        ort.create_and_register_allocator(memory, as_requested)
+        ort.create_and_register_allocator(memory, one_block)
 
 
-def _give_back() -> None:
-    """Return to the system what the making of a graph has left over, 10 MB for the decoder that ships (glibc only)."""
+def give_back() -> None:
+    """Return to the system what the making of graphs has left over, 10 MB for the decoder that ships (glibc only)."""
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 

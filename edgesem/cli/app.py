@@ -1,4 +1,4 @@
-"""Typer's side of the command `edgesem`: the help, all commands, and arguments that are not plain.
+"""Typer's side of the command `edgesem`: arguments, help and all commands.
 
 Commands are the entry points of the group `edgesem.commands`: plain functions with Typer's annotations, whose docstring
 ends with a paragraph `Example: ...`. A command whose extra is not installed is listed all the same, with its options,
@@ -18,7 +18,6 @@ import typer
 from typer.core import TyperCommand
 
 from edgesem.cli.console import emit
-from edgesem.cli.lazy_typer import for_typer
 from edgesem.errors import EdgesemError, EnvironmentMissing, MissingDependency, UsageError, install_hint
 
 # What must be importable for an extra to count as installed.
@@ -135,7 +134,7 @@ class _Command:
         problem: EdgesemError | None = None
         try:
             problem = _missing_extra(entry)
-            run = for_typer(entry.load())
+            run = entry.load()
             about, example = documentation(run)
             trial = typer.Typer(add_completion=False)
             trial.command()(run)

@@ -239,12 +239,17 @@ def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
 
 
 def _describe_side_info(packet: Packet) -> dict[str, Any]:
-    """The items of side information that a packet has. copied: the share of positions that are the reference's."""
+    """The items of side information that a packet has.
+
+    copied: the share of positions that are the reference's. moved: of its blocks, those that have moved, if any have.
+    """
     side_info, copied = packet.side_info, packet.copied
     said: dict[str, Any] = {"size_bytes": side_info.size_bytes}
     if side_info.reference is not None:
         said["reference"] = {"frame": side_info.reference.frame, "layers": side_info.reference.layers}
         said["copied"] = 0.0 if copied is None else round(float(copied.mean()), 4)
+        if (motion := packet.motion) is not None:
+            said["moved"] = round(float(motion.any(2).mean()), 4)
     if side_info.embedding:
         said["embedding_bytes"] = len(side_info.embedding)
     if side_info.region is not None:

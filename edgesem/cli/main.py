@@ -1,7 +1,6 @@
 """Entry point of the command `edgesem`, whose subcommands come from the installed packages.
 
-Commands are the entry points of the group `edgesem.commands`, see `edgesem.cli.app`. One that is given plain arguments
-runs without Typer.
+Commands are the entry points of the group `edgesem.commands`, see `edgesem.cli.app`.
 """
 
 from __future__ import annotations
@@ -9,11 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
+from edgesem.cli.app import run_typer
 from edgesem.cli.console import fail
-from edgesem.cli.lazy_typer import Exit
-from edgesem.cli.plain_arguments import plain_arguments
 from edgesem.errors import EdgesemError
 
 GROUP = "edgesem.commands"
@@ -24,13 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
     try:
-        code = _run(args, list(entry_points(group=GROUP)))
+        code = run_typer(args, list(entry_points(group=GROUP)))
         sys.stdout.flush()
         return code
     except EdgesemError as error:
         return fail(error, error.exit_code, as_json)
-    except Exit as leaving:
-        return leaving.exit_code
     except BrokenPipeError:
         # The reader of a pipe has seen enough (`edgesem info ... | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,19 +38,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error, 1, as_json)
     except KeyboardInterrupt:
         return 130
-
-
-def _run(args: Sequence[str], found: Sequence[EntryPoint]) -> int:
-    named = [entry for entry in found if entry.name == next(iter(args), "")]
-    if len(named) == 1:
-        try:
-            command = named[0].load()
-            given = None if named[0].extras else plain_arguments(command, args[1:])
-        except Exception:  # anything can go wrong in a module that somebody else wrote; what follows says what
-            given = None
-        if given is not None:
-            command(**given)
-            return 0
-    from edgesem.cli.app import run_typer
-
-    return run_typer(args, found)

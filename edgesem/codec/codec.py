@@ -5,6 +5,7 @@ Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
@@ -18,6 +19,8 @@ from edgesem.bundle.graph_runner import output_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
 from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.compiled_context import CompiledNetworks, compile_networks
+from edgesem.codec.context import Networks
 from edgesem.codec.copying import Differences
 from edgesem.codec.drawing import DecoderSize, Drawing
 from edgesem.codec.frames import Frame, check_frame
@@ -56,7 +59,8 @@ class Codec:
         self._opened = ExitStack()
         self._closed = False
         self._lent = False
-        self._coder = Coder(bundle, lambda name: self._runner(name))
+        self._compiled: dict[Sequence[str], CompiledNetworks | None] = {}
+        self._coder = Coder(bundle, lambda names: self._networks(names))
         self._drawing = Drawing(bundle, lambda name: self._runner(name))
 
     def __enter__(self) -> Self:
@@ -78,6 +82,7 @@ class Codec:
         with self._lock:
             self._closed = True
             self._runners.clear()
+            self._compiled.clear()
             self._opened.close()
 
     def use(self, part: str, runner: GraphRunner) -> None:
@@ -86,6 +91,7 @@ class Codec:
         It stays the caller's: `close` does not close it.
         """
         self._runners[f"{part}.onnx"], self._lent = runner, True
+        self._compiled.clear()
 
     def _runner(self, name: str) -> GraphRunner:
         with self._lock:
@@ -98,6 +104,15 @@ class Codec:
                 self._runners[name] = runner
             return self._runners[name]
 
+    def _networks(self, names: Sequence[str]) -> Networks:
+        """The networks of these graphs: compiled ones where that can be, unless a runner of one was lent."""
+        with self._lock:
+            if names not in self._compiled and not self._closed:
+                lent = any(name in self._runners for name in names)
+                files = [self.bundle.folder / name for name in names]
+                self._compiled[names] = None if lent else compile_networks(files)
+            return self._compiled.get(names) or [self._runner(name) for name in names]
+
     def analyze(self, frame: Frame) -> Latent:
         """The latent of a frame, uint8 [H, W, 3], RGB, sides of 16 to 4096 pixels: one run of the encoder network.
 
@@ -106,7 +121,8 @@ class Codec:
         """
         height, width = check_frame(frame).shape[:2]
         padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
-        planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32)
+        planes /= np.float32(255)
         found = self._runner("encoder.onnx").run({"frame": planes})
         latent = output_of(found, "latent", (1, CHANNELS, planes.shape[2] // STRIDE, planes.shape[3] // STRIDE))
         if not np.isfinite(latent).all():
@@ -147,6 +163,7 @@ class Codec:
         if budget_bytes is not None and budget_bytes < 1:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         self._coder.check_reference(latent, options.side_info, options.reference)
+        options = options.with_motion(latent, self.bundle.gain)
         if budget_bytes is not None:
             chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
         else:

@@ -5,20 +5,21 @@ Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.bundle import Bundle
-from edgesem.bundle.graph_runner import GraphRunner
-from edgesem.codec.context import ContextModel, Walk
+from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
+from edgesem.codec.context import ContextModel, Networks, Walk
 from edgesem.codec.copying import Copies, Differences
 from edgesem.codec.latent import Latent, Levels, by_position, levels_of
+from edgesem.codec.motion import moved
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
+from edgesem.codec.rounding import coded_of, rounded
 from edgesem.entropy import rans
 from edgesem.entropy.rans import Symbols
 from edgesem.entropy.schedule import (
@@ -27,13 +28,10 @@ from edgesem.entropy.schedule import (
     PASSES,
     STRIDE,
     Planes,
-    context_graph,
+    coded_positions,
     positions,
-    reference_graph,
-    whole,
-    within,
 )
-from edgesem.entropy.tables import MAX_RADIUS, Indices, Tables
+from edgesem.entropy.tables import Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
 from edgesem.packet.copy_map import Mask
 from edgesem.packet.packet import HEADER_BYTES, Packet
@@ -125,8 +123,6 @@ class Trial:
                 off = self._wanted(index)
                 if self._reference is not None:
                     off -= self._of_pass(index, self._reference) / np.float32(MEAN_GRID)
-                if self._mask is not None:
-                    off = off * ~self._mask.ravel()[positions(index, *self._mask.shape)]
                 bits += _LIKELY_BITS * np.count_nonzero(np.abs(off) > _LIKELY_STEPS)
         return self._size_bytes(bits)
 
@@ -149,32 +145,33 @@ class Trial:
         return rans.encode(self.entries[:layers], self.tables, rans.lanes_for(sum(self.layer_bits[:layers])))
 
     def _fill(self, index: int, mean: Planes, scale: Planes) -> Planes:
-        """Round a pass: see ContextModel.walk."""
-        tables, sweep = self.tables, PASSES[index]
-        coded, scales = coded_of(scale, tables.first, index, self._reference is not None, self._mask)
-        expected = mean.take(coded)
-        off = np.rint(self._wanted(index).take(coded) - expected / MEAN_GRID)
-        symbols = tables.clipped(off.clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales)
-        entry = tables.entry(symbols, scales)
-        self._entries[sweep.group].append(entry)
+        """Round a pass: see Walk."""
+        tables, inter = self.tables, self._reference is not None
+        wanted = self._wanted(index).ravel()
+        if self._ledger is not None:
+            coded, _ = coded_of(scale, tables.first, index, inter)
+        entries = rounded(mean, scale, wanted, tables, index, inter)
+        self._entries[PASSES[index].group].append(entries)
         if self._ledger is not None:
             spent = np.zeros(scale.size)
-            spent[coded] = tables.bits[entry]
-            height, width = self._levels.shape
-            self._ledger[positions(index, height, width)] += spent.reshape(sweep.stop - sweep.start, -1).sum(0)
-        mean[coded] = expected + tables.eighths.take(entry)
+            spent[coded] = tables.bits[entries]
+            here = coded_positions(index, self._levels.shape, self._mask)
+            self._ledger[here] += spent.reshape(-1, max(here.size, 1)).sum(0)[: here.size]
         return mean
 
     def _wanted(self, index: int) -> Planes:
-        """The values of a pass in quantizer steps, float32 [n, positions]."""
-        return self._latent.by_pass[index] * self._of_pass(index, self._steps)
+        """The values of a pass in quantizer steps, at the positions that are coded: float32 [n, positions]."""
+        values, steps = self._latent.by_pass[index], self._of_pass(index, self._steps)
+        if self._mask is not None:
+            values = values[:, ~self._mask.ravel()[positions(index, *self._mask.shape)]]
+        return values * steps
 
     def _of_pass(self, index: int, planes: Planes) -> Planes:
-        """What planes [96, h, w], or [96, 1, 1], hold of a pass: [n, positions], or [n, 1]."""
+        """What planes [96, h, w], or [96, 1, 1], hold of a pass where it is coded: [n, positions], or [n, 1]."""
+        part = planes[PASSES[index].start : PASSES[index].stop]
         if planes.shape[1:] == (1, 1):
-            return planes[PASSES[index].start : PASSES[index].stop, :, 0]
-        height, width = self._levels.shape
-        return PASSES[index].read(whole(planes))[:, within(index, height, width)]
+            return part[:, :, 0]
+        return part.reshape(len(part), -1)[:, coded_positions(index, self._levels.shape, self._mask)]
 
     def _bits(self, entries: Symbols) -> float:
         return float(self.tables.bits.take(entries).sum())
@@ -190,12 +187,13 @@ class Trial:
 class Coder:
     """The part of a bundle that both ends must compute alike: the same integers on every machine.
 
-    `open_graph(name)` gives the runner of a graph of the bundle. It may be called from several threads at once.
+    `networks_of(names)` gives the networks of these graphs of the bundle. It may be called from several threads at
+    once.
     """
 
-    def __init__(self, bundle: Bundle, open_graph: Callable[[str], GraphRunner]) -> None:
+    def __init__(self, bundle: Bundle, networks_of: Callable[[Sequence[str]], Networks]) -> None:
         self.bundle = bundle
-        self._open = open_graph
+        self._networks_of = networks_of
         self._gain = bundle.gain
 
     def try_level(
@@ -261,7 +259,7 @@ class Coder:
         decoder = rans.Decoder(packet.chunks, tables)
 
         def fill(index: int, mean: Planes, scale: Planes) -> Planes:
-            coded, scales = coded_of(scale, first, index, inter, copied)
+            coded, scales = coded_of(scale, first, index, inter)
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
@@ -299,7 +297,7 @@ class Coder:
             )
         if reference.level is None or reference.values.shape != shape:
             raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
-        return reference
+        return reference if (field := packet.motion) is None else moved(reference, field)
 
     def _tables(self, reference: Latent | None) -> Tables:
         return self.bundle.tables if reference is None else self.bundle.reference_tables
@@ -307,10 +305,9 @@ class Coder:
     def _context(self, reference: Latent | None, steps: Planes) -> tuple[ContextModel, Planes | None]:
         """The context model, and what it knows of the reference: its values in 1/8 steps."""
         if reference is None:
-            return ContextModel([self._open(context_graph(index)) for index in range(len(PASSES))]), None
-        runners = [self._open(reference_graph(index)) for index in range(len(PASSES))]
+            return ContextModel(self._networks_of(KEY)), None
         known = in_steps(reference, steps)
-        return ContextModel(runners, known, reference.reference_levels), known
+        return ContextModel(self._networks_of(REFERENCE), known, reference.reference_levels), known
 
 
 def in_units(values: Planes, steps: Planes) -> Planes:
@@ -327,20 +324,3 @@ def _copied(latent: Latent, reference: Latent, levels: Levels, copied: Mask) -> 
     """A latent with the values of its reference, and the quality of each position: the reference's where copied."""
     own = np.where(copied, reference.levels, levels).astype(np.uint8)
     return replace(latent, values=reference.values, copied_levels=own)
-
-
-def coded_of(scale: Planes, first: int, index: int, inter: bool, copied: Mask | None = None) -> tuple[Indices, Indices]:
-    """Indices of the symbols of pass `index` that are coded, and their scale indices.
-
-    Coded are those whose table is `first` or a later one: earlier tables hold the symbol 0 alone. In the base layer of
-    an inter frame all symbols are coded, with table `first` at least: where no change was expected one may still come,
-    and the context model of the other layers learns of it from the base layer. At `copied` positions none is.
-    """
-    if inter and PASSES[index].group == 0:
-        scale = np.maximum(scale, first)
-    wanted = scale >= first
-    if copied is not None:
-        own = copied.ravel()[positions(index, *copied.shape)]
-        wanted = (wanted.reshape(-1, own.size) & ~own).ravel()
-    coded = np.flatnonzero(wanted)
-    return coded, scale.take(coded).astype(np.int64)

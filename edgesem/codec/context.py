@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.graph_runner import Arrays, GraphRunner, output_of
+from edgesem.codec.compiled_context import CompiledKnown, CompiledNetworks
 from edgesem.codec.latent import LEVELS, Levels
-from edgesem.entropy.schedule import CHANNELS, COARSE_LIMIT, GROUPS, PASSES, VALUE_LIMIT, Pass, Planes, whole, within
+from edgesem.entropy.schedule import (
+    CHANNELS,
+    COARSE_LIMIT,
+    GROUPS,
+    PASSES,
+    VALUE_LIMIT,
+    Pass,
+    Planes,
+    coded_positions,
+    whole,
+    within,
+)
 from edgesem.entropy.tables import SCALES
 from edgesem.errors import BundleError
 from edgesem.packet.copy_map import Mask
@@ -17,12 +30,98 @@ from edgesem.packet.copy_map import Mask
 _EXACT = 1 << 24  # float32 holds all integers up to here
 
 Fill = Callable[[int, Planes, Planes], Planes]
+Networks = Sequence[GraphRunner] | CompiledNetworks
+"""What runs the network of each pass."""
+
+
+class Known(Protocol):
+    """All that was decoded so far in a walk, and what the networks expect after that."""
+
+    def expect(self, index: int) -> tuple[Planes, Planes]:
+        """Means and scales of pass `index`, float32 [n, positions] each, at the positions that are not copied."""
+        ...
+
+    def add(self, index: int, decided: Planes) -> None:
+        """Take the values of a pass, [n, positions], as known from now on."""
+        ...
 
 
 class ContextModel:
     """Walks the schedule, asking before each pass the integer network of that pass what to expect.
 
-    A network sees planes of whole periods of the schedule (`PERIOD`), zero beyond the picture and where nothing is
+    The networks run in the compiled kernel (edgesem.codec.compiled_context), or in ONNX Runtime, with the same results.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        reference: Planes | None = None,
+        reference_levels: Levels | None = None,
+    ) -> None:
+        """`reference`: float32 [96, height, width], in 1/8 steps of the present quality, and its levels."""
+        self._networks, self._reference, self._reference_levels = networks, reference, reference_levels
+
+    def walk(self, levels: Levels, layers: int, copied: Mask | None = None) -> Walk:
+        """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive.
+
+        copied: positions that stay as the reference has them, bool [height, width].
+        """
+        known: Known
+        if isinstance(self._networks, CompiledNetworks):
+            known = CompiledKnown(self._networks, levels, self._reference, self._reference_levels, copied)
+        else:
+            known = RunnersKnown(self._networks, levels, self._reference, self._reference_levels, copied)
+        return Walk(known, levels.shape, layers, None if copied is None else (copied, self._reference))
+
+
+class Walk:
+    """One walk over the schedule, which goes no further than it is asked to.
+
+    `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means, at the
+    positions that are not copied; groups that did not arrive become their means. No network runs for a pass whose
+    positions are all copied. Raises BundleError, on the way, for networks that give anything but means below 2^24 and
+    scales of 0 to 63, as many as the pass has symbols.
+    """
+
+    def __init__(
+        self, known: Known, shape: tuple[int, ...], layers: int, copied: tuple[Mask, Planes | None] | None
+    ) -> None:
+        """copied: which positions are, and what the reference has."""
+        self._known, self._shape, self._layers, self._copied = known, shape, layers, copied
+        self._decided: list[Planes] = []
+
+    def through(self, groups: int, fill: Fill) -> None:
+        """Go on until the first `groups` groups are decoded."""
+        for index, sweep in list(enumerate(PASSES))[len(self._decided) :]:
+            if sweep.group >= groups:
+                break
+            decided, scale = self._known.expect(index)
+            if sweep.group < self._layers:
+                decided = fill(index, decided.ravel(), scale.ravel()).reshape(decided.shape)
+            decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
+            self._known.add(index, decided)
+            self._decided.append(decided)
+
+    def values(self, fill: Fill) -> Planes:
+        """Decoded values, float32 [96, height, width], integers in 1/8 steps, at the end of the walk."""
+        self.through(len(GROUPS), fill)
+        planes = np.empty((CHANNELS, *self._shape), np.float32)
+        copied = None
+        if self._copied is not None:
+            copied, planes[:] = self._copied
+        for index, (sweep, decided) in enumerate(zip(PASSES, self._decided, strict=True)):
+            if copied is None and isinstance(within(index, *self._shape), slice):
+                sweep.write(planes, decided)
+            else:
+                places = coded_positions(index, self._shape, copied)
+                planes.reshape(CHANNELS, -1)[sweep.start : sweep.stop, places] = decided
+        return planes
+
+
+class RunnersKnown:
+    """`Known`, by the graphs of a bundle.
+
+    A graph sees planes of whole periods of the schedule (`PERIOD`), zero beyond the picture and where nothing is
     known yet, float32 [1,n,h,w] each:
 
         values     the level (0..255), 255 less that, and the pass's `seen` channels in 1/8 steps: passes of group 0
@@ -37,67 +136,72 @@ class ContextModel:
     """
 
     def __init__(
-        self, runners: Sequence[GraphRunner], reference: Planes | None = None, reference_levels: Levels | None = None
-    ) -> None:
-        """`reference`: float32 [96, height, width], in 1/8 steps of the present quality, and its levels."""
-        self._runners, self._reference, self._reference_levels = runners, reference, reference_levels
-
-    def walk(self, levels: Levels, layers: int, copied: Mask | None = None) -> Walk:
-        """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive.
-
-        copied: positions that stay as the reference has them, bool [height, width].
-        """
-        known = _Known(levels, self._reference, self._reference_levels)
-        return Walk(self._runners, known, levels.shape, layers, copied)
-
-
-class Walk:
-    """One walk over the schedule, which goes no further than it is asked to.
-
-    `fill(pass_index, mean, scale)`, float32 [n] each, gives the values of a pass, whole steps from its means; groups
-    that did not arrive become their means, and copied positions the reference, whatever `fill` makes of them. No
-    network runs for a pass whose positions are all copied: `fill` is then given scales of 0. Raises BundleError, on the
-    way, for networks that give anything but means below 2^24 and scales of 0 to 63, as many as the pass has symbols.
-    """
-
-    def __init__(
         self,
         runners: Sequence[GraphRunner],
-        known: _Known,
-        shape: tuple[int, ...],
-        layers: int,
+        levels: Levels,
+        reference: Planes | None,
+        reference_levels: Levels | None,
         copied: Mask | None,
     ) -> None:
-        self._left = list(enumerate(zip(PASSES, runners, strict=True)))[::-1]
-        self._known, self._shape, self._layers = known, shape, layers
-        self._copied = None if copied is None else whole(copied[None])[0] > 0
+        level = whole(np.stack([levels, LEVELS - levels]))
+        shape = level.shape[1:]
+        self._runners, self._shape = runners, levels.shape
+        self._positions = level[0].size
+        self._fine, self._coarse = (np.zeros((2 + count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
+        self._fine[:2] = self._coarse[:2] = level
+        self._reference = None if reference is None else whole(reference)
+        self._coded = None if copied is None else whole(~copied[None])[0] > 0
+        if reference is not None and reference_levels is not None:
+            self._reference_level = whole(reference_levels[None])
+            self._change, self._moved = (np.zeros((count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
 
-    def through(self, groups: int, fill: Fill) -> None:
-        """Go on until the first `groups` groups are decoded."""
-        height, width = self._shape
-        while self._left and self._left[-1][1][0].group < groups:
-            index, (sweep, runner) = self._left.pop()
-            inside = within(index, height, width)
-            copied = None if self._copied is None else self._copied[sweep.mask(*self._copied.shape)]
-            if copied is not None and copied[inside].all():
-                decided = self._known.reference_of(sweep)
-                scale = np.zeros_like(decided)
-            else:
-                decided, scale = _expected(runner.run(self._known.feed(sweep)), sweep, self._known.positions)
-            if sweep.group < self._layers:
-                mean, scale = decided[:, inside], scale[:, inside]
-                decided = _put(fill(index, mean.ravel(), scale.ravel()).reshape(mean.shape), decided, inside)
-            decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
-            if copied is not None:
-                decided[:, copied] = self._known.reference_of(sweep)[:, copied]
-            if not isinstance(inside, slice):
-                decided[:, ~inside] = 0
-            self._known.add(sweep, decided)
+    def expect(self, index: int) -> tuple[Planes, Planes]:
+        """See `Known.expect`."""
+        sweep, coded = PASSES[index], self._coded_of(index)
+        if not isinstance(coded, slice) and not coded.any():
+            nothing = np.empty((sweep.stop - sweep.start, 0), np.float32)
+            return nothing, nothing
+        mean, scale = _expected(self._runners[index].run(self._feed(sweep)), sweep, self._positions)
+        return mean[:, coded], scale[:, coded]
 
-    def values(self, fill: Fill) -> Planes:
-        """Decoded values, float32 [96, height, width], integers in 1/8 steps, at the end of the walk."""
-        self.through(len(GROUPS), fill)
-        return self._known.values()[:, : self._shape[0], : self._shape[1]]
+    def add(self, index: int, decided: Planes) -> None:
+        """See `Known.add`."""
+        if index + 1 == len(PASSES):
+            return
+        sweep, coded = PASSES[index], self._coded_of(index)
+        own = None if self._reference is None else sweep.read(self._reference)
+        if not isinstance(coded, slice):
+            all_of_it = np.zeros((len(decided), coded.size), np.float32) if own is None else own.copy()
+            all_of_it[:, coded] = decided
+            decided = all_of_it
+        if sweep.group == 0:
+            sweep.write(self._fine[2:], decided)
+        sweep.write(self._coarse[2:], coarse(decided))
+        if own is not None and sweep.stop < CHANNELS:
+            change = np.clip(decided - own, -VALUE_LIMIT, VALUE_LIMIT)
+            if sweep.group == 0:
+                sweep.write(self._change, change)
+            sweep.write(self._moved, coarse(np.abs(change)))
+
+    def _coded_of(self, index: int) -> npt.NDArray[np.bool_] | slice:
+        """Which of the positions that a pass has in whole periods are coded."""
+        if self._coded is None:
+            return within(index, *self._shape)
+        coded: npt.NDArray[np.bool_] = self._coded[PASSES[index].mask(*self._coded.shape)]
+        return coded
+
+    def _feed(self, sweep: Pass) -> dict[str, Planes]:
+        """The inputs of a pass's network."""
+        fine = sweep.group == 0
+        feed = {"values" if fine else "coarse": (self._fine if fine else self._coarse)[None, : 2 + sweep.seen]}
+        if self._reference is not None:
+            feed |= {"own": self._reference[None, sweep.start : sweep.stop]}
+            feed |= {"reference_level": self._reference_level[None]}
+            if not fine:
+                feed["moved"] = self._moved[None, : sweep.start]
+            elif sweep.seen:
+                feed["change"] = self._change[None]
+        return feed
 
 
 def _expected(found: Arrays, sweep: Pass, positions: int) -> tuple[Planes, Planes]:
@@ -112,71 +216,7 @@ def _expected(found: Arrays, sweep: Pass, positions: int) -> tuple[Planes, Plane
     return mean, scale
 
 
-class _Known:
-    """All values decoded so far in a walk, in the forms that the networks take: no form is made for none of them."""
-
-    def __init__(self, levels: Levels, reference: Planes | None, reference_levels: Levels | None) -> None:
-        level = whole(np.stack([levels, LEVELS - levels]))
-        shape = level.shape[1:]
-        self.positions = level[0].size
-        self._fine, self._coarse = (np.zeros((2 + count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
-        self._fine[:2] = self._coarse[:2] = level
-        self._decided: list[tuple[Pass, Planes]] = []
-        self._reference = None if reference is None else whole(reference)
-        if reference is not None and reference_levels is not None:
-            self._reference_level = whole(reference_levels[None])
-            self._change, self._moved = (np.zeros((count, *shape), np.float32) for count in (GROUPS[0], CHANNELS))
-
-    def values(self) -> Planes:
-        """float32 [96, h, w]."""
-        planes = np.empty_like(self._coarse[2:])
-        for sweep, decided in self._decided:
-            sweep.write(planes, decided)
-        return planes
-
-    def reference_of(self, sweep: Pass) -> Planes:
-        """What the reference has of a pass, [n, positions]."""
-        assert self._reference is not None
-        return sweep.read(self._reference)
-
-    def feed(self, sweep: Pass) -> dict[str, Planes]:
-        """The inputs of a pass's network."""
-        fine = sweep.group == 0
-        feed = {"values" if fine else "coarse": (self._fine if fine else self._coarse)[None, : 2 + sweep.seen]}
-        if self._reference is not None:
-            feed |= {"own": self._reference[None, sweep.start : sweep.stop]}
-            feed |= {"reference_level": self._reference_level[None]}
-            if not fine:
-                feed["moved"] = self._moved[None, : sweep.start]
-            elif sweep.seen:
-                feed["change"] = self._change[None]
-        return feed
-
-    def add(self, sweep: Pass, decided: Planes) -> None:
-        """Take the values of a pass, [n, positions], as known from now on."""
-        self._decided.append((sweep, decided))
-        if sweep is PASSES[-1]:
-            return
-        if sweep.group == 0:
-            sweep.write(self._fine[2:], decided)
-        sweep.write(self._coarse[2:], coarse(decided))
-        if self._reference is not None and sweep.stop < CHANNELS:
-            change = np.clip(decided - sweep.read(self._reference), -VALUE_LIMIT, VALUE_LIMIT)
-            if sweep.group == 0:
-                sweep.write(self._change, change)
-            sweep.write(self._moved, coarse(np.abs(change)))
-
-
 def coarse(values: Planes) -> Planes:
     """Values in 1/8 steps as passes after those of group 0 see them: in 1/4 steps, and not beyond COARSE_LIMIT."""
     small: Planes = np.clip(np.floor(values * np.float32(0.5)), -COARSE_LIMIT, COARSE_LIMIT)
     return small
-
-
-def _put(part: Planes, planes: Planes, inside: npt.NDArray[np.bool_] | slice) -> Planes:
-    """`planes` [n, positions] with `part` where they lie in the picture."""
-    if isinstance(inside, slice):
-        return part
-    planes = planes.copy()
-    planes[:, inside] = part
-    return planes

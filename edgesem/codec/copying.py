@@ -8,12 +8,14 @@ are (Potts' model, by iterated conditional modes: J. Besag, "On the statistical 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.latent import LEVELS, Latent, Levels
+from edgesem.codec.motion import find
 from edgesem.entropy.schedule import Planes
 from edgesem.packet import copy_map
 from edgesem.packet.copy_map import Mask
@@ -63,6 +65,11 @@ class Copying:
         self._noise = np.zeros((1, 1, 1), np.float32)  # variance of each channel, once two frames were seen
         self._known = False
 
+    @property
+    def noise(self) -> Values | None:
+        """Variance of the sensor's noise in each channel, [96, 1, 1], in the encoder's units; None: not known yet."""
+        return self._noise if self._known else None
+
     def look(self, latent: Latent) -> None:
         """Learn from a frame's latent, straight from the encoder, how much the sensor's noise changes it."""
         before, self._before = self._before, latent
@@ -72,10 +79,19 @@ class Copying:
         total = change.sum(0)
         still = total <= np.quantile(total, _STILLEST)
         noise = change[:, still].mean(1)[:, None, None] / 2
-        usual = min(float(np.median(noise)), (_NOISE_GAIN * _MOST_GREY / 255) ** 2)
+        usual = float(np.median(noise))
+        if usual > (_NOISE_GAIN * _MOST_GREY / 255) ** 2:
+            return  # no sensor is so noisy: all of the picture has moved
         noise = np.minimum(noise, np.float32(_MOST_TIMES * usual))
         self._noise = self._noise + np.float32(_NEW_SHARE) * (noise - self._noise) if self._known else noise
         self._known = True
+
+    def motion(self, latent: Latent, reference: Latent, gain: Values) -> bytes:
+        """Where the positions of a reference of the same size have gone, as a packet has it; empty: nowhere.
+
+        gain [96]: quantizer steps per unit at the quality of the reference.
+        """
+        return find(latent, reference, gain)
 
     def against(self, latent: Latent, reference: Latent, room_bytes: int) -> Differences:
         """How a frame differs from what it refers to, which must be of the same size; a map has so much room."""
@@ -103,15 +119,17 @@ class Differences:
         The map has fewer borders than it might, until it takes far fewer bits than coding there would, and fits. None
         if nothing is copied, or no map is short enough.
         """
-        saved, bits = self._worth(steps, levels, np.s_[:], 8 * refined_bytes)
-        border = WORTH * BORDER_BITS
-        while border < 1e6:
-            mask = _smooth(saved, border)
+        saved, bits = self._worth(steps, levels, 8 * refined_bytes)
+        border, mask = WORTH * BORDER_BITS, np.empty((0, 0), bool)
+        most = min(1e6, 2 * float(np.abs(saved).max()))  # costlier borders change nothing
+        while border <= most or not mask.size:
+            before, mask = mask, _smooth(saved, border)
             if not mask.any():
                 return None
-            data = copy_map.to_bytes(mask)
-            if len(data) <= min(self._room_bytes, 1 + MAP_SHARE * float(bits[mask].sum()) / 8):
-                return Copies(mask, data)
+            if not np.array_equal(mask, before):
+                longest = min(self._room_bytes, 1 + MAP_SHARE * float(bits[mask].sum()) / 8)
+                if copy_map.size_bytes(mask) <= longest:
+                    return Copies(mask, copy_map.to_bytes(mask))
             border *= 2
         return None
 
@@ -122,36 +140,57 @@ class Differences:
 
     def likely_bytes(self, gain: Values, level: int) -> float:
         """About what positions that are coded cost at a level, where `gain` [96] is its steps; from one in four."""
-        part = np.s_[..., ::2, ::2]
-        levels = np.full(self._had[part].shape, level, np.int32)
-        saved, bits = self._worth(gain[:, None, None], levels, part, np.inf)
-        return REFINED_TIMES * float(bits[saved > 0].sum()) / 8 * (self._had.size / levels.size)
+        error, change, had = self._sample
+        pays, bits = _pays(error, np.square(gain[:, None]), level)
+        coded = pays > 0
+        still = np.flatnonzero(coded & (had >= level))  # and so not coded unless they have changed
+        coded[still] = _news(change[:, still], np.square(gain[:, None])) > 0
+        return REFINED_TIMES * float(bits[coded].sum()) / 8 * (self._had.size / had.size)
 
-    def _worth(self, steps: Planes, levels: Levels, part: Any, refined_bits: float) -> tuple[Values, Values]:
+    @cached_property
+    def _sample(self) -> tuple[Values, Values, Levels]:
+        """Of one position in four: error, change, [96, n], and level that it had, [n]."""
+        error, change = (one[:, ::2, ::2].reshape(len(one), -1) for one in (self._error, self._change))
+        return error, change, self._had[::2, ::2].ravel()
+
+    def _worth(self, steps: Planes, levels: Levels, refined_bits: float) -> tuple[Values, Values]:
         """Squared steps that coding each position saves, less what its bits are worth, and these bits, [h, w] each."""
         scale = np.square(steps)
-        off = self._error[part] * scale
-        bits = np.float32(SYMBOL_BITS) * (off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32)
-        bits += np.float32(POSITION_BITS) * levels
-        off -= np.float32(LEFT)
-        pays = np.maximum(off, 0, out=off).sum(0) - np.float32(WORTH) * bits
-        off = self._change[part] * scale
-        off -= np.float32(LEFT)
-        news = np.maximum(off, 0, out=off).sum(0) - np.float32(CHANGE)
+        pays, bits = _pays(self._error, scale, levels)
+        news = _news(self._change, scale)
         changed = np.minimum(pays, news)
-        if (coarse := (self._had[part] < levels) & (news <= 0) & (pays > 0)).any():
-            order = np.argsort(self._had[part][coarse], kind="stable")  # whole rows: their map is short
+        if (coarse := (self._had < levels) & (news <= 0) & (pays > 0)).any():
+            order = np.argsort(self._had[coarse], kind="stable")  # whole rows: their map is short
             fits = np.empty(order.size, bool)
             fits[order] = REFINED_TIMES * np.cumsum(bits[coarse][order]) <= refined_bits
             changed[coarse] = np.where(fits, pays[coarse], changed[coarse])
         return changed, bits
 
 
+def _pays(error: Values, scale: Planes, levels: Levels | int) -> tuple[Values, Values]:
+    """Squared steps that coding positions saves beyond what its bits are worth, and these bits, without channels."""
+    off = error * scale
+    bits = np.float32(SYMBOL_BITS) * (off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32)
+    bits += np.float32(POSITION_BITS) * np.float32(levels)
+    off -= np.float32(LEFT)
+    return np.maximum(off, 0, out=off).sum(0) - np.float32(WORTH) * bits, bits
+
+
+def _news(change: Values, scale: Planes) -> Values:
+    """Squared steps by which positions have changed, beyond what counts as unchanged, without channels."""
+    off = change * scale
+    off -= np.float32(LEFT)
+    return np.asarray(np.maximum(off, 0, out=off).sum(0) - np.float32(CHANGE))
+
+
 def _smooth(saved: Values, border: float) -> Mask:
     """Copied positions, bool [h, w], where borders cost."""
     coded = saved > 0
+    around = np.zeros((coded.shape[0] + 2, coded.shape[1] + 2), np.float32)
     for _ in range(_SWEEPS):
-        around = np.pad(np.where(coded, 1, -1), 1)
+        around[1:-1, 1:-1] = np.where(coded, border, -border)
         beside = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]
-        coded = saved + np.float32(border) * beside > 0
+        before, coded = coded, saved + beside > 0
+        if (coded == before).all():
+            break
     return ~coded

@@ -63,10 +63,12 @@ class Drawing:
             planes = drawn if share is None else planes + share * (drawn - planes)
         if np.isnan(planes.max()):
             raise BundleError("the decoder of the bundle gives no numbers for this latent: export it again")
-        grey = planes.clip(0, 1)
-        grey *= 255
-        picture = np.rint(grey, out=grey).astype(np.uint8).transpose(1, 2, 0)
-        return np.ascontiguousarray(picture[: latent.height, : latent.width])
+        picture = np.empty((latent.height, latent.width, 3), np.uint8)
+        for channel, plane in enumerate(planes):  # each by itself: a third of the memory
+            grey = plane[: latent.height, : latent.width].clip(0, 1)
+            grey *= 255
+            picture[:, :, channel] = np.rint(grey, out=grey).astype(np.uint8)
+        return picture
 
     def _step(self, feed: dict[str, Planes]) -> Planes:
         """A step of the flow decoder."""

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from edgesem.entropy.schedule import PASSES, STRIDE, Planes, whole, within
 from edgesem.packet.side_information import MAX_LEVEL, Region
@@ -89,6 +88,8 @@ def drawings(levels: Levels) -> list[tuple[int, npt.NDArray[np.float32] | None]]
     for low, high in pairwise(drawn.tolist()):
         share = ((levels - low) / np.float32(high - low)).clip(0, 1).astype(np.float32)
         size = (levels.shape[1] * STRIDE, levels.shape[0] * STRIDE)
+        from PIL import Image  # rarely needed, and 2 MB in each decoder
+
         shares.append(np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR), np.float32))
     return list(zip(drawn.tolist(), shares, strict=True))
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from edgesem.codec.copying import Copies, Copying, Differences
+from edgesem.codec.motion import moved
 from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import UsageError
+from edgesem.packet import motion
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import NO_SIDE_INFO, SideInformation
 
@@ -28,8 +33,8 @@ class PackOptions:
     """The decoded latent of the frame that `side_info.reference` names: the packet is then an inter frame, which
     codes only what differs, and a receiver needs that latent too. None: a keyframe."""
     copying: Copying | None = None
-    """Decides which positions of an inter frame stay as the reference has them, after its `look` has seen the latent.
-    None: all are coded."""
+    """Decides where the reference's positions have gone, and which of them an inter frame copies, after its `look` has
+    seen the latent. None: nothing is moved, and all are coded."""
     previous: Packet | None = None
     """A packet of a similar picture, such as the frame before. It tells `budget_bytes` where to start looking, which
     saves some trials; the result is as good without it."""
@@ -49,6 +54,21 @@ class PackOptions:
         if copies is None or self.side_info.reference is None:
             return self.side_info
         return replace(self.side_info, reference=replace(self.side_info.reference, copies=copies.data))
+
+    def with_motion(self, latent: Latent, gain: npt.NDArray[np.float32]) -> PackOptions:
+        """These options with the reference moved to where the latent has it, if `copying` finds that it pays.
+
+        gain [256, 96]: quantizer steps per unit at each quality.
+        """
+        reference, named = self.reference, self.side_info.reference
+        if self.copying is None or reference is None or named is None:
+            return self
+        data = self.copying.motion(latent, reference, gain[reference.level or 0])
+        if not data or len(data) >= self.side_info.room_bytes:
+            return self
+        side_info = replace(self.side_info, reference=replace(named, motion=data))
+        field = motion.from_bytes(data, *latent.values.shape[1:])
+        return replace(self, side_info=side_info, reference=moved(reference, field))
 
     def differences_of(self, latent: Latent) -> Differences | None:
         """How a latent differs from the reference, to say what is copied at which quality; None if nothing is."""

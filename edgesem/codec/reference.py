@@ -68,6 +68,11 @@ class ReferenceBuffer:
         """Memory of all latents."""
         return sum(latent.values.nbytes for latent in self._latents.values())
 
+    def drop_before(self, frame: int) -> None:
+        """Forget the latents of earlier frames."""
+        for key in [key for key in self._latents if key[1] < frame]:
+            del self._latents[key]
+
     def drop_oldest(self) -> None:
         """Forget the latent that was used longest ago, if there is one."""
         if self._latents:

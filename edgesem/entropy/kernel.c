@@ -1,4 +1,4 @@
-/* Kernel: the two loops of the entropy coder that Python does slowly, put and get of interleaved rANS.
+/* Kernel: the loops of the entropy coder that Python does slowly: put and get of interleaved rANS, and rounding.
 
    A plain shared library. It needs no header of Python and calls no other library, so one build serves every Python on
    a machine's architecture; edgesem/entropy/kernel.py loads it. edgesem/entropy/rans.py says what the loops compute, and
@@ -15,8 +15,12 @@
 #define WORDS_END -1    /* the symbols need more words than there are */
 #define OUT_OF_RANGE -2 /* a number of an entry, a table or lanes that there is not */
 
+#define AT_ONCE 512            /* symbols that are looked at before they are rounded */
+#define FARTHEST 255.0f        /* the largest radius that a table may have */
+#define ROUNDER 12582912.0f    /* 1.5 * 2^23: a small number added to it is rounded to the nearest whole one */
+
 /* Raised with each change of a function's arguments: kernel.py takes no other. */
-EXPORT int64_t edgesem_kernel_version(void) { return 1; }
+EXPORT int64_t edgesem_kernel_version(void) { return 2; }
 
 /* Code rows of `width` symbols, the last first. Words go to `words` from `room` downward.
    state [width]; entries [count]; frequency, start [size] of each entry; words [room].
@@ -79,4 +83,38 @@ EXPORT int64_t edgesem_get(uint64_t *state, int64_t width, const int64_t *scale,
         lane = lane + 1 < width ? lane + 1 : 0;
     }
     return taken;
+}
+
+/* Round `size` symbols and look up what they are coded as; `mean`, in 1/8 steps, becomes what is decoded.
+   scale, wanted [size]: the table of each symbol, in whole numbers, and its value in whole steps. Tables below `least`
+   are taken for that one, and what then is below `first` is not coded. radius, centre [tables]; eighths [size of the
+   tables], what is added to a mean for each entry; entries [size]. Returns how many entries there are, or a negative
+   number. */
+EXPORT int64_t edgesem_round(float *mean, const float *scale, const float *wanted, int64_t size, int64_t least,
+                             int64_t first, const int32_t *radius, const int32_t *centre, int64_t tables,
+                             const int32_t *eighths, int64_t entries_size, int32_t *entries) {
+    int64_t coded = 0;
+    float lowest = least >= first ? 0.0f : (float)first;
+    for (int64_t begin = 0; begin < size; begin += AT_ONCE) {
+        int64_t end = size - begin < AT_ONCE ? size : begin + AT_ONCE, chosen[AT_ONCE], count = 0;
+        for (int64_t place = begin; place < end; place++) { /* no branch that a processor would have to foretell */
+            if (!(scale[place] >= 0 && scale[place] < (float)tables)) return OUT_OF_RANGE;
+            chosen[count] = place;
+            count += scale[place] >= lowest;
+        }
+        for (int64_t number = 0; number < count; number++) {
+            int64_t place = chosen[number], table = (int64_t)scale[place];
+            table = table < least ? least : table;
+            if (table >= tables) return OUT_OF_RANGE;
+            float off = wanted[place] - mean[place] * 0.125f;
+            off = off >= -FARTHEST ? off <= FARTHEST ? off : FARTHEST : -FARTHEST;
+            int32_t symbol = (int32_t)((off + ROUNDER) - ROUNDER), most = radius[table];
+            symbol = symbol < -most ? -most : symbol > most ? most : symbol;
+            int64_t entry = (int64_t)centre[table] + symbol;
+            if (entry < 0 || entry >= entries_size) return OUT_OF_RANGE;
+            mean[place] += (float)eighths[entry];
+            entries[coded++] = (int32_t)entry;
+        }
+    }
+    return coded;
 }

@@ -1,13 +1,16 @@
-"""Kernel: the two loops of the entropy coder, compiled, where that could be done when edgesem was installed.
+"""Kernel: loops of the entropy coder and the networks of the context model, compiled, where that could be done when
+edgesem was installed.
 
-kernel.c is a shared library that knows nothing of Python, loaded with ctypes: one build serves every Python. It is
-optional. Without it edgesem.entropy.rans computes the same in Python, with the same bytes and the same errors, but more
-slowly; so it does where the environment variable EDGESEM_KERNEL is `python`.
+kernel.c and context.c are a shared library that knows nothing of Python, loaded with ctypes: one build serves every
+Python. It is optional. Without it edgesem.entropy.rans and edgesem.codec.context compute the same in Python and ONNX
+Runtime, with the same bytes and the same errors, but more slowly; so they do where the environment variable
+EDGESEM_KERNEL is `python`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +24,13 @@ from edgesem.errors import PacketError, UsageError
 
 VARIABLE = "EDGESEM_KERNEL"
 LIBRARY = Path(__file__).with_name("libkernel.so")
-_VERSION = 1  # of the functions' arguments, as in kernel.c
+_VERSION = 2  # of the functions' arguments, as in kernel.c
 _WORDS_END = -1
 
 States = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint16]
+Rows = npt.NDArray[np.int16]
+Planes = npt.NDArray[np.float32]
 
 
 class Kernel:
@@ -39,17 +44,26 @@ class Kernel:
         import ctypes
 
         library = ctypes.CDLL(str(path))
+        a, n = ctypes.c_void_p, ctypes.c_int64  # the address of an array; a number or a length
+
+        def function(name: str, *arguments: type[Any]) -> Any:
+            found = library[f"edgesem_{name}"]
+            found.argtypes, found.restype = arguments, n
+            return found
+
         try:
-            version, self._put, self._get = library.edgesem_kernel_version, library.edgesem_put, library.edgesem_get
+            version = function("kernel_version")()
+            self._put = function("put", a, n, a, n, a, a, n, a, n)
+            self._get = function("get", a, n, a, n, a, a, a, a, n, a, n, a)
+            self._round = function("round", a, a, a, n, n, n, a, a, n, a, n, a)
+            self._expect = function("expect", a, n, a, n, a, n, a, n, a, n, n, n, n, a, a)
+            self._note = function("note", a, n, a, n, a, n, n, n, n, n, n, n)
+            self.ways = function("best_way")() + 1
         except AttributeError as error:
             raise OSError(f"{path} is no kernel: {error}") from error
-        a, n = ctypes.c_void_p, ctypes.c_int64  # the address of an array; a number or a length
-        version.argtypes = ()
-        self._put.argtypes = (a, n, a, n, a, a, n, a, n)
-        self._get.argtypes = (a, n, a, n, a, a, a, a, n, a, n, a)
-        version.restype = self._put.restype = self._get.restype = n
-        if version() != _VERSION:
-            raise OSError(f"{path} has version {version()}, not {_VERSION}")
+        if version != _VERSION:
+            raise OSError(f"{path} has version {version}, not {_VERSION}")
+        self.way = self.ways - 1  # which instruction set computes the networks, of those that this machine has
 
     def put(self, state: States, entries: Integers, tables: Tables, words: Words) -> int:
         """Code rows of entries, one for each state, the last first, into the end of `words`; how many words that took.
@@ -99,6 +113,77 @@ class Kernel:
         if taken < 0:
             raise IndexError("entropy coder: a scale index names no table")
         return entries, taken
+
+    def round(self, mean: Planes, scale: Planes, wanted: Planes, tables: Tables, least: int) -> Integers:
+        """The entries of symbols that are coded, given what is expected and what is wanted of each, in 1/8 and in
+        whole steps. `mean` becomes the decoded values.
+
+        All float32 of one shape. least: the lowest table that is used. Raises IndexError if there is no such table.
+        """
+        if not mean.shape == scale.shape == wanted.shape:
+            raise TypeError("entropy coder: arrays of symbols must have one shape")
+        entries = np.empty(mean.size, np.int32)
+        count: int = self._round(
+            _address(mean, np.float32),
+            _address(scale, np.float32),
+            _address(wanted, np.float32),
+            mean.size,
+            least,
+            tables.first,
+            _address(tables.radius, np.int32),
+            _address(tables.centre, np.int32),
+            tables.radius.size,
+            _address(tables.eighths, np.int32),
+            tables.eighths.size,
+            _address(entries, np.int32),
+        )
+        if count < 0:
+            raise IndexError("entropy coder: a scale index names no table")
+        return entries[:count]
+
+    def expect(
+        self, rows: Rows, places: Integers, network: tuple[Integers, Rows, Integers], n: int, own: int
+    ) -> tuple[Planes, Planes]:
+        """Means and scales, float32 [n, places], that a network expects at places in rows: see context.c.
+
+        network: its plan, weights, and biases with shifts. Raises IndexError where it would read beyond an array.
+        """
+        plan, weights, rest = network
+        mean, scale = np.empty((2, n, places.size), np.float32)
+        if places.size and self._expect(
+            _address(rows, np.int16),
+            rows.size,
+            _address(places, np.int32),
+            places.size,
+            _address(plan, np.int32),
+            plan.size,
+            _address(weights, np.int16),
+            weights.size,
+            _address(rest, np.int32),
+            rest.size,
+            n,
+            own,
+            self.way,
+            _address(mean, np.float32),
+            _address(scale, np.float32),
+        ):
+            raise IndexError("context model: a network sees more than there is")
+        return mean, scale
+
+    def note(self, rows: Rows, places: Integers, values: Planes, where: Sequence[int]) -> None:
+        """Put values [n, places] into rows, as context.c says. Raises IndexError where that would be beyond them."""
+        if values.shape[1:] != places.shape:
+            raise TypeError("context model: there must be as many values as places")
+        if self._note(
+            _address(rows, np.int16),
+            rows.size,
+            _address(places, np.int32),
+            places.size,
+            _address(values, np.float32),
+            values.shape[0],
+            *where,
+        ):
+            raise IndexError("context model: values lie beyond the rows")
 
 
 def _address(array: npt.NDArray[Any], dtype: type[np.generic]) -> int:

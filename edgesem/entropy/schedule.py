@@ -96,6 +96,12 @@ def positions(index: int, height: int, width: int) -> npt.NDArray[np.int64]:
     return np.flatnonzero(PASSES[index].mask(height, width))
 
 
+def coded_positions(index: int, shape: tuple[int, ...], copied: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    """int64 [n]: those of them, in planes of `shape` [height, width], that are not `copied`, bool of that shape."""
+    places = positions(index, *shape)
+    return places if copied is None else places[~copied.ravel()[places]]
+
+
 @lru_cache(maxsize=256)
 def within(index: int, height: int, width: int) -> npt.NDArray[np.bool_] | slice:
     """Which of the positions that pass `index` has in whole periods lie in the picture, bool [n]; all: a slice."""

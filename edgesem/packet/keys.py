@@ -103,6 +103,10 @@ def new_key(path: Path) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def _is_missing(path: Path) -> bool:
+    return not path.exists() or (path.is_file() and not path.stat().st_size)
+
+
 class Identity:
     """Ed25519 key of a device (RFC 8032), which signs its birth messages, or of whoever makes bundles."""
 
@@ -113,9 +117,17 @@ class Identity:
 
     @classmethod
     def open(cls, path: Path) -> Identity:
-        """The identity in a file, made when it is not there, or empty. InputError for a file that is damaged."""
-        if not path.exists() or (path.is_file() and not path.stat().st_size):
-            new_key(path)
+        """The identity in a file, made when it is not there, or empty. InputError for a file that is damaged.
+
+        Processes that begin at the same time get the same one.
+        """
+        if _is_missing(path):
+            try:
+                new_key(path)
+            except InputError:
+                if _is_missing(path):
+                    raise
+                # else another process has made it in the meantime
         try:
             seed = read_key(path)
         except UsageError as error:  # a file of ours, and no option that somebody has given

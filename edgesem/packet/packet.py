@@ -26,6 +26,7 @@ from edgesem.packet.side_information import MAX_LEVEL, NO_SIDE_INFO, SideInforma
 
 if TYPE_CHECKING:
     from edgesem.packet.copy_map import Mask
+    from edgesem.packet.motion import Field
 
 MAGIC = 0xE5
 VERSION = 1
@@ -85,7 +86,7 @@ class Packet:
                 raise PacketError(f"packet: {name} is {value}, must be {low} to {high}")
         if self.first_layer and self.side_info != NO_SIDE_INFO:
             raise PacketError(f"packet: side information needs the base layer, this starts at layer {self.first_layer}")
-        _ = self.copied
+        _ = self.copied, self.motion
         for layer, chunk in enumerate(self.chunks, self.first_layer):
             if len(chunk) > MAX_CHUNK_BYTES:
                 raise PacketError(f"packet: layer {layer} has {len(chunk)} bytes, at most {MAX_CHUNK_BYTES} fit")
@@ -106,8 +107,22 @@ class Packet:
             return None
         from edgesem.packet import copy_map
 
-        height, width = (-(-side // POSITION_PIXELS) for side in (self.height, self.width))
-        return copy_map.from_bytes(reference.copies, height, width)
+        return copy_map.from_bytes(reference.copies, *self._positions)
+
+    @property
+    def motion(self) -> Field | None:
+        """Where the reference's positions have gone, by block; None where the packet does not say that they have."""
+        reference = self.side_info.reference
+        if reference is None or not reference.motion:
+            return None
+        from edgesem.packet import motion
+
+        return motion.from_bytes(reference.motion, *self._positions)
+
+    @property
+    def _positions(self) -> tuple[int, int]:
+        """Rows and columns of the latent."""
+        return -(-self.height // POSITION_PIXELS), -(-self.width // POSITION_PIXELS)
 
     @property
     def wire_bytes(self) -> int:

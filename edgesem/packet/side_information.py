@@ -3,9 +3,9 @@
     u8 length of the rest | for each item, kinds rising: u8 kind, u8 size, value
 
 It stands before the chunk of the base layer and travels with that layer only: without it the other layers are of no
-use. Items: 1 reference (the frame that an inter frame refers to, and what it copies of it), 2 embedding (what the
-picture shows), 3 region (where it is coded finer), 4 time (upper half of the capture time), 5 event (to which event a
-promised frame belongs), 6 detail (which part of the picture a promised packet shows).
+use. Items: 1 reference (the frame that an inter frame refers to, how it has moved since, and what is copied of it), 2
+embedding (what the picture shows), 3 region (where it is coded finer), 4 time (upper half of the capture time), 5 event
+(to which event a promised frame belongs), 6 detail (which part of the picture a promised packet shows).
 
 A packet of a later program may have items of other kinds. They say nothing that is needed to decode it: a reader skips
 them, and writes them again as they came.
@@ -27,6 +27,8 @@ MAX_POSITION = 255  # of a latent: 4096 pixels at stride 16
 
 _REFERENCE, _EMBEDDING, _REGION, _TIME, _EVENT, _DETAIL = 1, 2, 3, 4, 5, 6
 MAX_COPIES_BYTES = 248  # of a map of copies, beside nothing but its reference
+MAX_MOTION_BYTES = 64
+_MOTION = 0x80  # flag beside the number of layers: motion follows, its length before it
 _MAX_BYTES = 256  # one byte says how long the rest is
 _REFERENCE_FORM = struct.Struct("<IB")
 _REGION_FORM = struct.Struct("<BBBBB")
@@ -38,34 +40,47 @@ class Reference:
     """Name of the picture that an inter frame refers to: a frame of the same stream and epoch, and from how many of its
     layers it was decoded.
 
-    copies: which positions stay as they are there (`edgesem.packet.copy_map`); empty: none.
+    copies: which positions stay as they are there (`edgesem.packet.copy_map`); empty: none. motion: where its positions
+    have gone (`edgesem.packet.motion`), before anything is made of them; empty: nowhere.
     Raises PacketError for numbers that do not fit the format, as Region and SideInformation do.
     """
 
     frame: int
     layers: int
     copies: bytes = b""
+    motion: bytes = b""
 
     def __post_init__(self) -> None:
         if not 0 <= self.frame <= 0xFFFFFFFF or not 1 <= self.layers <= MAX_LAYERS:
             raise PacketError(f"packet: a reference to {self.layers} layers of frame {self.frame} cannot be")
         if len(self.copies) > MAX_COPIES_BYTES:
             raise PacketError(f"packet: a copy map has {len(self.copies)} bytes, at most {MAX_COPIES_BYTES} fit")
+        if len(self.motion) > MAX_MOTION_BYTES:
+            raise PacketError(f"packet: motion has {len(self.motion)} bytes, at most {MAX_MOTION_BYTES} are allowed")
 
     @property
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
-        return _REFERENCE_FORM.size + len(self.copies)
+        return _REFERENCE_FORM.size + (len(self.motion) and 1 + len(self.motion)) + len(self.copies)
 
     def to_bytes(self) -> bytes:
         """The value of the item: the map is the rest of it."""
-        return _REFERENCE_FORM.pack(self.frame, self.layers) + self.copies
+        if not self.motion:
+            return _REFERENCE_FORM.pack(self.frame, self.layers) + self.copies
+        head = _REFERENCE_FORM.pack(self.frame, self.layers | _MOTION)
+        return head + bytes([len(self.motion)]) + self.motion + self.copies
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Reference:
         """What stands in an item. PacketError for anything that is no reference."""
         frame, layers = _read(_REFERENCE_FORM, value[: _REFERENCE_FORM.size])
-        return cls(frame, layers, value[_REFERENCE_FORM.size :])
+        rest = value[_REFERENCE_FORM.size :]
+        if not layers & _MOTION:
+            return cls(frame, layers, rest)
+        end = 1 + rest[0] if rest else 0
+        if not 2 <= end <= len(rest):
+            raise PacketError("packet: a reference ends inside its motion")
+        return cls(frame, layers & ~_MOTION, rest[end:], rest[1:end])
 
 
 @dataclass(frozen=True)

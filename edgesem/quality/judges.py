@@ -29,6 +29,7 @@ MAX_MODEL_BYTES = 1 << 30
 MAX_NAMES_BYTES = 1 << 22
 MAX_DETECTIONS = 100
 _MAX_CANDIDATES = 1000
+_MOST_OVERLAP = 0.45  # of two boxes that are not one object twice
 _BOX_CHANNELS = 5  # objectness, x, y, width, height
 
 
@@ -75,13 +76,13 @@ class Detector(_InFile):
     Raises InputError when a file cannot be read, is no such graph, or the two do not fit together.
     """
 
-    def __init__(self, path: Path, names: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, names: Path) -> None:
         import onnxruntime as ort
 
         self.names = read_names(names)
         super().__init__(path)
         options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -112,11 +113,11 @@ class Classifier(_InFile):
     Raises MissingDependency without the package `ai-edge-litert`, InputError for a file that is no such model.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         litert = require("ai_edge_litert.interpreter", "measure")
         super().__init__(path)
         try:
-            self._interpreter = litert.Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = litert.Interpreter(model_path=str(path), num_threads=1)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path}: LiteRT cannot run this file: {error}") from error
@@ -230,11 +231,11 @@ def read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _without_doubles(boxes: NDArray[np.float64], labels: NDArray[np.intp], most_overlap: float = 0.45) -> list[int]:
+def _without_doubles(boxes: NDArray[np.float64], labels: NDArray[np.intp]) -> list[int]:
     """Indices of the boxes (best first) that overlap no better one of the same class too much."""
     kept: list[int] = []
     for i in range(len(boxes)):
-        if all(labels[i] != labels[k] or iou(boxes[i], boxes[k]) <= most_overlap for k in kept):
+        if all(labels[i] != labels[k] or iou(boxes[i], boxes[k]) <= _MOST_OVERLAP for k in kept):
             kept.append(i)
             if len(kept) == MAX_DETECTIONS:
                 break

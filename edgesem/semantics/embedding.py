@@ -187,11 +187,6 @@ class Labels:
         fits = self.pictures @ _unit(vector)
         return Query(text, _unit(vector), np.sort(fits))
 
-    def name(self, embedding: Vector, most: int = 3) -> list[tuple[str, float]]:
-        """The labels that fit a picture best, each with its similarity."""
-        fits = self.vectors @ _unit(embedding)
-        return [(self.names[i], float(fits[i])) for i in np.argsort(-fits)[:most]]
-
     def project(self, vectors: Vector) -> Vector:
         """Vectors of the text encoder, float32 [N, D], in the space of pictures: [N, 128], each of length 1."""
         return _unit((vectors - self.mean) @ self.projection)

@@ -40,7 +40,9 @@ from export.bundle.model import Model
 from export.custom.adapter import (
     CustomDecoder,
     CustomEncoder,
+    FromLatent,
     OnnxPart,
+    ToLatent,
     as_module,
     fold_of,
     principal_axes,
@@ -112,10 +114,10 @@ def fit_model(own: CustomModel, data: Path, progress: Progress, seed: int = 0, k
     coarsest = max(coarsest, 2 * finest)
     ramp = torch.linspace(0, 1, LEVELS + 1)[:, None].expand(-1, CHANNELS)
     log_gain = -(math.log(coarsest) * (1 - ramp) + math.log(finest) * ramp)
-    wrapped_encoder = CustomEncoder(encoder, fold, mean, basis)
-    wrapped_decoder = CustomDecoder(decoder, fold, mean, basis)
+    wrapped_encoder = CustomEncoder(encoder, ToLatent(fold, mean, basis))
+    wrapped_decoder = CustomDecoder(decoder, FromLatent(fold, mean, basis))
     with torch.no_grad():
-        turned = torch.cat([wrapped_encoder.to_latent(latent) for latent in latents])
+        turned = wrapped_encoder.to_latent.axes(stacked)
     digests = [digest_of(part) if isinstance(part, Path) else _digest(part) for part in (own.encoder, own.decoder)]
     identity = "".join(digests) + hashlib.sha256(stacked.numpy().tobytes()).hexdigest()
     context = _kept(keep, f"{identity} {own.minutes}")

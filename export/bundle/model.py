@@ -87,19 +87,19 @@ def model_of_run(
 
         parts["flow"] = open_flow(flow)[0]
         identity += digest_of(flow / "weights.safetensors")
-        training["flow"] = {"history": _history(flow)[1]}
+        training["flow"] = {"history": history_of(flow)}
     if reference is not None:
         from export.training.reference import open_reference
 
         parts["reference"] = open_reference(reference, net)
         identity += digest_of(reference / "weights.safetensors")
-        training["reference"] = {"history": _history(reference)[1]}
+        training["reference"] = {"history": history_of(reference)}
     if large is not None:
         from export.training.large import open_large
 
         parts["decoder.large"] = open_large(large, net.decoder)
         identity += digest_of(large / "weights.safetensors")
-        training["decoder.large"] = {"history": _history(large)[1]}
+        training["decoder.large"] = {"history": history_of(large)}
     with torch.no_grad():
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
@@ -180,13 +180,13 @@ def _joined(part: dict[str, Any]) -> str:
 
 def history_of(run: Path) -> list[dict[str, Any]]:
     """The settings of a run and of those that it went on from, as they stand in a manifest. InputError without."""
-    return _history(run)[1]
+    return _records(run, "history.jsonl")
 
 
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
     names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
-    lines, history = _history(run)
+    log, history = _records(run, "log.jsonl"), history_of(run)
     commands = [
         f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
         f"--ms-ssim {part['ms_ssim']:g}{_option(part, 'ssimulacra2')} "
@@ -198,15 +198,15 @@ def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     return {
         "commands": [*commands, "edgesem export RUN --out BUNDLE"],
         "history": history,
-        "steps": json.loads(lines[-1])["step"] if lines else None,
+        "steps": log[-1]["step"] if log else None,
         "pictures": names.count("\n") + 1 if names else None,
         "names_sha256": hashlib.sha256(names.encode()).hexdigest() if names else None,
     }
 
 
-def _history(run: Path) -> tuple[list[str], list[dict[str, Any]]]:
+def _records(run: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of a file that a run keeps."""
     try:
-        lines = (run / "log.jsonl").read_text().splitlines()
-        return lines, [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (run / name).read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(f"{run} lacks its log or history: {error}; copy the whole folder of the run") from error

@@ -197,11 +197,7 @@ def parity(bundle: Bundle, frames: Sequence[Frame], limit_percent: float) -> dic
         plain = OrtRunner(bundle.folder / f"{part}.onnx")
         forms = [name for name in sorted(bundle.files) if name.startswith(f"{part}.") and name.endswith(".onnx")]
         for name in forms:
-            runner = (
-                OrtRunner(bundle.folder / name, optimise=False)
-                if name == f"{part}.onnx"
-                else OrtRunner(bundle.folder / name)
-            )
+            runner = OrtRunner(bundle.folder / name, optimise=name != f"{part}.onnx")
             pairs = [(plain.run(feed), runner.run(feed)) for feed in tests]
             away = np.concatenate([np.abs(a[key] - b[key]).ravel() for a, b in pairs for key in a])
             row = {"max_error": float(away.max()), "p99_error": float(np.quantile(away, 0.99))}

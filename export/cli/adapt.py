@@ -10,8 +10,9 @@ import typer
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import InputError
+from export.cli.bundle import identity_of
 from export.cli.bundle_tables import quality_table
-from export.cli.options import WEIGHTS, DeviceOption, JsonOption, ThreadsOption
+from export.cli.options import WEIGHTS, DeviceOption, JsonOption, SignOption, ThreadsOption
 
 if TYPE_CHECKING:
     from edgesem.quality.metrics import Frame
@@ -42,9 +43,7 @@ def adapt(
     ] = False,
     target: Annotated[str, typer.Option(help="Board that it is for: x86, or one of `edgesem device list`.")] = "x86",
     int8: Annotated[bool, typer.Option(help="Add int8 forms where they pay.")] = True,
-    sign: Annotated[
-        Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
-    ] = None,
+    sign: SignOption = None,
     seed: Annotated[int, typer.Option(help="Of crops and noise.")] = 0,
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
@@ -60,7 +59,6 @@ def adapt(
     """
     import numpy as np
 
-    from edgesem.packet.keys import Identity, read_key
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
     from export.data.crops import LEAST_CROP, fitting_crop
@@ -74,8 +72,7 @@ def adapt(
     if not start.is_file():
         raise InputError(f"{start} is not there: name a folder that holds it with --weights")
     target_of(target)  # what is wrong is said before the training, not after it
-    key = None if sign is None else read_key(sign)
-    identity = None if key is None else Identity(key)
+    identity = identity_of(sign)
     work = out.parent / f".{out.name}.adapt"
     options = RunOptions(threads, device=device)
     referring = (weights or WEIGHTS) / "references.safetensors"

@@ -12,16 +12,13 @@ import typer
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import BundleError, EdgesemError, UsageError
 from export.cli.bundle_tables import engine_table, quality_table, quantize_table, verify_table
-from export.cli.options import JsonOption, own_bundle
+from export.cli.options import JsonOption, SignOption, own_bundle
 
 if TYPE_CHECKING:
     from edgesem.packet.keys import Identity
     from edgesem.quality.metrics import Frame
 
 _Data = Annotated[Path | None, typer.Option(help="Folder of real pictures.", show_default=False)]
-_Sign = Annotated[
-    Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
-]
 _PICTURES = 48
 
 
@@ -60,7 +57,7 @@ def export(
     resume: Annotated[
         bool, typer.Option(help="Go on from a stopped export, and do again only what a change asks for.")
     ] = False,
-    sign: _Sign = None,
+    sign: SignOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Turn a training run, or your own networks, into a bundle: graphs, fitted tables, int8 forms, measured quality.
@@ -120,7 +117,7 @@ def quantize(
     ] = "cpu",
     backend: Annotated[str, typer.Option(help="ort, or optimum: the ORTQuantizer (encoder only).")] = "ort",
     percent: Annotated[float, typer.Option(min=0, help="Rate that it may cost, in percent.")] = 2.0,
-    sign: _Sign = None,
+    sign: SignOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Give a bundle an int8 form of its encoder or decoder, with as few layers left in float as the target needs.

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgesem.cli.console import emit, progress, table
 from export.cli.bundle import calibration_frames, identity_of
-from export.cli.options import WEIGHTS, JsonOption, own_bundle
+from export.cli.options import WEIGHTS, JsonOption, SignOption, own_bundle
 
 
 def add_decoder(
@@ -32,7 +32,7 @@ def add_decoder(
             show_default="where it was at the training, or codec.safetensors beside FILE",
         ),
     ] = None,
-    sign: Annotated[Path | None, typer.Option(help="File of your signing key.", show_default="unsigned")] = None,
+    sign: SignOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Add a large decoder to a bundle, for receivers that are computers, and say what it gains and costs.

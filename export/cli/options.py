@@ -29,6 +29,9 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Continue a run in --out that was begun with other settings.")
 ]
 PlotOption = Annotated[bool, typer.Option(help="Also draw the log as RUN/log.png at the end.")]
+SignOption = Annotated[
+    Path | None, typer.Option(help="File of your signing key, as `edgesem key` makes it.", show_default="unsigned")
+]
 SizesOption = Annotated[str, typer.Option(help="Sizes at which the codecs other than edgesem code.")]
 
 

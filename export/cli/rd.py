@@ -13,6 +13,7 @@ from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
 from export.cli.options import BundleOption, JsonOption, PrecisionOption, SizesOption, one_thread, result_folder
 
+_STAGE_PICTURES, _STAGE_BPP = 3, 0.1  # on which each stage of coding is timed, all codecs in turn
 _CODECS = "edgesem,edgesem+1step,svtav1-p4-iq,avif-s6,avif-s6-ssim,avif-s9,x265-slow,webp-m4,jpeg,jxl"
 
 
@@ -56,10 +57,6 @@ def bench_rd(
     ] = "0.04-0.2",
     at: Annotated[str, typer.Option(help="Rates of the table, in bits per pixel.")] = "0.03,0.05,0.1,0.2,0.4",
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for BD-rate's intervals.")] = 300,
-    stage_pictures: Annotated[
-        int, typer.Option(min=0, help="So many pictures to time each stage of coding on, all codecs in turn.")
-    ] = 3,
-    stage_rate: Annotated[float, typer.Option(min=0.001, help="Bits per pixel at which stages are timed.")] = 0.1,
     readme: Annotated[
         Path | None,
         typer.Option(
@@ -67,10 +64,6 @@ def bench_rd(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure quality; coding is timed alone.")] = 1,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure all again, use nothing from the cache.")] = False,
-    retime: Annotated[
-        bool, typer.Option("--retime", help="Code all again, so that all times are of one run; keep known quality.")
-    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Code real files with edgesem and the codecs everybody has, and measure rate, quality and time.
@@ -109,14 +102,14 @@ def bench_rd(
     metrics = rd.PictureMetrics.create(lpips, vgg, dists=dists, lpips_vgg=lpips_vgg)
     store = PointStore(result_folder(out) / "rd_cache.jsonl")
     with progress("coding and measuring", len(pictures) * sum(len(codec.settings) for codec in measured)) as bar:
-        points = rd.measure(pictures, measured, store, metrics, jobs=jobs, fresh=fresh, retime=retime, done=bar.advance)
+        points = rd.measure(pictures, measured, store, metrics, jobs=jobs, done=bar.advance)
     stages = None
-    if chosen.ours and stage_pictures:
-        some = pictures[:: -(-len(pictures) // stage_pictures)]
+    if chosen.ours:
+        some = pictures[:: -(-len(pictures) // _STAGE_PICTURES)]
         others = [codec for codec in measured if "edgesem" not in codec.version and codec.pack is None]
         others = [codec for codec in others if not codec.name.endswith(("-half", "-quarter"))]
         with progress("timing stages", len(some)) as bar:
-            stages = time_stages(some, chosen.ours, others, stage_rate, done=bar.advance)
+            stages = time_stages(some, chosen.ours, others, _STAGE_BPP, done=bar.advance)
     with progress("resampling", resamples) as bar:
         summary = rd_report.summarize(
             points,

@@ -31,12 +31,6 @@ def bench_task(
     bundle: BundleOption = None,
     precision: PrecisionOption = "auto",
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of the pictures for the intervals.")] = 1000,
-    readme: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also put the table into this file, between the lines `<!-- bench task -->` and `<!-- end -->`."
-        ),
-    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure whether networks see the same in decoded pictures as in the originals, at equal bytes.
@@ -52,7 +46,6 @@ def bench_task(
 
     from edgesem.files import find_pictures, write_whole
     from edgesem.quality.judges import Classifier, Detector
-    from export.bench.rd import readme as rd_readme
     from export.bench.rd.codecs import choose
     from export.bench.task import measure as task
     from export.bench.task import report as task_report
@@ -60,7 +53,6 @@ def bench_task(
     budgets = _budgets(bytes_)
     pictures = find_pictures(data)
     judge = task.TaskJudge(Detector(detector, names), Classifier(classifier) if classifier else None)
-    section = rd_readme.Section(readme, "bench task") if readme else None
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
     for name, reason in chosen.left_out.items():
         log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
@@ -79,8 +71,6 @@ def bench_task(
     write_whole(out / "task.md", text.encode())
     write_whole(out / "task.json", json.dumps(report, indent=1).encode())
     task_report.plot(report, out / "task.png")
-    if section:
-        section.fill(text)
     log.print(Text(f"{out / 'task.md'}, {out / 'task.json'}, {out / 'task.png'}"), soft_wrap=True)
     emit(report, json_, lambda _: Markdown(text))
 

@@ -58,8 +58,7 @@ def train(
     decoder_large: Annotated[
         Path | None,
         typer.Option(
-            help="Train instead a larger decoder for receivers that are computers, on the codec of this run. No bundle "
-            "can carry it yet.",
+            help="Train instead a larger decoder for receivers that are computers, on the codec of this run.",
             show_default=False,
         ),
     ] = None,

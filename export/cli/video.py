@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,13 +62,14 @@ def bench_video(
     `flicker_times` is how much still parts move over time in what a receiver sees, times what they do in the clip, and
     `flicker_change_times` how much they change from each frame to the next. `still` is what a frame costs over its
     keyframe that is identical to the one before, or differs by the noise of a sensor. `trained_on` names the judges
-    that training of the bundle saw.
+    that training of the bundle saw, `untrained` those that it did not; GMSD (0 is perfect) is one of them.
+    `share_of_encode_time` is the processor time of an inter frame over that of each other codec.
 
     --probe adds, for each clip and rate, the sender's time for an inter frame over that for a keyframe, how quality
     climbs with each, what the same frame costs again, what a mask of unchanged positions could save, and flicker.
     --where books the bits of inter frames by group of channels, by changed and unchanged area, and by cause, for an
-    identical frame, noise, a change of light and an object that moves (docs/results/inter-frame-bytes.md). With either,
-    --codecs none leaves all else out.
+    identical frame, noise, a change of light and an object that moves, and tells what motion and a running mean save
+    (docs/results/inter-frame-bytes.md). With either, --codecs none leaves all else out.
 
     Example: edgesem bench video --data clip.mp4 --fps 1,5 --out results
     """
@@ -130,7 +132,9 @@ def bench_video(
             for (name, rate), (pictures, _) in clips.items():
                 report["probe"].setdefault(name, {})[f"{rate:g}"] = look_closely(codec, pictures, flow_steps)
                 bar.advance()
-    report |= {"codecs": found, "judges": list(judges), "trained_on": trained_on(codec.bundle.manifest)}
+    seen = trained_on(codec.bundle.manifest)
+    report |= {"codecs": found, "judges": list(judges), "trained_on": seen}
+    report["untrained"] = None if seen is None else [one for one in (*measure.MEASURES, *judges) if one not in seen]
     report["versions"] = {name: peers.version(name) for name in names if name not in measure.OURS}
     report |= {
         "bundle": codec.bundle.digest,
@@ -140,13 +144,18 @@ def bench_video(
     report["flicker_of_clips"] = {
         path.name: {f"{rate:g}": figures(*[clips[path.name, rate][0]] * 2) for rate in rates} for path in paths
     }
-    report["share_of_bytes"] = {
-        f"{mine} / {other}": {
-            rate: measure.share_at_equal_quality(found[mine][rate], found[other][rate]) for rate in found[mine]
-        }
-        for mine, other in (("edgesem-reference", other) for other in names if other != "edgesem-reference")
-        if mine in found
+    shares: dict[str, Callable[[Any, Any], float | None]] = {
+        "share_of_bytes": measure.share_at_equal_quality,
+        "share_of_bytes_by_gmsd": partial(measure.share_at_equal_quality, measure="gmsd"),
+        "share_of_encode_time": measure.share_of_time,
     }
+    mine = "edgesem-reference"
+    pairs = [(mine, other) for other in names if mine in found and other != mine]
+    for key, share in shares.items():
+        report[key] = {
+            f"{one} / {other}": {rate: share(found[one][rate], found[other][rate]) for rate in found[one]}
+            for one, other in pairs
+        }
     report = _with_null(report)
     write_whole(result_folder(out) / "video.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     if names:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from edgesem.cli.console import table
+from export.bench.video.measure import MEASURES
 from export.bench.video.where import CAUSES
 
 
@@ -16,23 +17,24 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
     """What the command prints of its report."""
     judges = tuple(report["judges"])
     flicker = ("flicker", "× clip's", "by frame")
-    columns = ("codec", "fps", "bytes a frame", "MS-SSIM", "PSNR", *judges, *flicker, "encode s", "CPU s")
+    columns = ("codec", "fps", "bytes a frame", "MS-SSIM", "PSNR", "GMSD", *judges, *flicker, "encode s", "CPU s")
     changes = ("flicker", "flicker_times", "flicker_change_times")
-    shown = ("ms_ssim", "psnr", *judges, *changes, "encode_s", "encode_cpu_s")
+    shown = (*MEASURES, *judges, *changes, "encode_s", "encode_cpu_s")
     rows = [
         (name, rate, f"{row['bytes_per_frame']:.0f}", *(_shown(row[figure]) for figure in shown))
         for name, rates in report["codecs"].items()
         for rate, found in rates.items()
         for row in found
     ]
+    measured = ("share_of_bytes", "share_of_bytes_by_gmsd", "share_of_encode_time")
     shares = [
-        (pair, rate, "-" if share is None else f"{share:.0%}")
+        (pair, rate, *(_percent(report[key][pair][rate]) for key in measured))
         for pair, by_rate in report["share_of_bytes"].items()
-        for rate, share in by_rate.items()
+        for rate in by_rate
     ]
     parts: list[RenderableType] = [table(columns, rows)] if rows else []
     if shares:
-        parts.append(table(("codecs", "fps", "share of bytes at equal MS-SSIM"), shares))
+        parts.append(table(("codecs", "fps", "bytes at equal MS-SSIM", "equal GMSD", "CPU time, inter frame"), shares))
     if "still" in report:
         parts.append(_still(report["still"]))
     if "probe" in report:
@@ -40,6 +42,10 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
     if "where" in report:
         parts += _where(report["where"])
     return Group(*parts)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _shown(value: float | None) -> str:

@@ -73,41 +73,55 @@ def step_of_rate(std: npt.NDArray[np.float32], bpp: float) -> float:
     return math.sqrt(low * high)
 
 
-class CustomEncoder(nn.Module):
-    """A user's encoder with the codec's latent: float32 [B,3,H,W] -> [B,96,H/16,W/16]."""
+class ToLatent(nn.Module):
+    """A user's latent [B,C,H/s,W/s], folded to stride 16 and along the axes: the codec's, float32 [B,96,H/16,W/16]."""
 
-    def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
+    def __init__(self, fold: int, mean: Tensor, basis: Tensor) -> None:
         super().__init__()
-        self.inner, self.fold = inner, fold
-        self.axes = nn.Conv2d(basis.shape[1], CHANNELS, 1)
+        self.fold, self.axes = fold, nn.Conv2d(basis.shape[1], CHANNELS, 1)
         with torch.no_grad():
             self.axes.weight.copy_(basis[:, :, None, None])
             self.axes.bias.copy_(-basis @ mean)  # type: ignore[union-attr]
 
-    def to_latent(self, folded: Tensor) -> Tensor:
-        """The codec's latent [B,96,h,w] of a folded one [B,D,h,w]."""
-        return self.axes(folded)
+    def forward(self, latent: Tensor) -> Tensor:
+        """The codec's latent of the user's."""
+        return self.axes(F.pixel_unshuffle(latent, self.fold))
+
+
+class FromLatent(nn.Module):
+    """The way back of `ToLatent`: the codec's latent [B,96,H/16,W/16] -> the user's [B,C,H/s,W/s]."""
+
+    def __init__(self, fold: int, mean: Tensor, basis: Tensor) -> None:
+        super().__init__()
+        self.fold, self.axes = fold, nn.Conv2d(CHANNELS, basis.shape[1], 1)
+        with torch.no_grad():
+            self.axes.weight.copy_(basis.T[:, :, None, None])
+            self.axes.bias.copy_(mean)  # type: ignore[union-attr]
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The user's latent of the codec's."""
+        return F.pixel_shuffle(self.axes(latent), self.fold)
+
+
+class CustomEncoder(nn.Module):
+    """A user's encoder with the codec's latent: float32 [B,3,H,W] -> [B,96,H/16,W/16]."""
+
+    def __init__(self, inner: nn.Module, to_latent: ToLatent) -> None:
+        super().__init__()
+        self.inner, self.to_latent = inner, to_latent
 
     def forward(self, frame: Tensor) -> Tensor:
         """The codec's latent of a frame, float32 [B,3,H,W], 0..1."""
-        return self.to_latent(F.pixel_unshuffle(self.inner(frame), self.fold))
+        return self.to_latent(self.inner(frame))
 
 
 class CustomDecoder(nn.Module):
     """A user's decoder that takes the codec's latent and quality: -> float32 [B,3,H,W]."""
 
-    def __init__(self, inner: nn.Module, fold: int, mean: Tensor, basis: Tensor) -> None:
+    def __init__(self, inner: nn.Module, from_latent: FromLatent) -> None:
         super().__init__()
-        self.inner, self.fold = inner, fold
+        self.inner, self.from_latent = inner, from_latent
         self.takes_quality = _takes_quality(inner)
-        self.axes = nn.Conv2d(CHANNELS, basis.shape[1], 1)
-        with torch.no_grad():
-            self.axes.weight.copy_(basis.T[:, :, None, None])
-            self.axes.bias.copy_(mean)  # type: ignore[union-attr]
-
-    def from_latent(self, latent: Tensor) -> Tensor:
-        """The custom latent [B,C,H/s,W/s] of the codec's."""
-        return F.pixel_shuffle(self.axes(latent), self.fold)
 
     def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
         """Picture float32 [B,3,H,W] of the codec's latent at quality [B,1,1,1] in 0..1."""
@@ -148,48 +162,21 @@ def write_joined(part: nn.Module, folder: Path) -> None:
         adapter = Path(scratch) / "adapter.onnx"
         first = inner.inputs[0]
         if isinstance(part, CustomEncoder):
-            channels = part.axes.in_channels // part.fold**2
-            latent = torch.rand(1, channels, 4 * part.fold, 6 * part.fold)
-            graph.write(_ToLatent(part), adapter, {"folded": latent}, ["latent"], {"folded": part.fold})
-            ends = [(own.graph.output[0].name, "folded")]
-            joined = _merge(own, onnx.load(adapter), ends, {first: "frame"}, {})
+            fold = part.to_latent.fold
+            latent = torch.rand(1, part.to_latent.axes.in_channels // fold**2, 4 * fold, 6 * fold)
+            graph.write(part.to_latent, adapter, {"own": latent}, ["latent"], {"own": fold})
+            joined = _merge(own, onnx.load(adapter), [(own.graph.output[0].name, "own")], {first: "frame"}, {})
         else:
             latent = torch.rand(1, CHANNELS, 4, 6)
-            graph.write(_FromLatent(part), adapter, {"latent": latent}, ["unfolded"], {"latent": 1})
+            graph.write(part.from_latent, adapter, {"latent": latent}, ["own"], {"latent": 1})
             renamed = {inner.inputs[1]: "quality"} if part.takes_quality else {}
-            joined = _merge(
-                onnx.load(adapter), own, [("unfolded", first)], renamed, {own.graph.output[0].name: "picture"}
-            )
+            joined = _merge(onnx.load(adapter), own, [("own", first)], renamed, {own.graph.output[0].name: "picture"})
             if not part.takes_quality:
                 shape = onnx.helper.make_tensor_value_info("quality", onnx.TensorProto.FLOAT, [1, 1, 1, 1])
                 joined.graph.input.append(shape)
     name = "encoder.onnx" if isinstance(part, CustomEncoder) else "decoder.onnx"
     onnx.checker.check_model(joined)
     (folder / name).write_bytes(joined.SerializeToString())
-
-
-class _ToLatent(nn.Module):
-    """The part of a `CustomEncoder` that is ours, from the custom latent on."""
-
-    def __init__(self, part: CustomEncoder) -> None:
-        super().__init__()
-        self.axes, self.fold = part.axes, part.fold
-
-    def forward(self, folded: Tensor) -> Tensor:
-        """The codec's latent of the custom one."""
-        return self.axes(F.pixel_unshuffle(folded, self.fold))
-
-
-class _FromLatent(nn.Module):
-    """The part of a `CustomDecoder` that is ours, up to the custom latent."""
-
-    def __init__(self, part: CustomDecoder) -> None:
-        super().__init__()
-        self.axes, self.fold = part.axes, part.fold
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """The custom latent of the codec's."""
-        return F.pixel_shuffle(self.axes(latent), self.fold)
 
 
 def _merge(

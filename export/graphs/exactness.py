@@ -21,6 +21,7 @@ from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
+from edgesem.entropy.kernel import load
 from edgesem.entropy.schedule import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, context_graph
 from edgesem.errors import BundleError, PacketError
 from edgesem.packet.packet import Packet
@@ -195,7 +196,8 @@ def _codecs(bundle: Bundle, scratch: Path) -> dict[str, Codec]:
         "plain": lambda path: OrtRunner(path, optimise=False),
         f"opset {_OTHER_OPSET}": other_opset,
     }
-    return {name: _codec_of(bundle, way) for name, way in ways.items()}
+    compiled = {"compiled kernel": Codec(bundle, precision="fp32", runtime="cpu")} if load() is not None else {}
+    return {name: _codec_of(bundle, way) for name, way in ways.items()} | compiled
 
 
 def _codec_of(bundle: Bundle, way: Callable[[Path], GraphRunner]) -> Codec:

@@ -13,6 +13,13 @@ import typer
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import EdgesemError, InputError, UsageError
+from runtime.cli.frame_store import (
+    ArchiveOption,
+    CatalogueOption,
+    CataloguePasswordOption,
+    ObjectsOption,
+    frame_store,
+)
 from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
 if TYPE_CHECKING:
@@ -24,12 +31,14 @@ if TYPE_CHECKING:
 
 KINDS = ("png", "jpg", "mkv")
 _TOLD = 10
-ArchiveOption = Annotated[Path, typer.Option(help="Folder that `edgesem receive` keeps packets in.")]
 
 
 def export(
     out: Annotated[Path, typer.Option(help="Folder for the pictures or videos.", show_default=False)],
-    archive: ArchiveOption = Path("received"),
+    archive: ArchiveOption = None,
+    catalogue: CatalogueOption = None,
+    catalogue_password_file: CataloguePasswordOption = None,
+    objects: ObjectsOption = None,
     day: Annotated[
         str | None, typer.Option(help="One day of this time zone, such as 2026-11-22.", show_default="all there is")
     ] = None,
@@ -63,7 +72,6 @@ def export(
     Example: edgesem archive export --archive received --out day --since 1d --every 1min --stamp bar
     """
     from edgesem.codec.codec import load
-    from runtime.receiver.archive import Archive
     from runtime.receiver.archive_drawer import ArchiveDrawer, spaced
     from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
     from runtime.receiver.times import parse_day, parse_span, parse_time
@@ -76,7 +84,7 @@ def export(
     every_s = parse_span(every) if every else 0.0
     synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
-    with Archive(archive, create=False) as opened, _Writer(out, kind, fps) as writer:
+    with frame_store(archive, catalogue, catalogue_password_file, objects) as opened, _Writer(out, kind, fps) as writer:
         drawer = ArchiveDrawer(opened, codecs, synthesis, stamp=stamp)
         found = opened.entries(stream=stream, since_s=since_s or None, until_s=until_s or None)
         chosen = spaced([entry for entry in found if entry.promised or not promised], every_s)
@@ -92,14 +100,19 @@ def export(
     emit({**result, "files": [str(file) for file in writer.files]}, json_, _render_export)
 
 
-def show(archive: ArchiveOption = Path("received"), json_: JsonOption = False) -> None:
-    """Show what an archive has of each stream.
+def show(
+    archive: ArchiveOption = None,
+    catalogue: CatalogueOption = None,
+    catalogue_password_file: CataloguePasswordOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what an archive, or a catalogue, has of each stream.
 
     Example: edgesem archive show --archive received
     """
     from runtime.receiver.archive import Archive
 
-    with Archive(archive, create=False) as opened:
+    with frame_store(archive, catalogue, catalogue_password_file, None) as opened:
         rows = [
             {
                 "stream": one.stream,
@@ -111,7 +124,11 @@ def show(archive: ArchiveOption = Path("received"), json_: JsonOption = False) -
             }
             for one in opened.streams()
         ]
-        emit({"archive": str(opened.path), "file_bytes": opened.path.stat().st_size, "streams": rows}, json_, _render)
+        if isinstance(opened, Archive):
+            about = {"archive": str(opened.path), "file_bytes": opened.path.stat().st_size}
+        else:
+            about = {"catalogue": opened.database.shown, "file_bytes": opened.size_bytes}
+        emit({**about, "streams": rows}, json_, _render)
 
 
 class _Writer:
@@ -197,5 +214,5 @@ def _render_export(result: Mapping[str, Any]) -> RenderableType:
 def _render(result: Mapping[str, Any]) -> RenderableType:
     names = ["stream", "first", "last", "frames", "promised", "size_bytes"]
     rows = [[row[name] for name in names] for row in result["streams"]]
-    title = f"{result['archive']}, {result['file_bytes']:,} bytes"
+    title = f"{result.get('archive') or result['catalogue']}, {result['file_bytes']:,} bytes"
     return table([name.replace("_", " ") for name in names], rows, title, left=3)

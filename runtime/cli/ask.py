@@ -107,6 +107,34 @@ def resume(
 
 
 @broker_options
+def budget(
+    stream: _Stream = None,
+    group: _Group = None,
+    inventory: _Inventory = None,
+    *,
+    broker: BrokerGiven,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(help="Largest ordinary frame, 256 to 200000 bytes; 0: as at its start.", show_default="as it is"),
+    ] = None,
+    max_rate_bps: Annotated[
+        int | None,
+        typer.Option(help="Most bits a second of ordinary frames; 0: as at its start.", show_default="as it is"),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Have a sender spend fewer bytes on ordinary frames, or more again; promised frames are not held up.
+
+    It holds until the sender ends. A sender's state says what holds.
+
+    Example: edgesem ask budget home/gate/main --max-bytes 3000 --max-rate-bps 8000
+    """
+    if max_bytes is None and max_rate_bps is None:
+        raise UsageError("say what to change: --max-bytes, --max-rate-bps, or both")
+    _ask(_targets(stream, group, inventory), broker, json_, "budget", max_bytes=max_bytes, max_rate_bps=max_rate_bps)
+
+
+@broker_options
 def event(
     stream: _Stream = None,
     group: _Group = None,

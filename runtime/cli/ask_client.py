@@ -106,6 +106,8 @@ class _Stream:
             )
         if command.kind == "detail" and self.state is not None and self.state.detail is None:
             return f"{self.name} keeps no pictures in full resolution: start its sender with --detail"
+        if command.kind == "event" and self.state is not None and not self.state.makes_events:
+            return f"{self.name} makes no events: start its sender with --events"
         payload = command.to_bytes()
         if key is not None:
             if not self.born.wait(left_s(_RETAINED_S + _PATIENCE_S)) or self.birth is None:

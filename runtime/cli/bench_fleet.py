@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgesem.cli.console import emit, log, table
+from runtime.cli.frame_store import CataloguePasswordOption
 from runtime.cli.options import BrokerGiven, JsonOption, broker_options
 
 if TYPE_CHECKING:
@@ -23,21 +24,40 @@ def bench_fleet(
     receivers: Annotated[int, typer.Option(min=1, max=64, help="How many receivers divide the streams.")] = 2,
     size_bytes: Annotated[int, typer.Option("--bytes", min=300, max=60_000, help="Most bytes of a frame.")] = 3000,
     promise_every: Annotated[int, typer.Option(min=0, help="Promise every N-th frame; 0: none.")] = 0,
-    kill_receiver: Annotated[
-        bool, typer.Option("--kill-receiver", help="Kill a receiver at half time, and start it anew.")
+    rabbitmq: Annotated[
+        bool, typer.Option("--rabbitmq", help="Start three nodes of RabbitMQ as a cluster, and no mosquitto.")
     ] = False,
+    kill_receivers: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many times kill a receiver, and start it anew.")
+    ] = 0,
+    kill_nodes: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many times kill a node of the broker, and start it anew.")
+    ] = 0,
+    catalogue: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="An empty database for the receivers' catalogue, postgresql://USER@HOST/NAME; emptied at the end.",
+            show_default="none",
+        ),
+    ] = "",
+    catalogue_password_file: CataloguePasswordOption = None,
+    stop_catalogue_s: Annotated[
+        float, typer.Option(min=0, max=3600, help="In the middle, keep receivers from the catalogue for so long.")
+    ] = 0,
     json_: JsonOption = False,
 ) -> None:
     """Measure how many cameras a broker and receivers on this machine bear.
 
     Cameras are simulated: each has a connection of its own and follows the protocol with birth, state, frames and
     promised frames; the frames are photographs of 320x240 pixels that were coded once. Broker and receivers are real;
-    without --broker, a mosquitto is started. Delays are from capture to decoded.
+    without --broker, they are started. Delays are from capture to decoded.
 
     Example: edgesem bench fleet --cameras 100 --seconds 20
     """
     from edgesem.config import load_config
-    from runtime.bench.fleet.bench import Load, run_load
+    from runtime.bench.fleet.bench import run_load
+    from runtime.bench.fleet.load import Load
     from runtime.cli.ask_client import AskSettings
 
     load = Load(
@@ -47,11 +67,15 @@ def bench_fleet(
         receivers=receivers,
         budget_bytes=size_bytes,
         promise_every=promise_every,
-        kill_receiver=kill_receiver,
+        broker="rabbitmq" if rabbitmq else "mosquitto",
+        kill_receivers=kill_receivers,
+        kill_nodes=kill_nodes,
+        catalogue=catalogue,
+        stop_catalogue_s=stop_catalogue_s,
     )
     given = broker["broker.host"] is not None or broker["broker.port"] is not None
     addresses = load_config(None, AskSettings, broker).broker.addresses() if given else []
-    result = run_load(load, addresses, lambda words: log.print(words, markup=False))
+    result = run_load(load, addresses, lambda words: log.print(words, markup=False), catalogue_password_file)
     emit(result, json_, _render)
 
 
@@ -74,9 +98,17 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         lines.append(
             f"{promised} promised, {result['promised_lost']} not kept, {result['promised_shown_twice']} shown twice"
         )
-    if result["dark_s"]:
+    catalogued = result["in_catalogue"]
+    if catalogued:
+        lost, twice, late_s = (catalogued[name] for name in ("promised_lost", "promised_twice", "caught_up_s"))
+        away = (
+            f"; away for {result['stop_catalogue_s']:g} s, caught up {late_s:.1f} s later" if late_s is not None else ""
+        )
+        lines.append(f"in the catalogue: {lost} promised frames lost, {twice} twice{away}")
+    for kind, dark in result["dark"].items():
         lines.append(
-            f"after the kill {result['dark_s']['streams']} streams, dark for {result['dark_s']['p95']:.1f} s (p95)"
+            f"{dark['kills']} times a {kind} was killed: streams dark for {dark['p50_s']:.1f} s (p50), "
+            f"{dark['p95_s']:.1f} s (p95), {dark['max_s']:.1f} s at most"
         )
     after = [
         f"others on this machine took {result['others_cores']} of {result['processors']} processors",
@@ -87,4 +119,9 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
     if result["heard_of_others"] is not None:
         after.append(f"heard of other shards' streams: {result['heard_of_others']:.1%} of the bytes")
     parts = table(("part", "cores", "memory", "CPU ms a picture"), rows)
-    return Group(Text("\n".join(lines)), parts, Text("\n".join(after)))
+    nodes = [
+        (number, *(f"{node[name] / 1e6:,.1f} MB" for name in ("received_bytes", "sent_bytes")))
+        for number, node in enumerate(result["nodes"])
+    ]
+    carried = [table(("node of the broker", "received", "sent"), nodes)] if nodes else []
+    return Group(Text("\n".join(lines)), parts, *carried, Text("\n".join(after)))

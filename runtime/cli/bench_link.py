@@ -33,8 +33,12 @@ def bench_link(
     seconds: Annotated[float, typer.Option(min=5, max=_LONGEST_S, help="Length of each run, in seconds.")] = 60,
     delay: Annotated[float, typer.Option(min=0, max=5000, help="Delay of the link each way, in milliseconds.")] = 25,
     senders: Annotated[
-        str, typer.Option(help="Senders to compare, separated by commas.")
-    ] = "edgesem,fixed,fixed_newest,aimd,whole,oracle",
+        str,
+        typer.Option(
+            help="Senders to compare, separated by commas; with --peers edgesem, av1-p8, av1-p10-rtc, av1-p8-crf.",
+            show_default="all",
+        ),
+    ] = "",
     cc: Annotated[str, typer.Option(help="TCP congestion controls, separated by commas.")] = "cubic",
     starts: Annotated[
         str, typer.Option(help="Places in the trace to start at, in seconds, separated by commas.")
@@ -60,6 +64,13 @@ def bench_link(
     prefer: Annotated[
         str, typer.Option(help="With --references, on a thin link: smooth, or sharp (fewer frames).")
     ] = "smooth",
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Compare with senders of AV1 that follow the link, all coding as the run goes."),
+    ] = False,
+    scale: Annotated[
+        float, typer.Option(min=0.001, max=1000, help="With --model or --peers: factor on the rates of the traces.")
+    ] = 1,
     model: Annotated[
         bool, typer.Option("--model", help="Run in simulated time: a second or two a run, without root.")
     ] = False,
@@ -79,11 +90,15 @@ def bench_link(
 
     With --model the real sender runs in simulated time, over a model of TCP and broker.
 
+    With --peers edgesem's sender and senders of AV1 (SVT-AV1 by PyAV, the extra video) code the same frames in
+    simulated time, over the same model. quality is the MS-SSIM of what the viewer sees at each moment against what the
+    camera sees at that moment.
+
     Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
     """
     import edgesem
     from edgesem.trace import load_trace
-    from runtime.bench.link import inter_frames
+    from runtime.bench.link import inter_frames, live_model
     from runtime.bench.link.baselines import SENDERS
     from runtime.bench.link.bench import Options, run_sender, why_relay
     from runtime.bench.link.clip import load_clip, load_images
@@ -93,13 +108,18 @@ def bench_link(
         raise UsageError("--lose-acks goes with --references: nobody else listens to what a receiver says")
     if prefer not in ("smooth", "sharp"):
         raise UsageError(f"--prefer {prefer}: write smooth or sharp")
-    names = list(inter_frames.SENDERS) if references else _names(senders, SENDERS, "--senders")
+    if peers and (references or model):
+        raise UsageError("--peers goes with neither --references nor --model: it runs in simulated time by itself")
+    if scale != 1 and not (peers or model):
+        raise UsageError("--scale goes with --model or --peers: without, a trace is taken as it is")
+    known = tuple(inter_frames.SENDERS) if references else tuple(live_model.SENDERS) if peers else SENDERS
+    names = _names(senders or ",".join(known), known, "--senders")
     controls = _names(cc, _congestion_controls(), "--cc")
     offsets_s = _seconds(starts)
-    traces = {source: load_trace(source) for source in trace}
+    traces = {source: load_trace(source).scaled(scale) for source in trace}
     if model and references:
         raise UsageError("--model and --references do not go together: references are encoded as the run goes")
-    relay = "" if model else why_relay()
+    relay = "" if model or peers else why_relay()
     if relay:
         log.print(
             f"No namespaces here: {relay}. Using a relay on loopback at each trace's mean rate, without delay; "
@@ -109,8 +129,8 @@ def bench_link(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     codec = edgesem.load(bundle)
-    link = "model" if model else "relay" if relay else "namespaces"
-    about: dict[str, Any] = {"link": link, "seconds": seconds, "fps": fps, "delay_s": delay / 1000}
+    link = "model" if model or peers else "relay" if relay else "namespaces"
+    about: dict[str, Any] = {"link": link, "seconds": seconds, "fps": fps, "delay_s": delay / 1000, "scale": scale}
     run: Callable[..., Outcome]
     if references:
         images = load_images(data, min(inter_frames.MAX_IMAGES, round(seconds * fps)), fps, data_start)
@@ -123,6 +143,11 @@ def bench_link(
             prefer=prefer,
             relay=bool(relay),
         )
+    elif peers:
+        count = min(live_model.MAX_IMAGES, round(seconds * fps * live_model.PHASES))
+        images = load_images(data, count, fps * live_model.PHASES, data_start)
+        about |= {"images": len(images), "phases": live_model.PHASES}
+        run = partial(live_model.run_live, images=images, codec=codec)
     else:
         with progress("encoding the frames once", None) as bar:
             clip = load_clip(load_images(data, _CLIP_FRAMES, fps, data_start), codec, bar.update)
@@ -153,7 +178,7 @@ def bench_link(
                 _write(out, loaded.name, series, report)
     # For one trace the senders stand at the top, as scripts expect them.
     result = next(iter(report.values())) if len(report) == 1 else report
-    render = _render_inter_frames if references else _render_senders
+    render = _render_inter_frames if references else _render_peers if peers else _render_senders
     emit({**result, "about": about}, json_, lambda _: _render(report, about, render))
 
 
@@ -207,7 +232,8 @@ def _render(
     from rich.console import Group
 
     lost = f", {about['lose_acks']:.0%} of acknowledgements lost" if "lose_acks" in about else ""
-    what = f"{about['seconds']:.0f} s, {about['fps']:g} fps, {about['link']}{lost}"
+    scaled = "" if about.get("scale", 1) == 1 else f", rates times {about['scale']:g}"
+    what = f"{about['seconds']:.0f} s, {about['fps']:g} fps, {about['link']}{lost}{scaled}"
     return Group(*(render(senders, f"{trace}, {what}") for trace, senders in report.items()))
 
 
@@ -222,6 +248,23 @@ def _render_senders(senders: Mapping[str, Any], title: str) -> Table:
         counts = [figures["skipped"], *([figures["lost_promised"]] if promised else [])]
         rows.append([*row, *(f"{count:.0f}" for count in counts)])
     return table([*columns, *(["lost"] if promised else [])], rows, f"{title}; delays in ms")
+
+
+def _render_peers(senders: Mapping[str, Any], title: str) -> Table:
+    columns = ["sender", "MS-SSIM shown", "age p50 s", "age p95 s", "KB/s", "shown", "skipped", "keyframes", "CPU ms"]
+    rows = []
+    for name, figures in senders.items():
+        ages = ("-" if figures[key] is None else f"{figures[key]:.2f}" for key in ("age_p50_s", "age_p95_s"))
+        counts = (f"{figures[key]:.0f}" for key in ("shown", "skipped", "keyframes"))
+        cpu_s = figures["encode_cpu_s"]
+        cells = [
+            *ages,
+            f"{figures['bytes_per_s'] / 1000:.1f}",
+            *counts,
+            "-" if cpu_s is None else f"{1000 * cpu_s:.0f}",
+        ]
+        rows.append([name, f"{figures['quality']:.4f}", *cells])
+    return table(columns, rows, title)
 
 
 def _render_inter_frames(senders: Mapping[str, Any], title: str) -> Table:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from edgesem.cli import lazy_typer as typer
+import typer
+
 from edgesem.cli.console import say
 from runtime.cli.event_output import log_to_stderr, print_json_line
 from runtime.cli.options import ConfigOption, JsonLinesOption, StateDirOption

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, table
+from edgesem.cli.console import emit, log, table
 from edgesem.errors import UsageError
+from runtime.cli.event_output import print_json_line
 from runtime.cli.options import BrokerGiven, JsonOption, broker_options
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ def status(
     group: Annotated[str | None, typer.Option(help="Only this group of the inventory.")] = None,
     seconds: _Seconds = 12.0,
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 if a camera needs attention.")] = False,
+    http: Annotated[
+        str,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Serve it as a page, until a signal comes; HOST: also to other machines."
+        ),
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="With --http: name of a reverse proxy before it; repeatable.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Show every camera of a broker: age, link, budget, program, bundle; what needs attention stands first.
@@ -42,21 +52,25 @@ def status(
     from edgesem.config import load_config
     from runtime.cli.ask_client import AskSettings
     from runtime.fleet.listener import FleetListener
-    from runtime.fleet.status import fleet_status
-    from runtime.protocol.clock import unix_ms
+    from runtime.fleet.status import FleetView
 
     settings = load_config(None, AskSettings, broker)
     known = _read(inventory)
-    chosen = _group(known, group)
     listener = FleetListener(key=settings.seal.key())
-    heard = listener.listen(settings.broker.addresses(), seconds)
-    groups = (
-        None
-        if known is None
-        else {f"{t.site}/{t.device}/{t.stream}": d.groups for d in known.devices for t in d.streams}
-    )
-    cameras = fleet_status(heard, now_ms=unix_ms(), groups=groups)
-    cameras = [one for one in cameras if chosen is None or one.stream in chosen]
+    view = FleetView(listener, None if known is None else known.groups, _group(known, group))
+    if http:
+        from runtime.fleet.page_server import serve
+
+        def tell(url: str) -> None:
+            if json_:
+                print_json_line({"event": "ready", "url": url})
+            else:
+                log.print(f"the fleet is at {url}", markup=False)
+
+        serve(settings.broker.addresses(), view, http, frozenset(allow_host or ()), tell)
+        return
+    listener.listen(settings.broker.addresses(), seconds)
+    cameras = view.cameras()
     result = {"seconds": seconds, "malformed": listener.malformed, "cameras": [asdict(one) for one in cameras]}
     emit(result, json_, _render_status)
     if check and any(one.urgency for one in cameras):
@@ -102,20 +116,30 @@ def accounts(
     out: Annotated[Path, typer.Option(help="Folder for passwords and the broker's files; made if it is not there.")],
     rotate: Annotated[
         list[str] | None,
-        typer.Option(help="Account that gets a new password; may be repeated, `all` for all.", show_default="none"),
+        typer.Option(
+            help="Account that gets another login beside the one it has; repeatable, `all` for all.",
+            show_default="none",
+        ),
+    ] = None,
+    retire: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Account whose earlier login goes, whoever uses it; repeatable, `all` for all.", show_default="none"
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Make a password for each device and receiver of an inventory, and the files of mosquitto and RabbitMQ.
 
     A password that is there already stays, so a later run adds new devices. Each account may use its own topics only.
+    An account that is rotated has two logins until `edgesem device login` has seen its board with the later one.
 
     Example: edgesem fleet accounts fleet.toml --out accounts
     """
     from runtime.fleet.accounts import write_accounts
     from runtime.fleet.inventory import Inventory
 
-    emit(write_accounts(Inventory.read(inventory), out, rotate or ()), json_, _render_accounts)
+    emit(write_accounts(Inventory.read(inventory), out, rotate or (), retire or ()), json_, _render_accounts)
 
 
 def _read(path: Path | None) -> Inventory | None:
@@ -167,7 +191,9 @@ def _render_plan(result: Mapping[str, Any]) -> RenderableType:
 def _render_accounts(result: Mapping[str, Any]) -> str:
     lines = [f"{result['accounts']} accounts in {result['folder']}, {len(result['new'])} with a new password"]
     lines += [f"{kind}: {path}" for kind, path in result["files"].items()]
-    lines += [f"no longer in the inventory: {name}" for name in result["gone"]]
+    lines += [f"not in the inventory: {name}" for name in result["gone"]]
+    lines += [f"removed: {name}" for name in result["removed"]]
+    lines += [f"not rotated, as its board was not seen with its latest login yet: {name}" for name in result["waiting"]]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from edgesem.cli import lazy_typer as typer
+import typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from edgesem.cli import lazy_typer as typer
+import typer
+
 from edgesem.cli.console import emit, say, table
 from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
@@ -136,6 +137,28 @@ def receive(
             show_default="--out, with --as archive",
         ),
     ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Bring archived frames to the catalogue of several receivers, postgresql://USER@HOST/NAME.",
+            show_default="none",
+        ),
+    ] = None,
+    catalogue_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the catalogue's password, readable by you alone.",
+            show_default="$EDGESEM_CATALOGUE_PASSWORD",
+        ),
+    ] = None,
+    objects: Annotated[
+        str | None,
+        typer.Option(
+            help="With --catalogue: where packets go for all receivers, a shared folder or s3://BUCKET/PREFIX.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -215,6 +238,9 @@ def receive(
         "out.home_assistant": home_assistant,
         "out.home_assistant_control": home_assistant_control,
         "out.archive": archive,
+        "catalogue.url": catalogue,
+        "catalogue.password_file": catalogue_password_file,
+        "catalogue.objects": objects,
         "event.command": _command(on_event_command),
         "event.webhook": on_event_webhook,
         "out.only": tuple(only) if only else None,

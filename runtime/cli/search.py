@@ -10,6 +10,13 @@ import typer
 
 from edgesem.cli.console import emit, log, progress, table
 from edgesem.errors import EdgesemError, InputError
+from runtime.cli.frame_store import (
+    ArchiveOption,
+    CatalogueOption,
+    CataloguePasswordOption,
+    ObjectsOption,
+    frame_store,
+)
 from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
 if TYPE_CHECKING:
@@ -21,9 +28,10 @@ if TYPE_CHECKING:
 
 def search(
     text: Annotated[str, typer.Argument(help='What the pictures show, such as "red car".')],
-    archive: Annotated[
-        Path, typer.Option(help="Folder that `edgesem receive` keeps packets in.", show_default=False)
-    ] = Path("received"),
+    archive: ArchiveOption = None,
+    catalogue: CatalogueOption = None,
+    catalogue_password_file: CataloguePasswordOption = None,
+    objects: ObjectsOption = None,
     since: Annotated[
         str | None,
         typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
@@ -59,7 +67,7 @@ def search(
     from runtime.receiver.archive import Archive
     from runtime.receiver.archive_drawer import ArchiveDrawer
     from runtime.receiver.search import complete, named
-    from runtime.receiver.search import search as find
+    from runtime.receiver.search import search as search_archive
     from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
     from runtime.receiver.times import parse_time
 
@@ -69,10 +77,15 @@ def search(
     codecs = {codec.bundle.id: codec for codec in opened_codecs}
     labels = Labels.of(opened_codecs[0].bundle)
     query = labels.query(text)
-    with Archive(archive, create=False) as opened:
+    with frame_store(archive, catalogue, catalogue_password_file, objects) as opened:
         with progress("looking at frames without an embedding") as bar:
-            looked = complete(opened, codecs, bar.update)
-        hits, among = find(opened, query, stream=stream, most=most, apart_s=apart, **window)
+            looked = complete(opened, codecs, bar.update, stream=stream, **window)
+        if isinstance(opened, Archive):
+            hits, among = search_archive(opened, query, stream=stream, most=most, apart_s=apart, **window)
+        else:
+            from runtime.catalogue.search import search as search_catalogue
+
+            hits, among = search_catalogue(opened, query, stream=stream, most=most, apart_s=apart, **window)
         rows: list[dict[str, Any]] = named(hits)
         if out is not None:
             drawer = ArchiveDrawer(opened, codecs, synthesis, stamp=stamp)

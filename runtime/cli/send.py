@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from edgesem.cli import lazy_typer as typer
+import typer
+
 from edgesem.cli.console import say
 from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
@@ -38,6 +39,9 @@ def send(
         float | None, typer.Option(help="Skip a frame rather than make it worse than this, 0 to 1.", show_default="0")
     ] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Largest frame, in bytes.", show_default="30000")] = None,
+    max_rate_bps: Annotated[
+        int | None, typer.Option(help="Most bits a second of ordinary frames.", show_default="what the link bears")
+    ] = None,
     key_interval: Annotated[
         float | None, typer.Option(help="Longest time between keyframes, in seconds.", show_default="60")
     ] = None,
@@ -46,6 +50,14 @@ def send(
     ] = None,
     prefer: Annotated[
         str | None, typer.Option(help="On a thin link: smooth, or sharp (fewer frames).", show_default="smooth")
+    ] = None,
+    denoise: Annotated[
+        bool | None,
+        typer.Option(
+            "--denoise",
+            help="Average what does not change over frames, against the sensor's noise; not for evidence.",
+            show_default=False,
+        ),
     ] = None,
     promise_every: Annotated[
         int | None,
@@ -210,9 +222,11 @@ def send(
         "stream.fps": fps,
         "stream.min_quality": min_quality,
         "stream.max_bytes": max_bytes,
+        "stream.max_rate_bps": max_rate_bps,
         "stream.key_interval_s": key_interval,
         "stream.most_receivers": most_receivers,
         "stream.prefer": prefer,
+        "stream.denoise": denoise,
         "stream.bundle": bundle,
         "promise.every": promise_every,
         "promise.linger_s": linger,

@@ -19,6 +19,8 @@ _SAME_RTT, _SAME_RTT_S = 1.25, 0.1
 _LONGEST_DRAIN_S = 3.0
 _ON_THE_WAY_S = 0.01  # from our hands into the socket
 _LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
+_LEAST_FILL_S = 0.2
+_PLAIN_BYTES = 800  # below this, quality falls fast with size
 
 
 @dataclass
@@ -35,14 +37,18 @@ class Control:
     - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
       in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
       to the queue, and the first frame after it is the newest.
-    - budget = what drains in one interval, and up to `aim_s` more, less what is queued already. The more the rate has
-      swung lately, the more: a queue of that length when a frame begins fills the gaps of an unsteady link, and on a
-      steady one, where it would only be late, it is 10 ms. All layers of each frame come through before the next: an
-      incomplete frame was coded for layers that it does not have, and is not shown until it is clear that they
-      will not come. Never less than `min_bytes`: where even that does not drain in an interval, frames are skipped in
-      place of quality. A small frame that finds the link idle raises the rate that all of this believes in by 1.4, up
-      to 3 times the measured one: messages too small for the link measure little more than how late their
-      confirmations are.
+    - budget = what drains in a share of the interval, and up to `aim_s` more, less what is queued already. The share is
+      `fill_share`, but 0.2 s at least: so all of the interval at 5 frames a second and more. A picture is as old as
+      its bytes took to come, and an outage catches more of the frames that take long, while quality grows ever less
+      with size: with few frames a second, the last bytes of a full interval cost more than they bring. Below 800 bytes
+      quality falls fast, so up to there a frame may fill the interval.
+    - `aim_s` counts the more, the more the rate has swung lately: a queue of that length when a frame begins fills the
+      gaps of an unsteady link, and on a steady one, where it would only be late, it is 10 ms. All layers of each frame
+      come through before the next: an incomplete frame was coded for layers that it does not have, and is not shown
+      until it is clear that they will not come. Never less than `min_bytes`: where even that does not drain in an
+      interval, frames are skipped in place of quality. A small frame that finds the link idle raises the rate that all
+      of this believes in by 1.4, up to 3 times the measured one: messages too small for the link measure little more
+      than how late their confirmations are.
 
     The constants were searched on a model of a FIFO link driven by six recorded traces (LTE, UMTS, EVDO, HSDPA) and
     then checked on real TCP (docs/results/link.md). All times are `time.monotonic()` seconds given by the caller, and
@@ -58,6 +64,8 @@ class Control:
     stall_s: float = 0.05
     recent_s: float = 0.12
     aim_s: float = 0.03
+    fill_share: float = 0.4
+    """1 for a stream that takes its time to be sharp."""
     rtt_window_s: float = 10.0
     unacked_bytes: Callable[[], int | None] = lambda: None
     """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
@@ -104,9 +112,14 @@ class Control:
             if queued_bytes * 8 / self._cautious_bps(now_s) - gone_s > self.limit_s:
                 return None
         aim_s = min(self.aim_s, max(_LEAST_AIM_S, _AIM_OF_SWING_S * self.capacity.swing))
-        left_s = self.interval_s + aim_s - max(0.0, queued_bytes * 8 / rate_bps - gone_s)
-        drains_bytes = rate_bps / 8 * max(_LEAST_INTERVALS * self.interval_s, left_s)
-        return int(max(self.min_bytes, min(self.max_bytes, drains_bytes)))
+        late_s = max(0.0, queued_bytes * 8 / rate_bps - gone_s)
+
+        def drains_bytes(fill_s: float) -> float:
+            return rate_bps / 8 * max(_LEAST_INTERVALS * fill_s, fill_s + aim_s - late_s)
+
+        fill_s = min(self.interval_s, max(_LEAST_FILL_S, self.fill_share * self.interval_s))
+        wanted_bytes = max(drains_bytes(fill_s), min(_PLAIN_BYTES, drains_bytes(self.interval_s)))
+        return int(max(self.min_bytes, min(self.max_bytes, wanted_bytes)))
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:
         """Whether this message may be handed to the socket now."""

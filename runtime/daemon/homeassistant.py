@@ -126,6 +126,8 @@ class HomeAssistant:
             data=known.data or (state is not None and state.data is not None),
             on_demand=known.on_demand or (state is not None and bool(state.live)),
             events=self._events,
+            makes_events=known.makes_events or (state is not None and state.makes_events),
+            watch=known.watch or (state is not None and state.watch is not None),
             control=self._control,
         )
         about, available = device.about, not stream.absence
@@ -144,7 +146,7 @@ class HomeAssistant:
             device.available = available
         picture = None if self.gallery is None else self.gallery.latest(stream.name)
         trouble = trouble_of(stream, receiver) or "none"
-        told = figures(stream, picture, watch=device.watch, viewing=device.viewing, trouble=trouble[:255])
+        told = figures(stream, picture, viewing=device.viewing, trouble=trouble[:255])
         now_s = time.monotonic()
         if device.is_due(told, now_s):
             if not self._publish(about.figures_topic, json.dumps(told).encode()):
@@ -173,14 +175,17 @@ class HomeAssistant:
         receiver, what, value = self.receiver, asked["ask"], asked.get("value")
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
         assert receiver is not None
-        if what in ("snapshot", "key", "pause", "resume"):
+        if what in ("snapshot", "key", "pause", "resume", "event"):
             receiver.command(stream, Command(what))
         elif what in ("view", "unview"):
             device.viewing = what == "view"
         elif what == "watch":
             words = tuple(filter(None, (text.strip() for text in str(value).split(";"))))
             receiver.command(stream, self._watch(words))
-            device.watch = "; ".join(words)
+        elif what == "max_bytes":
+            receiver.command(stream, Command("budget", max_bytes=int(number)))
+        elif what == "max_rate_bps":
+            receiver.command(stream, Command("budget", max_rate_bps=int(number)))
         elif what == "steps":
             if not 0 <= number <= receiver.max_steps:
                 raise UsageError(f"steps must be 0 to {receiver.max_steps}")
@@ -216,7 +221,7 @@ class _Device:
     def __init__(self, about: HomeAssistantDevice) -> None:
         self.about = about
         self.offers = Offers()
-        self.watch, self.viewing, self.migrated = "", False, False
+        self.viewing, self.migrated = False, False
         self.forget()
 
     def forget(self) -> None:

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import edgesem
+from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_RATE_BPS, MIN_FRAME_BYTES
 from runtime.protocol.state import LIVE
 from runtime.protocol.topics import Topics
 
@@ -45,6 +46,10 @@ class Offers:
     """Whether its sender sends pictures only while somebody watches."""
     events: bool = False
     """Whether this receiver gathers events."""
+    makes_events: bool = False
+    """Whether its sender can make some."""
+    watch: bool = False
+    """Whether its sender can look for something."""
     control: bool = True
     """Whether Home Assistant may ask for something."""
 
@@ -164,35 +169,49 @@ class HomeAssistantDevice:
             "paused": self._asks(
                 "switch", "Pause", **self._switch("pause", "resume"), **self._state("paused", "ON", "OFF")
             ),
-            "watch": self._asks(
+            "max_bytes": self._number(
+                "Largest frame",
+                "max_bytes",
+                (MIN_FRAME_BYTES, LARGEST_FRAME_BYTES, 1),
+                mode="box",
+                device_class="data_size",
+                unit_of_measurement="B",
+            ),
+            "max_rate_bps": self._number(
+                "Rate limit",
+                "max_rate_bps",
+                (0, MAX_RATE_BPS, 1),
+                mode="box",
+                device_class="data_rate",
+                unit_of_measurement="bit/s",
+            ),
+        }
+        if offers.makes_events:
+            parts["event"] = self._asks("button", "Make event", payload_press=self._ask("event"))
+        if offers.watch:
+            parts["watch"] = self._asks(
                 "text",
                 "Watch words",
                 command_template=self._ask("watch", "{{ value | tojson }}"),
                 max=_LONGEST_TEXT,
                 entity_category=_CONFIG,
                 **self._state("watch"),
-            ),
-        }
+            )
         if offers.on_demand:
             parts["viewing"] = self._asks(
                 "switch", "Watch live", **self._switch("view", "unview"), **self._state("viewing", "ON", "OFF")
             )
         if offers.max_steps:
-            for key, name, most, step in (
-                ("steps", "Steps", offers.max_steps, 1),
-                ("realism", "Realism", 1, _MAX_REALISM_STEP),
-            ):
-                parts[key] = self._asks(
-                    "number",
-                    name,
-                    command_template=self._ask(key, "{{ value }}"),
-                    min=0,
-                    max=most,
-                    step=step,
-                    entity_category=_CONFIG,
-                    **self._state(key),
-                )
+            parts["steps"] = self._number("Steps", "steps", (0, offers.max_steps, 1))
+            parts["realism"] = self._number("Realism", "realism", (0, 1, _MAX_REALISM_STEP))
         return parts
+
+    def _number(self, name: str, key: str, bounds: tuple[float, float, float], **more: Any) -> dict[str, Any]:
+        """A number that can be set; its least, its most and the step between two."""
+        least, most, step = bounds
+        ask = self._ask(key, "{{ value }}")
+        more |= {"min": least, "max": most, "step": step, "entity_category": _CONFIG}
+        return self._asks("number", name, command_template=ask, **more, **self._state(key))
 
     def _ask(self, what: str, value: str | None = None) -> str:
         """Payload of a request; `value` is the template of its value."""
@@ -226,9 +245,7 @@ class HomeAssistantDevice:
         return {"platform": "binary_sensor", "name": name, **state, **known, **more}
 
 
-def figures(
-    stream: Stream, picture: LatestPicture | None, *, watch: str, viewing: bool, trouble: str
-) -> dict[str, Any]:
+def figures(stream: Stream, picture: LatestPicture | None, *, viewing: bool, trouble: str) -> dict[str, Any]:
     """The values of a stream's entities; None for what is not known."""
     state = stream.state
     values: dict[str, Any] = {
@@ -236,7 +253,6 @@ def figures(
         "trouble": trouble,
         "steps": stream.synthesis.steps,
         "realism": stream.synthesis.realism,
-        "watch": watch,
         "viewing": viewing,
     }
     if picture is not None:
@@ -256,6 +272,9 @@ def figures(
             "paused": state.paused,
             "masked": state.masked,
             "live": state.live or None,
+            "watch": state.watch,
+            "max_bytes": state.max_bytes,
+            "max_rate_bps": state.max_rate_bps,
         }
         if data is not None:
             values |= {

@@ -16,6 +16,9 @@ from typing import Any
 from edgesem.bundle.bundle import Bundle
 from edgesem.errors import EdgesemError, LinkError
 from edgesem.semantics.embedding import Labels
+from runtime.catalogue.database import Database
+from runtime.catalogue.history import FleetHistory
+from runtime.catalogue.uploader import Uploader
 from runtime.daemon.event_hooks import EventHooks
 from runtime.daemon.event_outputs import EventOutputs
 from runtime.daemon.homeassistant import OFFLINE, HomeAssistant
@@ -56,7 +59,11 @@ def run_receive(
         outputs = stack.enter_context(PictureOutputs(out, on_event, max_pictures=max_pictures, home_assistant=home))
         if out.folder is not None:
             outputs.events = stack.enter_context(_event_outputs(settings, out.folder, outputs))
-        archive = None if out.archive_folder is None else stack.enter_context(_open_archive(out, out.archive_folder))
+        archive = None
+        if out.archive_folder is not None:
+            opened = _open_archive(out, out.archive_folder, sync_promised=bool(settings.catalogue.url))
+            archive = stack.enter_context(opened)
+        uploader = _uploader(settings, stack)
         semantic_filter = None
         if out.only:
             labels = Labels.of(Bundle.open(settings.draw.bundle))
@@ -83,9 +90,10 @@ def run_receive(
             stack.callback(home.close)
         url, server, viewer = None, None, None
         if (address := out.listen_address()) is not None:
-            metrics = metrics_of(receiver, outputs.gallery)
+            metrics = metrics_of(receiver, outputs.gallery, uploader)
             if archive is not None:
-                viewer = stack.enter_context(ArchiveViewer(archive, settings.draw.bundles, stamp=out.stamp))
+                history = archive if uploader is None else FleetHistory(uploader.database, archive)
+                viewer = stack.enter_context(ArchiveViewer(history, settings.draw.bundles, stamp=out.stamp))
             server = stack.enter_context(
                 Server(
                     address,
@@ -126,16 +134,20 @@ def run_receive(
             | asdict(one.inbox.counters)
             for one in receiver.streams.all()
         ]
-    return {
-        "seconds": round(time.monotonic() - started_s, 2),
-        "pictures": outputs.pictures,
-        "unwritten": outputs.unwritten,
-        "deleted": outputs.deleted,
-        "clips": 0 if outputs.events is None else outputs.events.clips,
-        "strays": receiver.streams.strays,
-        "others_bytes": receiver.streams.others_bytes,
-        "streams": streams,
-    } | ({} if semantic_filter is None else {"only": semantic_filter.figures()})
+    return (
+        {
+            "seconds": round(time.monotonic() - started_s, 2),
+            "pictures": outputs.pictures,
+            "unwritten": outputs.unwritten,
+            "deleted": outputs.deleted,
+            "clips": 0 if outputs.events is None else outputs.events.clips,
+            "strays": receiver.streams.strays,
+            "others_bytes": receiver.streams.others_bytes,
+            "streams": streams,
+        }
+        | _catalogued(uploader)
+        | ({} if semantic_filter is None else {"only": semantic_filter.figures()})
+    )
 
 
 def _event_outputs(settings: ReceiveSettings, folder: Path, outputs: PictureOutputs) -> EventOutputs:
@@ -156,6 +168,21 @@ def _event_outputs(settings: ReceiveSettings, folder: Path, outputs: PictureOutp
     )
 
 
+def _uploader(settings: ReceiveSettings, stack: contextlib.ExitStack) -> Uploader | None:
+    """The uploader of the archive, which works until `stack` is closed; None without a catalogue."""
+    catalogue, folder = settings.catalogue, settings.out.archive_folder
+    if not catalogue.url or folder is None:
+        return None
+    database = stack.enter_context(Database(catalogue.url, catalogue.password_file))
+    return stack.enter_context(Uploader(database, catalogue.objects, folder, period_s=catalogue.period_s))
+
+
+def _catalogued(uploader: Uploader | None) -> dict[str, Any]:
+    if uploader is None:
+        return {}
+    return {"catalogued": uploader.uploaded, "not_catalogued": uploader.waiting}
+
+
 def _home_assistant(settings: ReceiveSettings) -> HomeAssistant:
     out = settings.out
     return HomeAssistant(
@@ -167,7 +194,7 @@ def _home_assistant(settings: ReceiveSettings) -> HomeAssistant:
     )
 
 
-def _open_archive(out: OutSettings, folder: Path) -> Archive:
+def _open_archive(out: OutSettings, folder: Path, *, sync_promised: bool) -> Archive:
     max_age_s, promised_max_age_s = out.max_ages_s()
     return Archive(
         folder,
@@ -175,6 +202,7 @@ def _open_archive(out: OutSettings, folder: Path) -> Archive:
         free_bytes=out.free_bytes,
         max_age_s=max_age_s,
         promised_max_age_s=promised_max_age_s,
+        sync_promised=sync_promised,  # their senders forget them, and the catalogue has them later
     )
 
 

@@ -9,6 +9,7 @@ from typing import cast
 from edgesem.config import setting
 from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
+from runtime.catalogue.settings import CatalogueSettings
 from runtime.daemon.event_settings import GatherSettings
 from runtime.protocol.shard import Shard
 from runtime.receiver.archive import MAX_BYTES as ARCHIVE_BYTES
@@ -152,11 +153,14 @@ class ReceiveSettings:
     seal: SealSettings = field(default_factory=SealSettings)
     draw: DrawSettings = field(default_factory=DrawSettings)
     out: OutSettings = field(default_factory=OutSettings)
+    catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     event: GatherSettings = field(default_factory=GatherSettings)
     monitor: StateFolderSettings = field(default_factory=StateFolderSettings)
 
     def __post_init__(self) -> None:
         self.options()  # checks the shard
+        if self.catalogue.url and self.out.archive_folder is None:
+            raise UsageError("--catalogue takes what is archived: name a folder by --out or --archive")
         if self.event.active and self.out.folder is None:
             raise UsageError("--on-event-command and --on-event-webhook need a folder for the clips: name one by --out")
 

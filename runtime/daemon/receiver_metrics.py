@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from runtime.catalogue.uploader import Uploader
 from runtime.daemon.state_metrics import LABELS, labels_of, state_metrics
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
@@ -46,8 +47,8 @@ _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
 class _Collector:
     """Prometheus collector: reads the streams whenever it is asked."""
 
-    def __init__(self, receiver: StreamReceiver, gallery: Gallery) -> None:
-        self._receiver, self._gallery = receiver, gallery
+    def __init__(self, receiver: StreamReceiver, gallery: Gallery, uploader: Uploader | None = None) -> None:
+        self._receiver, self._gallery, self._uploader = receiver, gallery, uploader
 
     def collect(self) -> Iterable[Any]:
         """All metrics as they are now."""
@@ -87,14 +88,27 @@ class _Collector:
         yield CounterMetricFamily(
             _PREFIX + "strays", "messages of no stream, or of one too many", value=self._receiver.streams.strays
         )
+        uploader = self._uploader
+        if uploader is not None:
+            yield CounterMetricFamily(
+                _PREFIX + "catalogued_frames", "frames brought to the catalogue", value=uploader.uploaded
+            )
+            yield GaugeMetricFamily(
+                _PREFIX + "not_catalogued_frames", "archived frames that the catalogue lacks", value=uploader.waiting
+            )
+            yield GaugeMetricFamily(
+                _PREFIX + "catalogue_reached",
+                "1 if the last try reached catalogue and objects",
+                value=not uploader.trouble,
+            )
 
 
-def metrics_of(receiver: StreamReceiver, gallery: Gallery) -> Callable[[], bytes]:
+def metrics_of(receiver: StreamReceiver, gallery: Gallery, uploader: Uploader | None = None) -> Callable[[], bytes]:
     """A function that gives the text for Prometheus, and may be called from any thread."""
     import prometheus_client as client
 
     registry = client.CollectorRegistry()
-    registry.register(_Collector(receiver, gallery))
+    registry.register(_Collector(receiver, gallery, uploader))
     client.ProcessCollector(registry=registry)
 
     return lambda: client.generate_latest(registry)

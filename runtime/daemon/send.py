@@ -73,7 +73,8 @@ def _open_data_budget(settings: SendSettings, topics: Topics) -> DataBudget | No
 
 def _told_at_once(state: State) -> tuple[object, ...]:
     """What of a state is published as soon as it changes."""
-    return state.paused, state.grey, state.shrunk_percent, state.detail, state.live
+    limits = state.max_bytes, state.max_rate_bps
+    return state.paused, state.grey, state.shrunk_percent, state.detail, state.watch, limits, state.live
 
 
 class _SendDaemon:
@@ -109,11 +110,13 @@ class _SendDaemon:
             SenderOptions(
                 fps=stream.fps,
                 max_bytes=stream.max_bytes,
+                max_rate_bps=stream.max_rate_bps,
                 spool_bytes=settings.promise.max_bytes,
                 size=(settings.source.width, settings.source.height),
                 min_quality=stream.min_quality,
                 key_interval_s=stream.key_interval_s,
                 most_receivers=stream.most_receivers,
+                denoise=stream.denoise,
                 sharp=stream.prefer == "sharp",
                 promise_every=settings.promise.every,
                 ack_timeout_s=settings.broker.ack_timeout_s,
@@ -313,7 +316,9 @@ class _SendDaemon:
         folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
         if not folder:
             return
-        status = {"pid": os.getpid(), "acknowledged": self._pipeline.counters.acknowledged, **state.as_dict()}
+        counters, connection = self._pipeline.counters, self._stream_sender.connection
+        status = {"pid": os.getpid(), "acknowledged": counters.acknowledged, "user": connection.address.user}
+        status |= state.as_dict()
         try:
             write_whole(Path(folder) / "send.json", json.dumps(status).encode())
         except EdgesemError as error:

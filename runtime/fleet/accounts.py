@@ -7,7 +7,8 @@ import json
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from runtime.fleet.inventory import Inventory
 from runtime.protocol.topics import from_file_name, to_file_name
 
 _SUFFIX = ".password"
+_LATER = re.compile(r"(.+)@(\d{1,6})")
+_MAX_BYTES = 16 << 20
 _ITERATIONS = 101
 """Of PBKDF2, as mosquitto_passwd has them: more do not matter to passwords of 24 random bytes."""
 _VHOST = "/"
@@ -25,49 +28,115 @@ _QUEUE_EXPIRES_MS, _QUEUE_BYTES = 60_000, 64 << 20
 """Of what RabbitMQ holds for a client: how long without it, and how much."""
 
 
-def write_accounts(inventory: Inventory, folder: Path, rotate: Collection[str] = ()) -> dict[str, Any]:
+def write_accounts(
+    inventory: Inventory, folder: Path, rotate: Collection[str] = (), retire: Collection[str] = ()
+) -> dict[str, Any]:
     """Write passwords and the brokers' files below `folder`; what was done, for `edgesem fleet accounts`.
 
-    `passwords/NAME.password` stays where it is there, but for the accounts in `rotate` (all of them for `all`).
-    `mosquitto.passwords`, `mosquitto.acl` and `rabbitmq.json` are made anew. All are readable by their owner alone.
-    Raises UsageError for an unknown account in `rotate`, InputError for a folder that cannot be written.
+    `passwords/NAME.password` stays where it is there. An account in `rotate` (`all`: each) gets a second login
+    beside the one that it has: NAME@2, then NAME@3, with the same rights. The earlier one goes once the later is in
+    `proven.json`, where `edgesem device login` notes what a board was seen with, or if the account is in `retire`.
+    `mosquitto.passwords`, `mosquitto.acl`, `rabbitmq.json` and `logins.json`, the logins that no board was seen with,
+    are made anew. All are readable by their owner alone. Raises UsageError for an unknown account, InputError for a
+    folder that cannot be read or written.
     """
-    accounts = inventory.accounts
-    names = {account.name for account in accounts}
-    if unknown := sorted(set(rotate) - names - {"all"}):
-        raise UsageError(f"--rotate {unknown[0]}: the inventory has no such account")
+    names = {account.name for account in inventory.accounts}
+    for option, given in (("rotate", rotate), ("retire", retire)):
+        if unknown := sorted(set(given) - names - {"all"}):
+            raise UsageError(f"--{option} {unknown[0]}: the inventory has no such account")
+    if ill := sorted(name for name in names if _LATER.fullmatch(name)):
+        raise UsageError(f"account {ill[0]}: a name that ends like this is one of a second login; rename the device")
     home = folder / "passwords"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = []
-        for name in sorted(names):
-            path = home / f"{to_file_name(name)}{_SUFFIX}"
-            if name in rotate or "all" in rotate or not path.exists():
-                _replace(path, secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
-                new.append(name)
-        passwords = {name: _password(home / f"{to_file_name(name)}{_SUFFIX}") for name in names}
+        proven = _proven(folder / "proven.json")
+        logins, new, waiting, removed = [], [], [], []
+        for account in inventory.accounts:
+            name = account.name
+            known = _logins(home, name)
+            if name in retire or "all" in retire or (known[-1:] and known[-1] in proven):
+                removed += known[:-1]
+                known = known[-1:]
+            if not known or name in rotate or "all" in rotate:
+                if len(known) > 1:  # of which boards use which?
+                    waiting.append(name)
+                else:
+                    known.append(_next(name, known))
+                    new.append(known[-1])
+                    _replace(_file(home, known[-1]), secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
+            logins += [replace(account, name=login) for login in known]
+        passwords = {one.name: read_secret(_file(home, one.name), "") or "" for one in logins}
+        newest = {device.account.name: f"{device.site}/{device.name}" for device in inventory.devices}
+        unseen = {
+            newest[_first(one.name)]: f"{one.name}:{passwords[one.name]}"  # the later ones come last
+            for one in logins
+            if _first(one.name) in newest and one.name not in proven
+        }
         files = {
             "mosquitto_passwords": (folder / "mosquitto.passwords", _mosquitto(passwords)),
-            "mosquitto_acl": (folder / "mosquitto.acl", acl(accounts, {}, by_certificate=False)),
-            "rabbitmq": (folder / "rabbitmq.json", json.dumps(_rabbitmq(accounts, passwords), indent=1) + "\n"),
+            "mosquitto_acl": (folder / "mosquitto.acl", acl(logins, {}, by_certificate=False)),
+            "rabbitmq": (folder / "rabbitmq.json", json.dumps(_rabbitmq(logins, passwords), indent=1) + "\n"),
+            "logins": (folder / "logins.json", json.dumps(unseen, indent=1) + "\n"),
         }
         for path, text in files.values():
             _replace(path, text)
+        for login in removed:
+            _file(home, login).unlink(missing_ok=True)
         found = (from_file_name(path.name.removesuffix(_SUFFIX)) for path in home.glob(f"*{_SUFFIX}"))
-        gone = sorted(name for name in found if name is not None and name not in names)
+        gone = sorted(name for name in found if name is not None and _first(name) not in names)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or folder}: {error.strerror}") from error
     return {
         "folder": str(folder),
-        "accounts": len(accounts),
-        "new": new,
+        "accounts": len(names),
+        "new": sorted(new),
+        "waiting": sorted(waiting),
+        "removed": sorted(removed),
         "gone": gone,
         "files": {kind: str(path) for kind, (path, _) in files.items()},
     }
 
 
-def _password(path: Path) -> str:
-    return read_secret(path, "") or ""
+def _first(login: str) -> str:
+    """The account of a login."""
+    return _LATER.sub(r"\1", login)
+
+
+def _next(name: str, known: Sequence[str]) -> str:
+    """The login that comes after those of an account."""
+    return f"{name}@{_number(known[-1]) + 1}" if known else name
+
+
+def _number(login: str) -> int:
+    found = _LATER.fullmatch(login)
+    return int(found[2]) if found else 1
+
+
+def _file(home: Path, login: str) -> Path:
+    return home / f"{to_file_name(login)}{_SUFFIX}"
+
+
+def _logins(home: Path, name: str) -> list[str]:
+    """The logins of an account that have a password, the earliest first."""
+    found = (from_file_name(path.name.removesuffix(_SUFFIX)) for path in home.glob(f"{to_file_name(name)}*{_SUFFIX}"))
+    first = [name] if _file(home, name).exists() else []
+    later = {login for login in found if login is not None and login != name and _first(login) == name}
+    return [*first, *sorted(later, key=_number)]
+
+
+def _proven(path: Path) -> frozenset[str]:
+    """The logins that boards were seen with. InputError for a file that is damaged: nothing goes on its word then."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        found = json.loads(data) if len(data) <= _MAX_BYTES else None
+    except FileNotFoundError:
+        return frozenset()
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise InputError(f"{path} does not hold a list of logins: remove it, and bring the logins to the boards again")
+    return frozenset(found)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 [devices."home/gate"]        # SITE/DEVICE
 streams = ["main"]           # the default
+host = "edge@gate.local"     # for `edgesem device deploy --inventory`
 groups = ["north", "doors"]
 
 [receivers.hall]             # accounts for receivers, by name
@@ -72,6 +73,11 @@ class Inventory:
         return [topics for device in self.devices for topics in device.streams]
 
     @property
+    def groups(self) -> dict[str, frozenset[str]]:
+        """The groups of each stream (SITE/DEVICE/STREAM)."""
+        return {f"{t.site}/{t.device}/{t.stream}": device.groups for device in self.devices for t in device.streams}
+
+    @property
     def accounts(self) -> list[Account]:
         """One account for each device and each receiver."""
         return [*(device.account for device in self.devices), *self.receivers]
@@ -100,7 +106,7 @@ def _device(key: str, value: Mapping[str, Any]) -> Device:
     site, _, name = key.partition("/")
     if not name or "/" in name:
         raise UsageError(f"{place}: write SITE/DEVICE")
-    _known(value, ("streams", "groups"), place)
+    _known(value, ("streams", "groups", "host"), place)
     streams, groups = _texts(value, "streams", ("main",), place), _texts(value, "groups", (), place)
     if not 1 <= len(streams) <= _MOST_STREAMS:
         raise UsageError(f"{place}: {len(streams)} streams, a device has 1 to {_MOST_STREAMS}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgesem.errors import PacketError
 from runtime.mqtt.address import Address
@@ -16,8 +18,34 @@ from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 
 _MOST_STREAMS = 100_000
+_MAX_EVENT_BYTES = 4096
+_LONGEST_LABEL = 100
 _MOST_ACKS = 50
 """Of one stream, of which the decoding times are kept."""
+
+
+@dataclass(frozen=True)
+class HeardEvent:
+    """An event that a receiver has gathered, as it said on the stream's `event` topic."""
+
+    time_ms: int
+    """When it began: Unix milliseconds."""
+    cause: str
+    label: str
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> HeardEvent:
+        """Read the message. PacketError for what is none."""
+        try:
+            tree: Any = json.loads(payload) if len(payload) <= _MAX_EVENT_BYTES else None
+            event = cls(tree["time_ms"], tree["cause"], tree["label"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise PacketError(f"event: {type(error).__name__}") from error
+        texts = (event.cause, event.label)
+        good = all(isinstance(text, str) and text.isprintable() and len(text) <= _LONGEST_LABEL for text in texts)
+        if not good or type(event.time_ms) is not int or not 0 <= event.time_ms < 2**53:
+            raise PacketError("event: a field that makes no sense")
+        return event
 
 
 @dataclass
@@ -30,6 +58,8 @@ class HeardStream:
     first_state: tuple[float, State] | None = None
     """The first one that was not retained, and when it came, in monotonic seconds; with the last, it gives a rate."""
     last_state: tuple[float, State] | None = None
+    event: HeardEvent | None = None
+    """The last one to begin of those that were heard."""
     acks: int = 0
     """Acknowledgements, of all layers."""
     decode_ms: list[int] = field(default_factory=list)
@@ -56,11 +86,12 @@ class HeardStream:
 
 
 class FleetListener:
-    """Listener to births, states and, if `acks`, acknowledgements. Thread-safe. With a `key`, a birth that is not
-    authenticated by it is ignored, and so are acknowledgements."""
+    """Listener to births, states and events and, if `acks`, acknowledgements. Thread-safe. With a `key`, a birth that
+    is not authenticated by it is ignored, and so are acknowledgements."""
 
     def __init__(self, *, key: bytes | None = None, acks: bool = False) -> None:
-        self.topics = [f"edgesem/v1/+/+/+/{kind}" for kind in ("birth", "state", *(("ack",) if acks else ()))]
+        kinds = ("birth", "state", "event", *(("ack",) if acks else ()))
+        self.topics = [f"edgesem/v1/+/+/+/{kind}" for kind in kinds]
         self.malformed = 0
         self._key = key
         self._lock = threading.Lock()
@@ -70,8 +101,12 @@ class FleetListener:
         """What is heard within so many seconds, by name. LinkError if there is no connection."""
         with Connection(address, name="fleet", subscribe=self.topics, on_message=self.take):
             time.sleep(seconds)
+        return self.heard()
+
+    def heard(self) -> list[HeardStream]:
+        """What was heard so far, by name."""
         with self._lock:
-            return sorted(self._streams.values(), key=lambda stream: stream.name)
+            return sorted(map(replace, self._streams.values()), key=lambda stream: stream.name)
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message; one that cannot be read is counted."""
@@ -96,6 +131,10 @@ class FleetListener:
             if fresh and state.up:
                 stream.first_state = stream.first_state or (now_s, state)
                 stream.last_state = now_s, state
+        elif kind == "event":
+            event = HeardEvent.from_bytes(payload)
+            if stream.event is None or event.time_ms >= stream.event.time_ms:
+                stream.event = event
         elif kind == "ack" and self._key is None:
             ack = Ack.from_bytes(payload)
             stream.acks += 1

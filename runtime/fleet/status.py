@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runtime.fleet.listener import HeardStream
+from runtime.fleet.listener import FleetListener, HeardStream
 from runtime.protocol.birth import Birth
+from runtime.protocol.clock import unix_ms
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 
@@ -45,14 +47,24 @@ class CameraStatus:
     version: str | None
     """The sending program."""
     groups: tuple[str, ...]
+    said_s: float | None
+    """Since its last state; the figures are of then."""
+    event: str | None
+    """The last event that was heard: its label, or what has caused it."""
+    event_s: float | None
+    """Since it began."""
 
 
 def fleet_status(
-    heard: Sequence[HeardStream], *, now_ms: int, groups: Mapping[str, Collection[str]] | None = None
+    heard: Sequence[HeardStream],
+    *,
+    now_ms: int,
+    now_s: float = 0.0,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> list[CameraStatus]:
     """Status of all cameras, the most urgent first. `groups` has the groups of each stream (SITE/DEVICE/STREAM) of the
     inventory, if there is one: then a stream that is missing there, or was not heard, needs attention. `now_ms` is Unix
-    milliseconds."""
+    milliseconds, `now_s` monotonic seconds."""
     streams = {one.name: one for one in heard}
     for name in groups or {}:
         streams.setdefault(name, HeardStream(Topics.named(name)))
@@ -60,7 +72,7 @@ def fleet_status(
     program = _usual(one.birth.program for one in heard if one.birth is not None)
     found = []
     for name, one in streams.items():
-        troubles = list(_troubles(one, now_ms))
+        troubles = list(_troubles(one, _said_s(one, now_ms, now_s)))
         if groups is not None and name not in groups:
             troubles.append((40, "not in the inventory"))
         if one.birth is not None and bundle is not None and one.birth.bundle_id != bundle:
@@ -68,11 +80,37 @@ def fleet_status(
         if one.birth is not None and one.birth.program != program:
             troubles.append((10, f"program {one.birth.program}, most have {program}"))
         troubles.sort(reverse=True)
-        found.append(_status(one, troubles, tuple(sorted((groups or {}).get(name, ())))))
+        in_groups = tuple(sorted((groups or {}).get(name, ())))
+        found.append(_status(one, troubles, in_groups, now_ms, now_s))
     return sorted(found, key=lambda status: (-status.urgency, status.stream))
 
 
-def _troubles(one: HeardStream, now_ms: int) -> Iterable[tuple[int, str]]:
+class FleetView:
+    """The fleet that a listener hears, as it is at the moment. Thread-safe. `groups` are those of `fleet_status`; only
+    the streams in `chosen` are shown, all if it is None."""
+
+    def __init__(
+        self,
+        listener: FleetListener,
+        groups: Mapping[str, Collection[str]] | None = None,
+        chosen: Collection[str] | None = None,
+    ) -> None:
+        self.listener, self._groups, self._chosen = listener, groups, chosen
+
+    def cameras(self) -> list[CameraStatus]:
+        """All cameras, the most urgent first."""
+        found = fleet_status(self.listener.heard(), now_ms=unix_ms(), now_s=time.monotonic(), groups=self._groups)
+        return [one for one in found if self._chosen is None or one.stream in self._chosen]
+
+
+def _said_s(one: HeardStream, now_ms: int, now_s: float) -> float | None:
+    """Since its last state: by our own clock if we have heard that as it was said, else by the sender's."""
+    if one.last_state is not None:
+        return max(0.0, now_s - one.last_state[0])
+    return None if one.state is None else max(0.0, (now_ms - one.state.time_ms) / 1000)
+
+
+def _troubles(one: HeardStream, said_s: float | None) -> Iterable[tuple[int, str]]:
     """What is wrong by the sender's own words, with how urgent it is."""
     state, birth = one.state, one.birth
     if state is None:
@@ -81,8 +119,8 @@ def _troubles(one: HeardStream, now_ms: int) -> Iterable[tuple[int, str]]:
     if not state.up:
         yield 100, "gone: it has ended, or lost its link"
         return
-    if one.last_state is None and now_ms - state.time_ms > 1000 * _MISSED * state.interval_s:
-        yield 90, f"silent: its last state is {(now_ms - state.time_ms) / 1000:.0f} s old"
+    if said_s is not None and said_s > _MISSED * state.interval_s:
+        yield 90, f"silent: its last state is {said_s:.0f} s old"
     if state.promised_lost:
         yield 85, f"{state.promised_lost} promised frames lost on its disk"
     if state.promised_refused:
@@ -111,7 +149,9 @@ def _late(state: State, birth: Birth | None) -> Iterable[tuple[int, str]]:
         yield 60, f"its newest picture is {state.age_s:.0f} s old"
 
 
-def _status(one: HeardStream, troubles: list[tuple[int, str]], groups: tuple[str, ...]) -> CameraStatus:
+def _status(
+    one: HeardStream, troubles: list[tuple[int, str]], groups: tuple[str, ...], now_ms: int, now_s: float
+) -> CameraStatus:
     birth = one.birth
     state = one.state if one.state is not None and one.state.up else None  # a will has no figures
     return CameraStatus(
@@ -129,6 +169,9 @@ def _status(one: HeardStream, troubles: list[tuple[int, str]], groups: tuple[str
         bundle=None if birth is None else f"{birth.bundle_id:04x}",
         version=None if birth is None else birth.program,
         groups=groups,
+        said_s=_said_s(one, now_ms, now_s),
+        event=None if one.event is None else one.event.label or one.event.cause,
+        event_s=None if one.event is None else max(0.0, (now_ms - one.event.time_ms) / 1000),
     )
 
 

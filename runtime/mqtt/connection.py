@@ -23,7 +23,8 @@ from runtime.mqtt.session import CONNECT_S, DIAL_S, VERSIONS, Session
 log = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
-_LOOK_S = 1.0
+_LOOK_S = 5.0
+"""How often it looks whether the network thread runs; an ordinary end of a connection wakes it."""
 _BRIEF_S = 5.0
 """With several addresses, a connection that ends sooner makes us wait longer for the next."""
 _NEXT_S = 5.0
@@ -177,6 +178,18 @@ class Connection:
     def limit_bytes(self) -> int | None:
         """The largest message that the broker takes, with its topic; None if it has not said or shown one."""
         return self._limit.of(self._session)
+
+    @property
+    def retains(self) -> bool:
+        """Whether the broker keeps retained messages, as far as it has said."""
+        session = self._session
+        return session is None or session.retains
+
+    @property
+    def retained_by_wildcard(self) -> bool:
+        """Whether the broker has handed out a retained message to a filter with a wildcard, in this connection."""
+        session = self._session or self._opening
+        return session is not None and session.retained_by_wildcard
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where that is not known."""

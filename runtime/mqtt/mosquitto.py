@@ -59,6 +59,8 @@ class Listening:
     """That a client has not confirmed; mosquitto's own 20 are a few frames, too little for a receiver far away."""
     max_queued_bytes: int = 64 * 1024 * 1024
     """For each client that does not keep up."""
+    figures_every_s: int = 10
+    """How often it publishes figures of its own, below `$SYS`."""
 
     def lines(self, passwords: Path, acl: Path) -> list[str]:
         """The configuration; `passwords` has each user's password, hashed, and `acl` what `self.acl` says."""
@@ -87,6 +89,7 @@ class Listening:
             ("max_queued_messages", 100_000),
             ("max_inflight_messages", self.max_inflight_messages),
             ("max_queued_bytes", self.max_queued_bytes),
+            ("sys_interval", self.figures_every_s),
             ("persistence", "false" if self.keep_in is None else "true"),
         ]
         if self.keep_in is not None:

@@ -68,6 +68,8 @@ class Session:
         """The highest QoS that the broker takes."""
         self.retains = True
         """Whether the broker keeps retained messages."""
+        self.retained_by_wildcard = False
+        """Whether one was handed out to a filter with a wildcard: not all brokers do."""
         self.limit_bytes: int | None = None
         """The largest packet that the broker takes, if it has said so."""
         self.unconfirmed = Unconfirmed(address)
@@ -82,6 +84,8 @@ class Session:
         self._settled = threading.Event()
         self._round_trips = RoundTrips()
         self._measuring: Callable[[float], None] | None = None
+        self._ever = set(filters)
+        """All filters that were asked for in this connection."""
         self._asked_for: dict[int, Sequence[str]] = {}
         """Filters of the first SUBSCRIBEs that are not answered, by message id."""
         self._refused: list[str] = []
@@ -161,6 +165,7 @@ class Session:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Add filters to a connection that stands."""
+        self._ever.update(topics)
         for some in _batches(topics):
             self._client.subscribe([(topic, min(1, self.most_qos)) for topic in some])
 
@@ -317,6 +322,8 @@ class Session:
         topic = message.topic  # raises for bytes that are not UTF-8
         if self._on_message is None or (message.retain and topic.endswith("/cmd")):
             return  # a command that the broker kept was meant for some earlier moment
+        if message.retain and topic not in self._ever:
+            self.retained_by_wildcard = True
         self._on_message(topic, bytes(message.payload))
 
     def _published(self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:

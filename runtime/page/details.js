@@ -3,6 +3,7 @@
 import { allCharts } from "./chart.js";
 import { EventList } from "./events.js";
 import { bytes, fileTime, pathOf, seconds, tell } from "./format.js";
+import { Limits } from "./limits.js";
 import { Mask } from "./mask.js";
 import { Part } from "./part.js";
 import { Past } from "./past.js";
@@ -30,6 +31,9 @@ export class Details {
     const tools = { say: (text, bad) => this.showMessage(text, bad), redraw: () => this.sketch.draw() };
     this.part = new Part(find(".part"), { ask: (path, what) => this.post(path, what), ...tools });
     this.mask = new Mask(find(".mask"), tools);
+    this.limits = new Limits(find(".limits"), { ask: (path, what) => this.post(path, what), ...tools });
+    this.eventButton = find(".make-event");
+    this.eventButton.addEventListener("click", () => this.makeEvent());
     this.partButton = find(".choose-part");
     this.maskButton = find(".draw-mask");
     this.partButton.addEventListener("click", () => this.use(this.part));
@@ -78,6 +82,7 @@ export class Details {
     this.events.show(this.name);
     this.part.clear(this.name);
     this.mask.clear(this.name);
+    this.limits.clear();
     this.picture.image.alt = `Latest picture of ${this.name}`;
   }
   // Takes up a tool for drawing on the picture; again, or null: lays it down.
@@ -136,6 +141,8 @@ export class Details {
     tell(this.trouble, stream.trouble ?? "");
     tell(this.facts, factsOf(stream).join(" · "));
     this.drawBudget(stream.state?.data);
+    this.limits.draw(stream.state);
+    this.eventButton.hidden = !stream.state?.makes_events;
     this.steps.max = maxSteps;
     this.steps.disabled = this.realism.disabled = maxSteps === 0;
     this.noFlow.hidden = maxSteps > 0;
@@ -199,6 +206,9 @@ export class Details {
       this.showMessage("snapshot asked for");
     }
     this.button.disabled = false;
+  }
+  async makeEvent() {
+    if (await this.post("ask", { kind: "event" })) this.showMessage("event asked for");
   }
 }
 

@@ -15,6 +15,7 @@ export function badgesOf(stream) {
     stream.picture?.steps > 0 && ["invented detail", "old"],
     state.masked && ["mask on", ""],
     state.grey && ["grey", ""],
+    state.denoised && ["averaged", ""],
     state.live === "idle" && ["thumbnails", ""],
     state.shrunk_percent < 100 && [`shrunk to ${state.shrunk_percent} %`, ""],
     left < LITTLE_DATA && [`data ${Math.floor(100 * left)} % left`, "old"],

@@ -19,16 +19,6 @@ VOLT_V = (0.4, 75.0)
 _PROOF_S = 0.25
 
 
-@dataclass(frozen=True)
-class Rail:
-    """One supply rail as the sensor reads it now."""
-
-    name: str
-    volt_v: float
-    current_a: float
-    power_w: float
-
-
 class MeterFault(Exception):
     """A sensor gave no number, or an implausible one. The text says which and why."""
 

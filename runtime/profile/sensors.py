@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.profile.meter import PACKAGE_W, POWER_W, VOLT_V, Meter, MeterFault, Rail
+from runtime.profile.meter import PACKAGE_W, POWER_W, VOLT_V, Meter, MeterFault
 from runtime.profile.sysfs import Sysfs, denied, number, text
 
 MILLI, MICRO = 1e-3, 1e-6
@@ -66,13 +66,9 @@ class RailMeter:
         self._channels = total[:1] or channels
         self.rails = tuple(channel.name for channel in self._channels)
 
-    def read_rails(self) -> list[Rail]:
-        """Each counted rail as it reads now."""
-        return [channel.read() for channel in self._channels]
-
     def read(self) -> float:
         """Watts of all counted rails."""
-        return sum(rail.power_w for rail in self.read_rails())
+        return sum(channel.read_w() for channel in self._channels)
 
 
 class Channel:
@@ -81,8 +77,8 @@ class Channel:
     def __init__(self, name: str, volt: Path, current: Path, power: tuple[Path, float] | None = None) -> None:
         self.name, self._volt, self._current, self._power = name, volt, current, power
 
-    def read(self) -> Rail:
-        """Volts, amperes and watts now. Raises MeterFault for a missing file or for contradictory numbers."""
+    def read_w(self) -> float:
+        """Watts now. Raises MeterFault for a missing file or for contradictory numbers."""
         volt_v, current_a = self._need(self._volt, MILLI), self._need(self._current, MILLI)
         if not VOLT_V[0] <= volt_v <= VOLT_V[1]:
             raise MeterFault(f"{self.name}: {self._volt.name} says {volt_v:g} V, no rail has that: wrong unit?")
@@ -95,7 +91,7 @@ class Channel:
                     f"{self.name}: {path.name} says {told_w:g} W, volts times amperes are {power_w:g} W: wrong unit?"
                 )
             power_w = told_w
-        return Rail(self.name, volt_v, current_a, power_w)
+        return power_w
 
     def _need(self, path: Path, unit: float) -> float:
         value = number(path, unit)
@@ -199,26 +195,26 @@ class PmicMeter:
 
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
-        self.rails = tuple(rail.name for rail in self.read_rails())
+        self.rails = tuple(self._rails_w())
 
-    def read_rails(self) -> list[Rail]:
-        """Each rail that tells both volts and amperes."""
+    def _rails_w(self) -> dict[str, float]:
+        """Watts of each rail that tells both volts and amperes."""
         output = self._sysfs.vcgencmd("pmic_read_adc")
         if output is None:
             raise MeterFault("vcgencmd pmic_read_adc gives nothing: is this a Pi 5?")
         values = {(name, unit): float(value) for name, unit, value in _PMIC.findall(output)}
-        rails = []
-        for (name, unit), current_a in values.items():
-            if unit == "A" and (name, "V") in values:
-                volt_v = values[name, "V"]
-                rails.append(Rail(name, volt_v, current_a, volt_v * current_a))
+        rails = {
+            name: values[name, "V"] * current_a
+            for (name, unit), current_a in values.items()
+            if unit == "A" and (name, "V") in values
+        }
         if not rails:
             raise MeterFault("vcgencmd pmic_read_adc names no rail with volts and amperes: no Pi 5")
         return rails
 
     def read(self) -> float:
         """Watts of all rails."""
-        return sum(rail.power_w for rail in self.read_rails())
+        return sum(self._rails_w().values())
 
 
 def _pmic(sysfs: Sysfs) -> Iterator[Meter]:

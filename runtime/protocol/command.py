@@ -1,10 +1,11 @@
-"""Command: a request to a sender, for a snapshot, a pause, a part of the picture, something to look for, a viewer."""
+"""Command: a request to a sender, for a snapshot, a pause, a part of the picture, a viewer, fewer bytes."""
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
 
 import cbor2
 
@@ -12,7 +13,10 @@ from edgesem.errors import PacketError
 from runtime.protocol.fields import Fields
 
 MAX_COMMAND_BYTES = 4096
-KINDS = ("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart", "bundle", "view", "detail", "event")
+KINDS = (
+    *("snapshot", "key", "pause", "resume", "roi", "region", "watch", "apart", "bundle", "view", "detail", "event"),
+    "budget",
+)
 MAX_QUERIES = 8
 MOST_BUNDLES = 32
 PROMISED_BYTES = 8000
@@ -23,6 +27,10 @@ APART_S = 60.0
 """How long a sender heeds `apart` (each layer in a message of its own); a receiver of few layers repeats it."""
 LONGEST_LABEL = 100
 """Characters of the label of an event that is asked for."""
+MIN_FRAME_BYTES, LARGEST_FRAME_BYTES = 256, 200_000
+"""What the size limit of ordinary frames may be."""
+MAX_RATE_BPS = 1_000_000_000
+"""The largest limit of their rate."""
 LONGEST_LEASE_S = 600
 """The longest that a viewer may be taken for watching without saying so again."""
 _IDS = 2**64 - 1
@@ -41,7 +49,7 @@ class Command:
     kind: str
     """snapshot, key (a keyframe), pause, resume, roi, region, watch (other queries), apart (layers in messages of their
     own), bundle (a receiver cannot decode what is sent), view (somebody watches), event (something happens now), detail
-    (a part of the picture in the camera's full resolution)."""
+    (a part of the picture in the camera's full resolution), budget (limits of ordinary frames)."""
     id: int = field(default_factory=lambda: secrets.randbelow(_IDS) + 1)
     """Drawn by lot: a command that comes twice is obeyed once."""
     size_bytes: int = PROMISED_BYTES
@@ -67,6 +75,10 @@ class Command:
     """view: for how many seconds from now on; 0: no more."""
     label: str = ""
     """event: what it is called."""
+    max_bytes: int | None = None
+    """budget: the most that an ordinary frame may have from now on; 0: as at the start, None: as it is."""
+    max_rate_bps: int | None = None
+    """budget: the most bits a second of ordinary frames; 0: as at the start, None: as it is."""
 
     def __post_init__(self) -> None:
         left, top, width, height = self.roi
@@ -89,6 +101,16 @@ class Command:
             raise PacketError(f"command: an event's label is printable, of at most {LONGEST_LABEL} characters")
         if not 0 <= self.lease_s <= LONGEST_LEASE_S or not 0 <= self.viewer <= _VIEWERS:
             raise PacketError(f"command: a viewer watches for 0 to {LONGEST_LEASE_S} s, and has a number of 32 bits")
+        if self.max_bytes and not MIN_FRAME_BYTES <= self.max_bytes <= LARGEST_FRAME_BYTES:
+            raise PacketError(f"command: a frame may have {MIN_FRAME_BYTES} to {LARGEST_FRAME_BYTES} bytes")
+        if not 0 <= (self.max_rate_bps or 0) <= MAX_RATE_BPS:
+            raise PacketError(f"command: a rate is 0 to {MAX_RATE_BPS} bit/s")
+
+    def __str__(self) -> str:
+        """Its kind and what was asked besides, for a log: without the number and vectors."""
+        known = [one for one in fields_of(self) if one.repr and one.name not in ("kind", "id")]
+        named = [(one.name, getattr(self, one.name)) for one in known if getattr(self, one.name) != one.default]
+        return " ".join([self.kind, *(f"{name}={value!r}" for name, value in named)])
 
     def to_bytes(self) -> bytes:
         """The command as it is published."""
@@ -104,6 +126,7 @@ class Command:
             "event": {"l": self.label} if self.label else {},
             "detail": {"x": left, "y": top, "w": width, "h": height, "b": self.size_bytes},
             "bundle": {"h": b"".join(one.to_bytes(2, "little") for one in self.bundles)},
+            "budget": _given(b=self.max_bytes, r=self.max_rate_bps),
         }
         return cbor2.dumps({"c": self.kind, "i": self.id, **rest.get(self.kind, {})})
 
@@ -125,6 +148,10 @@ class Command:
             left, top, width, height = (fields.number(key, 0, 1) for key in "xywh")
             size_bytes = fields.integer("b", MAX_PROMISED_BYTES, MIN_PROMISED_BYTES)
             command = cls(kind, number, roi=(left, top, width, height), size_bytes=size_bytes)
+        elif kind == "budget":
+            max_bytes = fields.integer("b", LARGEST_FRAME_BYTES) if "b" in fields else None
+            max_rate_bps = fields.integer("r", MAX_RATE_BPS) if "r" in fields else None
+            command = cls(kind, number, max_bytes=max_bytes, max_rate_bps=max_rate_bps)
         elif kind == "event":
             command = cls(kind, number, label=fields.text("l", LONGEST_LABEL) if "l" in fields else "")
         elif kind == "view":
@@ -139,6 +166,10 @@ class Command:
         else:
             command = cls(kind, number)
         return command
+
+
+def _given(**numbers: int | None) -> dict[str, float | str | bytes]:
+    return {key: number for key, number in numbers.items() if number is not None}
 
 
 def _parts(texts: str) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import cbor2
 
 from edgesem.packet.packet import MAX_SIDE
+from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_RATE_BPS, MIN_FRAME_BYTES
 from runtime.protocol.fields import Fields
 
 MAX_STATE_BYTES = 512
@@ -15,6 +17,10 @@ LIVE = ("idle", "watched")
 """What a sender on demand does: thumbnails only, or pictures, because somebody watches."""
 USUAL_INTERVAL_S = 10.0
 """Of a state that says none."""
+USUAL_FRAME_BYTES = 30_000
+"""Size limit of ordinary frames where nobody asks for another, and of a state that says none."""
+MAX_WATCH_BYTES = 160
+"""What a state says of the things that are looked for, in UTF-8."""
 _MOST = 2**53  # what a double, and so every dashboard, still counts exactly
 _LONGEST_S = 86400
 
@@ -90,6 +96,16 @@ class State:
 
     data: DataUsage | None = None
     """What the longest period with a data budget has cost; None without one."""
+    makes_events: bool = False
+    """Whether it can make events."""
+    watch: str | None = None
+    """What it looks for, as `watch_text` has it; None: it cannot look for anything."""
+    max_bytes: int = USUAL_FRAME_BYTES
+    """The most that an ordinary frame may have now."""
+    max_rate_bps: int = 0
+    """The most bits a second of ordinary frames; 0: as many as the link bears."""
+    denoised: bool = False
+    """Whether ordinary frames are averaged over time where nothing changes."""
 
     def to_bytes(self) -> bytes:
         """The state as it is published; what is not the case costs nothing."""
@@ -97,13 +113,18 @@ class State:
         optional["v"] = self.shrunk_percent if self.shrunk_percent < 100 else 0
         interval_s = round(min(max(self.interval_s, 1), _LONGEST_S))
         optional["o"] = interval_s if interval_s != USUAL_INTERVAL_S else 0
-        optional["E"] = self.events
         if self.live:
             optional["L"] = 1 + LIVE.index(self.live)
         if self.detail is not None:
             optional["D"] = list(self.detail)
         if self.data is not None:
             optional["k"] = [self.data.spent_bytes, self.data.left_bytes, self.data.forecast_bytes]
+        optional["B"] = self.max_bytes if self.max_bytes != USUAL_FRAME_BYTES else 0
+        optional["R"] = self.max_rate_bps
+        optional["N"] = self.denoised
+        known: dict[str, Any] = {"E": self.events} if self.events or self.makes_events else {}
+        if self.watch is not None:
+            known["W"] = self.watch
         return cbor2.dumps(
             {
                 "u": self.up,
@@ -126,6 +147,7 @@ class State:
                 "m": self.promised_lost,
                 "x": self.refused,
                 **{key: value for key, value in optional.items() if value},
+                **known,
             }
         )
 
@@ -133,6 +155,7 @@ class State:
     def from_bytes(cls, data: bytes) -> State:
         """The state that stands in `data`; PacketError for anything else, whatever the bytes are."""
         fields = Fields(data, what="state", limit_bytes=MAX_STATE_BYTES)
+        makes_events = "E" in fields
         return cls(
             up=fields.flag("u"),
             epoch=fields.integer("e", 0xFFFF),
@@ -158,7 +181,12 @@ class State:
             left_out=fields.integer("j", _MOST) if "j" in fields else 0,
             shrunk_percent=fields.integer("v", 100, 1) if "v" in fields else 100,
             interval_s=float(fields.integer("o", _LONGEST_S, 1)) if "o" in fields else USUAL_INTERVAL_S,
-            events=fields.integer("E", _MOST) if "E" in fields else 0,
+            events=fields.integer("E", _MOST) if makes_events else 0,
+            makes_events=makes_events,
+            watch=fields.text("W", MAX_WATCH_BYTES) if "W" in fields else None,
+            max_bytes=fields.integer("B", LARGEST_FRAME_BYTES, MIN_FRAME_BYTES) if "B" in fields else USUAL_FRAME_BYTES,
+            max_rate_bps=fields.integer("R", MAX_RATE_BPS) if "R" in fields else 0,
+            denoised="N" in fields and fields.flag("N"),
             live=LIVE[fields.integer("L", len(LIVE), 1) - 1] if "L" in fields else "",
             detail=_size(fields) if "D" in fields else None,
             data=DataUsage(*fields.integers("k", _MOST, 3)) if "k" in fields else None,
@@ -167,6 +195,15 @@ class State:
     def as_dict(self) -> dict[str, Any]:
         """All of it by name, for JSON."""
         return {**asdict(self), "data": None if self.data is None else self.data._asdict()}
+
+
+def watch_text(queries: Sequence[str]) -> str:
+    """The queries that a sender looks for in one text, joined by `; `; what is too long for a state ends in `...`."""
+    text = "; ".join(query for query in queries if query.isprintable())
+    raw = text.encode()
+    if len(raw) <= MAX_WATCH_BYTES:
+        return text
+    return raw[: MAX_WATCH_BYTES - 3].decode(errors="ignore") + "..."
 
 
 def _size(fields: Fields) -> tuple[int, int]:

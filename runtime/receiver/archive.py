@@ -40,7 +40,7 @@ _RELEASED_SHARE = 0.25
 """Where more of the file is free than this, its end is given back to the disk."""
 _SPARE_BYTES = 16 << 10
 """Free pages of the file that a frame needs beyond its own bytes, for the indexes."""
-_SOUND = (
+SOUND = (
     "typeof(id) = 'integer' and typeof(stream) = 'text' and typeof(epoch) = 'integer' and typeof(frame) = 'integer' "
     "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
 )
@@ -53,7 +53,8 @@ class Archive:
 
     At most `max_bytes` of the file are used, and less where the disk has less than `free_bytes` free: what is the
     oldest goes, ordinary frames before promised ones. `tidy` deletes ordinary frames that were captured longer ago than
-    `max_age_s`, and promised ones by `promised_max_age_s` (0: never). Raises InputError if the file is not an archive,
+    `max_age_s`, and promised ones by `promised_max_age_s` (0: never). With `sync_promised`, promised frames survive a
+    power cut as soon as `add` returns, and not only a kill. Raises InputError if the file is not an archive,
     or cannot be written; on a disk that is full now, it is opened once there is room. Use it as a context manager.
     """
 
@@ -65,10 +66,12 @@ class Archive:
         free_bytes: int = FREE_BYTES,
         max_age_s: float = 0.0,
         promised_max_age_s: float = 0.0,
+        sync_promised: bool = False,
         create: bool = True,
     ) -> None:
         self.path = folder / FILE
         self._max_bytes, self._free_bytes = max_bytes, max(free_bytes, FREE_BYTES)
+        self._sync_promised = sync_promised
         self._age_limits = AgeLimit(max_age_s), AgeLimit(promised_max_age_s)
         """Of ordinary frames, and of promised ones."""
         self._lock, self._added = threading.Lock(), 0
@@ -112,6 +115,8 @@ class Archive:
                 base = self._opened()
                 if self._is_short(packet.size_bytes):
                     self._prune(keep_bytes=None)  # while there is room for deleting; its pages are used again
+                if self._sync_promised:
+                    base.execute(f"pragma synchronous={'full' if packet.promised else 'normal'}")
                 base.execute(
                     "insert into frames (stream, epoch, frame, time_ms, captured_s, layers, size_bytes, bundle_id, "
                     "embedding, packet, promised, grey) values (?,?,?,?,?,?,?,?,?,?,?,?) on conflict do update set "
@@ -172,7 +177,7 @@ class Archive:
         part_s, next_s = (until_s - since_s) / count, since_s
         while len(found) < count and next_s < until_s:
             rows = self._rows(
-                f"select {_ENTRY} from frames where {_SOUND} and stream = ? and captured_s >= ? and captured_s < ? "
+                f"select {_ENTRY} from frames where {SOUND} and stream = ? and captured_s >= ? and captured_s < ? "
                 "order by captured_s limit 1",
                 (stream, next_s, until_s),
             )
@@ -187,7 +192,7 @@ class Archive:
     def newest(self, stream: str, until_s: float) -> Entry | None:
         """The frame of a stream that was captured last, at `until_s` (Unix seconds) or before; or None."""
         rows = self._rows(
-            f"select {_ENTRY} from frames where {_SOUND} and stream = ? and captured_s <= ? "
+            f"select {_ENTRY} from frames where {SOUND} and stream = ? and captured_s <= ? "
             "order by captured_s desc limit 1",
             (stream, until_s),
         )
@@ -206,7 +211,7 @@ class Archive:
         Raises InputError if it is not archived.
         """
         rows = self._rows(
-            f"select {_ENTRY}, packet from frames where {_SOUND} and stream = ? and epoch = ? and frame = ? "
+            f"select {_ENTRY}, packet from frames where {SOUND} and stream = ? and epoch = ? and frame = ? "
             "order by layers desc limit 1",
             (entry.stream, entry.epoch, frame),
         )
@@ -215,6 +220,13 @@ class Archive:
                 f"{self.path}: frame {entry.frame} of {entry.stream} refers to frame {frame}, which is not kept"
             )
         return _entry(rows[0]), self._packet(entry, rows[0][-1])
+
+    def missing(
+        self, *, stream: str | None = None, since_s: float | None = None, until_s: float | None = None
+    ) -> list[Entry]:
+        """Of these frames those that have no embedding."""
+        entries, vectors = self.find(stream=stream, since_s=since_s, until_s=until_s)
+        return [entry for entry, vector in zip(entries, vectors, strict=True) if not vector.any()]
 
     def set_embedding(self, entry: Entry, embedding: bytes) -> None:
         """Store the embedding of a frame whose packet had none."""
@@ -228,7 +240,7 @@ class Archive:
         """What is kept of each stream, by name."""
         rows = self._rows(
             "select stream, count(*), sum(promised), min(captured_s), max(captured_s), sum(size_bytes) from frames "
-            f"where {_SOUND} group by stream order by stream"
+            f"where {SOUND} group by stream order by stream"
         )
         return [Total(*row) for row in rows]
 
@@ -285,7 +297,7 @@ class Archive:
 
     def _newest_s(self, promised: int) -> float:
         """When the newest frame was captured; far in the future if there is none."""
-        query = f"select captured_s from frames where promised = ? and {_SOUND} order by captured_s desc limit 1"
+        query = f"select captured_s from frames where promised = ? and {SOUND} order by captured_s desc limit 1"
         with self._lock:
             row = self._opened().execute(query, (promised,)).fetchone()
         return float("inf") if row is None else float(row[0])
@@ -309,7 +321,7 @@ class Archive:
 
 def _where(stream: str | None, since_s: float | None, until_s: float | None) -> tuple[str, list[object]]:
     """Condition of a query for the sound frames of a stream and a time, and its values."""
-    where, values = [_SOUND], list[object]()
+    where, values = [SOUND], list[object]()
     for clause, value in (("stream = ?", stream), ("captured_s >= ?", since_s), ("captured_s < ?", until_s)):
         if value is not None:
             where.append(clause)

@@ -14,8 +14,7 @@ from edgesem.errors import BundleError, PacketError, UsageError
 from edgesem.packet.packet import Packet
 from edgesem.picture import as_grey
 from edgesem.provenance import Provenance
-from runtime.receiver.archive import Archive
-from runtime.receiver.archive_entry import Entry
+from runtime.receiver.archive_entry import Entry, FrameHistory
 from runtime.receiver.stamp import STAMPS, clock_is_set, stamp_picture
 from runtime.receiver.synthesis import SynthesisOptions
 
@@ -24,7 +23,7 @@ _HELD = 8
 
 
 class ArchiveDrawer:
-    """Draws frames of `archive` with `codecs`, by the ids of their bundles. For one thread.
+    """Draws frames of an archive or a catalogue with `codecs`, by the ids of their bundles. For one thread.
 
     Frames that follow each other in time are drawn fastest in that order. `stamp` is one of
     `runtime.receiver.stamp.STAMPS`, or a UsageError is raised.
@@ -32,7 +31,7 @@ class ArchiveDrawer:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: FrameHistory,
         codecs: Mapping[int, Codec],
         synthesis: SynthesisOptions | None = None,
         *,

@@ -14,8 +14,7 @@ from edgesem.errors import BundleError, InputError, LinkError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.picture import as_grey
 from edgesem.provenance import Provenance
-from runtime.receiver.archive import Archive
-from runtime.receiver.archive_entry import Entry
+from runtime.receiver.archive_entry import Entry, FrameHistory
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.sinks import encode_picture
@@ -43,14 +42,14 @@ class ArchivedPicture:
 
 
 class ArchiveViewer:
-    """Draws frames of `archive` with the `bundles` (folders; None is the one that ships). Thread-safe.
+    """Draws frames of an archive or a catalogue with the `bundles` (folders; None is the one that ships). Thread-safe.
 
     One picture is drawn at a time, in a decoder process of a priority below that of live pictures, which is started for
     the first one and ended by `rest` after a minute without any. Those drawn last are kept, up to 16 MiB. `stamp` is
     one of `runtime.receiver.stamp.STAMPS`. Use it as a context manager.
     """
 
-    def __init__(self, archive: Archive, bundles: Sequence[Path | None], *, stamp: str = "auto") -> None:
+    def __init__(self, archive: FrameHistory, bundles: Sequence[Path | None], *, stamp: str = "auto") -> None:
         self.archive = archive
         self._folders, self._stamp = bundles, stamp
         self._bundles: BundleSet | None = None
@@ -60,8 +59,8 @@ class ArchiveViewer:
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
         self._held: OrderedDict[tuple[str, int, int, int], Latent] = OrderedDict()
         """Latents that later frames may refer to, by stream, epoch, frame and number of layers."""
-        self._kept: OrderedDict[tuple[int, int, SynthesisOptions], ArchivedPicture] = OrderedDict()
-        """By number of the entry, layers, and how it was drawn."""
+        self._kept: OrderedDict[tuple[Entry, SynthesisOptions], ArchivedPicture] = OrderedDict()
+        """By the entry, and how it was drawn."""
 
     def __enter__(self) -> ArchiveViewer:
         return self
@@ -119,7 +118,7 @@ class ArchiveViewer:
 
     def _picture(self, chain: Sequence[tuple[Entry, Packet]], options: SynthesisOptions) -> ArchivedPicture:
         entry, packet = chain[0]
-        key = entry.id, entry.layers, options
+        key = entry, options
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)

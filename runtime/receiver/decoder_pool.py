@@ -59,7 +59,8 @@ class DecoderPool:
 
     def __exit__(self, *_: object) -> None:
         """End all threads and processes, within seconds whatever they do."""
-        self._stop.set()
+        with self._lock:  # one that is being started is among the threads then
+            self._stop.set()
         deadline_s = time.monotonic() + _LAST_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -74,7 +75,8 @@ class DecoderPool:
     def begin(self, streams: Streams, draw: Draw) -> None:
         """Start the first thread."""
         self._streams, self._draw = streams, draw
-        self._start(self._first)
+        with self._lock:
+            self._start(self._first)
         streams.on_ready = self._grow
 
     @property
@@ -97,8 +99,8 @@ class DecoderPool:
         number = len(self._threads)
         self._beats_s[number] = time.monotonic()
         thread = threading.Thread(target=self._work, args=(decoder, number), name=f"decoder.{number}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # not before: one that has yet to start would look as if it had ended
 
     def _grow(self) -> None:
         """Start another decoder, if a frame waits for one, none is free, and there may be more."""

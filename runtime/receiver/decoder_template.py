@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from edgesem.bundle.runner import give_back
 from edgesem.errors import BundleError, EdgesemError, LinkError
 from runtime.receiver.decoder_process import NICE, be_nice, child_environment, open_codecs, serve
 
@@ -152,6 +153,7 @@ def _run(control: socket.socket, nice: int, bundles: Sequence[str]) -> None:
         return
     control.send(json.dumps({}).encode())
     gc.collect()
+    give_back()
     gc.freeze()  # a collection in a copy would write to what it shares with us
     copies: set[int] = set()
     while True:

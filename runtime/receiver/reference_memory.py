@@ -55,7 +55,10 @@ class ReferenceMemory:
         raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a keyframe")
 
     def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
-        """Hold the latent of a decoded frame, so that later ones may refer to it, and tell the sender."""
+        """Hold the latent of a decoded frame, so that later ones may refer to it, and tell the sender.
+
+        A sender hardly ever goes back behind what it refers to: what is older goes, or a stream would take 12 latents.
+        """
         if not self._feedback.receiver or packet.promised:
             return
         layers = len(packet.chunks)
@@ -63,6 +66,9 @@ class ReferenceMemory:
             stream.references.put(
                 packet.epoch, packet.frame, layers, latent, senders=2 if stream.has_two_senders else 1
             )
+            named = packet.side_info.reference
+            if named is not None:
+                stream.references.drop_before(packet.epoch, named.frame)
             stream.reference_bytes = stream.references.size_bytes
             self._make_room(stream)
             if stream.references.get(packet.epoch, packet.frame, layers) is None:

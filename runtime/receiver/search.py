@@ -14,7 +14,7 @@ from edgesem.errors import EdgesemError
 from edgesem.semantics.embedding import Query, SemanticHead, to_bytes
 from runtime.receiver.archive import Archive
 from runtime.receiver.archive_drawer import ArchiveDrawer
-from runtime.receiver.archive_entry import Entry
+from runtime.receiver.archive_entry import Entry, FrameStore
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,22 @@ def search(
     return hits, len(known)
 
 
-def complete(archive: Archive, codecs: Mapping[int, Codec], progress: Callable[[float], None]) -> int:
+def complete(
+    archive: FrameStore,
+    codecs: Mapping[int, Codec],
+    progress: Callable[[float], None],
+    *,
+    stream: str | None = None,
+    since_s: float | None = None,
+    until_s: float | None = None,
+) -> int:
     """Compute the embeddings of frames whose sender sent none, and store them; returns how many.
 
     `codecs` by the ids of their bundles. Frames that cannot be decoded are left without one. `progress` is called with
     the share done, 0 to 1.
     """
-    entries, vectors = archive.find()
+    missing = archive.missing(stream=stream, since_s=since_s, until_s=until_s)
     drawer = ArchiveDrawer(archive, codecs)
-    missing = [entry for entry, vector in zip(entries, vectors, strict=True) if not vector.any()]
     heads: dict[int, SemanticHead] = {}
     count = 0
     for index, entry in enumerate(missing):

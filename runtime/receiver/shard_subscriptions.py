@@ -1,8 +1,9 @@
 """Subscriptions of a receiver that takes one shard: to its own streams one by one, as it learns of them.
 
-Births of all streams are heard all the time: one comes with each new stream, and of each known one every minute. States
-come every ten seconds, so they are heard for the first moments of a connection only: some brokers give no retained
-message to a filter with a +, and then a running stream is found by its next state.
+Births of all streams are heard all the time: one comes with each new stream, and of each known one every ten minutes.
+Some brokers give no retained message to a filter with a +, and then a running stream is found by its next state. States
+come every ten seconds, so those of all streams are heard for the first moments of a connection only, and not at all
+where the broker has given a retained birth.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ class ShardSubscriptions:
         self._until_s: float | None = None
 
     def up(self) -> None:
-        """A connection was made: listen to the states of all streams for a moment."""
-        self._connection().subscribe(*self._states)
+        """A connection was made: listen to the states of all streams for a moment, if it takes that to know them."""
+        connection = self._connection()
+        if connection.retained_by_wildcard:  # retained births come before the round trips by which it is measured
+            connection.unsubscribe(*self._states)
+        else:
+            connection.subscribe(*self._states)
         self._until_s = self._clock() + self._listen_s
 
     def down(self) -> None:

@@ -34,6 +34,11 @@ class StreamReferences:
         """Memory of all latents."""
         return sum(buffer.size_bytes for buffer in self._buffers.values())
 
+    def drop_before(self, epoch: int, frame: int) -> None:
+        """Forget the latents of earlier frames of an epoch."""
+        if epoch in self._buffers:
+            self._buffers[epoch].drop_before(frame)
+
     def drop_oldest(self) -> None:
         """Forget a latent, if there is one: the oldest of the epoch that was used longest ago."""
         for epoch, buffer in self._buffers.items():

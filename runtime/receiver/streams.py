@@ -82,7 +82,7 @@ class Streams:
         self._patience_s = patience_s
         self._limited_log = RateLimitedLog(log)
         self._stream_filter = stream_filter
-        self._births = BirthRequests(ask_birth, self._limits.streams)
+        self._births = BirthRequests(ask_birth, publish, self._limits.streams)
         self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
         self._table = StreamTable(self._limits, self._is_named)
         self._on_forgotten, self._on_admitted = on_forgotten, on_admitted
@@ -164,7 +164,7 @@ class Streams:
                     self._changed.notify()
             elif known is None:
                 self.strays += 1
-            dark = kind != "birth" and stream.birth is None and not self._is_named(stream.topics)
+            dark = kind != "birth" and stream.birth is None
         self._tell(admitted, forgotten)
         if dark:
             self._births.ask(stream.topics)

@@ -1,4 +1,4 @@
-"""Announcer of a sender: says its birth on each connection, every minute, and when somebody else has said one."""
+"""Announcer of a sender: says its birth on each connection, now and then, when asked, and after somebody else's."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from runtime.protocol.topics import Topics
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 60.0
+EVERY_S = 600.0
+UNRETAINED_S = 60.0
+"""Where the broker keeps no birth for receivers that come later."""
 _AFTER_OTHERS_S = 5.0
-_LOOK_S, _LOG_S = 1.0, 60.0
+_LOOK_S, _LOG_S = 2.0, 60.0
 _CLOCK_JUMP_S = 2.0
 
 
@@ -26,8 +28,9 @@ class Announcer:
     """Says a sender's birth message, retained. As a context manager it has a thread.
 
     The broker hands out the retained birth to receivers that start later. Somebody else may put another one there, or
-    none: so the sender subscribes to its own topic (`heard`), and says its own again. It is also said again each
-    minute, for brokers that keep none, and after the clock was set. `make()` is the birth as of now. Thread-safe.
+    none: so the sender subscribes to its own topic (`heard`), and says its own again. It is also said again after the
+    clock was set, when a receiver lacks it (`asked`), and each `EVERY_S`, or `unretained_s` for a broker that keeps
+    none. `make()` is the birth as of now. Thread-safe.
     """
 
     def __init__(
@@ -38,15 +41,15 @@ class Announcer:
         identity: Identity,
         key: bytes | None,
         connection: Callable[[], Connection],
-        every_s: float = EVERY_S,
+        unretained_s: float = UNRETAINED_S,
     ) -> None:
         self._topics, self._make, self._identity, self._key = topics, make, identity, key
-        self._connection, self._every_s = connection, every_s
+        self._connection, self._every_s, self._unretained_s = connection, EVERY_S, unretained_s
         self._lock = threading.Lock()
         self._said: bytes = b""
         self._said_s = float("-inf")
         self._again_s = float("inf")
-        """When to say it next, besides every minute."""
+        """When to say it next, besides each `EVERY_S`."""
         self._offset_s = time.time() - time.monotonic()
         self._stop = threading.Event()
         self._limited_log = RateLimitedLog(log, _LOG_S)
@@ -77,7 +80,7 @@ class Announcer:
         with self._lock:
             if payload == self._said:
                 return
-            self._again_s = min(self._again_s, max(time.monotonic(), self._said_s + _AFTER_OTHERS_S))
+        self.asked()
         try:
             other = Birth.from_bytes(payload, base=self._topics.base)
         except EdgesemError:
@@ -90,14 +93,21 @@ class Announcer:
             "another sender uses the name %s too: give each device its own name", self._topics.base.partition("/v1/")[2]
         )
 
+    def asked(self) -> None:
+        """A receiver has no birth of ours: say it soon, but not each moment."""
+        with self._lock:
+            self._again_s = min(self._again_s, max(time.monotonic(), self._said_s + _AFTER_OTHERS_S))
+
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_S):
             now_s = time.monotonic()
             offset_s = time.time() - now_s
             jumped = abs(offset_s - self._offset_s) > _CLOCK_JUMP_S
-            if jumped or now_s >= min(self._again_s, self._said_s + self._every_s):
+            connection = self._connection()
+            every_s = self._every_s if connection.retains else self._unretained_s
+            if jumped or now_s >= min(self._again_s, self._said_s + every_s):
                 self._offset_s = offset_s
-                if self._connection().connected:
+                if connection.connected:
                     try:
                         self.say()
                     except LinkError:

@@ -155,7 +155,7 @@ class EncodeStage:
         if thumbnail:
             budget_bytes = min(budget_bytes, _THUMBNAIL_BYTES)
         elif decision is not None and not self._owes_picture:
-            budget_bytes = max(self._control.min_bytes, round(decision.share * budget_bytes))
+            budget_bytes = min(budget_bytes, max(self._control.min_bytes, round(decision.share * budget_bytes)))
         embedding = decision.embedding if decision else b""
         packet = self._packer.pack(latent, budget_bytes, frame, thumbnail=thumbnail, embedding=embedding)
         if packet is None:

@@ -147,8 +147,8 @@ class FrameSlot:
             self._paused_until_s = self._clock() + seconds
             self._arrived.notify_all()
 
-    def wake_for_viewer(self) -> None:
-        """Somebody has begun to watch: the newest frame that there was is due now, also if its thumbnail was sent."""
+    def send_newest(self) -> None:
+        """Somebody waits for a picture: the newest frame that there was is due now, also if it was sent before."""
         with self._arrived:
             self._next_s = self._clock()
             if self._offered is None:

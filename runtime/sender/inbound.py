@@ -115,13 +115,16 @@ class InboundMessages:
                     raise UsageError("this sender makes no events: start it with --events")
                 self._recorder.begin("ask", command.label)
             elif command.kind == "key" and self._references is not None:
-                self._references.ask_for_key()
+                if self._references.ask_for_key(now_s):
+                    self._frame_slot.send_newest()
             elif command.kind == "apart":
                 self._publisher.layers.separate_until_s = self._clock() + APART_S
             elif command.kind == "roi":
                 self._packer.roi = command.roi
             elif command.kind == "region":
                 self._packer.region, self._packer.drop = command.roi, command.drop
+            elif command.kind == "budget":
+                self._publisher.frame_limits.set(command.max_bytes, command.max_rate_bps)
             elif command.kind == "watch":
                 if self._trigger is None:
                     raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
@@ -141,7 +144,7 @@ class InboundMessages:
             return
         with self._publisher.lock:
             if self._viewers.renew(command.viewer, command.lease_s):
-                self._frame_slot.wake_for_viewer()
+                self._frame_slot.send_newest()
 
     def _tell_bundle(self, command: Command) -> None:
         bundles = tuple(f"{one:04x}" for one in command.bundles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesem.errors import UsageError
+from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_RATE_BPS, MIN_FRAME_BYTES
 from runtime.sender.event_recorder import EventOptions
 from runtime.settings import (
     ACK_TIMEOUT_S,
@@ -22,6 +23,13 @@ class PipelineOptions:
 
     min_quality: float = 0.0
     """0 to 1; a frame that would be worse is skipped."""
+    max_bytes: int = MAX_FRAME_BYTES
+    """Size limit of an ordinary frame with all its messages, 256 to 200,000 bytes."""
+    max_rate_bps: int = 0
+    """The most bits a second of ordinary frames with all their messages; 0: as many as the link bears."""
+    denoise: bool = False
+    """Average over frames what does not change, against the sensor's noise; not for evidence. Promised frames stay as
+    they are. Needs a bundle with inter frames."""
     sharp: bool = False
     """On a thin link: fewer and finer frames, in place of all frames, coarser."""
     promise_every: int = 0
@@ -40,6 +48,8 @@ class PipelineOptions:
 
     def __post_init__(self) -> None:
         _check("min_quality", self.min_quality, 0, 1)
+        _check("max_bytes", self.max_bytes, MIN_FRAME_BYTES, LARGEST_FRAME_BYTES)
+        _check("max_rate_bps", self.max_rate_bps, 0, MAX_RATE_BPS)
         _check("promise_every", self.promise_every, 0)
         _check("key_interval_s", self.key_interval_s, 0)
         _check("most_receivers", self.most_receivers, 0)
@@ -53,8 +63,6 @@ class SenderOptions(PipelineOptions):
 
     fps: float = 1.0
     """At most so many frames a second, 0.001 to 60."""
-    max_bytes: int = MAX_FRAME_BYTES
-    """Size limit of an ordinary frame with all its messages, 256 bytes at least."""
     spool_bytes: int = SPOOL_BYTES
     """What promised frames may take of the disk."""
     size: tuple[int, int] = (0, 0)
@@ -65,7 +73,6 @@ class SenderOptions(PipelineOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("fps", self.fps, 0.001, 60)
-        _check("max_bytes", self.max_bytes, 256)
         _check("spool_bytes", self.spool_bytes, 65536)
         _check("state_interval_s", self.state_interval_s, 0)
 

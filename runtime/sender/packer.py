@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
 from edgesem.codec.region import DROP, region_of
+from edgesem.codec.running_mean import RunningMean
 from edgesem.errors import BudgetError, EdgesemError
 from edgesem.packet.capture_time import nearest_ms
 from edgesem.packet.packet import Packet
@@ -66,6 +67,7 @@ class Packer:
         next_epoch: Callable[[], int],
         on_event: Callable[[SenderEvent], None],
         references: References | None = None,
+        denoise: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.epoch, self.frame = epoch, 0
@@ -88,11 +90,17 @@ class Packer:
         self._min_q = round(min_quality * 255)
         self._on_event = on_event
         self._references, self._copying = references, Copying()
+        self._mean = RunningMean() if denoise and references is not None else None
         self._clock = clock
         self.picture_size = PictureSize()
         """How much of a picture's sides is coded."""
         self._previous: dict[bool, Packet] = {}
         """The last packets with and without a reference: where to begin with the next of its kind."""
+
+    @property
+    def denoises(self) -> bool:
+        """Whether ordinary frames are averaged where nothing changes."""
+        return self._mean is not None
 
     def analyze(self, frame: Frame, *, promised_bytes: int = 0) -> Any:
         """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.
@@ -220,6 +228,8 @@ class Packer:
         key = self._previous.get(False)
         if refer:
             self._copying.look(latent)
+            if self._mean is not None:
+                latent = self._mean.add(latent, self._copying.noise)
         with self._publisher.lock:
             known = self._references.choose(self._clock()) if refer else None
         reference: Any = None if known is None else known.latent()

@@ -19,7 +19,7 @@ from edgesem.packet.seal import Seal
 from runtime.capture.frame import Frame
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
-from runtime.protocol.state import USUAL_INTERVAL_S, State
+from runtime.protocol.state import USUAL_INTERVAL_S, State, watch_text
 from runtime.protocol.topics import Topics
 from runtime.sender.data_budget import MeteredControl
 from runtime.sender.delivery import DeliveryHandle
@@ -27,6 +27,7 @@ from runtime.sender.detail import DetailSlot
 from runtime.sender.encode_stage import EncodeStage
 from runtime.sender.event_recorder import EventRecorder
 from runtime.sender.events import SenderEvent
+from runtime.sender.frame_limits import FrameLimits
 from runtime.sender.inbound import InboundMessages
 from runtime.sender.options import PipelineOptions
 from runtime.sender.outgoing import Publish
@@ -75,7 +76,7 @@ class SenderPipeline:
         self.epoch = secrets.randbelow(2**16) if spool is None else spool.next_epoch()
         self.stop = stop or threading.Event()
         options = options or PipelineOptions()
-        self._control, self._spool = control, spool
+        self._control, self._spool, self._trigger = control, spool, trigger
         self._redelivery = None if spool is None else Redelivery(spool)
         self.publisher = Publisher(
             epoch=self.epoch,
@@ -90,6 +91,7 @@ class SenderPipeline:
             stop=self.stop,
             limit_bytes=limit_bytes,
             measure_rtt=measure_rtt,
+            frame_limits=FrameLimits(options.max_bytes, options.max_rate_bps),
             clock=clock,
         )
         self.counters = self.publisher.counters
@@ -110,6 +112,7 @@ class SenderPipeline:
             next_epoch=self._begin_epoch,
             on_event=on_event,
             references=references,
+            denoise=options.denoise,
             clock=clock,
         )
         self.details = DetailSlot()
@@ -275,7 +278,7 @@ class SenderPipeline:
     def state(self) -> State:
         """State of the stream now: the message that is published on its `state` topic."""
         with self.publisher.lock:
-            control, counters = self._control.state(), self.counters
+            control, counters, limits = self._control.state(), self.counters, self.publisher.frame_limits
             capacity_bps = control.get("capacity_bps")
             return State(
                 up=self.publisher.up,
@@ -298,7 +301,12 @@ class SenderPipeline:
                 promised_lost=0 if self._spool is None else self._spool.lost,
                 refused=counters.refused,
                 shrunk_percent=round(100 * self.packer.picture_size.share),
+                denoised=self.packer.denoises,
                 events=0 if self.recorder is None else self.recorder.count,
+                makes_events=self.recorder is not None,
+                watch=None if self._trigger is None else watch_text([one.text for one in self._trigger.queries]),
+                max_bytes=limits.max_bytes,
+                max_rate_bps=limits.max_rate_bps,
                 detail=self.details.size,
                 live="" if self.viewers is None else self.viewers.state,
                 interval_s=self.state_interval_s,

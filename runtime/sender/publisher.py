@@ -30,6 +30,7 @@ from runtime.sender.events import (
     MessageRefused,
     SenderEvent,
 )
+from runtime.sender.frame_limits import FrameLimits
 from runtime.sender.in_flight import InFlight, MessageKey
 from runtime.sender.layer_outlet import LayerOutlet
 from runtime.sender.link_watch import LinkWatch, MeasureRtt
@@ -45,7 +46,8 @@ LOOK_UP_S = 0.05
 """How often a thread that waits looks again."""
 ROOM_S = 0.01
 """How often it does where there is something to send: nobody tells when the kernel's queue has shrunk."""
-IDLE_S = 0.5
+IDLE_S = 2.0
+"""How often it does where there is nothing: whoever brings something wakes it."""
 
 
 class Publisher:
@@ -73,6 +75,7 @@ class Publisher:
         stop: threading.Event,
         limit_bytes: Callable[[], int | None] = lambda: None,
         measure_rtt: MeasureRtt | None = None,
+        frame_limits: FrameLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
@@ -84,6 +87,7 @@ class Publisher:
         self.format = MessageFormat(topics, seal)
         self.layers = LayerOutlet(self.format)
         self.sizes = SizeLimits(control, limit_bytes)
+        self.frame_limits = frame_limits or FrameLimits()
         self._control = control
         self._publish = publish
         self._on_event = on_event
@@ -133,9 +137,10 @@ class Publisher:
 
     def budget_bytes(self, ready_in_s: float) -> int | None:
         """What the next frame's messages may have, or None: not now. Under the lock."""
-        if not self._up:
-            return None
-        return self.sizes.frame_bytes(self._clock(), ready_in_s)
+        now_s = self._clock()
+        most_bytes = self.frame_limits.frame_bytes(now_s, self._control.interval_s) if self._up else None
+        budget_bytes = None if most_bytes is None else self.sizes.frame_bytes(now_s, ready_in_s)
+        return None if most_bytes is None or budget_bytes is None else min(budget_bytes, most_bytes)
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
@@ -228,6 +233,8 @@ class Publisher:
             return None
         self.in_flight.add(message.packet, message.size_bytes, now_s, piece=message.number)
         self._control.sent(now_s, size_bytes=message.size_bytes, base=base)
+        if message.rest is not None:
+            self.frame_limits.sent(now_s, message.size_bytes)
         if self._promised is not None:
             self._promised.sent(message, now_s)
         self._publishing = True

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 8  # frames; a receiver holds more, so that what is referred to is still there
 SILENCE_S = 15.0
+KEY_AT_ONCE_S = 5.0
+"""Since the last keyframe, so that one is made at once when somebody asks."""
 _MOST_RECEIVERS_REMEMBERED = 256
 
 
@@ -99,9 +101,14 @@ class References:
             if len(made.holders) > _MOST_RECEIVERS_REMEMBERED:
                 made.holders.pop(next(iter(made.holders)))
 
-    def ask_for_key(self) -> None:
-        """Somebody wants the next packet to be a keyframe."""
+    def ask_for_key(self, now_s: float) -> bool:
+        """Somebody wants the next packet to be a keyframe. Whether it should be made at once, and not at its time.
+
+        Not if somebody has asked before, nor shortly after a keyframe: whoever asks too often gets no more frames.
+        """
+        at_once = not self._asked and now_s - self._key_s >= KEY_AT_ONCE_S
         self._asked = True
+        return at_once
 
     def choose(self, now_s: float) -> ReferenceFrame | None:
         """The newest frame that every live receiver holds from equally many layers; None for a keyframe."""

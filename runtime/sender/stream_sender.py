@@ -31,11 +31,10 @@ from runtime.mqtt.connection import Connection
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import clock_ms, unix_ms
-from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES
+from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
-from runtime.sender.announcer import EVERY_S as ANNOUNCE_S
-from runtime.sender.announcer import Announcer
+from runtime.sender.announcer import EVERY_S, UNRETAINED_S, Announcer
 from runtime.sender.data_budget import DataBudget, MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import SenderEvent, StateReported
@@ -48,7 +47,7 @@ from runtime.settings import open_identity
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 1.0
-_THRIFTY_ANNOUNCE_S, _THRIFTY_KEEP_ALIVE_S = 600.0, 60
+_THRIFTY_KEEP_ALIVE_S = 60
 """With a data budget, and on demand: a standing connection costs bytes too."""
 _UNCOUNTED_BYTES = 1000  # of a frame: headers of its messages, their confirmations, acknowledgements and pings
 
@@ -113,13 +112,15 @@ class StreamSender:
         self.data_budget = data_budget
         control = Control(
             interval_s=1 / options.fps,
-            max_bytes=options.max_bytes,
+            max_bytes=LARGEST_FRAME_BYTES,  # the stream's own limit is the pipeline's
+            fill_share=1.0 if options.sharp else Control.fill_share,
             unacked_bytes=lambda: self.connection.unacked_bytes(),
         )
         if data_budget is not None:
             control = MeteredControl(
                 interval_s=control.interval_s,
                 max_bytes=control.max_bytes,
+                fill_share=control.fill_share,
                 unacked_bytes=control.unacked_bytes,
                 data=data_budget,
             )
@@ -147,7 +148,7 @@ class StreamSender:
                 identity=identity,
                 key=key,
                 connection=lambda: self.connection,
-                every_s=_THRIFTY_ANNOUNCE_S if thrifty else ANNOUNCE_S,
+                unretained_s=EVERY_S if thrifty else UNRETAINED_S,
             )
         gone = State(up=False, epoch=self.pipeline.epoch, time_ms=time.time_ns() // 1_000_000)
         self.connection = Connection(
@@ -284,10 +285,14 @@ class StreamSender:
         raise LinkError(f"the connection of {stream} was ended by a defect: see the log, and please report it")
 
     def _on_message(self, topic: str, payload: bytes) -> None:
-        if topic != self.topics.birth:
+        if topic == self.topics.birth:
+            if self._announcer is not None:
+                self._announcer.heard(payload)
+        elif topic == self.topics.cmd and not payload:  # a receiver without our birth; it could not sign anything
+            if self._announcer is not None:
+                self._announcer.asked()
+        else:
             self.pipeline.on_message(topic, payload)
-        elif self._announcer is not None:
-            self._announcer.heard(payload)
 
     def _birth(self) -> Birth:
         import edgesem

@@ -8,16 +8,16 @@ from typing import Any
 from edgesem.errors import UsageError
 from runtime.protocol.command import MAX_PROMISED_BYTES, MIN_PROMISED_BYTES, PROMISED_BYTES, Command
 
-KINDS = ("key", "pause", "resume", "region", "roi", "event")
+KINDS = ("key", "pause", "resume", "region", "roi", "event", "budget")
 _LONGEST_PAUSE_S = 86400
 
 
 def command_of(asked: Mapping[str, Any]) -> Command:
     """The command in `{"kind": KIND, "box": [LEFT, TOP, WIDTH, HEIGHT] or null, "drop": LEVELS, "pause_s": SECONDS,
-    "label": TEXT}`.
+    "label": TEXT, "max_bytes": BYTES, "max_rate_bps": BITS}`.
 
-    `box` is for a region or roi, in shares of the picture; null ends it. Raises UsageError or PacketError for what
-    cannot be asked.
+    `box` is for a region or roi, in shares of the picture; null ends it. `max_bytes` and `max_rate_bps` are for a
+    budget; 0: as at the sender's start. Raises UsageError or PacketError for what cannot be asked.
     """
     kind, box = asked.get("kind"), asked.get("box")
     drop, pause_s = asked.get("drop", Command.drop), asked.get("pause_s", 0)
@@ -32,6 +32,11 @@ def command_of(asked: Mapping[str, Any]) -> Command:
         if not isinstance(label, str):
             raise UsageError("label must be a text")
         return Command(kind, label=label)
+    if kind == "budget":
+        limits = {name: asked[name] for name in ("max_bytes", "max_rate_bps") if asked.get(name) is not None}
+        if not limits or any(type(one) is not int for one in limits.values()):
+            raise UsageError("a budget has max_bytes, max_rate_bps or both, in whole numbers")
+        return Command(kind, **limits)
     if box is None:
         return Command(kind, drop=0 if kind == "region" else drop, pause_s=float(pause_s))
     return Command(kind, roi=_shares("box", box), drop=drop)

@@ -6,15 +6,12 @@ Whoever reaches the server may look and ask. A browser is answered only if the p
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from edgesem.errors import EdgesemError, InputError, LinkError, UsageError
@@ -24,21 +21,15 @@ from runtime.receiver.event_store import EventStore
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.receiver.viewing import LOOK_S
-from runtime.settings import ListenAddress
 from runtime.web import event_list, look_back, mjpeg
 from runtime.web.asks import command_of, detail_of, size_of
 from runtime.web.gallery import Gallery
 from runtime.web.overview import overview
+from runtime.web.page_handler import ANSWER_S, PageHandler, is_number
 
 if TYPE_CHECKING:
-    from runtime.web.server import BoundedServer
+    pass
 
-_MAX_BODY_BYTES = 4096
-_SILENT_S = 20.0
-_REQUEST_S = 20.0
-"""A request must have come whole so long after the one before it was answered."""
-_ANSWER_S = 20.0
-"""A client must have taken an answer, or one picture of a video, within this time."""
 _DRAWN_S = 60.0
 """An archived picture must be drawn, and its client have taken it, within this time."""
 _MAX_SINCE_MS = 2**53
@@ -47,22 +38,13 @@ _JPEG_LOOK_S = 15.0
 """Who fetches a picture counts as somebody who looks for so long: others' programs fetch one each 10 s or so."""
 _SHOWN = 5
 _SCRIPTS = (
-    *("chart.js", "details.js", "events.js", "format.js", "mask.js", "page.js", "part.js", "past.js", "picture.js"),
-    *("sketch.js", "tile.js"),
+    *("chart.js", "details.js", "events.js", "format.js", "limits.js", "mask.js", "page.js", "part.js", "past.js"),
+    *("picture.js", "sketch.js", "tile.js"),
 )
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
-}
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -88,98 +70,67 @@ class Site:
             self.receiver.viewing.look(stream, for_s)
 
 
-class RequestHandler(BaseHTTPRequestHandler):
+class RequestHandler(PageHandler):
     """Handler of one client's requests, on a thread of its own; the server makes a subclass with a `site`."""
 
     site: Site
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "edgesem", ""
-    timeout = _SILENT_S
 
-    def handle_one_request(self) -> None:
-        """Read a request and answer it, in bounded time."""
-        self._set_deadline(_REQUEST_S)
-        super().handle_one_request()
-
-    def do_GET(self) -> None:
+    def get(self) -> None:
         """Answer a GET request."""
-        if not self._drain() or not self._is_allowed():
-            return None
         url = urlsplit(self.path)
         if url.path in _PAGE:
             name, kind = _PAGE[url.path]
-            self._answer(200, kind, files("runtime.page").joinpath(name).read_bytes())
+            self.answer(200, kind, files("runtime.page").joinpath(name).read_bytes())
         elif url.path == "/streams.json":
             asked = parse_qs(url.query, keep_blank_values=True)
             since, samples_of = asked.get("since", ["0"])[0], asked.get("samples", [None])[0]
-            if not _is_number(since, _MAX_SINCE_MS):
-                return self._json(400, {"error": "since must be a time in Unix milliseconds"})
+            if not is_number(since, _MAX_SINCE_MS):
+                self.answer_json(400, {"error": "since must be a time in Unix milliseconds"})
+                return
             for name in asked.get("view", [])[:_MOST_VIEWED]:
                 self.site.look(name)
             told = overview(self.site.receiver, self.site.gallery, int(since), samples_of)
-            self._json(200, told | {"archive": self.site.viewer is not None})
+            self.answer_json(200, told | {"archive": self.site.viewer is not None})
         elif url.path == "/archive.json":
-            self._try(lambda: self._json(200, look_back.times(self.site.viewer, parse_qs(url.query))))
+            self._try(lambda: self.answer_json(200, look_back.times(self.site.viewer, parse_qs(url.query))))
         elif url.path == "/events":
-            self._try(lambda: self._json(200, event_list.listing(self.site.events, parse_qs(url.query))))
+            self._try(lambda: self.answer_json(200, event_list.listing(self.site.events, parse_qs(url.query))))
         elif event_list.is_file(url.path):
             self._try(lambda: self._event_file(url.path))
         elif url.path == "/metrics":
-            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
+            self.answer(200, "text/plain; version=0.0.4; charset=utf-8", self.site.metrics())
         else:
             self._picture(url.path, parse_qs(url.query, keep_blank_values=True))
-        return None
 
-    def do_HEAD(self) -> None:
-        """Answer a HEAD request: what GET answers, without its body."""
-        self.do_GET()
-
-    def do_POST(self) -> None:
+    def post(self, asked: Any) -> None:
         """Answer a POST request."""
-        size = self.headers.get("Content-Length", "")
-        if not _is_number(size, _MAX_BODY_BYTES) or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            return self._json(413, {"error": f"a request has a Content-Length of at most {_MAX_BODY_BYTES} bytes"})
-        body = self.rfile.read(int(size))
-        self._set_deadline(_ANSWER_S)
-        if not self._is_allowed():
-            return None
-        # A form on somebody else's page can send text, but not this type.
-        if self.headers.get_content_type() != "application/json":
-            return self._json(415, {"error": "a request is application/json"})
         try:
-            asked = json.loads(body)
             stream = self.site.receiver.streams.find(asked["stream"])
             if stream is None:
-                return self._json(404, {"error": self._unknown(str(asked["stream"])[:200])})
-            if self.path == "/settings":
-                self._json(200, self._set(stream, asked))
+                self.answer_json(404, {"error": self._unknown(str(asked["stream"])[:200])})
+            elif self.path == "/settings":
+                self.answer_json(200, self._set(stream, asked))
             elif self.path == "/snapshot":
                 self.site.receiver.command(stream, Command("snapshot", size_bytes=size_of(asked)))
-                self._json(202, {"asked": "snapshot"})
+                self.answer_json(202, {"asked": "snapshot"})
             elif self.path == "/detail":
                 command = detail_of(asked)
                 if stream.state is not None and stream.state.detail is None:
                     why = f"{stream.name} keeps no pictures in full resolution: start its sender with --detail"
-                    return self._json(409, {"error": why})
-                self.site.receiver.command(stream, command)
-                self._json(202, {"asked": "detail", "request": command.id & 0xFFFFFFFF})
+                    self.answer_json(409, {"error": why})
+                else:
+                    self.site.receiver.command(stream, command)
+                    self.answer_json(202, {"asked": "detail", "request": command.id & 0xFFFFFFFF})
             elif self.path == "/ask":
                 command = command_of(asked)
                 self.site.receiver.command(stream, command)
-                self._json(202, {"asked": command.kind})
+                self.answer_json(202, {"asked": command.kind})
             else:
-                self._json(404, {"error": "nothing here"})
+                self.answer_json(404, {"error": "nothing here"})
         except LinkError as error:
-            self._json(503, {"error": str(error)})
+            self.answer_json(503, {"error": str(error)})
         except EdgesemError as error:
-            self._json(400, {"error": str(error)})
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            self._json(400, {"error": "not a request that is known here"})
-        return None
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing: a page that asks each second would fill the log."""
+            self.answer_json(400, {"error": str(error)})
 
     def _unknown(self, name: str) -> str:
         """That a stream is not known, and those of similar names that are."""
@@ -196,38 +147,6 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.site.receiver.streams.set_synthesis(stream, steps=steps, realism=realism)
         return {"steps": stream.synthesis.steps, "realism": stream.synthesis.realism}
 
-    def _drain(self) -> bool:
-        """Read the body that a GET request has for no reason: left where it is, it would be the next request."""
-        size = self.headers.get("Content-Length", "0")
-        if not _is_number(size, _MAX_BODY_BYTES) or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            self._json(400, {"error": "a GET request has no body"})
-            return False
-        self.rfile.read(int(size))
-        self._set_deadline(_ANSWER_S)
-        return True
-
-    def _is_allowed(self) -> bool:
-        """Refuse a browser that shows another site's page, also one whose host name was made to lead here."""
-        host = self.headers.get("Host", "")
-        origin = self.headers.get("Origin")
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        allowed = self.site.allowed_hosts
-        ours = not self.site.loopback or name.lower() in allowed or ListenAddress(name.strip("[]")).is_loopback
-        # A browser says whose page it is that loads this; a link that the user has followed shows it to nobody else.
-        site, mode = self.headers.get("Sec-Fetch-Site"), self.headers.get("Sec-Fetch-Mode")
-        followed = mode == "navigate" and self.headers.get("Sec-Fetch-Dest") == "document" and self.command != "POST"
-        foreign = site not in (None, "same-origin", "none") and not followed
-        # A proxy may pass on its own name, or ours: the page's is then the proxy's.
-        if (
-            ours
-            and not foreign
-            and (origin in (None, f"http://{host}", f"https://{host}") or _host_of(origin) in allowed)
-        ):
-            return True
-        self._json(403, {"error": "this page may not ask here"})
-        return False
-
     def _picture(self, path: str, asked: dict[str, list[str]]) -> None:
         name, _, kind = path.removeprefix("/").rpartition(".")
         stream = "/".join(unquote(part) for part in name.split("/"))
@@ -239,20 +158,22 @@ class RequestHandler(BaseHTTPRequestHandler):
         try:
             options = mjpeg.VideoOptions.from_query(asked)
         except UsageError as error:
-            return self._json(400, {"error": str(error)})
+            return self.answer_json(400, {"error": str(error)})
         if kind not in ("jpg", "mjpg"):
-            self._json(404, {"error": "nothing here"})
+            self.answer_json(404, {"error": "nothing here"})
         elif latest is None:
             known = self.site.receiver.streams.find(stream) is not None
-            self._json(404, {"error": f"no picture of {stream} is here yet" if known else self._unknown(stream[:200])})
+            self.answer_json(
+                404, {"error": f"no picture of {stream} is here yet" if known else self._unknown(stream[:200])}
+            )
         elif not options.shows(latest):
-            self._json(503, {"error": f"the newest picture of {stream} is {latest.age_s:.0f} s old"})
+            self.answer_json(503, {"error": f"the newest picture of {stream} is {latest.age_s:.0f} s old"})
         elif kind == "jpg":
             if not asked:  # the page, which names a picture in its query, says apart what it shows
                 self.site.look(stream, _JPEG_LOOK_S)
-            self._answer(200, "image/jpeg", latest.jpeg, captured_s=time.time() - latest.age_s)
+            self.answer(200, "image/jpeg", latest.jpeg, captured_s=time.time() - latest.age_s)
         elif not gallery.followers.acquire(blocking=False):
-            self._json(503, {"error": "too many videos are followed already"})
+            self.answer_json(503, {"error": "too many videos are followed already"})
         else:
             try:
                 self._follow(stream, options)
@@ -261,86 +182,41 @@ class RequestHandler(BaseHTTPRequestHandler):
         return None
 
     def _archived(self, stream: str, asked: dict[str, list[str]]) -> None:
-        self._set_deadline(_DRAWN_S)
+        self.set_deadline(_DRAWN_S)
         drawn = look_back.picture(self.site.viewer, self.site.receiver, stream, asked)
         captured_s = drawn.entry.captured_s
-        self._answer(200, "image/jpeg", drawn.jpeg, captured_s=captured_s)
+        self.answer(200, "image/jpeg", drawn.jpeg, captured_s=captured_s)
 
     def _event_file(self, path: str) -> None:
         body, kind = event_list.file(self.site.events, path)
         part = event_list.byte_range(self.headers.get("Range"), len(body))
-        self._set_deadline(_DRAWN_S)
+        self.set_deadline(_DRAWN_S)
         headers = {"Accept-Ranges": "bytes"}
         if part is not None:
             headers["Content-Range"] = f"bytes {part[0]}-{part[1]}/{len(body)}"
             body = body[part[0] : part[1] + 1]
-        self._answer(200 if part is None else 206, kind, body, headers=headers)
+        self.answer(200 if part is None else 206, kind, body, headers=headers)
 
     def _follow(self, stream: str, options: mjpeg.VideoOptions) -> None:
         self.send_response(200)
         self.send_header("Connection", "close")  # it has no length; http.server then closes
-        self._send_headers(mjpeg.CONTENT_TYPE)
+        self.send_standard_headers(mjpeg.CONTENT_TYPE)
         if self.command == "HEAD":
             return
         mjpeg.bound_unread(self.connection)
         with self.site.receiver.viewing.hold(stream):
             for part in mjpeg.parts(self.site.gallery, stream, options):
-                self._set_deadline(_ANSWER_S)  # of a client that does not read, too
+                self.set_deadline(ANSWER_S)  # of a client that does not read, too
                 self.wfile.write(part)
-                self._set_deadline(_ANSWER_S)  # the next one may be `LONGEST_REPEAT_S` away
-
-    def _set_deadline(self, seconds: float) -> None:
-        cast("BoundedServer", self.server).set_deadline(self.connection, seconds)
+                self.set_deadline(ANSWER_S)  # the next one may be `LONGEST_REPEAT_S` away
 
     def _try(self, answer: Callable[[], None]) -> None:
         """Answer, or say what is wrong: 404 for what is not there, 503 for what may come later, 400 for the rest."""
         try:
             answer()
         except InputError as error:
-            self._json(404, {"error": str(error)})
+            self.answer_json(404, {"error": str(error)})
         except LinkError as error:
-            self._json(503, {"error": str(error)})
+            self.answer_json(503, {"error": str(error)})
         except EdgesemError as error:
-            self._json(400, {"error": str(error)})
-
-    def _json(self, status: int, what: dict[str, Any]) -> None:
-        self._answer(status, "application/json", json.dumps(what, allow_nan=False).encode())
-
-    def _answer(
-        self,
-        status: int,
-        kind: str,
-        body: bytes,
-        *,
-        captured_s: float | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        if captured_s is not None:
-            self.send_header("Last-Modified", formatdate(captured_s, usegmt=True))
-            self.send_header("X-Timestamp", f"{captured_s:.3f}")
-        self.send_header("Content-Length", str(len(body)))
-        self._send_headers(kind)
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def _send_headers(self, kind: str) -> None:
-        self.send_header("Content-Type", kind)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-
-def _host_of(origin: str) -> str | None:
-    """The host's name in an origin, None if there is none."""
-    try:
-        return urlsplit(origin).hostname
-    except ValueError:
-        return None
-
-
-def _is_number(text: str, most: int) -> bool:
-    """Whether `text` is a whole number from 0 to `most`, in digits."""
-    return text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most
+            self.answer_json(400, {"error": str(error)})

@@ -293,13 +293,7 @@ def test_the_image_builds_and_serves(tmp_path):
             "send",
             "/pictures",
             *there,
-            "--device",
-            "gate",
-            "--loop",
-            "--fps",
-            "2",
-            "--promise-every",
-            "1",
+            *["--device", "gate", "--loop", "--fps", "2", "--promise-every", "1"],
         ]
         volumes = [
             (tmp_path / "state", "/var/lib/edgesem"),

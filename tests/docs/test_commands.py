@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgesem.cli.lazy_typer import for_typer
 from edgesem.cli.main import GROUP
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,7 @@ def lines(page):
 def options_of(entry):
     """The options of a command, by their names on the command line, and whether each takes a value."""
     app = typer.Typer(add_completion=False)
-    app.command()(for_typer(entry.load()))
+    app.command()(entry.load())
     return {flag: one.is_flag for one in typer.main.get_command(app).params for flag in one.opts if flag[0] == "-"}
 
 

@@ -14,7 +14,6 @@ import typer
 
 import edgesem
 import runtime
-from edgesem.cli.lazy_typer import for_typer
 from edgesem.cli.main import GROUP
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +32,7 @@ def test_every_command_and_option_is_in_the_reference():
     for entry in entry_points(group=GROUP):
         section = page.partition(f"## edgesem {entry.name.replace('.', ' ')}\n")[2].partition("\n## ")[0]
         app = typer.Typer(add_completion=False)
-        app.command()(for_typer(entry.load()))
+        app.command()(entry.load())
         options = [flag for one in typer.main.get_command(app).params for flag in one.opts if flag.startswith("--")]
         assert [flag for flag in options if f"`{flag}`" not in section and flag != "--help"] == [], entry.name
         assert "```sh\nedgesem " in section, f"{entry.name} has no example"

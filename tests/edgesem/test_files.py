@@ -29,14 +29,6 @@ def test_a_name_without_a_picture_format_is_refused(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_phone_picture_is_read_upright(tmp_path):
-    image = Image.new("RGB", (40, 20), "red")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    image.save(tmp_path / "phone.jpg", exif=exif)
-    assert files.read_picture(tmp_path / "phone.jpg").shape == (40, 20, 3)
-
-
 @pytest.mark.parametrize(
     ("image", "pixel"),
     [

@@ -179,17 +179,3 @@ def test_the_map_is_where_samples_differ():
     assert columns[0] < columns[len(columns) // 2] < columns[-1]
     assert show(found).shape == (64, 96, 3)
     assert show(np.zeros((20, 30), np.float32)).max() == 0
-
-
-def test_without_a_flow_decoder_there_is_no_map_and_no_picture(tmp_path, capsys):
-    codec = edgesem.load()
-    if codec.has_flow:
-        pytest.skip("the bundle that ships has a flow decoder")
-    with pytest.raises(UsageError, match="flow"):
-        spread(codec, codec.analyze(picture()))
-    Image.fromarray(picture()).save(tmp_path / "in.png")
-    assert main(["encode", str(tmp_path / "in.png"), str(tmp_path / "p.es"), "--bytes", "700"]) == 0
-    args = ["decode", str(tmp_path / "p.es"), str(tmp_path / "o.png"), "--uncertainty", str(tmp_path / "u.png")]
-    assert main(args) == 2
-    assert "flow" in capsys.readouterr().err
-    assert not (tmp_path / "o.png").exists()

@@ -9,22 +9,17 @@ import pytest
 
 from edgesem.errors import InputError
 from edgesem.video import VideoFrame, find_videos, read_video, sample_video, video_info
+from tests.support.videos import greys, write_video
 
 av = pytest.importorskip("av")
 
 RATE_HZ = 10
 
 
-def write_clip(path, frames=20, codec="mpeg4"):
+def write_clip(path, frames=20, **more):
     """Grey frames, each 10 levels lighter than the one before."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE_HZ)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number in range(frames):
-            grey = np.full((64, 96, 3), min(20 + 10 * number, 255), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    levels = [min(20 + 10 * number, 255) for number in range(frames)]
+    return write_video(path, greys(levels), rate=RATE_HZ, **more)
 
 
 def numbers(frames):
@@ -228,7 +223,7 @@ def test_a_raw_stream_is_paced_by_the_rate_that_it_names(tmp_path, kind):
 
 def broken_mjpeg(path, broken=(3,), count=8):
     """Motion JPEG some of whose frames hold nothing that can be decoded."""
-    write_mjpeg(path, count)
+    write_clip(path, count, codec="mjpeg", pix_fmt="yuvj420p")
     data, place = bytearray(path.read_bytes()), 0
     for number in range(count):
         place = data.index(b"\xff\xd8", place)
@@ -238,16 +233,6 @@ def broken_mjpeg(path, broken=(3,), count=8):
         place = end
     path.write_bytes(data)
     return path
-
-
-def write_mjpeg(path, count):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=RATE_HZ)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
-        for number in range(count):
-            grey = np.full((64, 96, 3), min(20 + 10 * number, 255), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def test_a_broken_frame_is_left_out_and_counted(tmp_path, caplog):
@@ -270,14 +255,8 @@ def test_a_video_of_broken_frames_alone_is_an_error(tmp_path):
 def write_noise(path, count, codec):
     """A picture of fine detail that moves, so that every frame has some kilobytes."""
     noise = np.random.default_rng(4).integers(0, 256, (64 + count, 96, 3), np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number in range(count):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(noise[number : number + 64]), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    pictures = [np.ascontiguousarray(noise[number : number + 64]) for number in range(count)]
+    return write_video(path, pictures, rate=25, codec=codec)
 
 
 def test_frames_that_ffmpeg_marks_as_corrupt_are_left_out(tmp_path):

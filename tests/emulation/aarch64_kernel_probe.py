@@ -1,4 +1,7 @@
-"""Runs here and under emulation (test_aarch64_kernel.py): codes messages, spoils them, and prints what came of it."""
+"""Runs here and under emulation (test_aarch64_kernel.py): codes messages, spoils them, and walks the context model.
+
+It prints what came of it.
+"""
 
 import hashlib
 import json
@@ -6,12 +9,16 @@ import platform
 
 import numpy as np
 
-from edgesem.bundle.bundle import Bundle
+from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
+from edgesem.codec.compiled_context import compile_networks
+from edgesem.codec.context import ContextModel
 from edgesem.entropy import kernel, rans
+from edgesem.entropy.schedule import CHANNELS, VALUE_LIMIT
 from edgesem.errors import PacketError
 
 MESSAGES = 90  # ten for each number of lanes
-tables = Bundle.open().tables
+bundle = Bundle.open()
+tables = bundle.tables
 coded, read, errors = hashlib.sha256(), hashlib.sha256(), []
 for seed in range(MESSAGES):
     random = np.random.Generator(np.random.Philox(seed))
@@ -29,6 +36,33 @@ for seed in range(MESSAGES):
             decoder.finish()
         except PacketError as error:
             errors.append(str(error))
+
+
+def networks_of(names):
+    """Compiled, or in ONNX Runtime, which is not where the compiled ones are."""
+    files = [bundle.folder / name for name in names]
+    if (compiled := compile_networks(files)) is not None:
+        return compiled
+    from edgesem.bundle.runner import OrtRunner
+
+    return [OrtRunner(path) for path in files]
+
+
+expected = hashlib.sha256()
+for names in (KEY, REFERENCE):
+    networks = networks_of(names)
+    for seed in range(12):
+        random = np.random.Generator(np.random.Philox(seed))
+        shape, limit = random.integers(1, 13, 2), random.choice([30, VALUE_LIMIT])
+        levels, had = random.integers(0, 256, (2, *shape)).astype(np.int32)
+        reference = random.integers(-limit, limit + 1, (CHANNELS, *shape)).astype(np.float32)
+        model = ContextModel(networks) if names is KEY else ContextModel(networks, reference, had)
+
+        def fill(index, mean, scale, random=random, limit=limit):
+            expected.update(mean.astype("<i4").tobytes() + scale.astype("<i4").tobytes())
+            return mean + random.integers(-limit, limit + 1, mean.size).astype(np.float32)
+
+        model.walk(levels, 4, None if names is KEY else random.random(shape) < 0.3).values(fill)
 print(
     json.dumps(
         {
@@ -36,6 +70,7 @@ print(
             "runtime": kernel.choose().runtime,
             "coded": coded.hexdigest(),
             "read": read.hexdigest(),
+            "expected": expected.hexdigest(),
             "errors": len(errors),
             "messages": sorted(set(errors)),
         }

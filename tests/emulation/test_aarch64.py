@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 
 import edgesem
-from edgesem.bundle.bundle import DEFAULT
-from edgesem.entropy.schedule import reference_graph
 from edgesem.packet.packet import Packet
 
 HERE = Path(__file__).parent
@@ -29,7 +27,6 @@ PACKETS = int(os.environ.get("EDGESEM_AARCH64_PACKETS", "0"))
 pytestmark = [
     pytest.mark.skipif(not ROOT, reason="EDGESEM_AARCH64 names no root folder of arm64"),
     pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="qemu-user-static is not installed"),
-    pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout"),
 ]
 
 
@@ -84,13 +81,11 @@ def test_a_few_packets_mean_the_same_on_both_architectures():
     assert exchange(2, "cortex-a76", each=2, largest=96, made=1) == 6
 
 
-@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
 def test_packets_that_refer_mean_the_same_on_both_architectures():
     assert exchange(1, "cortex-a72", largest=96, refer=4) == 10
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
 @pytest.mark.parametrize("cpu", CPUS)
 def test_two_hundred_packets_that_refer_mean_the_same_on_both_architectures(cpu):
     assert exchange(10, cpu, seed=5, largest=120, refer=10) == 220

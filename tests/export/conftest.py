@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.files import find_pictures, read_picture
-
-PHOTOS = Path(__file__).parents[2] / "runtime" / "photos"
+from runtime.capture.frame import PHOTOS
 
 
 @pytest.fixture(scope="session")

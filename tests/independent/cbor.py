@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from tests.independent.packet import RefusedError
+from tests.independent.refusal import RefusedError
 
 DEEPEST = 8
 FLOATS = {25: ">e", 26: ">f", 27: ">d"}

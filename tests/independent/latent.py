@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tests.independent.packet import RefusedError, Region
+from tests.independent.motion import Motion
+from tests.independent.packet import Region
 from tests.independent.rans import SymbolDecoder, Tables
+from tests.independent.refusal import RefusedError
 
 Plane = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -74,6 +76,21 @@ class Decoded:
         """As the reference of a later frame."""
         seen = self.levels if self.has_copies else np.full_like(self.levels, self.q)
         return Known(self.latent, self.levels, seen)
+
+
+def moved(known: Known, blocks: Motion) -> Known:
+    """A reference with each position taken from where it was; from the edge, if that was outside."""
+    _, h, w = known.latent.shape
+    if set(blocks) != {(row, column) for row in range(-(-h // 4)) for column in range(-(-w // 4))}:
+        raise RefusedError("reference", "another size")
+    latent, levels = np.empty_like(known.latent), np.empty_like(known.levels)
+    for row in range(h):
+        for column in range(w):
+            down, right = blocks[row // 4, column // 4]
+            from_row, from_column = max(0, min(h - 1, row + down)), max(0, min(w - 1, column + right))
+            latent[:, row, column] = known.latent[:, from_row, from_column]
+            levels[row, column] = known.levels[from_row, from_column]
+    return replace(known, latent=latent, levels=levels, seen=levels)
 
 
 def positions(coded: Pass, height: int, width: int) -> tuple[Integers, Integers]:

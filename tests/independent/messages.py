@@ -14,7 +14,8 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from tests.independent import cbor
-from tests.independent.packet import RefusedError, printable
+from tests.independent.packet import printable
+from tests.independent.refusal import RefusedError
 
 MOST_ACK, MOST_STATE, MOST_COMMAND, MOST_BIRTH, MOST_BODY = 64, 512, 4096, 1024, 768
 BIG = 1 << 53
@@ -99,6 +100,7 @@ COMMANDS: dict[str, dict[str, Check]] = {
     "view": {"n": integer(0, 0xFFFFFFFF), "s": integer(0, 600)},
     "detail": {**BOX, "b": integer(256, 65535)},
     "event": {},
+    "budget": {},
 }
 
 BIRTH: dict[str, Check] = {"b": binary(0, MOST_BODY), "k": binary(32, 32), "s": binary(64, 64)}
@@ -139,6 +141,12 @@ OPTIONAL_STATE: dict[str, tuple[str, Check, Any]] = {
     "v": ("shrunk_percent", integer(1, 100), 100),
     "o": ("interval_s", integer(1, 86400), 10),
     "E": ("events", COUNT, 0),
+}
+LATER_STATE: dict[str, tuple[str, Check, Any]] = {
+    "W": ("watch", text(160), None),
+    "B": ("max_bytes", integer(256, 200_000), 30_000),
+    "R": ("max_rate_bps", integer(0, 10**9), 0),
+    "N": ("denoised", boolean, False),
 }
 
 
@@ -190,6 +198,11 @@ def read_state(data: bytes) -> dict[str, Any]:
         raise RefusedError("value", "D")
     fields["detail"] = found["D"][:2] if "D" in found else None
     fields["data"] = dict(zip(USAGE, found["k"], strict=False)) if "k" in found else None
+    fields["makes_events"] = "E" in found
+    for key, (name, check, missing) in LATER_STATE.items():
+        fields[name] = found.get(key, missing)
+        if key in found and not check(found[key]):
+            raise RefusedError("value", key)
     for name in ("rtt_s", "age_s"):
         if fields[name] is not None:
             fields[name] /= 1000
@@ -226,6 +239,12 @@ def read_command(data: bytes) -> dict[str, Any]:
         fields["label"] = found.get("l", "")
         if "l" in found and not text(100)(found["l"]):
             raise RefusedError("value", "l")
+    elif kind == "budget":
+        fields["max_bytes"], fields["max_rate_bps"] = found.get("b"), found.get("r")
+        if "b" in found and not (integer(256, 200_000)(found["b"]) or integer(0, 0)(found["b"])):
+            raise RefusedError("value", "b")
+        if "r" in found and not integer(0, 10**9)(found["r"]):
+            raise RefusedError("value", "r")
     elif kind == "bundle":
         ids = found["h"]
         if len(ids) % 2:

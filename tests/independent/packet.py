@@ -7,6 +7,9 @@ import unicodedata
 import zlib
 from dataclasses import dataclass
 
+from tests.independent.motion import Motion, read_motion
+from tests.independent.refusal import RefusedError
+
 MAGIC = 0xE5
 VERSION = 1
 SEALED, PROMISED, SIDE, RESERVED_FLAG = 1, 2, 4, 8
@@ -21,14 +24,6 @@ FIELDS = struct.Struct("<BBHHIIHHBBI")
 REFERENCE, EMBEDDING, REGION, TIME, EVENT, DETAIL = 1, 2, 3, 4, 5, 6
 PLACE = struct.Struct("<HHHHI")
 MARK = struct.Struct("<IHiB")
-
-
-class RefusedError(ValueError):
-    """A message that a receiver must drop. `reason` is one short word or two."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Reference:
-    """The frame that an inter frame refers to, from how many of its layers, and the bytes of the copy map."""
+    """The frame that an inter frame refers to, from how many of its layers, and the bytes of copy map and motion."""
 
     frame: int
     layers: int
     copies: bytes = b""
+    motion: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -177,9 +173,14 @@ def read_side_information(body: bytes) -> SideInformation:
     items = read_items(body[1 : 1 + body[0]])
     reference, region = None, None
     if (data := items.get(REFERENCE)) is not None:
-        if not 5 <= len(data) <= 253 or not 1 <= data[4] <= 4:
+        if not 5 <= len(data) <= 253 or not 1 <= data[4] & 127 <= 4:
             raise RefusedError("side information", "reference")
-        reference = Reference(int.from_bytes(data[:4], "little"), data[4], data[5:])
+        motion, copies = b"", data[5:]
+        if data[4] & 128:
+            if len(data) < 7 or data[5] == 0 or 6 + data[5] > len(data):
+                raise RefusedError("side information", "no motion")
+            motion, copies = data[6 : 6 + data[5]], data[6 + data[5] :]
+        reference = Reference(int.from_bytes(data[:4], "little"), data[4] & 127, copies, motion)
     embedding = items.get(EMBEDDING)
     if embedding is not None and len(embedding) > 64:
         raise RefusedError("side information", "embedding")
@@ -257,6 +258,13 @@ def copied_of(side: SideInformation, width: int, height: int) -> list[list[bool]
     return read_copy_map(side.reference.copies, -(-height // 16), -(-width // 16))
 
 
+def motion_of(side: SideInformation, width: int, height: int) -> Motion | None:
+    """Where the positions of a packet's reference have gone, None if it does not say that they have."""
+    if side.reference is None or not side.reference.motion:
+        return None
+    return read_motion(side.reference.motion, -(-height // 16), -(-width // 16))
+
+
 def read_chunks(body: bytes, count: int) -> tuple[bytes, ...]:
     """Split what follows the side information. Every chunk but the last has its length before it."""
     chunks, place = [], 0
@@ -293,6 +301,7 @@ def read_packet(data: bytes, bundle_id: int | None = None, most_pixels: int = DE
             raise RefusedError("side information", "without the base layer")
         side = read_side_information(body)
         copied_of(side, header.width, header.height)
+        motion_of(side, header.width, header.height)
         body = body[side.size_bytes :]
     return Packet(header, side, read_chunks(body, header.carried_layers))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tests.independent.packet import HEADER_BYTES, MOST_BYTES, RefusedError
+from tests.independent.packet import HEADER_BYTES, MOST_BYTES
+from tests.independent.refusal import RefusedError
 from tests.independent.seal import TAG_BYTES
 
 HEAD = struct.Struct("<BBHIIII")

@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.independent.packet import RefusedError
+from tests.independent.refusal import RefusedError
 
 TOTAL = 1 << 16
 LOW = 1 << 16

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.independent.latent import Bundle, Decoded, decode
-from tests.independent.packet import Packet, RefusedError, SideInformation, copied_of
+from tests.independent.latent import Bundle, Decoded, decode, moved
+from tests.independent.packet import Packet, SideInformation, copied_of, motion_of
+from tests.independent.refusal import RefusedError
 
 COMMON = ("bundle_id", "epoch", "frame", "time_ms", "width", "height", "q", "total_layers")
 
@@ -70,6 +71,8 @@ class FrameDecoder:
             if found is None:
                 raise RefusedError("reference", "not held")
             reference = found.known()
+            if (motion := motion_of(frame.side, *frame.size)) is not None:
+                reference = moved(reference, motion)
         copied = copied_of(frame.side, *frame.size)
         result = decode(
             self.bundle,

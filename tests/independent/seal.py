@@ -9,7 +9,8 @@ from hashlib import blake2b
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 from nacl.exceptions import CryptoError
 
-from tests.independent.packet import HEADER_BYTES, MOST_BYTES, SEALED, RefusedError, checksum, read_header
+from tests.independent.packet import HEADER_BYTES, MOST_BYTES, SEALED, checksum, read_header
+from tests.independent.refusal import RefusedError
 
 TAG_BYTES = 16
 

@@ -16,10 +16,11 @@ import pytest
 
 from tests.independent import messages, packet, seal
 from tests.independent.latent import Bundle, draw
-from tests.independent.packet import RefusedError, read_packet
+from tests.independent.packet import read_packet
 from tests.independent.pieces import Assembly, read_piece
 from tests.independent.rans import read_lanes
 from tests.independent.reader import Frame, FrameDecoder
+from tests.independent.refusal import RefusedError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -50,6 +51,8 @@ REASONS = {
     "refused_side_size": "side information",
     "refused_side_detail": "side information",
     "refused_side_copies": "side information",
+    "refused_side_motion": "side information",
+    "refused_side_motion_unit": "side information",
     "refused_side_layer": "side information",
     "refused_topic": "topic",
     "refused_bundle": "bundle",
@@ -80,6 +83,10 @@ REASONS = {
     "refused_state_key": "keys",
     "refused_state_float": "value",
     "refused_state_live": "value",
+    "refused_state_watch": "value",
+    "refused_state_limit": "value",
+    "refused_command_budget": "value",
+    "refused_command_rate": "value",
     "refused_state_detail": "value",
     "refused_state_null": "value",
     "refused_state_undefined": "cbor",
@@ -201,7 +208,8 @@ def test_packet(name: str) -> None:
     side = asdict(found.side)
     side["embedding"] = side["embedding"] and side["embedding"].hex()
     if side["reference"] is not None:
-        side["reference"]["copies"] = side["reference"]["copies"].hex() or None
+        for key in ("copies", "motion"):
+            side["reference"][key] = side["reference"][key].hex() or None
     assert side == vector["side_information"]
     assert [
         {"size_bytes": len(chunk), "sha256": hashlib.sha256(chunk).hexdigest()} for chunk in found.chunks

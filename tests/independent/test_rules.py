@@ -16,8 +16,9 @@ from nacl.signing import SigningKey
 
 from tests.independent import cbor, messages, packet
 from tests.independent.encoder import Encoder
-from tests.independent.packet import RefusedError, read_packet
+from tests.independent.packet import read_packet
 from tests.independent.rans import Lanes, SymbolDecoder, Tables
+from tests.independent.refusal import RefusedError
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -97,6 +98,8 @@ def double(value: float) -> bytes:
             for value in (double(math.nan), double(math.inf), double(-1), double(86401), b"\xf5")
         ),
         *(("snapshot", {"b": value}) for value in (b"\x18\xff", b"\x1a\x00\x01\x00\x00", double(300))),
+        *(("budget", {"b": value}) for value in (b"\x18\xff", b"\x1a\x00\x03\x0d\x41", double(300), b"\xf6")),
+        *(("budget", {"r": value}) for value in (b"\x20", b"\x1a\x3b\x9a\xca\x01", b"\xf6")),
         ("roi", {"x": double(0.5), "y": b"\0", "w": double(0.6), "h": b"\x01"}),
         ("roi", {"x": b"\0", "y": b"\0", "w": double(0.01), "h": b"\x01"}),
         ("watch", {"q": b"\x61a", "v": b"\x41\x01"}),
@@ -115,6 +118,9 @@ def test_command_at_the_limits() -> None:
     assert messages.read_command(command("roi", **roi))["roi"] == [0.5, 0, 0.5000005, 1 / 64]
     assert messages.read_command(command("pause", s=b"\xf9\x3c\x00"))["pause_s"] == 1
     assert messages.read_command(command("watch", q=b"\x60", v=b"\x40"))["queries"] == []
+    budget = messages.read_command(command("budget", b=b"\x1a\x00\x03\x0d\x40", r=b"\x1a\x3b\x9a\xca\x00"))
+    assert (budget["max_bytes"], budget["max_rate_bps"]) == (200_000, 10**9)
+    assert messages.read_command(command("budget", b=b"\0"))["max_bytes"] == 0
 
 
 def signed_birth(body: bytes, base: str = BASE) -> bytes:

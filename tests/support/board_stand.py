@@ -58,6 +58,14 @@ for unit in units if verb in ("restart", "stop", "is-active") else []:
 
 PROGRAM = """\
 import hashlib, json, os, sys, time
+def user():
+    "As a sender whose configuration names the file with its login."
+    etc = os.path.join(os.environ["RUNTIME_DIRECTORY"], "../../etc/edgesem")
+    try:
+        if "says_user" in open(os.path.join(etc, "send.toml")).read():
+            return open(os.path.join(etc, "login")).read().partition(":")[0]
+    except OSError:
+        return None
 def main():
     if sys.argv[1] == "info":
         try:
@@ -79,7 +87,7 @@ def main():
         count += 1
         acknowledged = {{"good": 4 * count, "unheard": 0, "fades": min(count, 2), "dies": count}}[kind]
         with open(path + ".part", "w") as file:
-            json.dump({{"pid": os.getpid(), "frames": count, "acknowledged": acknowledged}}, file)
+            json.dump({{"pid": os.getpid(), "frames": count, "acknowledged": acknowledged, "user": user()}}, file)
         os.replace(path + ".part", path)
         if kind == "dies" and count == 2:
             sys.exit(1)

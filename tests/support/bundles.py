@@ -9,6 +9,10 @@ from edgesem.bundle.bundle import DEFAULT, Bundle
 from export.bundle.pipeline import seal
 
 
+def quiet(stage: str, done: float) -> None:
+    """Progress that nobody looks at."""
+
+
 def with_file(bundle: Bundle, path: Path, name: str) -> Bundle:
     """`bundle` with one more file in it, sealed anew."""
     shutil.copy(path, bundle.folder / name)

@@ -2,17 +2,12 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import edgesem
 from export.bench.rd.points import Coding, Point, Quality
 
-needs_bundle = pytest.mark.skipif(
-    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle here"
-)
 needs_bench = pytest.mark.skipif(find_spec("matplotlib") is None, reason="pip install 'edgesem[bench]'")
 
 

@@ -84,7 +84,8 @@ class Camera:
         )
 
     def _hear(self, topic, payload):
-        (self.acks if topic == self.topics.ack else self.commands).put(payload)
+        if payload:  # an empty command asks for the birth
+            (self.acks if topic == self.topics.ack else self.commands).put(payload)
 
     def send(self, packet, layers=None):
         for part in [packet] if packet.promised else packet.split()[:layers]:

@@ -109,7 +109,8 @@ def described(packet: Packet) -> dict[str, Any]:
     side_info: SideInformation = packet.side_info
     reference = side_info.reference
     side = {
-        "reference": reference and {**asdict(reference), "copies": reference.copies.hex() or None},
+        "reference": reference
+        and {**asdict(reference), **{key: getattr(reference, key).hex() or None for key in ("copies", "motion")}},
         "embedding": side_info.embedding.hex() or None,
         "region": None if side_info.region is None else asdict(side_info.region),
         "time_high": side_info.time_high,

@@ -58,6 +58,10 @@ def messages(vectors: Vectors) -> None:
             detail=(1920, 1080),
             data=DataUsage(1_000_000, 2_000_000, 2_500_000),
         ),
+        "state_denoised": State(True, EPOCH, TIME_MS, denoised=True),
+        "state_limits": State(
+            True, EPOCH, TIME_MS, makes_events=True, watch="a truck; bicycle", max_bytes=3000, max_rate_bps=8000
+        ),
     }
     for name, state in states.items():
         about = {"topic": f"{BASE}/state", "fields": state.as_dict()}
@@ -76,6 +80,8 @@ def messages(vectors: Vectors) -> None:
         "command_view": Command("view", 11, viewer=0x12345678, lease_s=25),
         "command_detail": Command("detail", 12, roi=(0.25, 0.3, 0.25, 0.2), size_bytes=12_000),
         "command_bundle": Command("bundle", 9, bundles=(0x1234, 0xFFFF)),
+        "command_budget": Command("budget", 13, max_bytes=3000, max_rate_bps=8000),
+        "command_budget_rate": Command("budget", 14, max_rate_bps=0),
     }
     for name, command in commands.items():
         data = command.to_bytes()
@@ -149,6 +155,7 @@ def fields_of(command: Command) -> dict[str, Any]:
         "event": ("label",),
         "view": ("viewer", "lease_s"),
         "detail": ("roi", "size_bytes"),
+        "budget": ("max_bytes", "max_rate_bps"),
     }
     return plain({name: getattr(command, name) for name in ("kind", "id", *counted.get(command.kind, ()))})
 

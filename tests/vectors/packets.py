@@ -12,7 +12,7 @@ from edgesem.codec.latent import Latent
 from edgesem.entropy import rans
 from edgesem.entropy.lane_termination import LaneTermination
 from edgesem.files import read_picture
-from edgesem.packet import copy_map
+from edgesem.packet import copy_map, motion
 from edgesem.packet.detail_mark import DetailMark
 from edgesem.packet.event_mark import EventMark
 from edgesem.packet.seal import Seal
@@ -24,15 +24,20 @@ from tests.vectors.collection import BASE, FOLDER, SALT, STREAM_KEY, TIME_MS, Ve
 
 
 class Chosen(Copying):
-    """Copies what it is told to, at every quality."""
+    """Copies, and moves, what it is told to, at every quality."""
 
-    def __init__(self, mask: np.ndarray) -> None:
+    def __init__(self, mask: np.ndarray, motion: bytes = b"") -> None:
         super().__init__()
-        self._mask = mask
+        self._mask, self._motion = mask, motion
+
+    def motion(self, latent: Latent, reference: Latent, gain: np.ndarray) -> bytes:
+        """In place of what is found."""
+        return self._motion
 
     def against(self, latent: Latent, reference: Latent, room_bytes: int) -> Any:
         """In place of differences."""
-        return SimpleNamespace(copies=lambda *_: Copies(self._mask, copy_map.to_bytes(self._mask)))
+        copies = Copies(self._mask, copy_map.to_bytes(self._mask)) if self._mask.any() else None
+        return SimpleNamespace(copies=lambda *_: copies)
 
 
 def packets(vectors: Vectors) -> None:
@@ -129,6 +134,7 @@ def packets(vectors: Vectors) -> None:
         copying=Chosen(copied | True),
     )
     vectors.packet("inter_all_copied", "All is copied from inter_copied_again: no symbols.", last)
+    _moved(vectors)
 
     busy, dark = (read_picture(PHOTOS / name) for name in ("08_crossing.jpg", "05_street_night.jpg"))
     large = vectors.codec.analyze(np.concatenate([busy, dark[:, :256]], axis=1))
@@ -147,6 +153,30 @@ def packets(vectors: Vectors) -> None:
     shape = 4 | 12 << 4 | 3 << 8  # with log_width 4 no lane ended early; with `at` 12 none does either
     packet = replace(packet, frame=33, chunks=(shape.to_bytes(2, "little") + lowest[2:], *others))
     vectors.packet("lanes_at_12", "16 lanes that do not end early, because `at` is above 10.", packet)
+
+
+def _moved(vectors: Vectors) -> None:
+    """Inter frames whose reference has moved."""
+    picture = vectors.picture("14_parking_2.jpg", 332, 134, 160, 96)  # inter_1: a position up, two to the right
+    nothing, some = np.zeros((6, 10), bool), np.zeros((6, 10), bool)
+    some[:4, :7] = True
+    field = np.full((2, 3, 2), (-1, 2), np.int16)
+    whole = motion.to_bytes((-1, 2), field)
+    field[0, 1], field[1, 2] = (0, 0), (-255, 255)
+    blocks = motion.to_bytes((-1, 2), field)
+    for frame, name, about, before, chosen, region in (
+        (27, "inter_moved", "All of inter_1 has moved by one row and two columns.", (21, 4, "inter_1"),
+         Chosen(nothing, whole), None),
+        (28, "inter_moved_blocks", "Two blocks have vectors of their own; copies of inter_2, which has a region.",
+         (22, 4, "inter_2"), Chosen(some, blocks), Region(2, 2, 6, 4, 50)),
+        (29, "inter_moved_again", "All copied from two layers of inter_moved_blocks, and moved.",
+         (28, 2, "inter_moved_blocks"), Chosen(nothing | True, whole), None),
+    ):  # fmt: skip
+        number, layers, vector = before
+        refer = SideInformation(Reference(number, layers), region=region)
+        reference = vectors.latents[vector, layers]
+        packet = vectors.pack(picture, frame, 0.6, side_info=refer, reference=reference, copying=chosen)
+        vectors.packet(name, about, packet)
 
 
 def extremes(vectors: Vectors) -> None:

@@ -71,6 +71,16 @@ def refused_packets(vectors: Vectors) -> None:
             wrong(side, b"\x09\x01\x07\x01\0\0\0\x04\x7f\xf0" + bytes(8)),
         ),
         (
+            "side_motion",
+            "Motion of a block beyond the picture.",
+            wrong(side, b"\x09\x01\x07\x01\0\0\0\x84\x01\x6b" + bytes(8)),
+        ),
+        (
+            "side_motion_unit",
+            "Motion in a unit that is not defined yet.",
+            wrong(side, b"\x09\x01\x07\x01\0\0\0\x84\x01\xe0" + bytes(8)),
+        ),
+        (
             "side_detail",
             "A detail whose right edge is its left one.",
             wrong(side, b"\x0e\x06\x0c\1\0\0\0\1\0\2\0\0\0\0\0" + bytes(8)),
@@ -179,6 +189,10 @@ def refused_messages(vectors: Vectors) -> None:
         ("command", "letters", "101 letters.", cbor2.dumps({"c": "watch", "i": 1, "q": 101 * "a", "v": b""})),
         ("command", "vectors", "Two vectors for one.", cbor2.dumps({"c": "watch", "i": 1, "q": "a", "v": 2 * vector})),
         ("command", "bundle", "3 bytes of bundle ids.", cbor2.dumps({"c": "bundle", "i": 1, "h": b"abc"})),
+        ("command", "budget", "255 bytes a frame.", cbor2.dumps({"c": "budget", "i": 1, "b": 255})),
+        ("command", "rate", "More than 10^9 bit/s.", cbor2.dumps({"c": "budget", "i": 1, "r": 10**9 + 1})),
+        ("state", "watch", "`W` is a number.", cbor2.dumps({**state, "W": 1})),
+        ("state", "limit", "`B` is 255.", cbor2.dumps({**state, "B": 255})),
         ("command", "list", "A list.", cbor2.dumps(["key", 1])),
     ):  # fmt: skip
         must_fail(name, readers[kind], data)

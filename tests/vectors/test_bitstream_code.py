@@ -54,6 +54,10 @@ def decoded(code: dict[str, Any], name: str, layers: int) -> tuple[Any, Any, Any
         has_copies = before.side_info.reference is not None and before.side_info.reference.copies
         reference = latent, its_levels if has_copies else np.full(size, before.q)
         assert packet.side_info.reference is not None
+        if (field := packet.motion) is not None:
+            latent = code["moved"](latent, field)
+            its_levels = code["moved"](its_levels, field)
+            reference = latent, its_levels
         if copies := packet.side_info.reference.copies:
             copied = copy_map.from_bytes(copies, *size)
             levels = np.where(copied, its_levels, levels)

@@ -32,7 +32,6 @@ from export.metrics.lpips import Lpips, LpipsVgg
 from export.metrics.weights import read_weights
 from export.program import FIGURES
 
-_LONG_S = 0.5  # when runs have taken this long together, there are no more for the timing
 _T = TypeVar("_T")
 
 
@@ -102,15 +101,12 @@ def measure(
     metrics: PictureMetrics,
     *,
     jobs: int = 1,
-    fresh: bool = False,
-    retime: bool = False,
     done: Callable[[int], None] = lambda count: None,
 ) -> list[Point]:
     """A point for each picture x codec x setting, out of the store, or measured now and put there.
 
-    fresh: measure all again. retime: code all again, up to three times, so that all times are of this run and less
-    disturbed, but keep the quality of what decodes to the same pixels. jobs: processes that measure quality; nothing
-    is coded and timed while they work. done: is told how many points were completed.
+    jobs: processes that measure quality; nothing is coded and timed while they work. done: is told how many points were
+    completed.
     """
     run = datetime.now().astimezone().isoformat(timespec="seconds")
     points: list[Point] = []
@@ -122,8 +118,8 @@ def measure(
             todo: list[_Task] = []
             for codec, setting in _in_turn(codecs):
                 version = f"{codec.version}; {metrics.version}"
-                known = None if fresh else store.get((digest, codec.name, setting, version))
-                if known and not retime and metrics.all_in(known.quality):
+                known = store.get((digest, codec.name, setting, version))
+                if known and metrics.all_in(known.quality):
                     points.append(replace(known, picture=path.name))
                 else:
                     todo.append(_Task(codec, setting, version))
@@ -131,10 +127,10 @@ def measure(
             for group in _groups(todo, 8 * jobs):  # so many decoded pictures are held at once
                 for task in group:
                     if task.codec.name not in warm:  # what is loaded on first use is nobody's coding time
-                        _code(task, frame, run, 1)
+                        _code(task, frame, run)
                         warm.add(task.codec.name)
-                coded = [_code(task, frame, run, 3 if retime else 1) for task in group]
-                same = [None if fresh else store.quality(digest, c.decoded_digest, metrics.version) for c, _ in coded]
+                coded = [_code(task, frame, run) for task in group]
+                same = [store.quality(digest, c.decoded_digest, metrics.version) for c, _ in coded]
                 qualities = parallel(metrics, [frame] * len(group), [decoded for _, decoded in coded], same)
                 for task, (coding, _), quality in zip(group, coded, qualities, strict=True):
                     point = Point(
@@ -167,29 +163,21 @@ def _in_turn(codecs: Sequence[CodecUnderTest]) -> Iterator[tuple[CodecUnderTest,
                 yield codec, codec.settings[index]
 
 
-def _code(task: _Task, frame: Frame, run: str, rounds: int) -> tuple[Coding, Frame]:
+def _code(task: _Task, frame: Frame, run: str) -> tuple[Coding, Frame]:
     """Encode and decode once, with their times: the size and times, and the decoded picture."""
-    data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(frame, task.setting), rounds)
+    data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(frame, task.setting))
     size = (frame.shape[0], frame.shape[1])
-    decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data, size), rounds)
+    decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data, size))
     payload = task.codec.payload(data)
     digest = picture_digest(decoded)
     return Coding(len(data), encode_s, decode_s, encode_cpu_s, decode_cpu_s, digest, run, payload), decoded
 
 
-def _timed(work: Callable[[], _T], rounds: int) -> tuple[_T, float, float]:
-    """The result of `work`, and its wall and processor time, in seconds: the least of `rounds`, of fewer if it is long.
-
-    The least, because whatever else the machine does can only add to it.
-    """
-    wall_s, cpu_s = [], []
-    while True:
-        wall, cpu = time.perf_counter(), cpu_time_s()
-        value = work()
-        cpu_s.append(cpu_time_s() - cpu)
-        wall_s.append(time.perf_counter() - wall)
-        if len(wall_s) == rounds or sum(wall_s) > _LONG_S:
-            return value, min(wall_s), min(cpu_s)
+def _timed(work: Callable[[], _T]) -> tuple[_T, float, float]:
+    """The result of `work`, and its wall and processor time, in seconds."""
+    wall_s, cpu_s = time.perf_counter(), cpu_time_s()
+    value = work()
+    return value, time.perf_counter() - wall_s, cpu_time_s() - cpu_s
 
 
 def _groups(tasks: Sequence[_Task], size: int) -> Iterator[Sequence[_Task]]:

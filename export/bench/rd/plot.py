@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
-from export.bench.figure import legend_below, save_figure
+from export.bench.figure import legend_below, save_figure, style_of
 from export.bench.rd.bd import SMALL, is_tested
 from export.bench.rd.codecs import CONTROL
 from export.bench.rd.scores import SCORES, titles
-from export.bench.style import style_of
 
 _RANGE_BPP = (0.03, 0.6)
 _TICKS_BPP = (0.03, 0.05, 0.1, 0.2, 0.3, 0.6)

@@ -87,7 +87,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
             if not name.endswith(SMALL) and values[bpp]["ms_ssim"] is not None:
                 lines.append(_row(name, bpp, values[bpp], metrics))
     if len({tuple(runs) for runs in report["timing_runs"].values()}) > 1:
-        lines += ["", "The times were not all taken in one run, so do not compare them closely (--retime does that)."]
+        lines += ["", "The times were not all taken in one run, so do not compare them closely."]
     for tested in report["bd_rate"]:
         lines += ["", *_bd_table(report, tested)]
     if report.get("stages"):

@@ -12,7 +12,7 @@ from typing import Any
 from edgesem.files import read_picture
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import CodecUnderTest, finest
-from export.bench.rd.clock import cpu_time_s
+from export.bench.rd.clock import cpu_s
 from export.bench.rd.codecs import BundleCodecs
 
 ROUNDS = 3
@@ -56,7 +56,7 @@ def time_stages(
         for _ in range(rounds):
             for name, named in pieces.items():
                 for piece, work in named.items():
-                    least[name, piece] = min(least.get((name, piece), 1e9), _cpu_s(work))
+                    least[name, piece] = min(least.get((name, piece), 1e9), cpu_s(work))
         for (name, piece), value in least.items():
             seconds[name][piece] += value / len(pictures)
         for name, size in sizes.items():
@@ -85,9 +85,3 @@ def _pieces(codec: CodecUnderTest, frame: Frame, budget_bytes: int) -> tuple[int
         "encode": lambda: codec.encode(frame, setting),
         "decode": lambda: codec.decode(data, size),
     }
-
-
-def _cpu_s(work: Callable[[], object]) -> float:
-    start = cpu_time_s()
-    work()
-    return cpu_time_s() - start

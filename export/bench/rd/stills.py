@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import MissingDependency, require
+from edgesem.low_delay_video import even_sides, scheduling_kept
 from edgesem.quality.metrics import Frame
-from export.bench.scheduling import scheduling_kept
 
 COARSEST = {"svtav1": 70, "x265": 51, "vvc": 63}
 """The quantizer's coarsest setting (CRF or QP): `quality` counts from there upwards."""
@@ -89,12 +89,6 @@ def decode_stream(data: bytes, family: str) -> Frame:
     decoder.thread_count = 1
     frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     return np.asarray(frames[0].to_ndarray(format="rgb24"), np.uint8)
-
-
-def even_sides(frame: Frame) -> Frame:
-    """The picture with even sides, which 4:2:0 needs: an odd last row or column stands twice."""
-    height, width = frame.shape[:2]
-    return np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge"))
 
 
 @cache

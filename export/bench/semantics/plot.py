@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgesem.errors import require
-from export.bench.figure import legend_below, save_figure
-from export.bench.style import style_of
+from export.bench.figure import legend_below, save_figure, style_of
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:

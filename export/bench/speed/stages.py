@@ -6,7 +6,6 @@ round, and the figure is the median of all rounds of all pictures.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 
 import edgesem
+from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import baseline, finest
+from export.bench.rd.clock import cpu_s
 
 BASELINES = {"webp": "webp-m4", "avif_s6": "avif-s6", "avif_s9": "avif-s9"}
 """Codecs to compare with, by the ending of their figure's name."""
@@ -47,7 +48,7 @@ def time_frames(
         for work in stages.values():
             work()  # what is loaded or allocated once is not what a frame costs
         for _ in range(rounds):
-            seconds.append({name: _cpu_s(work) for name, work in stages.items()})
+            seconds.append({name: cpu_s(work) for name, work in stages.items()})
             done()
     encode = [one["analyze"] + one["pack"] for one in seconds]
     figures: dict[str, Any] = {
@@ -95,18 +96,26 @@ def _still_scene(
     codec: edgesem.Codec, frame: Frame, key: edgesem.Packet, known: edgesem.Latent, budget_bytes: int
 ) -> Stages:
     """A sender's work for a later frame of the same scene, as an inter frame and as a keyframe."""
-    random, previous, options = np.random.default_rng(0), key, PackOptions()
+    random, previous, options, copying = np.random.default_rng(0), key, PackOptions(), Copying()
+    copying.look(codec.analyze(frame))
     for number in range(1, 2 + FRAMES_BEFORE):
         later = np.rint(frame + random.normal(0, CAMERA_NOISE, frame.shape)).clip(0, 255).astype(np.uint8)
         named = Reference(previous.frame, len(previous.chunks))
         options = PackOptions(
-            side_info=SideInformation(reference=named), reference=known, previous=previous, frame=number
+            side_info=SideInformation(reference=named),
+            reference=known,
+            previous=previous,
+            frame=number,
+            copying=copying,
         )
         if number <= FRAMES_BEFORE:
-            previous, known = codec.pack_decoded(codec.analyze(later), budget_bytes=budget_bytes, options=options)
+            latent = codec.analyze(later)
+            copying.look(latent)
+            previous, known = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
 
     def inter_frame() -> None:
         latent = codec.analyze(later)
+        copying.look(latent)
         packet, _ = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
         codec.is_cut(latent, packet, key)
 
@@ -114,9 +123,3 @@ def _still_scene(
         codec.pack_decoded(codec.analyze(later), budget_bytes=budget_bytes, options=PackOptions(previous=key))
 
     return {"inter_frame": inter_frame, "keyframe": keyframe}
-
-
-def _cpu_s(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
-from edgesem.quality.metrics import Frame, bd_rate, ms_ssim, ms_ssim_db, psnr
+from edgesem.quality.metrics import Frame, bd_rate, gmsd, ms_ssim, ms_ssim_db, psnr
 from export.bench.video import peers, scenes
 from export.bench.video.coded import ClipCoder, Clock, Coded
 from export.bench.video.flicker import figures
@@ -22,6 +23,9 @@ OUR_QUALITIES = (220, 180, 140, 100, 60, 20)  # of 255
 STILL_LEVEL = 140  # still scenes are compared at the quality of a keyframe of this level
 STILL_FRAMES = 4  # after the keyframe
 OURS = ("edgesem-intra", "edgesem-reference")
+
+MEASURES = ("ms_ssim", "psnr", "gmsd")
+"""What each row has beside the judges that a user names."""
 
 Judge = Callable[[Frame, Frame], float]
 Row = dict[str, float]
@@ -40,8 +44,9 @@ def points(
 ) -> dict[str, list[Row]]:
     """Means over a clip's frames of each codec at each of its settings, coarsest first; ours drawn with `steps`.
 
-    All codecs take turns frame by frame, so what else the machine does hits their times alike. flicker and the three
-    after it: see `export.bench.video.flicker`; NaN where nothing stands still. judges: more measures by name.
+    All codecs take turns frame by frame, so what else the machine does hits their times alike. inter_cpu_s: the median
+    of all frames but the first, which is a keyframe. flicker and the three after it: see `export.bench.video.flicker`;
+    NaN where nothing stands still. judges: more measures by name.
     """
     all_coders = {name: _coders(name, codec, rate_hz, max(1, round(key_interval_s * rate_hz)), steps) for name in names}
     rows: dict[str, list[Row]] = {name: [] for name in names}
@@ -89,22 +94,38 @@ def settings_of(name: str) -> int:
     return len(OUR_QUALITIES if name in OURS else peers.settings_of(name))
 
 
-def share_at_equal_quality(mine: Sequence[Row], other: Sequence[Row]) -> float | None:
-    """Bytes of one codec over those of another at equal MS-SSIM, in the mean over what both reach; None if nothing."""
-    old, new = ([(row["bytes_per_frame"], ms_ssim_db(row["ms_ssim"])) for row in rows] for rows in (other, mine))
+def share_at_equal_quality(mine: Sequence[Row], other: Sequence[Row], measure: str = "ms_ssim") -> float | None:
+    """Bytes of one codec over those of another at equal MS-SSIM or GMSD, in the mean over what both reach.
+
+    None if there is nothing that both reach.
+    """
+    in_db = {"ms_ssim": ms_ssim_db, "gmsd": _gmsd_db}[measure]
+    old, new = ([(row["bytes_per_frame"], in_db(row[measure])) for row in rows] for rows in (other, mine))
     found = bd_rate(old, new)
     return None if found is None else 1 + found.percent / 100
 
 
+def _gmsd_db(value: float) -> float:
+    """GMSD as a quality that rises, in dB, so that steps are about equally wide."""
+    return -20 * math.log10(max(value, 1e-9))
+
+
+def share_of_time(mine: Sequence[Row], other: Sequence[Row]) -> float:
+    """Processor time of an inter frame over that of another codec; of each, the median over its settings."""
+    times = [float(np.median([row["inter_cpu_s"] for row in rows])) for rows in (mine, other)]
+    return times[0] / times[1] if times[1] else float("nan")
+
+
 def _row(frames: Sequence[Frame], coded: Sequence[Coded], judges: Mapping[str, Judge]) -> Row:
     pairs = [(frame, one.picture) for frame, one in zip(frames, coded, strict=True)]
-    measures: dict[str, Judge] = {"ms_ssim": ms_ssim, "psnr": psnr, **judges}
+    measures: dict[str, Judge] = {**dict(zip(MEASURES, (ms_ssim, psnr, gmsd), strict=True)), **judges}
     return {
         "bytes_per_frame": float(np.mean([one.size_bytes for one in coded])),
         **{name: float(np.mean([measure(*pair) for pair in pairs])) for name, measure in measures.items()},
         **figures(frames, [one.picture for one in coded]),
         "encode_s": float(np.mean([one.encode_s for one in coded])),
         "encode_cpu_s": float(np.mean([one.encode_cpu_s for one in coded])),
+        "inter_cpu_s": float(np.median([one.encode_cpu_s for one in coded[1:] or coded])),
     }
 
 

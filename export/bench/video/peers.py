@@ -11,21 +11,15 @@ top, for what they send must be named and checked too.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import partial
-from typing import Any
-
-import numpy as np
 
 from edgesem.errors import UsageError, require
+from edgesem.low_delay_video import LowDelayDecoder, LowDelayEncoder, check_library, svtav1_options
 from edgesem.packet.packet import HEADER_BYTES
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import CodecUnderTest, baseline
-from export.bench.rd.stills import even_sides
-from export.bench.scheduling import scheduling_kept
 from export.bench.video.coded import ClipCoder, Clock, Coded
 
 PEERS = (
@@ -50,7 +44,6 @@ _SETTINGS = {
 }
 """Quantizers, crf, or qualities, the finest first."""
 _LIBRARIES = {"x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1", "aom": "libaom-av1"}
-_DECODERS = {"x264": "h264", "x265": "hevc", "svtav1": "libdav1d", "aom": "libdav1d"}
 _NAME = re.compile(r"(x26[45])-([a-z]+)(-qp)?|(svtav1)-p(\d+)(-rtc)?|(aom)-rt(\d+)|avif-s8")
 
 
@@ -67,15 +60,7 @@ def check(name: str) -> None:
     if name.startswith("avif"):
         baseline(name)
         return
-    av = require("av", "video")
-    for library, mode in ((_LIBRARIES[_kind(name)], "w"), (_DECODERS[_kind(name)], "r")):
-        try:
-            av.codec.Codec(library, mode)
-        except ValueError as error:  # what PyAV raises is one, under names that differ between its versions
-            raise UsageError(
-                f"{name} needs {library}, which PyAV {av.__version__} was built without: leave it out, or install a "
-                "PyAV that has it (14.2 has libaom-av1)"
-            ) from error
+    check_library(_LIBRARIES[_kind(name)])
 
 
 def coders(name: str, rate_hz: float, key_every: int) -> list[ClipCoder]:
@@ -105,9 +90,8 @@ def _options(name: str, quantizer: int, key_every: int) -> dict[str, str]:
         by = {"qp" if more else "crf": str(quantizer)}
         return {"preset": preset, "tune": "zerolatency", f"{kind}-params": keys, **by}
     if kind == "svtav1":
-        rtc = ":rtc=1" if more else ""
-        parameters = f"pred-struct=1:lp=1:scd=0:keyint={key_every}{rtc}"
-        return {"preset": preset.removeprefix("p"), "crf": str(quantizer), "svtav1-params": parameters}
+        number = int(preset.removeprefix("p"))
+        return {**svtav1_options(number, key_every=key_every, rtc=bool(more)), "crf": str(quantizer)}
     return {
         "usage": "realtime",
         "cpu-used": preset.removeprefix("rt"),
@@ -119,33 +103,18 @@ def _options(name: str, quantizer: int, key_every: int) -> dict[str, str]:
 
 def _video(name: str, quantizer: int, rate_hz: float, key_every: int, frames: Sequence[Frame]) -> Iterator[Coded]:
     """Each frame out before the next goes in, and each decoded by itself in order."""
-    os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 prints its settings
-    av = require("av", "video")
-    height, width = even_sides(frames[0]).shape[:2]
-    encoder: Any = av.CodecContext.create(_LIBRARIES[_kind(name)], "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.framerate = Fraction(rate_hz).limit_denominator(1000)
-    encoder.time_base = 1 / encoder.framerate
-    encoder.thread_count, encoder.gop_size = 1, key_every
-    encoder.options = _options(name, quantizer, key_every)
-    decoder: Any = av.CodecContext.create(_DECODERS[_kind(name)], "r")
-    decoder.thread_count = 1  # else a decoder keeps frames back
-    for index, frame in enumerate(frames):
+    height, width = frames[0].shape[:2]
+    library = _LIBRARIES[_kind(name)]
+    options = _options(name, quantizer, key_every)
+    encoder = LowDelayEncoder(
+        library, width=width, height=height, rate_hz=rate_hz, options=options, key_every=key_every
+    )
+    decoder = LowDelayDecoder(library)
+    for frame in frames:
         clock = Clock()
-        picture = av.VideoFrame.from_ndarray(even_sides(frame), format="rgb24")
-        picture.pts = index
-        with scheduling_kept():
-            data = b"".join(bytes(part) for part in encoder.encode(picture))
-
-        def decode(data: bytes = data, frame: Frame = frame, index: int = index) -> Frame:
-            decoded = decoder.decode(av.Packet(data)) if data else []
-            if not decoded:
-                raise UsageError(f"{name} held frame {index} back: it cannot be measured without delay here")
-            return np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8)[: frame.shape[0], : frame.shape[1]]
-
-        yield clock.coded(HEADER_BYTES + len(data), decode)
-    with scheduling_kept():
-        encoder.encode(None)  # SVT-AV1 complains of an encoder that is dropped in the middle
+        data = encoder.encode(frame)
+        yield clock.coded(HEADER_BYTES + len(data), partial(decoder.decode, data, height, width))
+    encoder.close()
 
 
 def _stills(codec: CodecUnderTest, quality: int, frames: Sequence[Frame]) -> Iterator[Coded]:

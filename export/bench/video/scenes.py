@@ -37,8 +37,14 @@ def lighter(frame: Frame, count: int) -> list[Frame]:
     return [_rounded(frame * np.float32(1 + LIGHT * (index - count / 2))) for index in range(count)]
 
 
-def crossed(frame: Frame, count: int) -> Scene:
-    """A frame that its own middle crosses as an object, SPEED pixels to the right each time."""
+def turned(frame: Frame, count: int, speed: int) -> list[Frame]:
+    """A part of a frame, as a camera sees it that turns to the right by so many pixels each time."""
+    width = frame.shape[1] - speed * (count - 1)
+    return [np.ascontiguousarray(frame[:, speed * index : speed * index + width]) for index in range(count)]
+
+
+def crossed(frame: Frame, count: int, speed: int = SPEED) -> Scene:
+    """A frame that its own middle crosses as an object, `speed` pixels to the right each time."""
     height, width = frame.shape[:2]
     side = min(height, width) // OBJECT_SHARE
     top, left = (height - side) // 2, (width - side) // 2
@@ -46,9 +52,9 @@ def crossed(frame: Frame, count: int) -> Scene:
     frames, touched = [], []
     for index in range(count):
         picture, here = frame.copy(), np.zeros((height, width), bool)
-        start = min(width - side, width // 8 + SPEED * index)
+        start = min(width - side, width // 8 + speed * index)
         picture[lower : lower + side, start : start + side] = patch
-        here[lower : lower + side, max(0, start - SPEED) : start + side] = True
+        here[lower : lower + side, max(0, start - speed) : start + side] = True
         frames.append(picture)
         touched.append(positions_of(here))
     return frames, touched

@@ -21,17 +21,19 @@ import numpy.typing as npt
 from edgesem.bundle.runner import open_runner
 from edgesem.codec import budget
 from edgesem.codec.codec import Codec
-from edgesem.codec.coder import coded_of, in_units
+from edgesem.codec.coder import in_units
 from edgesem.codec.context import ContextModel
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
+from edgesem.codec.rounding import coded_of
 from edgesem.entropy import rans
 from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, positions, reference_graph, whole, within
 from edgesem.entropy.tables import MAX_RADIUS
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
+from export.bench.video.choices import choices
 from export.bench.video.scenes import Scene, scenes
 
 LEVEL = 140
@@ -143,6 +145,7 @@ def where(codec: Codec, frames: Sequence[Frame], done: Callable[[], None] = lamb
         report["nothing_new"] = _nothing_new(codec, books, made)
         report["held"] = _held(codec, books, made)
         report["copied"] = {name: _copied(codec, scene[0]) for name, scene in made.items()}
+        report["choices"] = choices(codec, frames[0])
         done()
     return report
 

@@ -9,72 +9,61 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgesem.errors import EnvironmentMissing, LinkError, UsageError
-from runtime.bench.fleet.figures import SPARE, Delays, dark_s, parts_of, repeated, what_binds
+from edgesem.errors import LinkError, UsageError
+from runtime.bench.fleet.brokers import Brokers, NodeBytes, started
+from runtime.bench.fleet.figures import SPARE, Delays, Kill, dark_of, parts_of, repeated, what_binds
+from runtime.bench.fleet.load import Load
 from runtime.bench.fleet.process_use import ProcessUse, busy_s, use_of
 from runtime.bench.fleet.receiver_process import ReceiverProcess, Shown
 from runtime.bench.fleet.recorded import record
+from runtime.bench.fleet.run_catalogue import RunCatalogue
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
-from runtime.mqtt.loopback_broker import answers
-from runtime.mqtt.mosquitto import Listening, end, start_mosquitto
 from runtime.process.child import Child, Job
-from runtime.protocol.shard import shard_of
-from runtime.protocol.topics import Topics
 from runtime.receiver.processors import allowed_processors
 
-_CONNECT_S, _CHILD_S, _START_S = 120.0, 30.0, 15.0
+_CONNECT_S, _CHILD_S = 120.0, 30.0
 _DRAIN_S, _PROMISED_S = 20.0, 60.0
 """How long pictures that come late are waited for, and promised frames that no receiver keeps yet."""
 _QUIET_S = 5.0
 """Without a picture for so long, nothing more comes: ordinary frames may be lost."""
 _RECORDED = 8
-_MOST_DROPPED = 0.02
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is simulated. UsageError for what cannot be."""
-
-    cameras: int = 100
-    seconds: float = 20.0
-    interval_s: float = 10.0
-    """From frame to frame of a camera."""
-    receivers: int = 2
-    size: tuple[int, int] = (320, 240)
-    budget_bytes: int = 3000
-    promise_every: int = 0
-    """Every so many frames of a camera one is promised; 0: none."""
-    kill_receiver: bool = False
-    """Kill a receiver at half time, and start it anew."""
-
-    def __post_init__(self) -> None:
-        if self.seconds < self.interval_s:
-            raise UsageError(f"in {self.seconds:g} s not every camera sends a frame each {self.interval_s:g} s")
+_KILLS_FROM, _KILLS_TO = 0.1, 0.85
+"""Of the time that cameras film."""
+_WHOLE_S = 1.0
+"""How often a cluster is asked whether it is whole again, and how long it is left alone then."""
 
 
 def run_load(
     load: Load,
     addresses: Sequence[Address],
     tell: Callable[[str], None] = lambda _: None,
+    catalogue_password_file: Path | None = None,
 ) -> dict[str, Any]:
     """Run it; the figures, for JSON. `addresses` are those of a broker that runs, or empty: then a mosquitto is
     started. `tell` is told of progress in words. EnvironmentMissing without mosquitto or /proc, LinkError where a part
-    does not start."""
+    does not start, and what `RunCatalogue` raises."""
     busy_s()  # tells at once if there is no /proc
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesem-fleet-")))
-        broker_pid = None
+        brokers: Brokers | None = None
+        catalogue: RunCatalogue | None = None
+        if load.catalogue:
+            catalogue = RunCatalogue(load.catalogue, catalogue_password_file, folder / "objects")
+            stack.enter_context(catalogue)
+        if addresses and load.kill_nodes:
+            raise UsageError("only nodes that are started here can be killed: leave --broker out")
         if not addresses:
-            address, broker_pid = stack.enter_context(_mosquitto(folder, load.cameras + 64))
-            addresses = [address]
+            tell(f"{load.broker} starts")
+            brokers, addresses = started(load.broker, folder / "broker", load.cameras + 64)
+            stack.callback(brokers.end)
         with Connection(addresses, name="bench") as link:
             version = link.version
-        return _Run(load, addresses, version, broker_pid, folder, tell, stack).figures()
+        return _Run(load, addresses, version, brokers, catalogue, folder, tell, stack).figures()
 
 
 class _Run:
@@ -85,22 +74,24 @@ class _Run:
         load: Load,
         addresses: Sequence[Address],
         version: str,
-        broker_pid: int | None,
+        brokers: Brokers | None,
+        catalogue: RunCatalogue | None,
         folder: Path,
         tell: Callable[[str], None],
         stack: contextlib.ExitStack,
     ) -> None:
-        self._load, self._addresses, self._broker_pid = load, addresses, broker_pid
-        self._folder, self._tell = folder, tell
+        self._load, self._addresses, self._brokers = load, addresses, brokers
+        self._catalogue, self._folder, self._tell = catalogue, folder, tell
         self._site = f"bench-{secrets.token_hex(4)}"
         self._events: queue.Queue[tuple[str, Job]] = queue.Queue()
         self._totals: Job = {}
         self._ended: list[ReceiverProcess] = []
-        tell("receivers start")
-        self._receivers = [self._receiver(index) for index in range(load.receivers)]
-        stack.callback(self._end_receivers)
-        for one in self._receivers:
-            one.wait_ready()
+        self._kills: list[Kill] = []
+        self._dead: dict[str, ProcessUse] = {}
+        """What processes have used that were killed."""
+        self._carried = [NodeBytes() for _ in brokers.ports] if brokers else []
+        """Bytes through each node of the broker, until it was killed last."""
+        self._filmed: Job = {}
         tell(f"{load.cameras} cameras connect")
         packets = record(_RECORDED, load.size, load.budget_bytes)
         self._packet_bytes = sum(map(len, packets)) / len(packets)
@@ -118,6 +109,11 @@ class _Run:
         child = Child(name="cameras", module=module, job=job, folder=folder, events=self._events)
         self._cameras = stack.enter_context(child)
         self._camera_pid = int(self._wait_for("connected", _CONNECT_S)["pid"])
+        tell("receivers start")
+        self._receivers = [self._receiver(index) for index in range(load.receivers)]
+        stack.callback(self._end_receivers)
+        for one in self._receivers:
+            one.wait_ready()
 
     def figures(self) -> dict[str, Any]:
         """Film, wait for what is under way, and count."""
@@ -125,18 +121,25 @@ class _Run:
         self._tell(f"{load.cameras} cameras film for {load.seconds:g} s")
         before, began_s, others_s = self._uses(), time.monotonic(), busy_s()
         (self._folder / "start").touch()
-        killed_s = self._kill_at_half_time(began_s) if load.kill_receiver else None
-        sent = int(self._wait_for("filmed", load.seconds + _CHILD_S)["sent"])
+        if self._catalogue and load.stop_catalogue_s:
+            self._catalogue.stop_later((load.seconds - load.stop_catalogue_s) / 2, load.stop_catalogue_s)
+        self._disturb(began_s)
+        sent = int((self._filmed or self._wait_for("filmed", load.seconds + _CHILD_S))["sent"])
         seconds = time.monotonic() - began_s
         uses = {name: use.since(before.get(name, ProcessUse())) for name, use in self._uses().items()}
         others_s = busy_s() - others_s - sum(use.cpu_s for use in uses.values())
         self._drain(sent)
+        if self._catalogue:
+            self._tell("the catalogue catches up")
+            self._catalogue.wait_for(self._totals["promised"], self._site, self._wait)
+        for number in range(len(self._carried)):
+            self._count_bytes(number)
         self._cameras.finish(timeout_s=_CHILD_S)
         self._end_receivers()
-        return self._counted(uses, began_s, seconds, max(0.0, others_s / seconds), killed_s)
+        return self._counted(uses, began_s, seconds, max(0.0, others_s / seconds))
 
     def _counted(
-        self, uses: dict[str, ProcessUse], began_s: float, seconds: float, others_cores: float, killed_s: float | None
+        self, uses: dict[str, ProcessUse], began_s: float, seconds: float, others_cores: float
     ) -> dict[str, Any]:
         load, sent = self._load, int(self._totals["sent"])
         shown: list[Shown] = [one for receiver in [*self._ended, *self._receivers] for one in receiver.shown]
@@ -146,8 +149,6 @@ class _Run:
         ours_cores = sum(use.cpu_s for name, use in uses.items() if name != "cameras") / seconds
         done = [one.done for one in self._receivers if one.done]
         own = sum(stream["size_bytes"] for one in done for stream in one["streams"])
-        moved = [one for one in shown if shard_of(Topics.named(one.stream), load.receivers) == 0]
-        dark = [] if killed_s is None else dark_s(moved, killed_s, load.interval_s)
         return {
             **asdict(load),
             "packet_bytes": round(self._packet_bytes),
@@ -159,7 +160,9 @@ class _Run:
             "promised": self._totals["promised"],
             "promised_lost": self._totals["waiting"],
             "promised_shown_twice": repeated(shown, promised=True),
+            "in_catalogue": self._catalogue and self._catalogue.figures(self._totals["promised"], self._site),
             "parts": parts_of(uses, seconds, in_time),
+            "nodes": [asdict(one) for one in self._carried],
             "heard_of_others": round(sum(one["others_bytes"] for one in done) / own, 4) if own else None,
             "processors": processors,
             "others_cores": round(others_cores, 2),
@@ -174,7 +177,7 @@ class _Run:
             "cameras_on_two_cores": round(2 * SPARE / ours_cores * in_time / seconds * load.interval_s)
             if ours_cores
             else None,
-            "dark_s": {"streams": len(dark), "p95": sorted(dark)[int(0.95 * (len(dark) - 1))]} if dark else None,
+            "dark": dark_of(self._kills, shown, load.interval_s, load.receivers),
         }
 
     def _receiver(self, index: int) -> ReceiverProcess:
@@ -186,6 +189,7 @@ class _Run:
         files = {"ca-file": first.ca_file, "cert-file": first.cert_file, "key-file": first.key_file}
         for name, path in files.items():
             arguments += [] if path is None else [f"--{name}", str(path)]
+        arguments += self._catalogue.arguments if self._catalogue else []
         config = self._folder / f"receive{index}.toml"
         config.write_text(f"[draw]\nmax_streams = {min(10_000, max(256, load.cameras))}\n")
         arguments += ["--config", str(config)]
@@ -195,23 +199,67 @@ class _Run:
         for one in self._receivers:
             one.end()
 
-    def _kill_at_half_time(self, began_s: float) -> float:
-        self._wait(began_s + self._load.seconds / 2)
-        self._tell("a receiver is killed and started anew")
-        killed_s = time.monotonic()
-        self._receivers[0].kill()
-        self._ended.append(self._receivers[0])
-        self._receivers[0] = self._receiver(0)
-        return killed_s
+    def _disturb(self, began_s: float) -> None:
+        """Kill receivers and nodes in turn, evenly over the time, as far as that reaches."""
+        load = self._load
+        kinds = ["receiver"] * load.kill_receivers + ["node"] * load.kill_nodes
+        kinds = [kind for _, kind in sorted(zip(_places(load.kill_receivers, load.kill_nodes), kinds, strict=True))]
+        for place, kind in enumerate(kinds):
+            part = _KILLS_FROM + (_KILLS_TO - _KILLS_FROM) * (place + 0.5) / len(kinds)
+            self._wait(began_s + part * load.seconds)
+            if self._filmed:
+                return
+            if kind == "receiver":
+                self._kill_receiver(sum(one.kind == kind for one in self._kills) % load.receivers)
+            else:
+                self._kill_node(sum(one.kind == kind for one in self._kills))
+
+    def _kill_receiver(self, index: int) -> None:
+        self._tell(f"receiver {index} is killed and started anew")
+        old = self._receivers[index]
+        old.wait_ready()  # one that just begins has nothing to lose
+        self._bury("receivers", [old.pid])
+        self._bury("decoders", old.decoders())
+        self._kills.append(Kill("receiver", index, time.monotonic()))
+        old.kill()
+        self._ended.append(old)
+        self._receivers[index] = self._receiver(index)
+
+    def _kill_node(self, count: int) -> None:
+        brokers = self._brokers
+        assert brokers is not None
+        number = count % len(brokers.ports)
+        self._tell(f"node {number} of the broker is killed and started anew")
+        self._count_bytes(number)
+        before = use_of(brokers.pids())
+        self._kills.append(Kill("node", number, time.monotonic()))
+        brokers.kill(number)
+        left = use_of(brokers.pids())
+        dead = ProcessUse(before.cpu_s - left.cpu_s if len(brokers.ports) > 1 else before.cpu_s)
+        self._dead["broker"] = self._dead.get("broker", ProcessUse()) + dead
+        brokers.start(number)
+        while not brokers.whole():
+            self._wait(time.monotonic() + _WHOLE_S)
+        self._wait(time.monotonic() + _WHOLE_S)
+
+    def _count_bytes(self, number: int) -> None:
+        """Count what went through a node since it was started."""
+        assert self._brokers is not None
+        self._carried[number] += self._brokers.carried(number)
+
+    def _bury(self, name: str, pids: Sequence[int]) -> None:
+        """Remember the processor time of processes that will be killed."""
+        self._dead[name] = self._dead.get(name, ProcessUse()) + ProcessUse(use_of(pids).cpu_s)
 
     def _uses(self) -> dict[str, ProcessUse]:
         decoders = [pid for one in self._receivers for pid in one.decoders()]
-        uses = {} if self._broker_pid is None else {"broker": use_of([self._broker_pid])}
-        return uses | {
+        uses = {} if self._brokers is None else {"broker": use_of(self._brokers.pids())}
+        uses |= {
             "receivers": use_of([one.pid for one in self._receivers]),
             "decoders": use_of(decoders),
             "cameras": use_of([self._camera_pid]),
         }
+        return {name: use + self._dead.get(name, ProcessUse()) for name, use in uses.items()}
 
     def _drain(self, sent: int) -> None:
         """Wait until all pictures are drawn, and all promised frames kept, or nothing more comes."""
@@ -258,33 +306,14 @@ class _Run:
             raise LinkError(f"the simulated cameras have ended: {event['words']}")
         if event["event"] == "totals":
             self._totals = event
+        elif event["event"] == "filmed":
+            self._filmed = event
         return event
 
 
-@contextlib.contextmanager
-def _mosquitto(folder: Path, connections: int) -> Iterator[tuple[Address, int]]:
-    """A mosquitto of our own on loopback, and the number of its process."""
-    from socket import create_server
-
-    with create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = Address("127.0.0.1", port, user="bench", password=secrets.token_urlsafe(24))
-    users = {"bench": address.password or ""}
-    home = folder / "broker"
-    home.mkdir(mode=0o700)
-    with (folder / "broker.log").open("wb") as log:
-        process = start_mosquitto(Listening("127.0.0.1", port, users, max_connections=connections), home, log)
-    try:
-        deadline_s = time.monotonic() + _START_S
-        while not answers("127.0.0.1", port):
-            if process.poll() is not None or time.monotonic() > deadline_s:
-                raise EnvironmentMissing(
-                    (folder / "broker.log").read_text(errors="replace")[-500:] or "mosquitto did not start"
-                )
-            time.sleep(0.02)
-        yield address, process.pid
-    finally:
-        end(process)
+def _places(*counts: int) -> list[float]:
+    """For things of several kinds, where each stands if each kind is spread evenly."""
+    return [(number + 0.5) / count for count in counts for number in range(count)]
 
 
 def _plain(address: Address) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from runtime.bench.fleet.process_use import ProcessUse
 from runtime.bench.fleet.receiver_process import Shown
+from runtime.protocol.shard import shard_of
+from runtime.protocol.topics import Topics
 
 SPARE = 0.8
 """Of the processors, a fleet may fill so much."""
@@ -31,6 +33,17 @@ class Delays:
         return cls(*map(float, np.percentile(delays, (50, 95, 99)))) if delays else cls(*[float("nan")] * 3)
 
 
+@dataclass(frozen=True)
+class Kill:
+    """A receiver or a node of the broker was killed."""
+
+    kind: str
+    """receiver, or node."""
+    number: int
+    at_s: float
+    """Monotonic seconds."""
+
+
 def repeated(shown: Iterable[Shown], promised: bool) -> int:
     """How many of the promised, or of the other, pictures were shown more than once."""
     counted = Counter((one.stream, one.epoch, one.frame) for one in shown if one.promised == promised)
@@ -48,6 +61,23 @@ def dark_s(shown: Iterable[Shown], since_s: float, interval_s: float) -> list[fl
         if before and after:
             found.append(max(0.0, min(after) - max(before) - interval_s))
     return found
+
+
+def dark_of(kills: Sequence[Kill], shown: Sequence[Shown], interval_s: float, shards: int) -> dict[str, dict[str, Any]]:
+    """For each kind of kill how many there were, and how long streams were dark: those of the receiver that was killed,
+    or all streams if it was a node."""
+    found: dict[str, list[list[float]]] = {}
+    for kill in kills:
+        mine = [
+            one for one in shown if kill.kind == "node" or shard_of(Topics.named(one.stream), shards) == kill.number
+        ]
+        found.setdefault(kill.kind, []).append(dark_s(mine, kill.at_s, interval_s))
+    told = {}
+    for kind, one_kill in found.items():
+        dark = [seconds for one in one_kill for seconds in one]
+        p50, p95, most = map(float, np.percentile(dark, (50, 95, 100))) if dark else (0.0, 0.0, 0.0)
+        told[kind] = {"kills": len(one_kill), "streams": len(dark), "p50_s": p50, "p95_s": p95, "max_s": most}
+    return told
 
 
 def parts_of(uses: Mapping[str, ProcessUse], seconds: float, pictures: int) -> dict[str, dict[str, Any]]:

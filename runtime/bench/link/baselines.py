@@ -147,7 +147,7 @@ def make_control(
         return Control(interval_s=interval_s, unacked_bytes=unacked_bytes)
     if name == "whole":
         # What has been begun is in the way of the next frame, so it is not to be more than drains by then.
-        return Whole(interval_s=interval_s, aim_s=0.0, unacked_bytes=unacked_bytes)
+        return Whole(interval_s=interval_s, aim_s=0.0, fill_share=1.0, unacked_bytes=unacked_bytes)
     if name == "oracle":
         return Oracle(interval_s=interval_s, trace=trace, start_s=start_s, offset_s=offset_s)
     return {"fixed": Fixed, "fixed_newest": FixedNewest, "aimd": Aimd}[name](

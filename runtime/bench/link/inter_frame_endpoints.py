@@ -59,7 +59,11 @@ def run_sender(job: Job) -> None:
     sender = SenderPipeline(
         codec=codec,
         topics=TOPICS,
-        control=Control(interval_s=1 / job["fps"], unacked_bytes=lambda: connection.unacked_bytes()),
+        control=Control(
+            interval_s=1 / job["fps"],
+            fill_share=1.0 if job["prefer"] == "sharp" else Control.fill_share,
+            unacked_bytes=lambda: connection.unacked_bytes(),
+        ),
         publish=lambda topic, payload, confirm: connection.publish(topic, payload, confirm=confirm),
         on_event=lambda event: events.append({"at_s": time.monotonic(), **event.as_dict()}),
         on_stuck=lambda reason: connection.reconnect(reason),

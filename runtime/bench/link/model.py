@@ -25,9 +25,9 @@ from runtime.capture.frame import Frame
 from runtime.sender.pipeline import SenderPipeline
 
 _SEGMENT_BYTES, _TCP_IP_BYTES = 1448, 52
-_BROKER_S = 0.002
-_TAIL_S = 0.3
-_UNLIMITED_BYTES = 1 << 30  # the control's window keeps the queue short, and TCP would send again what it drops
+BROKER_S = 0.002
+TAIL_S = 0.3
+UNLIMITED_BYTES = 1 << 30  # the control's window keeps the queue short, and TCP would send again what it drops
 
 
 def run_model(sender: str, *, clip: Clip, trace: Trace, options: Options) -> Outcome:
@@ -35,7 +35,7 @@ def run_model(sender: str, *, clip: Clip, trace: Trace, options: Options) -> Out
     if options.loss or options.promise_every:
         raise UsageError("--model knows neither --loss nor --promise-every: leave them out, or leave out --model")
     model = _Model(sender, clip, trace, options)
-    for ms in range(round((options.seconds + _TAIL_S) * 1000)):
+    for ms in range(round((options.seconds + TAIL_S) * 1000)):
         model.step(ms / 1000)
     log = RunLog(
         clip=clip,
@@ -57,7 +57,7 @@ def run_model(sender: str, *, clip: Clip, trace: Trace, options: Options) -> Out
     return Outcome(figures(log), series(log))
 
 
-class _TcpModel:
+class TcpModel:
     """Model of a TCP connection over a link to a broker: segments in order, and what comes back for each message."""
 
     def __init__(self, link: LinkQueue, delay_s: float) -> None:
@@ -110,9 +110,9 @@ class _Model:
             start_s=0.0,
             offset_s=options.offset_s,
             delay_s=options.delay_s,
-            queue_bytes=_UNLIMITED_BYTES,
+            queue_bytes=UNLIMITED_BYTES,
         )
-        self._tcp = _TcpModel(link, options.delay_s)
+        self._tcp = TcpModel(link, options.delay_s)
         self._control = make_control(
             sender,
             interval_s=1 / options.fps,
@@ -129,7 +129,7 @@ class _Model:
             on_event=lambda event: self.events.append(event.as_dict()),
             clock=lambda: self._now_s,
         )
-        self._sender.connected(2 * options.delay_s + _BROKER_S)
+        self._sender.connected(2 * options.delay_s + BROKER_S)
 
     def step(self, now_s: float) -> None:
         """All that happens in this millisecond."""
@@ -148,6 +148,6 @@ class _Model:
     def _publish(self, topic: str, payload: bytes, confirm: Callable[[], None]) -> None:
         def arrived(now_s: float) -> None:
             self.arrivals.append(arrival(now_s, topic, payload))
-            self._tcp.call_at(now_s + self._options.delay_s + _BROKER_S, confirm)
+            self._tcp.call_at(now_s + self._options.delay_s + BROKER_S, confirm)
 
         self._tcp.send(self._sender.publisher.format.around_bytes + len(payload), self._now_s, arrived)

@@ -1,7 +1,6 @@
 """Deploying over a real SSH connection, and twenty ways in which it fails: the old release must still be running."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,16 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from devices.board import Board
 from devices.deployment.deploy import Access, Progress, ReleaseMaker, deploy, for_each, logs, rollback
 from devices.deployment.deploy import Board as Remote
 from devices.deployment.release import Release
 from edgesem.cli import main as cli
 from edgesem.errors import LinkError, UsageError
-from tests.support.board_stand import Stand, bundle, pip_wheel, until, wheel
-
-X86 = Board.load("generic-x86")
-HEALTH_S = 60.0  # a bound for a busy machine; a sender that is well shows it in a second
+from tests.support.board_stand import Stand, until
+from tests.support.releases import HEALTH_S, release, remade
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +43,6 @@ def old(stand, tmp_path) -> str:
         progress = bring(stand, release(tmp_path / "old", version="0.0.1"))
         assert progress.ok, progress.message
     return stand.running
-
-
-def release(folder: Path, kind: str = "good", version: str = "0.0.2", requires: str = "", padding: int = 0) -> Release:
-    # The bundle is laid in by hand: the real one is larger than all else together.
-    made = Release.make([wheel(folder, kind, requires, version, padding), pip_wheel()], None, X86)
-    content = {f"bundle/{path.name}": path for path in bundle(folder / "bundle").iterdir()}
-    content["bundle/nonce"] = os.urandom(16)  # a release of its own, that the board has not had yet
-    return remade(made, {**made.files, **content})
-
-
-def remade(old: Release, files: dict) -> Release:
-    """The release with other files, and the manifest that fits them."""
-    from devices.deployment.release import _fingerprint
-
-    manifest = {name: _fingerprint(content) for name, content in files.items()}
-    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
-    return replace(old, files=files, _manifest=manifest, version=f"{old.version.partition('-')[0]}-{digest[:10]}")
 
 
 def remote(stand) -> Remote:

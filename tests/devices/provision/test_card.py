@@ -17,7 +17,7 @@ from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision import card
 from devices.provision.image import BootPartition, ImageFacts, copy_image, partitions
-from devices.provision.seed import Setup, cloud_init, firstrun, validate
+from devices.provision.seed import Setup, cloud_init, firstrun
 from devices.provision.template import template
 from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
@@ -170,24 +170,6 @@ def test_a_private_key_never_goes_onto_a_card(config, tmp_path):
     config.write_text(config.read_text().replace(KEY, "id"))
     with pytest.raises(UsageError, match="private key"):
         Setup.read(config, PI)
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"enable_ssh": True}, "would ignore"),
-        ({"users": []}, "would ignore"),
-        ({"user": {"name": "x"}}, "sudo"),
-        ({"write_files": [{"path": "/x", "owner": "edge:edge", "permissions": "0600"}]}, "owner"),
-        ({"write_files": [{"path": "/x", "permissions": "600"}]}, "permissions"),
-        ({"runcmd": ["reboot"]}, "lists of words"),
-    ],
-)
-def test_the_traps_of_cloud_init_are_known(change, complaint):
-    good = {"user": {"name": "edge", "sudo": "ALL"}}
-    validate(good)
-    with pytest.raises(UsageError, match=complaint):
-        validate({**good, **change})
 
 
 def test_the_script_for_older_images_is_shell_and_holds_everything(setup, tmp_path):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import edgesem
 from edgesem.cli import main as cli
 
 
@@ -23,9 +22,6 @@ def pictures(tmp_path_factory):
 
 
 def test_the_two_maps_are_compared_and_the_verdict_is_that_of_the_figures(pictures, capsys):
-    with edgesem.load() as codec:
-        if not codec.has_flow:
-            pytest.skip("the default bundle has no flow decoder")
     command = ["bench", "uncertainty", "--data", str(pictures), "--bytes", "1500", "--samples", "2"]
     assert cli.main([*command, "--json"]) == 0
     mean = json.loads(capsys.readouterr().out)["mean"]

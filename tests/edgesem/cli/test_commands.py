@@ -17,10 +17,6 @@ from edgesem.packet.packet import Packet
 
 PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
 
-pytestmark = pytest.mark.skipif(
-    not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists(), reason="no default bundle yet"
-)
-
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory) -> Path:

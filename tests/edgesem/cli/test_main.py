@@ -197,3 +197,13 @@ def test_a_reader_that_leaves_early_is_no_error():
     command = f"{sys.executable} -m edgesem --help | true"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["send nowhere/at/all.jpg", "receive --shard x", "broker --kind x"])
+def test_a_daemon_loads_only_what_it_needs(words, tmp_path):
+    code = "import sys; from edgesem.cli.main import main; main(sys.argv[1:]); "
+    code += "print(*{'pydantic', 'amqtt', 'matplotlib'} & sys.modules.keys(), file=sys.stderr)"
+    argv = [sys.executable, "-c", code, *words.split(), "--json", "--state-dir", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert '"error"' in done.stdout
+    assert done.stderr.splitlines()[-1] == ""

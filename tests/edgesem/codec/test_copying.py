@@ -7,20 +7,16 @@ import numpy as np
 import pytest
 
 import edgesem
-from edgesem.bundle.bundle import DEFAULT
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import ANCHORS, drawings
 from edgesem.codec.options import PackOptions
-from edgesem.entropy.schedule import CHANNELS, reference_graph
+from edgesem.entropy.schedule import CHANNELS
 from edgesem.errors import PacketError
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, Region, SideInformation
 
 PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
-pytestmark = pytest.mark.skipif(
-    not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references"
-)
 
 
 @pytest.fixture(scope="module")

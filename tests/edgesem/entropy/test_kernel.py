@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgesem.codec import rounding
 from edgesem.entropy import kernel, rans
 from edgesem.entropy.kernel import Kernel
 from edgesem.entropy.tables import SCALES, Tables
@@ -103,6 +104,43 @@ def test_an_entry_that_there_is_not_is_an_index_error(compiled, entry):
         compiled.put(np.full(2, 1 << 16, np.uint64), np.array([9, entry]), TABLES, np.zeros(9, np.uint16))
 
 
+@given(
+    st.integers(0, 2**32), st.sampled_from([0, 1, 511, 512, 513, 2000]), st.sampled_from([0, 3, 9, 63]), st.booleans()
+)
+@thorough
+def test_rounding_is_that_of_plain_python(both, seed, size, high, inter):
+    random = np.random.default_rng(seed)
+    scale = random.integers(0, high + 1, size).astype(np.float32)
+    mean = random.integers(-2047, 2048, size).astype(np.float32)
+    wanted = (mean / 8 + random.standard_normal(size) * 10 ** random.uniform(-1, 3)).astype(np.float32)
+    halves = random.random(size) < 0.3
+    wanted[halves] = np.rint(wanted[halves]) + 0.5
+
+    def rounded():
+        decoded = mean.copy()
+        entries = rounding.rounded(decoded, scale, wanted, TABLES, 0 if inter else 7, inter)
+        return entries.tolist(), decoded.tolist()
+
+    plain, compiled = both(rounded)
+    assert compiled == plain
+
+
+@pytest.mark.parametrize("scale", [-1, SCALES, np.nan, np.inf, 1e30])
+def test_a_table_that_there_is_not_cannot_be_rounded_with(compiled, scale):
+    for least in (0, SCALES - 1):
+        with pytest.raises(IndexError, match="no table"):
+            compiled.round(*np.array([[0, 0], [4, scale], [0, 0]], np.float32), TABLES, least)
+    with pytest.raises(IndexError, match="no table"):
+        compiled.round(*np.zeros((3, 2), np.float32), TABLES, SCALES)
+    with pytest.raises(TypeError, match="one shape"):
+        compiled.round(np.zeros(3, np.float32), np.zeros(2, np.float32), np.zeros(3, np.float32), TABLES, 0)
+
+
+def test_what_is_no_number_is_rounded_to_one(compiled):
+    entries = compiled.round(*np.array([[0], [9], [np.nan]], np.float32), TABLES, 0)
+    assert entries.tolist() == [TABLES.centre[9] - TABLES.radius[9]]
+
+
 def test_words_stay_within_the_room_that_there_is(compiled):
     rare = np.repeat(np.argmin(TABLES.frequency), 100)
     around = np.full(60, 7, np.uint16)
@@ -172,8 +210,9 @@ def test_what_is_no_kernel_of_this_machine_or_version_is_not_used(tmp_path, monk
         patch.setitem(sys.modules, "ctypes", None)  # a Python that was made without it
         with pytest.raises(ImportError):
             Kernel(tmp_path / "none.so")
-    monkeypatch.setattr(kernel, "_VERSION", 2)
-    with pytest.raises(OSError, match="has version 1, not 2"):
+    version = kernel._VERSION
+    monkeypatch.setattr(kernel, "_VERSION", version + 1)
+    with pytest.raises(OSError, match=f"has version {version}, not {version + 1}"):
         Kernel(compile_kernel(tmp_path / "now.so"))
 
 

@@ -28,6 +28,7 @@ def masks(draw):
 @given(masks())
 def test_a_map_comes_back(mask):
     data = copy_map.to_bytes(mask)
+    assert copy_map.size_bytes(mask) == len(data)
     if len(data) <= copy_map.MAX_BYTES:
         assert (copy_map.from_bytes(data, *mask.shape) == mask).all()
 

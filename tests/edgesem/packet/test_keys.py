@@ -1,6 +1,8 @@
 """Key files: written whole, never overwritten, and an empty one is none."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -15,6 +17,20 @@ def test_an_empty_key_file_of_a_power_cut_is_made_anew(tmp_path):
     assert Identity.open(path).public_key == identity.public_key
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["identity.key"]
+
+
+def test_senders_that_begin_at_the_same_time_get_one_identity(tmp_path):
+    """The cameras of one board, whose units start together at its first boot."""
+    count = 8
+    together = Barrier(count)
+
+    def begin(trial: int) -> bytes:
+        together.wait()
+        return Identity.open(tmp_path / f"{trial}.key").public_key
+
+    with ThreadPoolExecutor(count) as pool:
+        for trial in range(20):
+            assert len(set(pool.map(begin, [trial] * count))) == 1
 
 
 @pytest.mark.parametrize("content", ["damaged\n", "a\nb\n", "AAAA\n"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgesem.errors import FrameError
-from edgesem.quality.metrics import bd_rate, ms_ssim, ms_ssim_db, ms_ssim_scales, pareto, pchip, psnr
+from edgesem.quality.metrics import bd_rate, gmsd, ms_ssim, ms_ssim_db, ms_ssim_scales, pareto, pchip, psnr
 from edgesem.quality.ssimulacra2 import ssimulacra2
 
 CURVE = [(0.03, 21.0), (0.06, 23.5), (0.1, 25.0), (0.2, 27.5), (0.4, 30.5)]
@@ -34,6 +34,26 @@ def test_equal_pictures_are_perfect():
     picture = pattern(170, 180)
     assert psnr(picture, picture) == math.inf
     assert ms_ssim(picture, picture) == pytest.approx(1, abs=1e-6)
+
+
+def test_gmsd_is_what_its_authors_define():
+    """Their formula in float64, on luma of half the size."""
+    a, b = pattern(24, 30), coarse(pattern(24, 30), 48)
+
+    def gradients(picture):
+        luma = picture.astype(float) @ [0.299, 0.587, 0.114]
+        luma = luma.reshape(12, 2, 15, 2).mean((1, 3))
+        prewitt = np.array([[1, 0, -1]] * 3) / 3
+        windows = np.lib.stride_tricks.sliding_window_view(luma, (3, 3))
+        return np.hypot((windows * prewitt).sum((2, 3)), (windows * prewitt.T).sum((2, 3)))
+
+    one, other = gradients(a), gradients(b)
+    expected = ((2 * one * other + 170) / (one**2 + other**2 + 170)).std()
+    assert gmsd(a, b) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.05
+    assert gmsd(a, a) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(FrameError, match="6 pixels"):
+        gmsd(a[:5], b[:5])
 
 
 # What pytorch-msssim 1.0.0 gives in float64 with its defaults: ms_ssim(a, b, data_range=255)

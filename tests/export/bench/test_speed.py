@@ -14,9 +14,7 @@ from export.bench.speed import daemons
 from export.bench.speed.daemons import install_bytes, measure_daemons
 from export.bench.speed.frames import read_frames
 from export.cli.speed import bench_speed
-from tests.support.rd import needs_bundle, photo
-
-pytestmark = needs_bundle
+from tests.support.rd import photo
 
 RATIOS = {"encode_over_webp", "encode_over_avif_s6", "encode_over_avif_s9", "inter_over_key"}
 SECONDS = {

@@ -9,9 +9,7 @@ import pytest
 av = pytest.importorskip("av")
 pytest.importorskip("matplotlib", reason="needs the extra bench")
 
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.cli import main as cli  # noqa: E402
-from edgesem.entropy.schedule import reference_graph  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
 from export.bench.video.flicker import (  # noqa: E402
     change_in_still_parts,
@@ -124,9 +122,10 @@ def test_a_codec_of_half_the_bytes_has_a_share_of_one_half():
     curve = [{"bytes_per_frame": 100.0 * 2**k, "ms_ssim": 1 - 0.2 / 2**k} for k in range(4)]
     half = [{**row, "bytes_per_frame": row["bytes_per_frame"] / 2} for row in curve]
     assert share_at_equal_quality(half, curve) == pytest.approx(0.5, rel=1e-3)
+    by_gmsd = [[{**row, "gmsd": 0.1 * row["ms_ssim"] ** -9} for row in rows] for rows in (half, curve)]
+    assert share_at_equal_quality(*by_gmsd, measure="gmsd") == pytest.approx(0.5, rel=1e-3)
 
 
-@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
 def test_packets_that_refer_are_looked_at_closely(clip, tmp_path):
     out = tmp_path / "out"
     more = ["--fps", "2", "--codecs", "none", "--frames", "3", "--probe", "0", "--middle", "176"]
@@ -148,14 +147,26 @@ def test_steps_that_there_are_not_are_refused(clip, tmp_path, capsys):
     assert "--probe" in capsys.readouterr().err
 
 
-def test_the_command_writes_json_and_a_plot(clip, tmp_path):
+def test_the_command_writes_json_and_a_plot(clip, tmp_path, capsys):
     out = tmp_path / "out"
-    names = "edgesem-intra,x264-veryfast,avif-s8"
-    more = ["--fps", "2", "--codecs", names, "--frames", "2"]
+    names = "edgesem-reference,x264-veryfast,avif-s8"
+    more = ["--fps", "2", "--codecs", names, "--frames", "3"]
     assert cli.main(["bench", "video", "--data", str(clip), "--out", str(out), *more]) == 0
-    rows = json.loads((out / "video.json").read_text())["codecs"]
+    printed = " ".join(capsys.readouterr().out.split())
+    report = json.loads((out / "video.json").read_text())
+    rows = report["codecs"]
     assert set(rows) == set(names.split(","))
     for found in rows.values():
-        assert {"bytes_per_frame", "ms_ssim", "psnr", "flicker_times", "flicker_change_times"} <= set(found["2"][0])
+        figures = {"bytes_per_frame", "ms_ssim", "psnr", "gmsd", "flicker_times", "flicker_change_times", "inter_cpu_s"}
+        assert figures <= set(found["2"][0])
         assert found["2"][-1]["ms_ssim"] > found["2"][0]["ms_ssim"] - 1e-3
+        assert found["2"][-1]["gmsd"] < found["2"][0]["gmsd"]
+    assert report["untrained"] == [one for one in ("ms_ssim", "psnr", "gmsd") if one not in report["trained_on"]]
+    assert "gmsd" in report["untrained"]
+    for other in ("x264-veryfast", "avif-s8"):
+        pair = f"edgesem-reference / {other}"
+        ours, theirs = (np.median([row["inter_cpu_s"] for row in rows[name]["2"]]) for name in pair.split(" / "))
+        assert report["share_of_encode_time"][pair]["2"] == pytest.approx(ours / theirs)
+        assert f"{ours / theirs:.0%}" in printed
+        assert set(report["share_of_bytes_by_gmsd"][pair]) == {"2"}
     assert (out / "video.png").stat().st_size > 1000

@@ -1,7 +1,6 @@
 """Custom models: networks that edgesem did not train become a bundle."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,22 +9,14 @@ torch = pytest.importorskip("torch", reason="needs the extra export")
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 
 import edgesem  # noqa: E402
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.bundle.runner import OrtRunner  # noqa: E402
 from edgesem.errors import InputError  # noqa: E402
 from edgesem.files import find_pictures, read_picture, write_picture  # noqa: E402
 from export.bundle import custom_model, pipeline  # noqa: E402
 from export.custom.adapter import principal_axes, step_of_rate  # noqa: E402
 from export.graphs import write as graph  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
-
-pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
-
-
-def quiet(stage, done):
-    pass
-
+from runtime.capture.frame import PHOTOS  # noqa: E402
+from tests.support.bundles import quiet  # noqa: E402
 
 OWN = """
 import torch
@@ -41,12 +32,17 @@ minutes = 0.02
 """
 
 
-def test_own_onnx_files_and_the_axes_around_them_become_one_graph(tmp_path, monkeypatch):
-    monkeypatch.setattr(custom_model, "_CROPS", 4)
+def write_own(folder):
+    """The same two as ONNX files."""
     namespace: dict = {}
     exec(OWN, namespace)
     for name, feed in (("encoder", torch.rand(1, 3, 32, 48)), ("decoder", torch.rand(1, 24, 4, 6))):
-        graph.write(namespace[name], tmp_path / f"{name}.onnx", {"x": feed}, ["y"], {"x": 8 if name[0] == "e" else 1})
+        graph.write(namespace[name], folder / f"{name}.onnx", {"x": feed}, ["y"], {"x": 8 if name[0] == "e" else 1})
+
+
+def test_own_onnx_files_and_the_axes_around_them_become_one_graph(tmp_path, monkeypatch):
+    monkeypatch.setattr(custom_model, "_CROPS", 4)
+    write_own(tmp_path)
     older = onnx.version_converter.convert_version(onnx.load(tmp_path / "decoder.onnx"), 18)
     onnx.save(older, tmp_path / "decoder.onnx")
     own = custom_model.CustomModel(tmp_path / "encoder.onnx", tmp_path / "decoder.onnx", minutes=0.001)
@@ -72,12 +68,7 @@ def test_own_networks_become_a_bundle_that_codes_pictures(tmp_path, kind, monkey
     source = tmp_path / f"own.{kind}"
     (tmp_path / "own.py").write_text(OWN)
     if kind == "toml":
-        namespace: dict = {}
-        exec(OWN, namespace)
-        for name, feed in (("encoder", torch.rand(1, 3, 32, 48)), ("decoder", torch.rand(1, 24, 4, 6))):
-            graph.write(
-                namespace[name], tmp_path / f"{name}.onnx", {"x": feed}, ["y"], {"x": 8 if name[0] == "e" else 1}
-            )
+        write_own(tmp_path)
         source.write_text('encoder = "encoder.onnx"\ndecoder = "decoder.onnx"\nminutes = 0.02\n')
     few = tmp_path / "photos"
     few.mkdir()

@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -11,20 +10,11 @@ onnx = pytest.importorskip("onnx", reason="needs the extra export")
 
 from edgesem import engine_build as engine_builder  # noqa: E402
 from edgesem.bundle import engine as engines  # noqa: E402
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.engine_build import Sizes, build_plan  # noqa: E402
 from edgesem.errors import ExportError, UsageError  # noqa: E402
 from export.bundle import verify as verification  # noqa: E402
 from export.bundle.verify import tensorrt_builds  # noqa: E402
-from tests.support.bundles import with_file  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
-
-pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
-
-
-def quiet(stage, done):
-    pass
+from tests.support.bundles import quiet, with_file  # noqa: E402
 
 
 def key(**changes) -> engines.EngineKey:

@@ -14,8 +14,7 @@ from edgesem.bundle.bundle import DEFAULT
 from edgesem.bundle.manifest import MANIFEST, digest_of
 from edgesem.cli import main as cli
 from edgesem.errors import UsageError
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+from runtime.capture.frame import PHOTOS
 
 
 @pytest.fixture(scope="module")

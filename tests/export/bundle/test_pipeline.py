@@ -12,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra export")
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
 from edgesem.bundle.runner import OrtRunner  # noqa: E402
 from edgesem.codec.codec import Codec  # noqa: E402
 from edgesem.entropy.schedule import context_graph  # noqa: E402
@@ -25,15 +24,7 @@ from export.bundle.verify import verify  # noqa: E402
 from export.graphs import exactness  # noqa: E402
 from export.graphs.proof import largest_sum  # noqa: E402
 from export.graphs.targets import TARGETS, target_of  # noqa: E402
-from tests.support.bundles import with_file  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
-
-pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
-
-
-def quiet(stage, done):
-    pass
+from tests.support.bundles import quiet, with_file  # noqa: E402
 
 
 def test_an_export_whose_bundle_does_not_verify_is_an_error(bundle, frames):

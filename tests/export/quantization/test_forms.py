@@ -1,7 +1,6 @@
 """Int8 forms: close to their float graphs, as few layers left in float as the target needs, chosen where they pay."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,6 @@ from export.quantization import forms, quantize  # noqa: E402
 from export.quantization.replacement_cost import CostMeter  # noqa: E402
 from export.quantization.sensitivity import quantize_to_target, snr_db  # noqa: E402
 from tests.support.bundles import with_file  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
-
-pytestmark = pytest.mark.skipif(not (DEFAULT / "manifest.json").exists(), reason="no default bundle in this checkout")
 
 
 def quiet(stage, done):

@@ -18,8 +18,8 @@ from export.data.crops import LEAST_CROP, fitting_crop  # noqa: E402
 from export.training import adapt  # noqa: E402
 from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain  # noqa: E402
 from export.training.codec import CodecNet, load_weights  # noqa: E402
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 START = Path(__file__).parents[3] / "export" / "weights" / "codec.safetensors"
 
 

@@ -27,8 +27,7 @@ from export.networks.context import EXACT, VALUE_LIMIT, ContextModel, IntConv  #
 from export.training import losses  # noqa: E402
 from export.training.codec import CodecNet, TrainConfig, loss_of, open_run, spread_levels, train  # noqa: E402
 from export.training.loop import learning_rate  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
 
 def config(**changes) -> TrainConfig:

@@ -29,8 +29,7 @@ from export.training.distill import DistillConfig, distill  # noqa: E402
 from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow  # noqa: E402
 from export.training.joint import JointConfig, train_joint  # noqa: E402
 from export.training.loop import read_weights  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
 
 def ignore(done, figures):

@@ -14,8 +14,8 @@ from edgesem.errors import InputError  # noqa: E402
 from export.networks.codec import large_decoder  # noqa: E402
 from export.training.codec import TrainConfig, open_run, train  # noqa: E402
 from export.training.large import open_large  # noqa: E402
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 MOST_MACS = 60_000  # a pixel
 
 

@@ -19,8 +19,8 @@ from export.training.critic import Critic, generator_loss, periodic_detail  # no
 from export.training.distill import match_loss  # noqa: E402
 from export.training.losses import ms_ssim, rate  # noqa: E402
 from export.training.ssimulacra2 import distance  # noqa: E402
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 WEIGHTS = Path(__file__).parents[3] / "export" / "weights"
 SIDE = 192
 LEAST_COSINE = 0.98

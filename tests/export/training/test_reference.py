@@ -55,15 +55,8 @@ def graphs(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def codec(graphs) -> Codec:
-    """The default bundle's codec with the reference graphs of an untrained model, unless it has its own."""
-    codec = load(DEFAULT)
-    if not codec.has_reference:
-        codec.bundle.manifest["files"] |= {reference_graph(index): "" for index in range(len(PASSES))}
-        codec.bundle.__dict__["reference_tables"] = starting_tables()
-        for index in range(len(PASSES)):
-            codec.use(reference_graph(index).removesuffix(".onnx"), OrtRunner(graphs / reference_graph(index)))
-    return codec
+def codec() -> Codec:
+    return load(DEFAULT)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """SSIMULACRA2 as a loss: like the metric, with a gradient that can be followed."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,8 +9,7 @@ from edgesem.files import read_picture  # noqa: E402
 from edgesem.quality.ssimulacra2 import ssimulacra2  # noqa: E402
 from export.bench.rd.baselines import baseline  # noqa: E402
 from export.training.ssimulacra2 import distance  # noqa: E402
-
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
 
 def pair(step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,8 +17,8 @@ from edgesem.files import find_pictures, read_picture  # noqa: E402
 from export.training import texture  # noqa: E402
 from export.training.critic import Judges, PerceptualLoss  # noqa: E402
 from export.training.texture import VggTexture, projected_distance, statistics_distance  # noqa: E402
+from runtime.capture.frame import PHOTOS  # noqa: E402
 
-PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 SIDE = 128
 
 

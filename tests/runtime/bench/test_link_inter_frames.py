@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from edgesem.bundle.bundle import DEFAULT, Bundle
+from edgesem.bundle.bundle import Bundle
 from edgesem.cli.main import main
 from edgesem.codec.options import PackOptions
-from edgesem.entropy.schedule import reference_graph
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.trace import load_trace
 from runtime.bench.link.bench import Options
@@ -14,10 +13,6 @@ from runtime.bench.link.clip import load_images, ping_pong
 from runtime.bench.link.inter_frame_endpoints import digest
 from runtime.bench.link.inter_frames import InterFrameLog, figures, run_inter_frames
 from runtime.bench.link.oracle_decoder import RecordingCodec
-
-pytestmark = pytest.mark.skipif(
-    not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references"
-)
 
 
 @pytest.fixture(scope="module")

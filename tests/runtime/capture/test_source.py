@@ -19,6 +19,7 @@ from edgesem.errors import EnvironmentMissing, InputError
 from runtime.capture.pnm import read_pnm
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
+from tests.support.videos import greys, write_video
 
 FPS = 20
 
@@ -29,14 +30,7 @@ def source(uri, fps=FPS, **settings):
 
 
 def make_clip(path, count=5, size=(96, 64)):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for number in range(count):
-            grey = np.full((size[1], size[0], 3), 20 + 40 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    return write_video(path, greys((20 + 40 * number for number in range(count)), *size), rate=FPS)
 
 
 def test_a_video_is_shown_from_its_first_picture_to_its_end(tmp_path):

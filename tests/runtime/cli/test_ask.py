@@ -60,6 +60,13 @@ def test_a_sender_does_what_it_is_asked(bench, capsys):
     asked("roi", "off")
     began = asked("region", "0.25,0.25,0.5,0.5", "--drop", 60)
     sender.wait_for("packed", after=began)
+    began = asked("budget", "--max-bytes", 700, "--max-rate-bps", 20_000)
+    told = sender.wait_for("state", lambda event: event["max_bytes"] == 700, after=began)
+    assert told["max_rate_bps"] == 20_000
+    packed = sender.wait_for("packed", after=sender.events.index(told) + 1)
+    assert packed["budget_bytes"] <= 700
+    began = asked("budget", "--max-bytes", 0, "--max-rate-bps", 0)
+    sender.wait_for("state", lambda event: event["max_bytes"] == 30_000, after=began)
     began = asked("pause")
     sender.wait_for("state", lambda event: event["paused"], after=began)
     began = asked("resume")
@@ -75,6 +82,8 @@ def test_who_has_not_the_key_is_not_obeyed_and_who_asks_wrongly_is_told(bench, c
     sender.wait_for("asked", lambda event: event["kind"] == "key", after=began)
     assert not [event for event in sender.events if event.get("kind") == "pause"]
     assert ask(capsys, "snapshot", STREAM, "--bytes", 9, *there)[0] == 2
+    assert ask(capsys, "budget", STREAM, *there)[0] == 2
+    assert ask(capsys, "budget", STREAM, "--max-bytes", 100, *there)[0] == 2
     assert ask(capsys, "roi", STREAM, "0.5,0.5,0.9,0.9", *there)[0] == 2
     assert ask(capsys, "roi", STREAM, "10,10,50,50", *there)[0] == 2
     assert ask(capsys, "pause", "home/t", *there)[0] == 2

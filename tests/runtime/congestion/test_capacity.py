@@ -196,11 +196,30 @@ def test_where_the_floor_does_not_fit_frames_are_skipped_and_not_made_worse():
     assert result.delay_s(95) < 0.7  # 0.32 s of it are the frame itself
 
 
-def test_one_frame_a_second_on_a_thin_link():
-    result = simulate(Control(interval_s=1.0, min_bytes=LEAST_BYTES), steady(64e3, 60), fps=1)
+def test_one_frame_a_second_that_may_fill_a_thin_link():
+    result = simulate(Control(interval_s=1.0, min_bytes=LEAST_BYTES, fill_share=1.0), steady(64e3, 60), fps=1)
     assert result.share > 0.75
     assert result.skipped <= 2
     assert result.delay_s(95) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "rate_bps", "budget_bytes"),
+    [
+        (0.1, 400e3, 5500),  # 50 kB/s: all of the interval, and 10 ms
+        (0.2, 400e3, 10_500),  # all of it
+        (0.4, 400e3, 10_500),  # 0.2 s
+        (1.0, 400e3, 20_500),  # 0.4 of it
+        (1.0, 8e3, 800),  # of 1010
+        (1.0, 4e3, 505),  # less than 800 in all of it
+    ],
+)
+def test_with_few_frames_a_second_one_takes_a_share_of_the_link_unless_it_is_small(interval_s, rate_bps, budget_bytes):
+    control = Control(interval_s=interval_s)
+    control.connected(0.0, 0.05)
+    control.capacity.acked(size_bytes=int(rate_bps / 8), sent_s=0.0, now_s=1.05)
+    control.capacity.swing = 0.0
+    assert control.budget_bytes(1.1) == pytest.approx(budget_bytes, abs=1)
 
 
 def test_a_lost_message_is_forgotten():
@@ -243,7 +262,7 @@ def test_the_kernels_account_opens_the_window_before_a_late_confirmation():
 
 def run_on_a_path_that_becomes_longer(probed, seconds=60):
     """Bytes a second in the last 20 s on a FIFO of 200 kbit/s, whose round trip goes from 30 to 600 ms after 20 s."""
-    control, free_s, acks, sent_bytes = Control(interval_s=0.5), 0.0, [], 0
+    control, free_s, acks, sent_bytes = Control(interval_s=0.5, fill_share=1.0), 0.0, [], 0
     control.connected(0.0, 0.03)
     now_s = next_s = 0.0
     control.unacked_bytes = lambda: max(0, int((free_s - now_s) * 2e5 / 8))

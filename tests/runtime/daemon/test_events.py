@@ -21,6 +21,8 @@ from runtime.capture.frame import PHOTOS
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
+from runtime.protocol.command import Command
+from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
 from tests.support.publishing import wait_for
 
@@ -222,10 +224,11 @@ def test_without_events_a_command_for_one_is_refused_and_nothing_is_kept(start, 
     sender = start("send", "send", pictures, "--loop", *names, *where)
     sender.wait_for("connected")
     asked = [sys.executable, "-m", "edgesem", "ask", "event", STREAM, *where]
-    subprocess.run(asked, check=True, stdout=subprocess.DEVNULL, timeout=WAIT_S)
-    log = tmp_path / "send.log"
-    while "this sender makes no events: start it with --events" not in log.read_text():
-        assert sender.process.poll() is None
-        sender.wait_for("packed", after=len(sender.events))
+    answer = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=WAIT_S)
+    assert (answer.returncode, f"{STREAM} makes no events" in answer.stderr) == (1, True)
+    with Connection([Address("127.0.0.1", broker)], name="stranger") as connection:
+        wait_for(lambda: connection.connected)
+        connection.publish(Topics.named(STREAM).cmd, Command("event").to_bytes())
+        wait_for(lambda: "this sender makes no events" in (tmp_path / "send.log").read_text())
     assert sender.end() == 0
     assert not sender.of("event_begun", str)

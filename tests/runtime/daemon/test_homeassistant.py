@@ -19,7 +19,7 @@ from tests.support.homeassistant_client import served
 from tests.support.publishing import DEADLINE_S, frame
 
 with_broker = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-ALL = Offers(max_steps=4, data=True, on_demand=True, events=True)
+ALL = Offers(max_steps=4, data=True, on_demand=True, events=True, makes_events=True, watch=True)
 
 # Keys that the schemas of homeassistant 2025.4.4 know (PyPI; components/mqtt: schemas.py, and DISCOVERY_SCHEMA of each
 # platform). Its core was seen to make all the entities of this message, without a word in its log. Unknown keys it
@@ -88,7 +88,7 @@ def test_what_a_stream_does_not_offer_is_not_announced():
     assert {part["platform"] for part in few.values()} == {"camera", "sensor", "binary_sensor"}
     assert not [part for part in few.values() if "command_topic" in part]
     assert not {"data_left", "live", "event_now"} & set(few)
-    assert not {"steps", "viewing"} & set(config_of(about, Offers())["components"])
+    assert not {"steps", "viewing", "event", "watch"} & set(config_of(about, Offers())["components"])
 
 
 def test_no_name_of_a_stream_stands_in_a_template():
@@ -125,7 +125,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-WHAT = ("snapshot", "key", "pause", "resume", "view", "unview", "watch", "steps", "realism")
+WHAT = (
+    *("snapshot", "key", "pause", "resume", "view", "unview", "watch", "steps", "realism", "event"),
+    *("max_bytes", "max_rate_bps"),
+)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow, not wrong
@@ -193,14 +196,18 @@ def test_what_home_assistant_asks_is_done_and_nonsense_costs_a_log_line():
     with served() as (_, home, camera, daemon):
         parts = json.loads(home.next("homeassistant/device/")[1])["components"]
         topic, figures = parts["snapshot"]["command_topic"], parts["paused"]["state_topic"]
+        assert not {"watch", "event"} & set(parts)  # its sender has not said that it can
+        camera.connection.publish(camera.topics.state, State(True, 1, 0, makes_events=True, watch="").to_bytes())
+        parts = json.loads(home.next("homeassistant/device/")[1])["components"]
 
         def ask(payload):
             home.connection.publish(topic, payload.encode())
 
         def asked(kind):
-            while (command := Command.from_bytes(camera.commands.get(timeout=DEADLINE_S))).kind != kind:
-                pass
-            return command
+            while True:
+                data = camera.commands.get(timeout=DEADLINE_S)
+                if data and (command := Command.from_bytes(data)).kind == kind:  # an empty one asks for a birth
+                    return command
 
         for nonsense in ("", "{", "[]", '{"id": 1}', '{"id": "x", "ask": "key"}', '{"id": "x"}' * 1000):
             ask(nonsense)
@@ -211,6 +218,9 @@ def test_what_home_assistant_asks_is_done_and_nonsense_costs_a_log_line():
             {"ask": "steps", "value": 99},
             {"ask": "steps", "value": "1"},
             {"ask": "realism", "value": 2},
+            {"ask": "max_bytes", "value": 10},
+            {"ask": "max_bytes", "value": "a"},
+            {"ask": "max_rate_bps", "value": -1},
             {"ask": "watch", "value": "no label is called so"},
         ):
             ask(json.dumps({"id": about, **wrong}))
@@ -224,9 +234,19 @@ def test_what_home_assistant_asks_is_done_and_nonsense_costs_a_log_line():
         asked("resume")
         ask(parts["watch"]["command_template"].replace("{{ value | tojson }}", '"a person"'))
         assert asked("watch").queries == ("a person",)
-        assert home.figures(figures, watch="a person")
+        assert home.figures(figures, max_bytes=30_000, max_rate_bps=0)["watch"] == ""  # it does not look for it yet
+        state = State(True, 1, 0, makes_events=True, watch="a person", max_bytes=2500, max_rate_bps=8000)
+        camera.connection.publish(camera.topics.state, state.to_bytes())
+        assert home.figures(figures, watch="a person", max_bytes=2500, max_rate_bps=8000)
         ask(parts["watch"]["command_template"].replace("{{ value | tojson }}", '""'))
         assert asked("watch").queries == ()
+        ask(parts["event"]["payload_press"])
+        asked("event")
+        ask(parts["max_bytes"]["command_template"].replace("{{ value }}", "3000.0"))
+        assert asked("budget").max_bytes == 3000
+        ask(parts["max_rate_bps"]["command_template"].replace("{{ value }}", "0"))
+        assert (command := asked("budget")).max_rate_bps == 0
+        assert command.max_bytes is None
         if "realism" in parts:
             ask(parts["realism"]["command_template"].replace("{{ value }}", "0.35"))
             assert home.figures(figures, realism=0.35)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,15 @@ class Core:
 def test_the_core_of_home_assistant_makes_all_entities_and_their_requests_arrive(tmp_path):
     with served("--out", str(tmp_path)) as (broker, home, camera, daemon), Core(broker.address) as core:
         state = State(
-            True, 1, 0, capacity_bps=64_000, data=DataUsage(30, 20, 40), live="idle", masked=True, interval_s=300.0
+            *(True, 1, 0),
+            capacity_bps=64_000,
+            data=DataUsage(30, 20, 40),
+            live="idle",
+            masked=True,
+            interval_s=300.0,
+            makes_events=True,
+            watch="a dog",
+            max_bytes=4000,
         )
         camera.connection.publish(camera.topics.state, state.to_bytes())
         core.until("sensor.gate_test_data_left", "20")
@@ -76,16 +85,21 @@ def test_the_core_of_home_assistant_makes_all_entities_and_their_requests_arrive
         assert len([name for name in states if ".gate_test" in name]) == len(parts)
         expected = {"binary_sensor.gate_test_online": "on", "binary_sensor.gate_test_privacy_mask": "on"}
         expected |= {"sensor.gate_test_link_capacity": "64.0", "sensor.gate_test_trouble": "none"}
-        expected |= {"switch.gate_test_pause": "off", "text.gate_test_watch_words": ""}
+        expected |= {"switch.gate_test_pause": "off", "text.gate_test_watch_words": "a dog"}
+        expected |= {"number.gate_test_largest_frame": "4000", "number.gate_test_rate_limit": "0"}
         assert {name: states[name]["state"] for name in expected} == expected
         assert core.images["camera.gate_test"] > 1000
         core.ask("button/press", entity_id="button.gate_test_snapshot")
         core.ask("switch/turn_on", entity_id="switch.gate_test_pause")
+        core.ask("button/press", entity_id="button.gate_test_make_event")
         core.ask("text/set_value", entity_id="text.gate_test_watch_words", value="a person")
-        kinds = {"snapshot", "pause", "watch"}
+        core.ask("number/set_value", entity_id="number.gate_test_largest_frame", value=3000)
+        kinds = {"snapshot", "pause", "watch", "event", "budget"}
         while kinds:
             kinds.discard(Command.from_bytes(camera.commands.get(timeout=DEADLINE_S)).kind)
+        camera.connection.publish(camera.topics.state, replace(state, watch="a person", max_bytes=3000).to_bytes())
         core.until("text.gate_test_watch_words", "a person")
+        core.until("number.gate_test_largest_frame", "3000")
         event = {"id": "5f3a9c01", "cause": "watch", "label": "a cat", "phase": "begun", "frames": 1, "time": "x"}
         camera.connection.publish(f"{camera.topics.base}/event", json.dumps(event).encode())
         core.until("binary_sensor.gate_test_event_now", "on")

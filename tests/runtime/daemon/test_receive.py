@@ -21,7 +21,7 @@ from edgesem.files import read_packet
 from edgesem.packet.seal import Seal
 from edgesem.provenance import read_provenance
 from runtime.daemon.receive_settings import DrawSettings, OutSettings, ReceiveSettings
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.receiver.archive import Archive
@@ -33,12 +33,6 @@ from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, 
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with Broker(kind="mosquitto") as running:
-        yield running
 
 
 def test_pictures_promised_frames_and_the_end(broker, tmp_path):
@@ -265,10 +259,3 @@ def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
 def test_what_cannot_be_received_is_a_usage_error(flags, why, capfd):
     assert main(["receive", *flags]) == 2
     assert why in capfd.readouterr().err.replace("\n", " ")
-
-
-def test_steps_without_a_flow_decoder_are_refused_before_anything_is_received(broker, capfd):
-    if codec().has_flow:
-        pytest.skip("the bundle has a flow decoder")
-    assert main(["receive", "--steps", "1", "--workers", "1"]) == 2
-    assert "no flow decoder" in capfd.readouterr().err.replace("\n", " ")

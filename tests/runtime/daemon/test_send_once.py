@@ -8,7 +8,7 @@ import pytest
 
 from edgesem.codec.codec import load
 from runtime.capture.privacy_mask import FILL
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.state import State
@@ -21,12 +21,6 @@ from tests.support.viewer import Viewer
 TOPICS = Topics("home", "t", "main")
 LEFT = 4
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with Broker(kind="mosquitto") as running:
-        yield running
 
 
 @pytest.fixture

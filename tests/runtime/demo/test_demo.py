@@ -13,19 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from edgesem.bundle.bundle import Bundle
-from edgesem.errors import BundleError
 from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
 from runtime.demo.demo import run_demo
 from runtime.demo.transfer import Options
 from runtime.mqtt.loopback_broker import find_tool
-
-BUNDLE = None
-try:
-    Bundle.open(BUNDLE)
-except BundleError as error:
-    pytest.skip(f"no bundle to run with: {error}", allow_module_level=True)
 
 MOSQUITTO = pytest.param(
     "mosquitto", marks=pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
@@ -46,7 +38,7 @@ def pictures(tmp_path):
 def test_all_pictures_cross_the_link(kind, pictures, tmp_path):
     out = tmp_path / "out"
     phases = []
-    options = Options(rate_bps=400e3, out=out, source=pictures, frames=3, interval_s=0.2, bundle=BUNDLE, broker=kind)
+    options = Options(rate_bps=400e3, out=out, source=pictures, frames=3, interval_s=0.2, broker=kind)
     report = run_demo(options, lambda progress: phases.append(progress.phase))
     assert report["ok"], report
     assert (report["pictures"], report["lost"], report["broker"]["kind"]) == (3, 0, kind)
@@ -74,9 +66,8 @@ class Demo:
         self.tmp.mkdir()
         self.mark = f"EDGESEM_TEST_MARK={uuid.uuid4()}"
         name, _, value = self.mark.partition("=")
-        bundle = [] if BUNDLE is None else ["--bundle", str(BUNDLE)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgesem", "demo", *bundle, "--out", str(tmp_path / "out"), *arguments],
+            [sys.executable, "-m", "edgesem", "demo", "--out", str(tmp_path / "out"), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -154,7 +145,6 @@ def test_a_decoder_that_fails_ends_the_demo_with_its_words(pictures, tmp_path):
 def test_lost_pictures_are_exit_code_1(ok, exit_code, monkeypatch, tmp_path):
     import typer
 
-    from edgesem.cli.lazy_typer import for_typer
     from runtime.cli.demo import demo
     from runtime.demo import demo as demo_module
 
@@ -173,6 +163,6 @@ def test_lost_pictures_are_exit_code_1(ok, exit_code, monkeypatch, tmp_path):
     }
     monkeypatch.setattr(demo_module, "run_demo", lambda options, show: report)
     app = typer.Typer()
-    app.command()(for_typer(demo))
+    app.command()(demo)
     result = CliRunner().invoke(app, ["--out", str(tmp_path)])
     assert result.exit_code == exit_code, result.output

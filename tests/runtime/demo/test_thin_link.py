@@ -9,7 +9,7 @@ from runtime.bench.relay import Relay
 from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
 from runtime.mqtt.connection import Connection
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import find_tool
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.sender.events import LayersAcknowledged, LayersSent
@@ -21,12 +21,6 @@ RATE_BPS = 200e3
 STREAM = "test/thin/main"
 
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with Broker(kind="mosquitto") as running:
-        yield running
 
 
 @pytest.fixture

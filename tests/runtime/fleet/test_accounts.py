@@ -1,13 +1,16 @@
 """Accounts of an inventory: mosquitto lets each in with its password, to its own topics; RabbitMQ's rules fit them."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 
 import pytest
 
 from edgesem.cli.main import main
-from edgesem.errors import LinkError, UsageError
+from edgesem.errors import InputError, LinkError, UsageError
+from edgesem.packet.keys import write_private
 from runtime.daemon.accounts import topic_rules
 from runtime.fleet.accounts import write_accounts
 from runtime.fleet.inventory import Inventory
@@ -15,10 +18,12 @@ from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.topics import Topics
-from tests.support.edgesem_process import free_port
+from runtime.settings import BrokerSettings
+from tests.support.edgesem_process import EdgesemProcess, free_port
 from tests.support.publishing import wait_for
-from tests.support.real_broker import wait_for_port
+from tests.support.real_broker import draw_pictures, wait_for_port
 
+needs_mosquitto = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 INVENTORY = '[devices."home/a"]\n[devices."büro/b.1"]\n[receivers.hall]\nstreams = ["home/+/+"]\n'
 
 
@@ -32,17 +37,27 @@ def password(tmp_path, name):
     return (tmp_path / "out/passwords" / f"{name}.password").read_text().strip()
 
 
-@pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-def test_mosquitto_takes_them(fleet, tmp_path):
-    write_accounts(fleet, tmp_path / "out")
-    port, out = free_port(), tmp_path / "out"
+@contextlib.contextmanager
+def mosquitto(out, folder):
+    """Port of a mosquitto that has the files in `out`."""
+    port = free_port()
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous false", "user root"]
     lines += [f"password_file {out}/mosquitto.passwords", f"acl_file {out}/mosquitto.acl"]
-    (tmp_path / "conf").write_text("\n".join(lines) + "\n")
+    (folder / "conf").write_text("\n".join(lines) + "\n")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([find_tool("mosquitto"), "-c", str(tmp_path / "conf")], **quiet)
+    process = subprocess.Popen([find_tool("mosquitto"), "-c", str(folder / "conf")], **quiet)
     try:
         wait_for_port(port, process)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@needs_mosquitto
+def test_mosquitto_takes_them(fleet, tmp_path):
+    write_accounts(fleet, tmp_path / "out")
+    with mosquitto(tmp_path / "out", tmp_path) as port:
         device = Address("127.0.0.1", port, user="home-a", password=password(tmp_path, "home-a"))
         hall = Address("127.0.0.1", port, user="hall", password=password(tmp_path, "hall"))
         heard = []
@@ -60,9 +75,29 @@ def test_mosquitto_takes_them(fleet, tmp_path):
             wait_for(lambda: heard[1:] == [Topics("home", "a", "main").ack])
         with pytest.raises(LinkError), Connection(Address("127.0.0.1", port, user="hall", password="no"), name="x"):
             pass
-    finally:
-        process.kill()
-        process.wait()
+
+
+@needs_mosquitto
+def test_a_sender_says_in_its_status_which_login_it_uses(fleet, tmp_path):
+    out, run = tmp_path / "out", tmp_path / "run"
+    write_accounts(fleet, out)
+    write_accounts(fleet, out, ["home-a"])
+    write_private(tmp_path / "login", json.loads((out / "logins.json").read_text())["home/a"] + "\n")
+    draw_pictures(tmp_path / "pictures", count=2)
+    run.mkdir()
+    with mosquitto(out, tmp_path) as port:
+        (tmp_path / "send.toml").write_text(
+            f'[broker]\nport = {port}\nlogin_file = "{tmp_path}/login"\n[stream]\ndevice = "a"\nfps = 4\n'
+        )
+        words = ("send", tmp_path / "pictures", "--loop", "--config", tmp_path / "send.toml")
+        env = {**os.environ, "RUNTIME_DIRECTORY": str(run)}
+        sender = EdgesemProcess(*words, "--state-dir", tmp_path / "state", log=tmp_path / "log", env=env)
+        try:
+            sender.wait_for("sent")
+            wait_for(lambda: (run / "send.json").exists())
+            assert json.loads((run / "send.json").read_text())["user"] == "home-a@2"
+        finally:
+            assert sender.end() == 0
 
 
 def test_rabbitmq_has_rules_for_the_same_topics(fleet, tmp_path):
@@ -83,19 +118,61 @@ def test_rabbitmq_has_rules_for_the_same_topics(fleet, tmp_path):
     assert not re.search(rules["hall"]["read"], "edgesem.v1.other.a.main.state")
 
 
-def test_passwords_stay_until_they_are_rotated(fleet, tmp_path, capsys):
-    first = write_accounts(fleet, tmp_path / "out")
+def test_passwords_stay_and_a_rotated_account_has_two_until_the_later_one_is_proven(fleet, tmp_path):
+    out = tmp_path / "out"
+    first = write_accounts(fleet, out)
     assert sorted(first["new"]) == ["büro-b.1", "hall", "home-a"]
-    before = {name: password(tmp_path, name) for name in ("hall", "home-a")}
-    assert write_accounts(fleet, tmp_path / "out")["new"] == []
-    assert write_accounts(fleet, tmp_path / "out", ["hall"])["new"] == ["hall"]
-    assert password(tmp_path, "home-a") == before["home-a"]
-    assert password(tmp_path, "hall") != before["hall"]
-    with pytest.raises(UsageError, match="no such account"):
-        write_accounts(fleet, tmp_path / "out", ["nobody"])
+    before = password(tmp_path, "home-a")
+    assert write_accounts(fleet, out)["new"] == []
+
+    assert write_accounts(fleet, out, ["home-a"])["new"] == ["home-a@2"]
+    assert password(tmp_path, "home-a") == before != password(tmp_path, "home-a%402")
+    assert json.loads((out / "logins.json").read_text())["home/a"] == f"home-a@2:{password(tmp_path, 'home-a%402')}"
+    lines = (out / "mosquitto.acl").read_text().split("user ")
+    rules = {line.partition("\n")[0]: line.partition("\n")[2] for line in lines}
+    assert rules["home-a"] == rules["home-a@2"] != ""
+    users = {one["name"] for one in json.loads((out / "rabbitmq.json").read_text())["users"]}
+    assert users == {"home-a", "home-a@2", "büro-b.1", "hall"}
+    again = write_accounts(fleet, out, ["all"])
+    assert (again["waiting"], again["new"]) == (["home-a"], ["büro-b.1@2", "hall@2"])
+
+    (out / "proven.json").write_text('["home-a@2"]')
+    assert write_accounts(fleet, out)["removed"] == ["home-a"]
+    assert "home/a" not in json.loads((out / "logins.json").read_text())
+    assert "user home-a\n" not in (out / "mosquitto.acl").read_text()
+    assert write_accounts(fleet, out, ["home-a"], ["hall"])["removed"] == ["hall"]
+    assert "user home-a@3\n" in (out / "mosquitto.acl").read_text()
+
+
+def test_what_is_no_account_is_refused_and_what_is_gone_is_said(fleet, tmp_path, capsys):
+    out = tmp_path / "out"
+    write_accounts(fleet, out)
+    for wrong in (["nobody"], []), ([], ["nobody"]):
+        with pytest.raises(UsageError, match="no such account"):
+            write_accounts(fleet, out, *wrong)
+    (out / "proven.json").write_text("{")
+    with pytest.raises(InputError, match=r"proven\.json"):
+        write_accounts(fleet, out)
+    (out / "proven.json").unlink()
     (tmp_path / "fleet.toml").write_text("[receivers.hall]\n")
-    args = ["fleet", "accounts", str(tmp_path / "fleet.toml"), "--out", str(tmp_path / "out"), "--json"]
+    args = ["fleet", "accounts", str(tmp_path / "fleet.toml"), "--out", str(out), "--json"]
     assert main(args) == 0
     assert json.loads(capsys.readouterr().out)["gone"] == ["büro-b.1", "home-a"]
-    for path in (tmp_path / "out").rglob("*"):
+    for path in out.rglob("*"):
         assert path.is_dir() or path.stat().st_mode & 0o077 == 0
+    (tmp_path / "fleet.toml").write_text('[devices."home/a@2"]\n')
+    with pytest.raises(UsageError, match="second login"):
+        write_accounts(Inventory.read(tmp_path / "fleet.toml"), out)
+
+
+def test_a_client_reads_user_and_password_from_one_file(tmp_path):
+    file = tmp_path / "login"
+    write_private(file, "home-a@2:se:cret\n")
+    address = BrokerSettings(login_file=file).address()
+    assert (address.user, address.password) == ("home-a@2", "se:cret")
+    with pytest.raises(UsageError, match="leave"):
+        BrokerSettings(login_file=file, user="x")
+    file.unlink()
+    write_private(file, "only-a-name\n")
+    with pytest.raises(UsageError, match="USER:PASSWORD"):
+        BrokerSettings(login_file=file).address()

@@ -76,11 +76,28 @@ def test_a_sender_that_just_spoke_is_not_silent_whatever_its_clock_says():
     listener, topics = FleetListener(), Topics("home", "x", "main")
     for time_ms in (1000, 11_000):
         listener.take(topics.state, State(True, 1, time_ms, age_s=1.0).to_bytes())
-    [stream] = listener._streams.values()
-    assert fleet_status([stream], now_ms=NOW_MS)[0].urgency == 0
+    [stream] = listener.heard()
+    heard_s = stream.last_state[0]
+    assert fleet_status([stream], now_ms=NOW_MS, now_s=heard_s)[0].urgency == 0
+    [late] = fleet_status([stream], now_ms=NOW_MS, now_s=heard_s + 31)
+    assert (late.urgency, late.said_s) == (90, 31)
+    assert late.attention.startswith("silent")
 
 
-@given(st.sampled_from(["birth", "state", "ack", "pkt/0", "x"]), st.binary(max_size=80))
+def test_the_last_event_of_a_stream_is_shown():
+    listener, topics = FleetListener(), Topics("home", "x", "main")
+    listener.take(topics.state, FINE.to_bytes())
+    for time_ms, label in ((NOW_MS - 5000, "a dog"), (NOW_MS - 9000, "earlier"), (NOW_MS - 2000, "")):
+        event = {"id": "0" * 8, "time_ms": time_ms, "cause": "watch", "label": label}
+        listener.take(f"{topics.base}/event", json.dumps(event).encode())
+    [seen] = fleet_status(listener.heard(), now_ms=NOW_MS)
+    assert (seen.event, seen.event_s) == ("watch", 2.0)
+    for wrong in (b"[]", b"{}", b'{"time_ms": -1, "cause": "", "label": ""}', b"[" * 4000, b" " * 5000):
+        listener.take(f"{topics.base}/event", wrong)
+    assert listener.malformed == 5
+
+
+@given(st.sampled_from(["birth", "state", "ack", "event", "pkt/0", "x"]), st.binary(max_size=80))
 def test_no_message_does_harm(kind, payload):
     listener = FleetListener(acks=True)
     listener.take(f"edgesem/v1/home/a/main/{kind}", payload)

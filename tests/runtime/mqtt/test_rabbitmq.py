@@ -11,7 +11,6 @@ from edgesem.packet.keys import new_key
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import end, find_tool
-from runtime.sender.announcer import EVERY_S
 from tests.support.edgesem_process import EdgesemProcess, free_port
 from tests.support.real_broker import draw_pictures, wait_for_port
 
@@ -90,7 +89,7 @@ def test_frames_pass_at_the_version_it_speaks(broker, tmp_path):
 
 
 def test_a_receiver_that_comes_late_opens_a_sealed_stream_by_a_wildcard(broker, tmp_path):
-    """RabbitMQ gives the retained birth to exact filters alone, and the next one is said a minute later."""
+    """RabbitMQ gives the retained birth to exact filters alone, and the next one is said ten minutes later."""
     draw_pictures(tmp_path / "pictures", count=3)
     new_key(tmp_path / "seal.key")
     (tmp_path / "password").write_text("p")
@@ -110,7 +109,7 @@ def test_a_receiver_that_comes_late_opens_a_sealed_stream_by_a_wildcard(broker, 
         waited_s = time.monotonic() - ready_s
     finally:
         codes = [end() for end in ends]
-    assert waited_s < EVERY_S / 2
+    assert waited_s < 30
     assert codes == [0, 0]
 
 

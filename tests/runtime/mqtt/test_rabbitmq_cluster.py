@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from runtime.bench.fleet.brokers import RABBITMQ, RabbitCluster
 from runtime.fleet.accounts import write_accounts
 from runtime.fleet.inventory import Inventory
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
+from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.shard import shard_of
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import EdgesemProcess
 from tests.support.publishing import wait_for
-from tests.support.rabbit_cluster import EPMD, SERVER, START_S, RabbitCluster
 from tests.support.real_broker import draw_pictures
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(not SERVER.exists() or EPMD is None, reason="RabbitMQ is not installed"),
+    pytest.mark.skipif(not RABBITMQ.exists() or find_tool("epmd") is None, reason="RabbitMQ is not installed"),
 ]
 INVENTORY = """
 [devices."home/a"]
@@ -29,7 +30,7 @@ INVENTORY = """
 [receivers.hall]
 streams = ["home/+/+"]
 """
-WAIT_S = 120
+WAIT_S, START_S = 120, 240
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(place):
-    running = RabbitCluster(place / "rabbit", place / "accounts" / "rabbitmq.json")
+    running = RabbitCluster(place / "rabbit", f"load_definitions = {place}/accounts/rabbitmq.json")
     try:
         assert running.running() == 3
         yield running

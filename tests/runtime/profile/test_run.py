@@ -12,11 +12,9 @@ from PIL import Image
 
 import edgesem
 from edgesem.cli.main import main
-from edgesem.errors import UsageError
 from runtime.profile import compare
 from runtime.profile.chart import cost_of
 from runtime.profile.energy import Ledger, Sample
-from runtime.profile.frames import parse_size
 from runtime.profile.operators import by_operator, macs_by_kind
 from runtime.profile.predict import core_of, network_span
 from runtime.profile.published import BOARDS
@@ -237,7 +235,7 @@ def test_a_meter_beside_the_board_is_read_from_its_file(tmp_path, photos):
     ("argv", "code", "says"),
     [
         (("--size", "10x10"), 2, "640x480"),
-        (("--size", "large"), 2, "640x480"),
+        *((("--size", wrong), 2, "640x480") for wrong in ("large", "640", "x480", "640x48", "9999x480", "640x480x3")),
         (("--source", "/no/such"), 2, "folder of pictures"),
         (("--meter", "ina9000"), 2, "no such meter"),
         (("--meter", "csv:/no/such.csv"), 1, "cannot be read"),
@@ -313,24 +311,12 @@ def test_a_published_network_is_predicted_from_the_others(board, threads):
     assert 0.6 < typical / core.rate("resnet50", threads) < 1.6
 
 
-def test_sizes_are_read_or_refused():
-    assert parse_size("640x480") == (640, 480)
-    for wrong in ("640", "x480", "640x48", "9999x480", "640x480x3"):
-        with pytest.raises(UsageError):
-            parse_size(wrong)
-
-
 def test_nothing_is_left_behind(tmp_path, photos, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     monkeypatch.setattr("tempfile.tempdir", None)
     os.mkdir(tmp_path / "scratch")
     profile(Settings(1, str(photos), SIZE, meter="none", operators=True))
     assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def test_the_help_has_an_example(capsys):
-    assert main(["profile", "--help"]) == 0
-    assert "Example" in capsys.readouterr().out
 
 
 def test_a_chart_that_cannot_be_drawn_is_refused_before_the_run(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from edgesem.errors import PacketError, UsageError
 from edgesem.packet.keys import Identity
 from runtime.protocol.birth import MAX_BIRTH_BYTES, Birth
 from runtime.protocol.command import KINDS, MAX_COMMAND_BYTES, Command, SeenCommands
-from runtime.protocol.state import MAX_STATE_BYTES, State
+from runtime.protocol.state import LIVE, MAX_STATE_BYTES, MAX_WATCH_BYTES, DataUsage, State, watch_text
 from runtime.protocol.topics import Topics
 
 BASE = "edgesem/v1/home/gate/main"
@@ -26,6 +26,8 @@ SECONDS = st.none() | st.integers(0, 10**9).map(lambda ms: ms / 1000)
 STATES = st.builds(
     State, st.booleans(), st.integers(0, 65535), U53, st.none() | U53, SECONDS, U53, U53, U53, U53, U53, U53, SECONDS,
     U53, U53, U53, st.booleans(), U53, U53, U53,
+    max_bytes=st.integers(256, 200_000), max_rate_bps=st.integers(0, 10**9),
+    watch=st.none() | st.lists(st.text(max_size=100), max_size=8).map(watch_text),
 )  # fmt: skip
 
 
@@ -138,6 +140,41 @@ def test_a_state_says_what_it_said(state):
     assert State.from_bytes(data) == state
 
 
+def test_a_state_with_all_that_can_be_said_is_no_larger_than_a_reader_takes():
+    most = {"capacity_bps": 2**53, "rtt_s": 2**53 / 1000, "age_s": 2**53 / 1000, "shrunk_percent": 99}
+    counts = "window_bytes budget_bytes sent_bytes frames skipped dropped_layers promised_waiting promised_refused"
+    counts += " reconnects promised_rejected promised_lost refused left_out events"
+    more = {
+        "masked": True,
+        "grey": True,
+        "denoised": True,
+        "live": LIVE[1],
+        "detail": (4096, 4096),
+        "data": DataUsage(*[2**53] * 3),
+    }
+    limits = {"max_bytes": 200_000, "max_rate_bps": 10**9, "makes_events": True}
+    state = State(
+        *(True, 65535, 2**53),
+        **dict.fromkeys(counts.split(), 2**53),
+        **(most | more | limits),
+        interval_s=86400.0,
+        watch=watch_text(["車" * 100] * 8),
+    )
+    data = state.to_bytes()
+    assert len(data) <= MAX_STATE_BYTES
+    assert State.from_bytes(data) == state
+    assert MAX_WATCH_BYTES - 6 < len(state.watch.encode()) <= MAX_WATCH_BYTES
+
+
+def test_a_state_says_what_is_looked_for_also_if_that_is_nothing():
+    assert watch_text([]) == ""
+    assert watch_text(["a truck", "a dog"]) == "a truck; a dog"
+    for watch in (None, "", "a truck; a dog"):
+        assert State.from_bytes(State(True, 1, 2, watch=watch).to_bytes()).watch == watch
+    for makes_events in (True, False):
+        assert State.from_bytes(State(True, 1, 2, makes_events=makes_events).to_bytes()).makes_events == makes_events
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -152,6 +189,10 @@ def test_a_state_says_what_it_said(state):
         Command("apart"),
         Command("view", viewer=2**32 - 1, lease_s=600),
         Command("detail", roi=(0.4, 0.3, 0.2, 0.2), size_bytes=12_000),
+        Command("budget", max_bytes=200_000, max_rate_bps=0),
+        Command("budget", max_bytes=0),
+        Command("budget", max_rate_bps=10**9),
+        Command("budget"),
     ],
     ids=lambda command: command.kind,
 )
@@ -166,10 +207,14 @@ QUERIES = st.lists(st.text(max_size=120), max_size=10).map(tuple)
 VECTORS = st.lists(st.binary(min_size=64, max_size=64) | st.just(b"") | st.binary(max_size=65), max_size=10).map(tuple)
 
 
-@given(st.sampled_from(KINDS), st.tuples(*[SHARES] * 4), st.integers(-1, 300), QUERIES, VECTORS)
-def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, queries, vectors):
+LIMITS = st.none() | st.sampled_from([-1, 0, 1, 255, 256, 200_000, 200_001, 10**9, 10**9 + 1])
+
+
+@given(st.sampled_from(KINDS), st.tuples(*[SHARES] * 4), st.integers(-1, 300), QUERIES, VECTORS, LIMITS, LIMITS)
+def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, queries, vectors, max_bytes, max_rate_bps):
+    limits = {"max_bytes": max_bytes, "max_rate_bps": max_rate_bps}
     try:
-        command = Command(kind, roi=roi, drop=drop, queries=queries, vectors=vectors)
+        command = Command(kind, roi=roi, drop=drop, queries=queries, vectors=vectors, **limits)
     except PacketError:
         return
     data = command.to_bytes()
@@ -186,6 +231,10 @@ def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, querie
         if kind == "watch":
             assert again.queries == queries
             assert len(again.vectors) in (0, len(queries))
+        if kind == "budget":
+            assert (again.max_bytes, again.max_rate_bps) == (max_bytes, max_rate_bps)
+            assert max_bytes in (None, 0) or 256 <= max_bytes <= 200_000
+            assert max_rate_bps is None or 0 <= max_rate_bps <= 10**9
 
 
 @pytest.mark.parametrize(
@@ -205,6 +254,12 @@ def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, querie
         {"c": "snapshot", "i": 1, "b": 65536},
         {"c": "pause", "i": 1, "s": 1e9},
         {"c": "pause", "i": 1, "s": float("nan")},
+        {"c": "budget", "i": 1, "b": 255},
+        {"c": "budget", "i": 1, "b": 200_001},
+        {"c": "budget", "i": 1, "b": 3000.0},
+        {"c": "budget", "i": 1, "r": -1},
+        {"c": "budget", "i": 1, "r": 10**9 + 1},
+        {"c": "budget", "i": 1, "r": None},
         {"c": "roi", "i": 1, "x": 0.6, "y": 0, "w": 0.5, "h": 1},
         {"c": "roi", "i": 1, "x": 0, "y": 0, "w": 0, "h": 1},
         ["snapshot"],
@@ -214,6 +269,12 @@ def test_what_a_command_may_ask_it_asks_and_nothing_else(kind, roi, drop, querie
 def test_a_command_that_may_not_be_given_is_refused(fields):
     with pytest.raises(PacketError, match="command"):
         Command.from_bytes(cbor2.dumps(fields))
+
+
+def test_a_command_in_a_log_is_what_was_asked_and_no_more():
+    assert str(Command("budget", max_bytes=1000)) == "budget max_bytes=1000"
+    assert str(Command("watch", queries=("a dog",), vectors=(bytes(range(64)),))) == "watch queries=('a dog',)"
+    assert str(Command("key")) == "key"
 
 
 def test_a_command_is_obeyed_once():

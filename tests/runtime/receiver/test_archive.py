@@ -192,3 +192,11 @@ def test_an_archive_of_the_version_before_is_read_and_added_to(tmp_path):
         archive.add("a/b/c", photo(2, promised=True), 2.0)
         assert [entry.promised for entry in archive.entries()] == [False, True]
         assert archive.packet(archive.entries()[0]).frame == 1
+
+
+def test_promised_frames_are_synced_to_the_disk_where_a_catalogue_takes_them_later(tmp_path):
+    with Archive(tmp_path, sync_promised=True) as archive:
+        for number, promised in enumerate((False, True, False)):
+            archive.add("a/b/c", photo(number, promised=promised), float(number))
+            full = archive._base.execute("pragma synchronous").fetchone()[0] == 2
+            assert full == promised

@@ -8,7 +8,7 @@ import pytest
 import edgesem
 from edgesem.cli.main import main
 from edgesem.errors import BundleError, UsageError
-from edgesem.semantics.embedding import LABELS, Labels
+from edgesem.semantics.embedding import Labels
 from runtime.receiver.archive import Archive
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
@@ -42,8 +42,6 @@ def test_two_bundles_with_one_id_are_refused_by_name(other):
 
 
 def test_an_archive_of_two_bundles_is_searched_and_drawn_with_both(other, tmp_path, capsys):
-    if not (codec().bundle.folder / LABELS).is_file():
-        pytest.skip("the bundle has no semantic head")
     with edgesem.load(other) as theirs, Archive(tmp_path) as archive:
         packet = theirs.pack(theirs.analyze(codec().decode(frame(1).to_bytes())), budget_bytes=1200)
         archive.add("home/old/main", frame(1), 1000.0)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgesem.bundle.bundle import DEFAULT, Bundle
+from edgesem.bundle.bundle import Bundle
 from edgesem.cli.main import main
 from edgesem.codec.options import PackOptions
-from edgesem.entropy.schedule import reference_graph
 from edgesem.files import read_picture
 from edgesem.packet.side_information import Reference, SideInformation
-from edgesem.semantics.embedding import LABELS, Labels, to_bytes
+from edgesem.semantics.embedding import Labels, to_bytes
 from runtime.bench.link.oracle_decoder import OracleDecoder, RecordingCodec
 from runtime.capture.frame import PHOTOS, Frame
 from runtime.congestion.control import Control
@@ -30,10 +29,6 @@ from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.sender.pipeline import SenderPipeline
 from tests.support.publishing import DEADLINE_S, wait_for
 
-pytestmark = pytest.mark.skipif(
-    not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references"
-)
-needs_head = pytest.mark.skipif(not (DEFAULT / LABELS).is_file(), reason="the default bundle has no semantic head")
 TOPICS = Topics("home", "gate", "main")
 
 
@@ -187,7 +182,6 @@ def test_a_late_joiner_lost_acknowledgements_and_a_new_start_never_give_a_wrong_
             assert np.array_equal(one.image, codec.synthesize(latent))
 
 
-@needs_head
 def test_a_search_reports_what_it_cannot_draw_and_draws_the_rest(tmp_path, capsys):
     codec = RecordingCodec(Bundle.open())
     labels = Labels.of(codec.bundle)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from runtime.mqtt.connection import Connection
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.ack import Ack
 from runtime.protocol.shard import Shard, shard_of
 from runtime.protocol.state import State
@@ -23,12 +23,6 @@ from tests.support.publishing import birth, frame, identity, plain, wait_for
 pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 SHARDS = 2
 KEY = bytes(range(32))
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with Broker(kind="mosquitto") as running:
-        yield running
 
 
 class Cameras:
@@ -178,6 +172,8 @@ def test_states_of_all_streams_are_heard_for_a_moment_only():
     calls = []
 
     class Link:
+        retained_by_wildcard = False
+
         def subscribe(self, *topics):
             calls.append(("subscribe", *topics))
 
@@ -193,6 +189,21 @@ def test_states_of_all_streams_are_heard_for_a_moment_only():
     subscriptions.heard()
     subscriptions.heard()
     assert calls[1:] == [("unsubscribe", "edgesem/v1/s/+/+/state")]
+
+
+def test_where_births_are_retained_nothing_else_is_heard_of_other_shards(broker):
+    with Cameras(broker, "kept", 8) as cameras:
+        others = [camera for camera in cameras.all if not Shard(0, SHARDS).owns(camera)]
+        for camera in cameras.all:
+            cameras.bear(camera)
+            cameras.link.publish(camera.state, State(True, 1, 0).to_bytes(), retain=True)
+        with shard(broker, 0, site="kept") as receiver:
+            wait_for(lambda: len(names(receiver)) == len(cameras.all) - len(others))
+            for camera in cameras.all:
+                cameras.link.publish(camera.state, State(True, 1, 1).to_bytes())
+            wait_for(lambda: all(stream.state and stream.state.time_ms == 1 for stream in receiver.streams.all()))
+            births = [birth(sealed=False).to_bytes(cameras.identity, base=camera.base) for camera in others]
+            assert receiver.streams.others_bytes == sum(map(len, births))
 
 
 def test_a_receiver_that_starts_anew_hears_its_streams_at_once(broker, tmp_path):
@@ -230,6 +241,8 @@ def test_streams_that_are_gone_are_forgotten(tmp_path):
     memory.save({"s/old/main", "other/x/main"})
 
     class Link:
+        retained_by_wildcard = False
+
         def subscribe(self, *topics):
             pass
 
@@ -253,6 +266,8 @@ def test_a_connection_that_was_short_forgets_no_stream(tmp_path):
     calls = []
 
     class Link:
+        retained_by_wildcard = False
+
         def subscribe(self, *topics):
             calls.append(("subscribe", *topics))
 

@@ -16,6 +16,7 @@ from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver import stream_table
+from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.frame_order import FrameOrder
 from runtime.receiver.inbox import Inbox
 from runtime.receiver.options import Limits
@@ -149,13 +150,22 @@ def test_of_invented_births_four_are_remembered():
 
 def test_the_birth_of_a_stream_that_is_heard_is_subscribed_to_once_and_by_its_name():
     asked = []
-    streams = streams_of(
-        key=bytes(32), ask_birth=asked.append, stream_filter=StreamFilter(["+/+/+", "home/named/main"])
-    )
+    streams = streams_of(key=bytes(32), ask_birth=asked.append)
     for _ in range(3):
         deliver(streams, plain(), device="cam")  # sealed or not: it cannot be opened
-        deliver(streams, plain(), device="named")
     assert asked == [TOPICS.birth]
+
+
+def test_a_sender_whose_birth_does_not_come_is_asked_three_times():
+    published, now_s = [], [0.0]
+    requests = BirthRequests(lambda topic: None, lambda *message: published.append(message), 1, lambda: now_s[0])
+    for second in range(1000):
+        now_s[0] = second
+        requests.ask(TOPICS)
+        requests.ask(Topics("home", "one-too-many", "main"))
+        if published and published[-1] == (TOPICS.cmd, b"", 1):
+            published[-1] = second
+    assert published == [2, 30, 600]
 
 
 def test_a_callback_that_raises_does_not_end_the_network_thread(monkeypatch):
@@ -214,6 +224,22 @@ def test_all_reference_latents_together_are_bounded_and_a_silent_stream_loses_it
     held = [stream.references.size_bytes for stream in streams.all()]
     assert sum(held) <= 6 * size_bytes
     assert min(size for size, stream in zip(held, streams.all(), strict=True) if stream is not silent) > 0
+
+
+def test_what_is_older_than_what_frames_refer_to_is_forgotten():
+    """A camera for a long time: each frame refers to the one two before it."""
+    streams = streams_of(references=True)
+    values = np.zeros((96, 3, 4), np.float32)
+    for number in range(40):
+        side_info = SideInformation(reference=Reference(number - 2, 4)) if number > 1 else SideInformation()
+        deliver(streams, plain(number, side_info=side_info))
+        stream, packet = streams.next_frame(0)
+        streams.references.find(stream, packet)
+        streams.references.hold(stream, packet, Latent(values, 64, 48, 100))
+        streams.done(stream, decode_s=0.0, good=True)
+        assert len(stream.references) <= 3
+    assert stream.reference_bytes == 3 * values.nbytes
+    assert stream.inbox.counters.missing_reference == 0
 
 
 def test_two_senders_under_one_name_are_told():

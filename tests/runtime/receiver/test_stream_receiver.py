@@ -11,7 +11,7 @@ import pytest
 
 from edgesem.errors import UsageError
 from runtime.mqtt.connection import Connection
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.topics import Topics
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.received_picture import PictureHandOver
@@ -21,12 +21,6 @@ from tests.support.publishing import DEADLINE_S, frame, wait_for
 needs_broker = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 ONE = ReceiverOptions(decoders=1)
 TOPICS = Topics("test", "library", "main")
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with Broker(kind="mosquitto") as running:
-        yield running
 
 
 @contextmanager

@@ -24,7 +24,12 @@ KEY = bytes(range(32))
 
 def streams_of(published=None, **options):
     published = [] if published is None else published
-    return Streams(bundle_ids=[7], publish=lambda topic, payload, qos: published.append((topic, payload)), **options)
+
+    def publish(topic, payload, qos):
+        if payload:  # an empty command asks for the birth
+            published.append((topic, payload))
+
+    return Streams(bundle_ids=[7], publish=publish, **options)
 
 
 def deliver(streams, packet, device="cam", stream="main"):

@@ -98,7 +98,26 @@ def test_foreign_births_without_end_are_answered_once_in_a_while(tmp_path, addre
     assert np.diff(made_ms).min() >= 495
 
 
-def test_it_is_said_again_when_the_clock_is_set_and_each_minute(tmp_path, address, births, monkeypatch):
+def test_a_receiver_without_the_birth_asks_for_it(tmp_path, address, births):
+    heard, connection = births
+    with sender(address, tmp_path / "s", key=KEY) as running:
+        mine = next_birth(heard)
+        connection.publish(TOPICS.cmd, b"")
+        assert next_birth(heard).salt == mine.salt
+        assert running.alive
+
+
+def test_where_the_broker_retains_nothing_it_is_said_each_minute(tmp_path, address, births, monkeypatch):
+    heard, _ = births
+    with sender(address, tmp_path / "s") as running:
+        next_birth(heard)
+        running._announcer._unretained_s = 0.2
+        monkeypatch.setattr(Connection, "retains", property(lambda _: False))
+        for _ in range(2):
+            next_birth(heard)
+
+
+def test_it_is_said_again_when_the_clock_is_set_and_now_and_then(tmp_path, address, births, monkeypatch):
     heard, _ = births
     monkeypatch.setattr(announcer, "EVERY_S", 1000.0)
     with sender(address, tmp_path / "s"):

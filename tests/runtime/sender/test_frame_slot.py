@@ -118,7 +118,7 @@ def test_with_nobody_watching_frames_are_rare_and_the_first_viewer_gets_the_last
     numbers = [number for number, _ in world.take(4)]
     assert numbers == [0, 10, 20, 30]
     assert world.viewers.renew(1, 10.0)
-    world.frame_slot.wake_for_viewer()
+    world.frame_slot.send_newest()
     assert int(world.frame_slot.take(wait=False).frame.name) == world.frames - 1
     numbers = [number for number, _ in world.take(3)]
     assert numbers == [world.frames - 3, world.frames - 2, world.frames - 1]

@@ -403,6 +403,8 @@ class Film:
 class SeesATruck:
     """A trigger that looks for a truck, which is there from the start."""
 
+    queries = ()
+
     def __init__(self):
         self.looked = 0
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.errors import PacketError
 from edgesem.packet.packet import Packet
-from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, LABELS, to_bytes
+from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, to_bytes
 from runtime.capture.frame import Frame
 from runtime.congestion.control import Control
 from runtime.protocol.ack import Ack
@@ -22,7 +22,6 @@ from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.spool import Spool
 
 TOPICS = Topics("home", "gate", "main")
-needs_head = pytest.mark.skipif(not (DEFAULT / LABELS).is_file(), reason="the default bundle has no semantic head")
 
 
 @dataclass
@@ -151,7 +150,6 @@ class Head:
         return latent
 
 
-@needs_head
 def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
     there = np.zeros(DIMENSIONS, np.float32)
     there[7] = 1
@@ -171,7 +169,6 @@ def test_what_was_looked_for_is_owed_until_a_frame_of_it_has_gone():
     assert (after.promise, after.send) == (False, False)
 
 
-@needs_head
 def test_a_change_without_a_connection_is_promised_at_most_each_ten_seconds():
     trigger = SemanticTrigger(Bundle.open(DEFAULT), send_on="change")
     trigger._head = Head()

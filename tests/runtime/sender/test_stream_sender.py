@@ -134,6 +134,8 @@ def test_a_sender_that_does_not_run_takes_nothing(tmp_path):
 class BrokenTrigger:
     """A semantic trigger with a defect."""
 
+    queries = ()
+
     def look(self, latent, now_s):
         raise ZeroDivisionError
 

@@ -6,13 +6,11 @@ import pytest
 
 import edgesem
 import runtime
-from edgesem.bundle.bundle import DEFAULT
 from edgesem.files import read_picture
-from edgesem.semantics.embedding import LABELS, Labels
+from edgesem.semantics.embedding import Labels
 from runtime.sender.semantic_trigger import SemanticTrigger
 
 PHOTOS = Path(runtime.__file__).parent / "photos"
-pytestmark = pytest.mark.skipif(not (DEFAULT / LABELS).is_file(), reason="the default bundle has no semantic head")
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,11 @@ def test_a_sender_is_asked_for_what_the_page_offers(served):
         ({"kind": "pause", "pause_s": 60}, Command("pause", 1, pause_s=60.0)),
         ({"kind": "resume"}, Command("resume", 1)),
         ({"kind": "key"}, Command("key", 1)),
+        ({"kind": "budget", "max_bytes": 3000}, Command("budget", 1, max_bytes=3000)),
+        (
+            {"kind": "budget", "max_rate_bps": 8000, "max_bytes": 0},
+            Command("budget", 1, max_bytes=0, max_rate_bps=8000),
+        ),
     ]
     while not camera.commands.empty():
         camera.commands.get()
@@ -209,6 +214,12 @@ def test_a_sender_is_asked_for_what_the_page_offers(served):
         {"kind": "region", "box": [0, 0, 1, 1], "drop": "90"},
         {"kind": "pause", "pause_s": -1},
         {"kind": "pause", "pause_s": 1e9},
+        {"kind": "budget"},
+        {"kind": "budget", "max_bytes": None},
+        {"kind": "budget", "max_bytes": 255},
+        {"kind": "budget", "max_bytes": "3000"},
+        {"kind": "budget", "max_bytes": 3000, "max_rate_bps": True},
+        {"kind": "budget", "max_rate_bps": 1e4},
     ):
         assert post(url, stream=GATE, **wrong) == 400, wrong
     assert post(url, stream="test/none/main", kind="key") == 404

@@ -23,6 +23,7 @@ AXE = os.environ.get("EDGESEM_AXE")
 DESKTOP, PHONE = (1440, 900), (390, 844)
 NOW_S = time.time()
 GATE = "test/gate/main"
+STATE = State(True, 1, 0, detail=(640, 448), interval_s=300.0, makes_events=True, max_bytes=2500)
 
 pytestmark = [
     pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed"),
@@ -46,9 +47,7 @@ def served(tmp_path_factory):
         camera.send_until_heard(1000)
         camera.send(frame(2000))
         daemon.next("picture")
-        camera.connection.publish(
-            camera.topics.state, State(True, 1, 0, detail=(640, 448), interval_s=300.0).to_bytes()
-        )
+        camera.connection.publish(camera.topics.state, STATE.to_bytes())
         for number, cause, label in ((1, "watch", "a person at the gate"), (2, "change", "")):
             for place in range(3):
                 mark = EventMark(number, place, 1000 * place, CAUSES.index(cause), place == 2, label)
@@ -198,9 +197,10 @@ def test_a_mask_is_drawn_and_is_the_file_that_a_sender_reads(page, tmp_path):
 
 
 def next_command(camera, kind):
-    while (command := Command.from_bytes(camera.commands.get(timeout=DEADLINE_S))).kind != kind:
-        pass
-    return command
+    while True:
+        data = camera.commands.get(timeout=DEADLINE_S)
+        if data and (command := Command.from_bytes(data)).kind == kind:  # an empty one asks for a birth
+            return command
 
 
 def test_a_part_is_chosen_and_the_sender_is_asked_for_it(page, served):
@@ -246,6 +246,31 @@ def test_a_detail_is_asked_for_by_a_drag_and_shown(page, served):
     assert page.evaluate("details.querySelector('.detail-save').download") == "test_gate_main-4000-detail.jpg"
 
 
+def test_an_event_is_asked_for_of_a_sender_that_can_make_one(page, served):
+    camera, _ = served
+    page.until("!details.querySelector('.make-event').hidden")
+    page.evaluate("details.querySelector('.make-event').click()")
+    assert next_command(camera, "event").label == ""
+    page.until("details.querySelector('.answer').textContent == 'event asked for'")
+
+
+def test_what_a_sender_may_spend_is_shown_as_it_says_and_changed(page, served):
+    camera, _ = served
+    chosen = "(one => one.selectedOptions[0]?.textContent)(details.querySelector('{}'))"
+    page.until(f"{chosen.format('.max-bytes')} == '2500 B'")
+    assert page.evaluate(chosen.format(".max-rate")) == "what the link bears"
+    fill(page, ".max-bytes", "1000")
+    assert next_command(camera, "budget").max_bytes == 1000
+    camera.connection.publish(camera.topics.state, replace(STATE, max_bytes=1000, max_rate_bps=8000).to_bytes())
+    page.until(f"{chosen.format('.max-rate')} == '8.0 kbit/s'")
+    assert page.evaluate(chosen.format(".max-bytes")) == "1000 B"
+    fill(page, ".max-rate", "start")
+    command = next_command(camera, "budget")
+    assert (command.max_bytes, command.max_rate_bps) == (None, 0)
+    camera.connection.publish(camera.topics.state, STATE.to_bytes())
+    page.until(f"{chosen.format('.max-bytes')} == '2500 B'")
+
+
 def test_events_are_listed_and_lead_to_their_time(page):
     items = "[...{}.querySelectorAll('.events li:not([hidden])')].map((one) => one.innerText)"
     told = page.until(f"({items.format('details')}).length == 2 && {items.format('details')}")
@@ -274,7 +299,7 @@ def test_another_camera_begins_at_present_and_without_a_tool(page):
     scrub(page, 100)
     page.until("details.querySelector('img').src.startsWith('blob:')")
     page.evaluate("details.querySelector('.draw-mask').click(); details.close()")
-    page.until("!details.open")
+    page.until("!details.open && !location.hash")
     page.evaluate("document.querySelector('.tile').click()")
     page.until("details.open && details.querySelector('img').src.includes('.jpg')")
     assert page.evaluate("details.querySelector('.at').textContent") == "live"

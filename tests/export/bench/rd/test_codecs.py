@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import features
@@ -16,7 +14,7 @@ from export.bench.rd import report as rd_report
 from export.bench.rd.baselines import baseline, finest
 from export.bench.rd.codecs import BundleCodecs, choose
 from export.bench.rd.stages import time_stages
-from tests.support.rd import curve, needs_bundle, photo
+from tests.support.rd import curve, photo
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,6 @@ def test_unknown_codecs_are_refused_by_name(name):
 def test_every_codec_finds_its_best_file_within_a_budget(name, budgets):
     if name.startswith("avif") and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
-    if name == "edgesem" and not (Path(edgesem.__file__).parent / "default_bundle" / "manifest.json").exists():
-        pytest.skip("no default bundle here")
     noise = np.random.default_rng(0).integers(0, 40, (128, 160, 3), np.uint8)  # else quality ends below the budgets
     codec, frame = choose(name, name, "full", None).codecs[0], photo(128, 160) // 2 + noise
     none, small, large = codec.fit(frame, [30, *budgets])
@@ -136,7 +132,6 @@ def flow_bundle(monkeypatch):
     monkeypatch.setattr(edgesem, "load", lambda path, threads, precision: FlowCodec(opened, threads))
 
 
-@needs_bundle
 def test_without_a_flow_decoder_steps_are_refused_by_name_and_left_out_by_default(monkeypatch):
     monkeypatch.setattr(edgesem.Codec, "has_flow", False)
     with pytest.raises(UsageError, match=r"edgesem\+1step needs a flow decoder.*--bundle"):
@@ -148,7 +143,6 @@ def test_without_a_flow_decoder_steps_are_refused_by_name_and_left_out_by_defaul
     assert choice.left_out.keys() == {"edgesem+1step"}
 
 
-@needs_bundle
 @pytest.mark.usefixtures("flow_bundle")
 def test_steps_are_decoders_of_the_same_packets():
     base, one, four = choose("edgesem,edgesem+1step,edgesem+4step", "", "full", None).codecs
@@ -159,7 +153,6 @@ def test_steps_are_decoders_of_the_same_packets():
     assert (pictures[2] - pictures[0] == 4).all()
 
 
-@needs_bundle
 @pytest.mark.usefixtures("flow_bundle")
 def test_the_control_is_the_other_codecs_file_redrawn():
     whole, half = choose("jpeg+flow", "", "full,half", None).codecs
@@ -173,13 +166,11 @@ def test_the_control_is_the_other_codecs_file_redrawn():
 
 
 @pytest.mark.parametrize("name", ["edgesem+5step", "edgesem-half", "edgesem+flow", "png+flow"])
-@needs_bundle
 def test_unknown_decoders_are_refused_by_name(name):
     with pytest.raises(UsageError, match="no codec is called"):
         choose(name, "", "full", None)
 
 
-@needs_bundle
 @pytest.mark.usefixtures("flow_bundle")
 def test_stages_are_timed_at_equal_bytes_and_add_up(folder):
     timed = time_stages(

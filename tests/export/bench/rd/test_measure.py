@@ -14,7 +14,7 @@ from export.bench.rd import measure as rd
 from export.bench.rd.baselines import CodecUnderTest
 from export.bench.rd.codecs import BundleCodecs
 from export.bench.rd.points import PointStore, Quality
-from tests.support.rd import needs_bench, needs_bundle, photo, point
+from tests.support.rd import needs_bench, photo, point
 
 
 def test_a_store_gives_back_what_was_put_in_and_the_later_of_two(tmp_path):
@@ -96,17 +96,6 @@ def test_another_version_of_a_codec_is_another_measurement(folder, tmp_path, met
     assert set(newer.encoded) == {4, 16, 64}
 
 
-def test_retime_codes_again_but_keeps_the_quality_of_the_same_pixels(folder, tmp_path, metrics):
-    codec, pictures, store = CountingCodec(), find_pictures(folder), PointStore(tmp_path / "c")
-    first = rd.measure(pictures, [codec.under_test], store, metrics)
-    codec.encoded.clear()
-    metrics.calls.clear()
-    second = rd.measure(pictures, [codec.under_test], store, metrics, retime=True)
-    assert set(codec.encoded) == {4, 16, 64}
-    assert metrics.calls == [p.quality for p in first]
-    assert [p.quality for p in second] == [p.quality for p in first]
-
-
 def test_the_same_pixels_are_measured_once_whoever_coded_them(folder, tmp_path, metrics):
     pictures, store = find_pictures(folder), PointStore(tmp_path / "c")
     rd.measure(pictures, [CountingCodec().under_test], store, metrics)
@@ -114,14 +103,6 @@ def test_the_same_pixels_are_measured_once_whoever_coded_them(folder, tmp_path, 
     rd.measure(pictures, [CountingCodec("other", version="2").under_test], store, metrics)
     assert len(metrics.calls) == 6
     assert None not in metrics.calls
-
-
-def test_fresh_measures_all_again(folder, tmp_path, metrics):
-    codec, pictures, store = CountingCodec(), find_pictures(folder), PointStore(tmp_path / "c")
-    rd.measure(pictures, [codec.under_test], store, metrics)
-    metrics.calls.clear()
-    rd.measure(pictures, [codec.under_test], store, metrics, fresh=True)
-    assert metrics.calls == [None] * 6
 
 
 def test_codecs_are_timed_in_turn(folder, tmp_path, metrics):
@@ -157,7 +138,6 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
         find_pictures(tmp_path)
 
 
-@needs_bundle
 def test_edgesem_itself_can_be_measured(folder, tmp_path, metrics):
     codec = BundleCodecs(None).codec("edgesem")
     points = rd.measure(find_pictures(folder)[:1], [codec], PointStore(tmp_path / "c"), metrics)

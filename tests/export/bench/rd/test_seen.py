@@ -2,7 +2,6 @@
 
 from edgesem.bundle.bundle import Bundle
 from export.bench.rd.seen import trained_on
-from tests.support.rd import needs_bundle
 
 CODEC = {"ms_ssim": 0.85, "ssimulacra2": 0.0}
 FLOW = {"lpips_weight": 1.0, "mse_weight": 10.0}
@@ -32,6 +31,5 @@ def test_a_bundle_that_does_not_say_is_not_taken_for_untrained():
     assert trained_on({"training": {"commands": ["somewhere else"]}}) is None
 
 
-@needs_bundle
 def test_the_bundle_that_ships_says_what_it_was_trained_on():
     assert {"psnr", "ms_ssim"} <= set(trained_on(Bundle.open().manifest))

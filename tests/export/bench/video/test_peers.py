@@ -6,8 +6,6 @@ import pytest
 av = pytest.importorskip("av")
 
 import edgesem  # noqa: E402
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
-from edgesem.entropy.schedule import reference_graph  # noqa: E402
 from edgesem.errors import UsageError  # noqa: E402
 from edgesem.quality.metrics import psnr  # noqa: E402
 from export.bench.video import peers  # noqa: E402
@@ -84,7 +82,6 @@ def test_a_library_that_pyav_lacks_is_named(monkeypatch):
         peers.check("aom-rt8")
 
 
-@pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
 def test_still_scenes_and_judges_have_rows_of_their_own(frames):
     names = ["edgesem-reference", "x264-veryfast-qp", "avif-s8"]
     with edgesem.load() as codec:

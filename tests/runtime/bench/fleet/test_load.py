@@ -1,6 +1,7 @@
 """Load run over real parts: what is counted is what was shown, also where a receiver is killed in the middle."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from edgesem.cli.main import main
 from edgesem.packet.packet import Packet
-from runtime.bench.fleet.figures import Delays, dark_s, repeated, what_binds
+from runtime.bench.fleet.brokers import RABBITMQ
+from runtime.bench.fleet.figures import Delays, Kill, dark_of, dark_s, repeated, what_binds
 from runtime.bench.fleet.process_use import ProcessUse
 from runtime.bench.fleet.receiver_process import Shown
 from runtime.bench.fleet.recorded import Stamper
@@ -24,8 +26,9 @@ SHOWN = Shown("s/a/main", 1, 0, False, 0.1, 0.0)
 def test_all_promised_frames_are_shown_once_also_by_a_killed_receiver(capsys, kill):
     seconds = 6 if kill else 4
     run = f"bench fleet --cameras 8 --seconds {seconds} --interval 1 --promise-every 2 --receivers 2 --json"
-    assert main([*run.split(), *(["--kill-receiver"] if kill else [])]) == 0
+    assert main([*run.split(), *(["--kill-receivers", "2"] if kill else [])]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert {kind: dark["kills"] for kind, dark in found["dark"].items()} == ({"receiver": 2} if kill else {})
     assert found["sent"] == 8 * seconds
     assert found["promised"] == 8 * seconds // 2
     assert (found["promised_lost"], found["promised_shown_twice"]) == (0, 0)
@@ -35,6 +38,35 @@ def test_all_promised_frames_are_shown_once_also_by_a_killed_receiver(capsys, ki
     assert all(found["parts"][part]["rss_bytes"] > 1e6 for part in ("broker", "receivers", "decoders", "cameras"))
     assert 0 < found["heard_of_others"] < 1
     assert found["parts"]["cameras"]["cores"] < 1
+    (node,) = found["nodes"]
+    # From cameras to the broker, and to a receiver: at least this, and little more for births, states and acks.
+    frames_bytes = found["sent"] * found["packet_bytes"]
+    assert frames_bytes < node["received_bytes"] < 2 * frames_bytes
+    assert found["pictures"] * found["packet_bytes"] < node["sent_bytes"] < 2 * frames_bytes
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("broker", ["mosquitto", "rabbitmq"])
+def test_promised_frames_survive_kills_of_nodes_and_receivers(capsys, broker):
+    """EDGESEM_KILLS (2) says how many of each kind; EDGESEM_SECONDS (60, for RabbitMQ 120) how long cameras film."""
+    if broker == "mosquitto" and find_tool("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    if broker == "rabbitmq" and not (RABBITMQ.exists() and find_tool("epmd")):
+        pytest.skip("RabbitMQ is not installed")
+    kills = os.environ.get("EDGESEM_KILLS", "2")
+    seconds = os.environ.get("EDGESEM_SECONDS", "60" if broker == "mosquitto" else "120")
+    words = ["bench", "fleet", "--cameras", "12", "--seconds", seconds, "--interval", "2", "--promise-every", "2"]
+    words += ["--kill-nodes", kills, "--kill-receivers", kills, *(["--rabbitmq"] if broker == "rabbitmq" else [])]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    print(json.dumps(found["dark"]))
+    assert {kind: dark["kills"] for kind, dark in found["dark"].items()} == {"node": int(kills), "receiver": int(kills)}
+    assert found["promised"] > 0
+    assert (found["promised_lost"], found["promised_shown_twice"]) == (0, 0)
+    assert len(found["nodes"]) == (1 if broker == "mosquitto" else 3)
+    received_bytes = sum(node["received_bytes"] for node in found["nodes"])
+    assert received_bytes > found["sent"] * found["packet_bytes"]  # also what nodes have had before they were killed
 
 
 def test_a_run_shorter_than_an_interval_is_refused(capsys):
@@ -57,6 +89,9 @@ def test_what_was_shown_twice_and_how_long_a_stream_was_dark():
     seen = [replace(SHOWN, frame=number, received_s=at) for number, at in enumerate((0.0, 1.0, 2.0, 7.0, 8.0))]
     other = replace(SHOWN, stream="s/b/main", received_s=50.0)  # not seen before
     assert dark_s([*seen, other], since_s=2.5, interval_s=1.0) == [4.0]
+    told = dark_of([Kill("node", 0, 2.5), Kill("receiver", 5, 2.5)], seen, 1.0, 2)
+    assert told["node"] == {"kills": 1, "streams": 1, "p50_s": 4.0, "p95_s": 4.0, "max_s": 4.0}
+    assert told["receiver"]["streams"] == 0
     assert Delays.of([replace(SHOWN, delay_s=value / 100) for value in range(101)]).p95_s == pytest.approx(0.95)
 
 

@@ -1,0 +1,131 @@
+"""Reader of ONNX files: the nodes and constants of a graph, without the onnx package.
+
+Only what edgesem.codec.network_form looks at is read, of protobuf's wire format
+(https://protobuf.dev/programming-guides/encoding): bytes that are no such file raise BundleError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesem.errors import BundleError
+
+_TYPES: dict[int, Any] = {1: "<f4", 7: "<i8", 10: "<f2"}  # of a constant, by ONNX's numbers; others are left out
+_MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator: names of its inputs and outputs, and those of its attributes that are whole numbers."""
+
+    kind: str
+    """Such as Conv; behind its domain and a colon unless that is ONNX's own."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph: its nodes by the name of each output, and its constants."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    constants: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def read_graph(path: Path) -> GraphFile:
+    """The graph in a file. Raises BundleError for what is none, cannot be read, or is larger than 16 MB."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise BundleError(f"{path}: too large for a graph of the context model")
+        whole = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    graph = GraphFile()
+    try:
+        for data in _all(whole, 7):
+            for node in map(_node, _all(data, 1)):
+                graph.nodes.update(dict.fromkeys(node.outputs, node))
+            for tensor in _all(data, 5):
+                name, array = _constant(tensor)
+                if array is not None:
+                    graph.constants[name] = array
+    except (ValueError, IndexError, OverflowError) as error:  # the last: of a side of 2^63
+        raise BundleError(f"{path} is no ONNX graph: {error}") from error
+    return graph
+
+
+def _node(data: bytes) -> Node:
+    attributes = {}
+    for attribute in _all(data, 5):
+        numbers = tuple(_signed(value) for number, value in _fields(attribute) if number in (3, 8))
+        attributes[_text(attribute, 1)] = numbers
+    inputs, outputs = (tuple(name.decode() for name in _all(data, number)) for number in (1, 2))
+    domain, name = _text(data, 7), _text(data, 4)
+    return Node(f"{domain}:{name}" if domain else name, inputs, outputs, attributes)
+
+
+def _constant(data: bytes) -> tuple[str, npt.NDArray[Any] | None]:
+    """Name and value of a constant; None where it is of a type, or stored in a way, that this reader does not know."""
+    shape = [_signed(value) for number, value in _fields(data) if number == 1]
+    kinds = [value for number, value in _fields(data) if number == 2]
+    raw = _all(data, 9)
+    kind = _TYPES.get(kinds[-1]) if kinds and isinstance(kinds[-1], int) else None
+    if kind is None or len(raw) != 1 or min(shape, default=0) < 0:
+        return _text(data, 8), None
+    if math.prod(shape) * np.dtype(kind).itemsize != len(raw[0]):
+        raise ValueError("a constant has another size than its shape says")
+    return _text(data, 8), np.frombuffer(raw[0], kind).reshape(shape)
+
+
+def _all(data: bytes, wanted: int) -> list[bytes]:
+    """Each field of that number which holds bytes."""
+    return [value for number, value in _fields(data) if number == wanted and isinstance(value, bytes)]
+
+
+def _text(data: bytes, wanted: int) -> str:
+    found = _all(data, wanted)
+    return found[-1].decode() if found else ""
+
+
+def _signed(value: int | bytes) -> int:
+    if isinstance(value, bytes):
+        raise ValueError("numbers are packed, which ONNX's own files do not do")
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        length = {1: 8, 5: 4}.get(wire)
+        if wire == 2:
+            length, at = _varint(data, at)
+        if length is None or length > len(data) - at:
+            raise ValueError(f"a field of form {wire} ends beyond its message")
+        yield number, data[at : at + length]
+        at += length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]  # IndexError at the end
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError("a number does not end")

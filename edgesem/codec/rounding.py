@@ -1,0 +1,37 @@
+"""Rounding: which symbols of a pass are coded, and what they become."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgesem.entropy import kernel
+from edgesem.entropy.rans import Symbols
+from edgesem.entropy.schedule import MEAN_GRID, PASSES, Planes
+from edgesem.entropy.tables import MAX_RADIUS, Indices, Tables
+
+
+def rounded(mean: Planes, scale: Planes, wanted: Planes, tables: Tables, index: int, inter: bool) -> Symbols:
+    """The entries of the symbols of pass `index` that are coded; `mean` becomes what is decoded. [n] each."""
+    loops = kernel.load()
+    if loops is not None:
+        return loops.round(mean, scale, wanted, tables, tables.first if inter and PASSES[index].group == 0 else 0)
+    coded, scales = coded_of(scale, tables.first, index, inter)
+    expected = mean.take(coded)
+    off = np.rint(wanted.take(coded) - expected / MEAN_GRID)
+    symbols = tables.clipped(off.clip(-MAX_RADIUS, MAX_RADIUS).astype(np.int32), scales)
+    entries = tables.entry(symbols, scales)
+    mean[coded] = expected + tables.eighths.take(entries)
+    return entries
+
+
+def coded_of(scale: Planes, first: int, index: int, inter: bool) -> tuple[Indices, Indices]:
+    """Indices of the symbols of pass `index` that are coded, and their scale indices.
+
+    Coded are those whose table is `first` or a later one: earlier tables hold the symbol 0 alone. In the base layer of
+    an inter frame all symbols are coded, with table `first` at least: where no change was expected one may still come,
+    and the context model of the other layers learns of it from the base layer.
+    """
+    if inter and PASSES[index].group == 0:
+        scale = np.maximum(scale, first)
+    coded = np.flatnonzero(scale >= first)
+    return coded, scale.take(coded).astype(np.int64)

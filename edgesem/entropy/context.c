@@ -1,0 +1,278 @@
+/* Context: the networks of the context model, at the positions that are asked for, in integers.
+
+   Part of the library that kernel.c begins; the same rules hold. edgesem/codec/compiled_context.py prepares what these
+   functions take, and edgesem/codec/context.py does the same with ONNX Runtime. */
+
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+#define OUT_OF_RANGE -2 /* something lies beyond an array, or there is too much of it */
+enum { LARGEST_BLOCK = 8, MOST = 256 }; /* positions at a time; outputs of a layer */
+enum { HIDDEN_LIMIT = 511, VALUE_LIMIT = 2047, COARSE_LIMIT = 511, LAST_SCALE = 63, OPEN = 64, OPEN_BITS = 6 };
+
+/* The layers of a network, in this order. Where `outputs` is 0 there is none. */
+enum { FIRST, FIRST_BESIDE, SECOND, THIRD, DIRECT, DIRECT_BESIDE, LAYERS };
+struct layer {
+    int64_t outputs, count, pairs; /* sixteens of outputs; spans; pairs of inputs in all of them */
+    const int32_t *spans, *bias, *shift;
+    const int16_t *weights;
+};
+
+static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int32_t limited(int32_t x, int32_t low, int32_t high) { return x < low ? low : x > high ? high : x; }
+
+/* Computes sums of a layer for so many positions: see layer.h. */
+typedef void Layer(const int16_t *const from[], const struct layer *layer, int32_t *out);
+
+/* Sums of a layer by its power of two, rounded down, put or added to `out` [block][MOST]. */
+INLINE void run(Layer *compute, int block, const struct layer *own, const int16_t *const from[], int add,
+                int32_t *out) {
+    int32_t sums[LARGEST_BLOCK * MOST];
+    int64_t outputs = 16 * own->outputs;
+    if (outputs == 0) return;
+    compute(from, own, sums);
+    for (int p = 0; p < block; p++) {
+        int32_t *to = out + p * MOST, *sum = sums + p * MOST;
+        if (add)
+            for (int64_t o = 0; o < outputs; o++) to[o] = (int32_t)((uint32_t)to[o] + (uint32_t)(sum[o] >> (own->shift[o] & 31)));
+        else
+            for (int64_t o = 0; o < outputs; o++) to[o] = sum[o] >> (own->shift[o] & 31);
+    }
+}
+
+/* What is between layers: `out` within limits. */
+INLINE void hide(int block, const struct layer *own, const int32_t *out, int16_t *hidden) {
+    for (int p = 0; p < block; p++)
+        for (int64_t o = 0; o < 16 * own->outputs; o++)
+            hidden[p * MOST + o] = (int16_t)limited(out[p * MOST + o], 0, HIDDEN_LIMIT);
+}
+
+/* All layers of a network, for the positions whose rows are given: what comes out, [block][MOST]. */
+INLINE void network(Layer *compute, int block, const struct layer *layers, const int16_t *const row[], int32_t *out) {
+    int16_t hidden[LARGEST_BLOCK * MOST];
+    const int16_t *inner[LARGEST_BLOCK];
+    for (int p = 0; p < block; p++) inner[p] = hidden + p * MOST;
+    run(compute, block, &layers[FIRST], row, 0, out);
+    run(compute, block, &layers[FIRST_BESIDE], row, 1, out);
+    hide(block, &layers[FIRST], out, hidden);
+    run(compute, block, &layers[SECOND], inner, 0, out);
+    hide(block, &layers[SECOND], out, hidden);
+    run(compute, block, &layers[THIRD], inner, 0, out);
+    run(compute, block, &layers[DIRECT], row, 1, out);
+    run(compute, block, &layers[DIRECT_BESIDE], row, 1, out);
+}
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+#define WAY sse2
+#define TARGET
+#define BLOCK 2
+#define LANES 4
+#define SUMS __m128i
+#define PAIRS __m128i
+#define INPUT __m128i
+#define LOAD(p) _mm_loadu_si128((const __m128i *)(p))
+#define BOTH LOAD
+#define GIVEN(p) _mm_set1_epi32(pair_at(p))
+#define ADD(s, w, a) _mm_add_epi32(s, _mm_madd_epi16(w, a))
+#define STORE(p, s) _mm_storeu_si128((__m128i *)(p), s)
+static inline int32_t pair_at(const int16_t *p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return pair;
+}
+#include "layer.h"
+
+#define WAY avx2
+#define TARGET __attribute__((target("avx2")))
+#define BLOCK 4
+#define LANES 8
+#define SUMS __m256i
+#define PAIRS __m256i
+#define INPUT __m256i
+#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define BOTH LOAD
+#define GIVEN(p) _mm256_set1_epi32(pair_at(p))
+#define ADD(s, w, a) _mm256_add_epi32(s, _mm256_madd_epi16(w, a))
+#define STORE(p, s) _mm256_storeu_si256((__m256i *)(p), s)
+#include "layer.h"
+
+#define WAY avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define BLOCK 8
+#define LANES 16
+#define SUMS __m512i
+#define PAIRS __m512i
+#define INPUT __m512i
+#define LOAD(p) _mm512_loadu_si512(p)
+#define BOTH LOAD
+#define GIVEN(p) _mm512_set1_epi32(pair_at(p))
+#define ADD(s, w, a) _mm512_dpwssd_epi32(s, w, a)
+#define STORE(p, s) _mm512_storeu_si512(p, s)
+#include "layer.h"
+
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+
+#define WAY neon
+#define TARGET
+#define BLOCK 4
+#define LANES 4
+#define SUMS int32x4_t
+#define PAIRS int16x4x2_t
+#define INPUT int16x4_t
+#define LOAD(p) vld1q_s32(p)
+#define BOTH(p) vld2_s16(p)
+#define GIVEN(p) vreinterpret_s16_s32(vld1_dup_s32((const int32_t *)(p)))
+#define ADD(s, w, a) vmlal_lane_s16(vmlal_lane_s16(s, (w).val[0], a, 0), (w).val[1], a, 1)
+#define STORE(p, s) vst1q_s32(p, s)
+#include "layer.h"
+
+#else
+#define WAY plain
+#define TARGET
+#define BLOCK 1
+#define LANES 1
+#define SUMS int32_t
+#define PAIRS const int16_t *
+#define INPUT const int16_t *
+#define LOAD(p) (*(p))
+#define BOTH(p) (p)
+#define GIVEN(p) (p)
+#define ADD(s, w, a) ((s) + (w)[0] * (a)[0] + (w)[1] * (a)[1])
+#define STORE(p, s) (*(p) = (s))
+#include "layer.h"
+#endif
+
+typedef void Network(const struct layer *layers, const int16_t *const row[], int32_t *out);
+
+static const struct {
+    Network *network;
+    int block;
+} ways[] = {
+#if defined(__x86_64__)
+    {network_sse2, 2}, {network_avx2, 4}, {network_avx512, 8}
+#elif defined(__aarch64__)
+    {network_neon, 4}
+#else
+    {network_plain, 1}
+#endif
+};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+/* Which of `ways`, the instruction sets that are compiled in, is the fastest that this machine has: it has those before
+   it too. All give the same numbers. */
+EXPORT int64_t edgesem_best_way(void) {
+#if defined(__x86_64__)
+    uint32_t a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0)); /* the registers that the system saves */
+    if ((low & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return 0;
+    int wide = (low & 0xE0) == 0xE0 && (b & bit_AVX512F) && (b & bit_AVX512BW) && (c & bit_AVX512VNNI);
+    return wide ? 2 : 1;
+#else
+    return 0;
+#endif
+}
+
+/* Read `plan`: for each layer its sixteens of outputs, how many spans, and these. 0, or OUT_OF_RANGE unless all that the
+   layers read lies within the arrays, with rows at `low` to `high`. */
+static int64_t read_plan(struct layer *layers, const int32_t *plan, int64_t plan_size, const int16_t *weights,
+                         int64_t weights_size, const int32_t *rest, int64_t rest_size, int64_t low, int64_t high,
+                         int64_t rows_size) {
+    for (int kind = 0; kind < LAYERS; kind++) {
+        if (plan_size < 2) return OUT_OF_RANGE;
+        struct layer *own = &layers[kind];
+        *own = (struct layer){plan[0], plan[1], 0, plan + 2, rest, 0, weights};
+        if (own->outputs < 0 || own->outputs > MOST / 16) return OUT_OF_RANGE;
+        if (own->count < 0 || own->count > (plan_size - 2) / 2) return OUT_OF_RANGE;
+        plan += 2 + 2 * own->count, plan_size -= 2 + 2 * own->count;
+        int64_t begin = -low, end = rows_size - high; /* what the layer may read, from where a row begins */
+        if (kind == SECOND || kind == THIRD) begin = 0, end = 16 * layers[kind == SECOND ? FIRST : SECOND].outputs;
+        for (int64_t span = 0; span < own->count; span++) {
+            int64_t from = own->spans[2 * span], pairs = own->spans[2 * span + 1];
+            if (from < begin || pairs < 0 || from + 2 * pairs > end) return OUT_OF_RANGE;
+            own->pairs += pairs;
+        }
+        int64_t taken = 16 * own->outputs;
+        if (2 * taken > rest_size || own->pairs > (int64_t)1 << 24 || 2 * taken * own->pairs > weights_size)
+            return OUT_OF_RANGE;
+        own->shift = rest + taken;
+        rest += 2 * taken, rest_size -= 2 * taken;
+        weights += 2 * taken * own->pairs, weights_size -= 2 * taken * own->pairs;
+    }
+    int64_t widest = greater(layers[DIRECT].outputs, layers[DIRECT_BESIDE].outputs);
+    int holds = layers[FIRST].outputs > 0 && layers[SECOND].outputs > 0 && layers[THIRD].outputs >= widest &&
+                layers[FIRST].outputs >= layers[FIRST_BESIDE].outputs;
+    return holds ? 0 : OUT_OF_RANGE;
+}
+
+/* Means and scales that a network expects at `count` positions, [n][count] each, as floats.
+   rows [rows_size]: what is known of each position, one row behind the other; places [count]: where each row begins.
+   plan, weights, rest: the network; weights [outputs / 16][pairs][16][2] of each layer, `rest` its biases and shifts.
+   own: where in a row the reference's values of these channels begin, negative without a reference. way: how layers are
+   computed, 0 to `edgesem_best_way`. Returns 0 or a negative number. */
+EXPORT int64_t edgesem_expect(const int16_t *rows, int64_t rows_size, const int32_t *places, int64_t count,
+                              const int32_t *plan, int64_t plan_size, const int16_t *weights, int64_t weights_size,
+                              const int32_t *rest, int64_t rest_size, int64_t n, int64_t own, int64_t way, float *mean,
+                              float *scale) {
+    struct layer layers[LAYERS];
+    int32_t out[LARGEST_BLOCK * MOST];
+    const int16_t *row[LARGEST_BLOCK];
+    int64_t low = rows_size, high = 0, parts = own < 0 ? 2 : 3;
+    for (int64_t place = 0; place < count; place++)
+        low = lesser(low, places[place]), high = greater(high, places[place]);
+    if (count < 1 || low < 0 || high > rows_size || way < 0 || way >= WAYS) return OUT_OF_RANGE;
+    if (read_plan(layers, plan, plan_size, weights, weights_size, rest, rest_size, low, high, rows_size))
+        return OUT_OF_RANGE;
+    if (n < 1 || n > MOST || parts * n > 16 * layers[THIRD].outputs || own > rows_size - high - n) return OUT_OF_RANGE;
+    int block = ways[way].block;
+    for (int64_t begin = 0; begin < count; begin += block) {
+        int64_t filled = lesser(block, count - begin);
+        for (int p = 0; p < block; p++) row[p] = rows + places[begin + lesser(p, filled - 1)];
+        ways[way].network(layers, row, out);
+        for (int64_t c = 0; c < n; c++)
+            for (int64_t p = 0; p < filled; p++) {
+                const int32_t *found = out + p * MOST + c;
+                int32_t value = limited(found[0], -VALUE_LIMIT, VALUE_LIMIT);
+                if (own >= 0) value += limited(found[2 * n], 0, OPEN) * (row[p][own + c] - value) >> OPEN_BITS;
+                mean[c * count + begin + p] = (float)value;
+                scale[c * count + begin + p] = (float)limited(found[n], 0, LAST_SCALE);
+            }
+    }
+    return 0;
+}
+
+/* Note the values of `n` channels, the first of which is `start`, at `count` positions, [n][count], in their rows, as
+   networks after this pass see them: at `fine` as they are, at `coarse`, and with a reference, whose values begin at
+   `own`, their change at `change`, its size there + `sizes`, and that made coarse at `moved`. Negative: not noted. */
+EXPORT int64_t edgesem_note(int16_t *rows, int64_t rows_size, const int32_t *places, int64_t count, const float *values,
+                            int64_t n, int64_t fine, int64_t coarse, int64_t own, int64_t change, int64_t sizes,
+                            int64_t moved) {
+    int64_t ends[] = {fine, coarse, own, change, change < 0 ? -1 : change + sizes, moved};
+    int64_t width = 0;
+    for (int i = 0; i < 6; i++) {
+        if (ends[i] > rows_size) return OUT_OF_RANGE;
+        width = greater(width, ends[i] + n);
+    }
+    if (n < 0 || n > MOST || coarse < 0 || sizes < 0) return OUT_OF_RANGE;
+    for (int64_t place = 0; place < count; place++)
+        if (places[place] < 0 || places[place] > rows_size - width) return OUT_OF_RANGE;
+    for (int64_t place = 0; place < count; place++) {
+        int16_t *row = rows + places[place];
+        for (int64_t c = 0; c < n; c++) {
+            int32_t value = (int32_t)values[c * count + place];
+            if (fine >= 0) row[fine + c] = (int16_t)value;
+            row[coarse + c] = (int16_t)limited(value >> 1, -COARSE_LIMIT, COARSE_LIMIT);
+            if (own < 0) continue;
+            int32_t off = limited(value - row[own + c], -VALUE_LIMIT, VALUE_LIMIT), size = off < 0 ? -off : off;
+            if (change >= 0) row[change + c] = (int16_t)off, row[change + sizes + c] = (int16_t)size;
+            if (moved >= 0) row[moved + c] = (int16_t)limited(size >> 1, 0, COARSE_LIMIT);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,1 @@
+"""Catalogue: what several receivers took, in one PostgreSQL, and their packets in one place."""

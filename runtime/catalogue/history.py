@@ -1,0 +1,71 @@
+"""History of all streams of a fleet: what the catalogue has, and of this receiver's streams what it lacks yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from edgesem.errors import EdgesemError, InputError, LinkError
+from edgesem.packet.packet import Packet
+from runtime.catalogue.catalogue import Catalogue, CatalogueEntry
+from runtime.catalogue.database import Database
+from runtime.receiver.archive import Archive
+from runtime.receiver.archive_entry import Entry
+
+_AWAY_S = 15.0
+"""A catalogue that did not answer is not asked for so long: who looks back sees what is here meanwhile."""
+
+T = TypeVar("T")
+
+
+class FleetHistory:
+    """History of the streams in the catalogue at `database`, and of those in this receiver's `archive`. Thread-safe.
+
+    While the catalogue is away, it is that of the archive.
+    """
+
+    def __init__(self, database: Database, archive: Archive) -> None:
+        self._catalogue, self._archive = Catalogue(database), archive
+        self._away_until_s = float("-inf")
+
+    def spread(self, stream: str, since_s: float, until_s: float, count: int) -> list[Entry]:
+        """At most `count` frames of a stream: the first in each of so many equal parts of a time (Unix seconds)."""
+        there = self._ask(lambda: self._catalogue.spread(stream, since_s, until_s, count)) or []
+        here = self._archive.spread(stream, since_s, until_s, count)
+        part_s = (until_s - since_s) / count
+        firsts: dict[int, Entry] = {}
+        for one in sorted([*there, *here], key=lambda one: one.captured_s):
+            firsts.setdefault(int((one.captured_s - since_s) / part_s), one)
+        return list(firsts.values())[:count]
+
+    def newest(self, stream: str, until_s: float) -> Entry | None:
+        """The frame of a stream that was captured last, at `until_s` (Unix seconds) or before; or None."""
+        there = self._ask(lambda: self._catalogue.newest(stream, until_s))
+        here = self._archive.newest(stream, until_s)
+        if here is None or (there is not None and there.captured_s > here.captured_s):
+            return there
+        return here
+
+    def packet(self, entry: Entry) -> Packet:
+        """The packet of a frame as it came."""
+        return (self._catalogue if isinstance(entry, CatalogueEntry) else self._archive).packet(entry)
+
+    def earlier(self, entry: Entry, frame: int) -> tuple[Entry, Packet]:
+        """Another frame of the same stream and epoch, which the packet of `entry` refers to, and its packet."""
+        try:
+            return self._archive.earlier(entry, frame)
+        except InputError:
+            return self._catalogue.earlier(entry, frame)
+
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        """The catalogue's answer; None while it is away."""
+        if time.monotonic() < self._away_until_s:
+            return None
+        try:
+            return question()
+        except LinkError:
+            self._away_until_s = time.monotonic() + _AWAY_S
+        except EdgesemError:  # there are no tables yet, or a row is damaged
+            pass
+        return None
