@@ -276,7 +276,7 @@ def entry_of(row: Sequence[Any]) -> CatalogueEntry:
             and 0 <= start <= MAX_OBJECT_BYTES
         )
     except (EdgesemError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"a row of the catalogue is damaged: {type(error).__name__}") from error
+        raise InputError(f"a row of the catalogue is damaged: {error!s:.200}") from error
     if not good:
         raise InputError(f"a row of the catalogue is damaged: frame {frame!r:.30} of {stream:.200}")
     return CatalogueEntry(
@@ -291,7 +291,7 @@ def total_of(row: Sequence[Any]) -> Total:
         Topics.named(total.stream)
         good = all(abs(one) <= _LATEST_S for one in (total.first_s, total.last_s))
     except (EdgesemError, TypeError, AttributeError) as error:
-        raise InputError(f"a row of the catalogue is damaged: {type(error).__name__}") from error
+        raise InputError(f"a row of the catalogue is damaged: {error!s:.200}") from error
     if not good:
         raise InputError(f"a row of the catalogue is damaged: a time of {total.stream:.200}")
     return total
@@ -311,7 +311,7 @@ def event_of(row: Sequence[Any]) -> CatalogueEvent:
             and all(abs(one) <= _LATEST_S for one in (begun_s, first_s, last_s))
         )
     except (EdgesemError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"an event of the catalogue is damaged: {type(error).__name__}") from error
+        raise InputError(f"an event of the catalogue is damaged: {error!s:.200}") from error
     if not good or type(event) is not int or type(frames) is not int:
         raise InputError(f"an event of the catalogue is damaged, of {stream:.200}")
     return CatalogueEvent(stream, f"{event:08x}", begun_s, cause, label, frames, first_s, last_s)

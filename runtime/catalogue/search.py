@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from edgesem.semantics.embedding import EMBEDDING_BYTES, Query, from_bytes
 from runtime.catalogue.block import BLOCK_FRAMES, similarities
 from runtime.catalogue.catalogue import ENTRY_COLUMNS, FRAMES, Catalogue, entry_of
 from runtime.receiver.search import Hit
+
+log = logging.getLogger(__name__)
 
 MOST_FRAMES = 20_000_000
 """Frames that are compared at a time: 24 bytes of memory each."""
@@ -164,7 +167,8 @@ def _hits(catalogue: Catalogue, query: Query, found: _Compared, chosen: npt.NDAr
 
 def _hit(query: Query, row: Sequence[Any]) -> list[Hit]:
     try:
-        vector = from_bytes(bytes(row[-1]))
-    except (PacketError, TypeError):
+        vector, entry = from_bytes(bytes(row[-1])), entry_of(row[:-3])
+    except (PacketError, InputError, TypeError) as error:  # the others are found all the same
+        log.warning("left out: %s", error)
         return []
-    return [Hit(entry_of(row[:-3]), query.score(vector), float(query.vector @ vector))]
+    return [Hit(entry, query.score(vector), float(query.vector @ vector))]

@@ -119,6 +119,19 @@ def test_a_search_finds_what_an_archive_finds(database, tmp_path):
                     )
 
 
+def test_a_search_leaves_a_damaged_row_out(database, tmp_path, caplog):
+    with Archive(tmp_path / "a") as archive:
+        fill(archive, GATE, range(20))
+        bring(database, tmp_path / "objects", tmp_path / "a")
+    with database.connection() as connection:
+        connection.execute("update edgesem.frames set captured_s = 'NaN' where frame = 3")
+    with Catalogue(database) as catalogue:
+        hits, among = search(catalogue, labels().query_of("x", vector(3)), most=19)
+    assert (len(hits), among) == (19, 20)
+    assert 3 not in {one.entry.frame for one in hits}
+    assert "frame 3 of home/gate/main" in caplog.text
+
+
 def test_frames_are_catalogued_once_and_more_layers_replace_fewer(database, tmp_path):
     place = tmp_path / "objects"
     for receiver in "ab":  # both took the same frames, as while a stream moves
