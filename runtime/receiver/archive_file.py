@@ -41,9 +41,11 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
         if version not in (0, _FORMAT):
             raise InputError(f"{path} has format {version}, only {_FORMAT} is known here: update edgesem")
         base.execute(_TABLE)
-        columns = {row[1] for row in base.execute("pragma table_info(frames)")}
-        for name in {"promised", "grey"} - columns:  # of 0.1
-            base.execute(f"alter table frames add column {name} integer not null default 0")
+        if _lacking(base):
+            base.execute("begin immediate")  # then look again: another process may just have added them
+            for name in _lacking(base):
+                base.execute(f"alter table frames add column {name} integer not null default 0")
+            base.execute("commit")
         base.execute("create index if not exists by_time on frames (captured_s)")
         base.execute("create index if not exists by_worth on frames (promised, captured_s)")
         base.execute("create index if not exists by_stream on frames (stream, captured_s)")
@@ -65,3 +67,8 @@ def is_full(folder: Path) -> bool:
     except OSError:
         return False
     return disk.f_bavail * disk.f_frsize < _FULL_BYTES
+
+
+def _lacking(base: sqlite3.Connection) -> set[str]:
+    """Columns that an archive of edgesem 0.1 does not have."""
+    return {"promised", "grey"} - {row[1] for row in base.execute("pragma table_info(frames)")}

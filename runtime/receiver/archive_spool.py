@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,23 +15,17 @@ from runtime.receiver.archive_file import FILE, open_file
 
 # A frame is noted in the transaction that adds it, so that a kill can come at any time.
 # "or ignore" would not hold in `spool_fuller`: the conflict clause of the statement that fires a trigger overrides it.
-_TABLES = """
-begin immediate;
-create table spool (receiver text not null);
-insert into spool values ('{receiver}');
-create table uncatalogued (id integer primary key);
-insert into uncatalogued select id from frames;
-create trigger spool_new after insert on frames begin
-  insert or ignore into uncatalogued values (new.id);
-end;
-create trigger spool_fuller after update of layers on frames when new.layers > old.layers begin
-  insert into uncatalogued select new.id where not exists (select 1 from uncatalogued where id = new.id);
-end;
-create trigger spool_gone after delete on frames begin
-  delete from uncatalogued where id = old.id;
-end;
-commit;
-"""
+_TABLES = (
+    "create table spool (receiver text not null)",
+    "insert into spool values (lower(hex(randomblob(8))))",
+    "create table uncatalogued (id integer primary key)",
+    "insert into uncatalogued select id from frames",
+    "create trigger spool_new after insert on frames begin "
+    "insert or ignore into uncatalogued values (new.id); end",
+    "create trigger spool_fuller after update of layers on frames when new.layers > old.layers begin "
+    "insert into uncatalogued select new.id where not exists (select 1 from uncatalogued where id = new.id); end",
+    "create trigger spool_gone after delete on frames begin delete from uncatalogued where id = old.id; end",
+)
 _COLUMNS = (
     "id, stream, epoch, frame, time_ms, captured_s, layers, size_bytes, bundle_id, promised, grey, embedding, packet"
 )
@@ -68,13 +61,19 @@ class ArchiveSpool:
         self._path = folder / FILE
         self._base = open_file(self._path, create=True)
         try:
-            if self._base.execute("select 1 from sqlite_master where name = 'spool'").fetchone() is None:
-                self._base.executescript(_TABLES.format(receiver=secrets.token_hex(8)))
+            if not self._made():
+                self._base.execute("begin immediate")  # then look again: another one may just have made them
+                for statement in () if self._made() else _TABLES:
+                    self._base.execute(statement)
+                self._base.execute("commit")
             self.receiver = str(self._base.execute("select receiver from spool").fetchone()[0])
             """Name of this archive in the catalogue: random, and kept."""
         except sqlite3.Error as error:
             self._base.close()
             raise InputError(f"{self._path} cannot note what the catalogue lacks: {error}") from error
+
+    def _made(self) -> bool:
+        return self._base.execute("select 1 from sqlite_master where name = 'spool'").fetchone() is not None
 
     def __enter__(self) -> ArchiveSpool:
         return self
