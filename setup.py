@@ -15,7 +15,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 # No other library, not even libc, so no oldest version of one; nothing that differs from build to build
-SOURCES = ["edgesem/entropy/kernel.c", "edgesem/entropy/context.c"]
+SOURCES = ["edgesem/entropy/kernel.c", "edgesem/entropy/context.c", "edgesem/entropy/search.c"]
 FLAGS = "-std=c99 -O3 -ffreestanding -ffp-contract=off -fPIC -fvisibility=hidden -shared -nostdlib -g0 -s"
 
 

@@ -25,14 +25,11 @@ _MAX_REASON = 600
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WHERE_FROM: Mapping[str, str] = {
     "bmaptool": "apt-get install bmap-tools",
-    "cloud-init": "apt-get install cloud-init",
     "debugfs": "apt-get install e2fsprogs",
     "lsblk": "apt-get install util-linux",
     "lsusb": "apt-get install usbutils",
     "mcopy": "apt-get install mtools",
     "mdir": "apt-get install mtools",
-    "mdel": "apt-get install mtools",
-    "mmd": "apt-get install mtools",
     "rpi-imager": "apt-get install rpi-imager, or https://www.raspberrypi.com/software/",
     "sfdisk": "apt-get install fdisk",
     "ssh": "apt-get install openssh-client",
@@ -74,9 +71,9 @@ def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: flo
     )
     assert child.stdout is not None
     assert child.stderr is not None
-    out, err = _Head(child, MAX_OUTPUT_BYTES), _Tail()
-    readers = [threading.Thread(target=out.read, args=(child.stdout,), daemon=True)]
-    readers.append(threading.Thread(target=err.read, args=(child.stderr,), daemon=True))
+    out, err = bytearray(), bytearray()
+    readers = [threading.Thread(target=_read_head, args=(child, child.stdout, out), daemon=True)]
+    readers.append(threading.Thread(target=_read_tail, args=(child.stderr, err), daemon=True))
     if isinstance(stdin, bytes):
         assert child.stdin is not None
         readers.append(threading.Thread(target=_feed, args=(child.stdin, stdin), daemon=True))
@@ -92,43 +89,28 @@ def execute(argv: Sequence[str], stdin: IO[bytes] | bytes | None, timeout_s: flo
             child.wait()
         for reader in readers:
             reader.join(5)  # a grandchild may hold the pipe open
-    if out.too_much:
+    if len(out) >= MAX_OUTPUT_BYTES:
         said = f"{argv[0]} was stopped: it wrote more than {MAX_OUTPUT_BYTES >> 20} MB\n".encode()
-        return CommandResult(child.returncode or 1, bytes(out.data), said)
-    return CommandResult(child.returncode, bytes(out.data), bytes(err.data))
+        return CommandResult(child.returncode or 1, bytes(out), said)
+    return CommandResult(child.returncode, bytes(out), bytes(err))
 
 
-class _Head:
-    """First bytes of a stream; a child that writes more is killed."""
-
-    def __init__(self, child: subprocess.Popen[bytes], most: int) -> None:
-        self._child, self._most = child, most
-        self.data = bytearray()
-        self.too_much = False
-
-    def read(self, pipe: IO[bytes]) -> None:
-        """Read to the end, or to one byte too many."""
-        with pipe:
-            while chunk := os.read(pipe.fileno(), 1 << 16):
-                self.data += chunk[: self._most - len(self.data)]
-                if len(self.data) >= self._most:
-                    self.too_much = True
-                    self._child.kill()
-                    return
+def _read_head(child: subprocess.Popen[bytes], pipe: IO[bytes], data: bytearray) -> None:
+    """Read a child's stdout into `data`, to its end or to MAX_OUTPUT_BYTES: then the child is killed."""
+    with pipe:
+        while chunk := os.read(pipe.fileno(), 1 << 16):
+            data += chunk[: MAX_OUTPUT_BYTES - len(data)]
+            if len(data) >= MAX_OUTPUT_BYTES:
+                child.kill()
+                return
 
 
-class _Tail:
-    """Last bytes of a stream, which is read to its end."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def read(self, pipe: IO[bytes]) -> None:
-        """Read to the end."""
-        with pipe:
-            while chunk := os.read(pipe.fileno(), 1 << 16):
-                self.data += chunk
-                del self.data[:-_MAX_ERROR_BYTES]
+def _read_tail(pipe: IO[bytes], data: bytearray) -> None:
+    """Read a stream to its end; `data` holds its last bytes."""
+    with pipe:
+        while chunk := os.read(pipe.fileno(), 1 << 16):
+            data += chunk
+            del data[:-_MAX_ERROR_BYTES]
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:
@@ -210,8 +192,8 @@ class Shell:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
-        errors = _Tail()
-        reader = threading.Thread(target=errors.read, args=(child.stderr,), daemon=True)
+        errors = bytearray()
+        reader = threading.Thread(target=_read_tail, args=(child.stderr, errors), daemon=True)
         reader.start()
         timer = _SilenceTimer(child, quiet_s)
         end_s, heard_bytes, stopped = time.monotonic() + 4 * quiet_s, 0, ""
@@ -247,7 +229,7 @@ class Shell:
         if timer.expired:
             stopped = f"nothing was heard for {quiet_s:g} s"
         said = f"\n{argv[0]} was stopped: {stopped}\n".encode() if stopped else b""
-        return CommandResult(child.returncode, b"", bytes(errors.data) + said)
+        return CommandResult(child.returncode, b"", bytes(errors) + said)
 
 
 class _SilenceTimer:

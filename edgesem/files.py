@@ -87,7 +87,7 @@ def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[n
                     )
                 if fit is not None:
                     image.draft(None, (2 * max(fit), 2 * max(fit)))  # a large JPEG need not be decoded whole
-                return np.array(_fitted(as_shown(load_whole(image, data)), fit))
+                return np.array(fitted(as_shown(load_whole(image, data)), fit))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -96,7 +96,8 @@ def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[n
         raise InputError(f"cannot read {path} as a picture: {error}") from error
 
 
-def _fitted(image: Image, fit: tuple[int, int] | None) -> Image:
+def fitted(image: Image, fit: tuple[int, int] | None) -> Image:
+    """A picture shrunk to fit a width and height, its aspect kept; it is never enlarged. None: as it is."""
     from PIL.Image import Resampling
 
     scale = min(1.0, fit[0] / image.width, fit[1] / image.height) if fit else 1.0

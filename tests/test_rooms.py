@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path) for path in SOURCES}
+
+
+@cache
+def imported_by(path: Path) -> set[str]:
+    """What `imported` finds in a file."""
+    return imported(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -50,12 +57,13 @@ def room_of(name: str) -> str:
     return ".".join(parts[:-1]) if len(parts) > 2 else name
 
 
+@cache
 def arrows() -> dict[str, dict[str, str]]:
     """Room -> room that it imports -> one of the imports."""
     found: dict[str, dict[str, str]] = {}
     for path in SOURCES:
         room = room_of(name_of(path))
-        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imported_by(path):
             if name in MODULES and room_of(name) != room:
                 found.setdefault(room, {})[room_of(name)] = f"{name_of(path)} imports {name}"
     return found
@@ -92,7 +100,7 @@ def test_no_import_runs_back_up():
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_packages_import_edgesem_and_never_each_other(path):
     package = path.relative_to(ROOT).parts[0]
-    names = {name.partition(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    names = {name.partition(".")[0] for name in imported_by(path)}
     assert not names & set(PACKAGES) - {package, "edgesem"}
     if package != "export":
         assert not names & WORKSTATION_ONLY
@@ -123,7 +131,7 @@ def test_tests_stand_where_the_code_stands():
 
 @pytest.mark.parametrize("path", TESTS, ids=name_of)
 def test_no_test_imports_another_test(path):
-    names = imported(ast.parse(path.read_text(encoding="utf-8")))
+    names = imported_by(path)
     assert [name for name in names if name.rpartition(".")[2].startswith(("test_", "conftest"))] == []
     if path.relative_to(ROOT / "tests").parts[0] == "edgesem":
         assert not {name.partition(".")[0] for name in names} & set(PACKAGES) - {"edgesem"}

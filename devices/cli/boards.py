@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from devices.provision.image import ImageFacts
     from devices.shell import Shell
 
-_BoardName = Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")]
+_Board = Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only the plan is printed.")]
 
 
@@ -80,7 +80,7 @@ def card(
         Path | None, typer.Option(help="TOML: hostname, [user], [wifi], [send] or [receive], [files].")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Image of the system, *.img or *.img.xz.")] = None,
-    board: Annotated[str, typer.Option("--board", help="Name of the board; `edgesem device list` shows them.")] = "",
+    board: _Board = "",
     template: Annotated[
         bool, typer.Option("--template", help="Print a TOML file for --config to fill in, and do nothing else.")
     ] = False,
@@ -194,7 +194,7 @@ def jetson(
     action: Annotated[str, typer.Argument(metavar="prepare", help="prepare: make NVIDIA's root file system ours.")],
     bsp: Annotated[Path, typer.Option(help="Unpacked Jetson_Linux_R*.tbz2 with the sample root file system in it.")],
     config: Annotated[Path, typer.Option(help="TOML as for a card: hostname, [user], [send] ...")],
-    board: _BoardName,
+    board: _Board,
     password_file: Annotated[Path, typer.Option(help="File with the first user's password.")],
     l4t: Annotated[str, typer.Option(help="Release of the BSP.", show_default="what its files say")] = "",
     flash: Annotated[

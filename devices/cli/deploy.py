@@ -11,55 +11,50 @@ import typer
 from rich.text import Text
 
 from devices.cli.boards import release_for
-from devices.cli.options import BundleOption, CacheOption, JsonOption, WheelsOption
+from devices.cli.options import (
+    HOSTS,
+    AtOnceOption,
+    BundleOption,
+    CacheOption,
+    GroupOption,
+    HealthOption,
+    HoldOption,
+    IdentityOption,
+    JsonOption,
+    PortOption,
+    PythonOption,
+    RootOption,
+    SshConfigOption,
+    StopAfterOption,
+    WheelsOption,
+    ssh_access,
+)
 from edgesem.cli.console import emit, log
 
 if TYPE_CHECKING:
-    from devices.deployment.deploy import Access
+    from devices.deployment.deploy import Progress
     from devices.deployment.release import Release
     from devices.deployment.rollout import Group
 
-_Hosts = Annotated[
-    list[str], typer.Argument(metavar="HOST...", help="user@host, or an alias of your ssh configuration.")
-]
-PortOption = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of SSH.", show_default="ssh's")]
-Identity = Annotated[Path | None, typer.Option(help="Private key for SSH.", show_default="ssh's")]
-SshConfig = Annotated[Path | None, typer.Option(help="File for ssh -F.", show_default="ssh's")]
-RootOption = Annotated[str, typer.Option(help="Where the board's file system begins; another folder is for trials.")]
-PythonOption = Annotated[str, typer.Option(help="The interpreter to use on the board.")]
-Health = Annotated[float, typer.Option(min=1, max=3600, help="Seconds in which frames must be acknowledged.")]
-
-StopAfter = Annotated[
-    int, typer.Option(min=1, help="With an inventory: begin no other board once so many have failed.")
-]
-HoldOption = Annotated[
-    float, typer.Option(min=0, max=86_400, help="With an inventory: look again whether a board is well after this.")
-]
-
 
 def deploy(
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="HOST...", help="user@host, or an alias of your ssh configuration.")
-    ] = None,
+    hosts: Annotated[list[str] | None, HOSTS] = None,
     inventory: Annotated[
         Path | None, typer.Option(help="Instead of hosts: TOML file of the fleet; each device has its `host` there.")
     ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(help="Group of the inventory, repeatable: one after the other.", show_default="all at once"),
-    ] = None,
-    stop_after: StopAfter = 1,
+    group: GroupOption = None,
+    stop_after: StopAfterOption = 1,
     hold_s: HoldOption = 30,
     bundle: BundleOption = None,
     board: Annotated[str, typer.Option(help="Name of the board.", show_default="what the board says it is")] = "",
     config: Annotated[Path | None, typer.Option(help="Sender's TOML, to lie at /etc/edgesem/send.toml.")] = None,
     wheel: WheelsOption = None,
     cache: CacheOption = None,
-    at_once: Annotated[int, typer.Option(min=1, max=64, help="So many boards at the same time.")] = 8,
-    health_s: Health = 90,
+    at_once: AtOnceOption = 8,
+    health_s: HealthOption = 90,
     port: PortOption = None,
-    identity: Identity = None,
-    ssh_config: SshConfig = None,
+    identity: IdentityOption = None,
+    ssh_config: SshConfigOption = None,
     python: PythonOption = "python3",
     root: RootOption = "/",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only ask the boards what they are and have.")] = False,
@@ -75,7 +70,8 @@ def deploy(
     from devices.board import Board, match
     from devices.cli import display
     from devices.deployment import deploy as deploying
-    from devices.deployment.rollout import NOT_BEGUN, hold, roll_out
+    from devices.deployment.release import ReleaseMaker
+    from devices.deployment.rollout import hold, roll_out
     from devices.shell import Shell
 
     groups = groups_of(hosts, inventory, group)
@@ -88,7 +84,7 @@ def deploy(
         known = named or match(facts.get("model", ""), facts["arch"])
         return release_for(shell, known, facts["python"], facts["libc"], bundle, wheel, cache, facts["arch"])
 
-    release_of = deploying.ReleaseMaker(make_release)
+    release_of = ReleaseMaker(make_release)
     if dry_run:
 
         def plan(host: str) -> dict[str, Any]:
@@ -115,20 +111,16 @@ def deploy(
 
         most = stop_after if inventory is not None else len(groups[0].devices) + 1
         ended = roll_out(groups, deploy_to, at_once=at_once, stop_after=most)
-    ok, stopped = all(p.ok for p in ended), any(p.step == NOT_BEGUN for p in ended)
-    result = {"hosts": [asdict(p) for p in ended], "ok": ok, "stopped": stopped}
-    emit(result, json_, lambda _: display.hosts(ended))
-    if not ok:
-        raise typer.Exit(1)
+    tell_end(ended, json_)
 
 
 def rollback(
-    hosts: _Hosts,
+    hosts: Annotated[list[str], HOSTS],
     to: Annotated[str, typer.Option(help="A release on the board.", show_default="the one before")] = "",
-    health_s: Health = 90,
+    health_s: HealthOption = 90,
     port: PortOption = None,
-    identity: Identity = None,
-    ssh_config: SshConfig = None,
+    identity: IdentityOption = None,
+    ssh_config: SshConfigOption = None,
     python: PythonOption = "python3",
     root: RootOption = "/",
     json_: JsonOption = False,
@@ -146,10 +138,10 @@ def rollback(
 
 
 def status(
-    hosts: _Hosts,
+    hosts: Annotated[list[str], HOSTS],
     port: PortOption = None,
-    identity: Identity = None,
-    ssh_config: SshConfig = None,
+    identity: IdentityOption = None,
+    ssh_config: SshConfigOption = None,
     python: PythonOption = "python3",
     root: RootOption = "/",
     json_: JsonOption = False,
@@ -171,11 +163,11 @@ def status(
 
 
 def logs(
-    hosts: _Hosts,
+    hosts: Annotated[list[str], HOSTS],
     lines: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the last lines.")] = 100,
     port: PortOption = None,
-    identity: Identity = None,
-    ssh_config: SshConfig = None,
+    identity: IdentityOption = None,
+    ssh_config: SshConfigOption = None,
     root: RootOption = "/",
     json_: JsonOption = False,
 ) -> None:
@@ -192,6 +184,17 @@ def logs(
             typer.echo(line if len(hosts) == 1 else f"{entry['host']}: {line}")
     if json_ or not all(entry["ok"] for entry in found):
         _tell(found, ("host", "error"), json_)
+
+
+def tell_end(ended: Sequence[Progress], json_: bool) -> None:
+    """Print what became of each board of a rollout; exit code 1 unless all is well."""
+    from devices.cli import display
+    from devices.deployment.rollout import NOT_BEGUN
+
+    ok, stopped = all(one.ok for one in ended), any(one.step == NOT_BEGUN for one in ended)
+    emit({"hosts": [asdict(one) for one in ended], "ok": ok, "stopped": stopped}, json_, lambda _: display.hosts(ended))
+    if not ok:
+        raise typer.Exit(1)
 
 
 def groups_of(hosts: list[str] | None, inventory: Path | None, names: list[str] | None) -> list[Group]:
@@ -231,18 +234,6 @@ def _tell(found: list[dict[str, Any]], columns: Sequence[str], json_: bool, **mo
     emit({"hosts": found, **more}, json_, lambda r: display.rows(r["hosts"], columns))
     if not all(entry["ok"] for entry in found):
         raise typer.Exit(1)
-
-
-def ssh_access(port: int | None, identity: Path | None, ssh_config: Path | None, python: str, root: str) -> Access:
-    """How boards are reached; EnvironmentMissing without ssh."""
-    import shutil
-
-    from devices.deployment.deploy import Access
-    from edgesem.errors import EnvironmentMissing
-
-    if shutil.which("ssh") is None:
-        raise EnvironmentMissing("ssh is not installed: apt-get install openssh-client")
-    return Access(port=port, identity=identity, config=ssh_config, root=root, python=python)
 
 
 def _read_config(path: Path) -> bytes:

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from devices.cli.deploy import (
-    Health,
+from devices.cli.deploy import groups_of, tell_end
+from devices.cli.options import (
+    AtOnceOption,
+    GroupOption,
+    HealthOption,
     HoldOption,
-    Identity,
+    IdentityOption,
+    JsonOption,
     PortOption,
     PythonOption,
     RootOption,
-    SshConfig,
-    StopAfter,
-    groups_of,
+    SshConfigOption,
+    StopAfterOption,
     ssh_access,
-)  # fmt: skip
-from devices.cli.options import JsonOption
+)
 from edgesem.cli.console import emit
 
 
 def login(
     inventory: Annotated[Path, typer.Option(help="TOML file of the fleet; each device has its `host` there.")],
     accounts: Annotated[Path, typer.Option(help="Folder that `edgesem fleet accounts` has made.")],
-    group: Annotated[
-        list[str] | None,
-        typer.Option(help="Group of the inventory, repeatable: one after the other.", show_default="all at once"),
-    ] = None,
-    at_once: Annotated[int, typer.Option(min=1, max=64, help="So many boards at the same time.")] = 8,
-    stop_after: StopAfter = 1,
-    health_s: Health = 90,
+    group: GroupOption = None,
+    at_once: AtOnceOption = 8,
+    stop_after: StopAfterOption = 1,
+    health_s: HealthOption = 90,
     hold_s: HoldOption = 30,
     port: PortOption = None,
-    identity: Identity = None,
-    ssh_config: SshConfig = None,
+    identity: IdentityOption = None,
+    ssh_config: SshConfigOption = None,
     python: PythonOption = "python3",
     root: RootOption = "/",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which boards have a login to come.")] = False,
@@ -53,7 +51,7 @@ def login(
     from devices.cli import display
     from devices.deployment.deploy import Board, Progress
     from devices.deployment.logins import Logins
-    from devices.deployment.rollout import NOT_BEGUN, roll_out
+    from devices.deployment.rollout import roll_out
 
     groups = groups_of(None, inventory, group)
     access, logins = ssh_access(port, identity, ssh_config, python, root), Logins(accounts)
@@ -74,7 +72,4 @@ def login(
             return logins.bring(board, devices[host], health_s=health_s, hold_s=hold_s, tell=live.show)
 
         ended = roll_out(groups, bring, at_once=at_once, stop_after=stop_after)
-    ok, stopped = all(one.ok for one in ended), any(one.step == NOT_BEGUN for one in ended)
-    emit({"hosts": [asdict(one) for one in ended], "ok": ok, "stopped": stopped}, json_, lambda _: display.hosts(ended))
-    if not ok:
-        raise typer.Exit(1)
+    tell_end(ended, json_)

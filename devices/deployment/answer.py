@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from devices.shell import printable
@@ -36,12 +36,6 @@ def parse_answer(line: bytes) -> dict[str, Any]:
         if check is not None and not check(content):
             raise BadAnswer(f"the board's answer makes no sense: {name} is {printable(repr(content), 60)}")
     return dict(plain)
-
-
-def needed(answer: Mapping[str, Any], *names: str) -> None:
-    """Raise BadAnswer unless an answer has all these fields."""
-    if missing := [name for name in names if name not in answer]:
-        raise BadAnswer(f"the board's answer lacks {', '.join(missing)}: is this edgesem's agent?")
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import shlex
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from devices.deployment.answer import BadAnswer, needed, parse_answer
+from devices.deployment.answer import BadAnswer, parse_answer
 from devices.deployment.explain import explained
-from devices.deployment.release import Release, agent_source
+from devices.deployment.release import Release, agent_source, content_bytes
 from devices.shell import Shell, printable, spelled
 from edgesem.errors import EdgesemError, LinkError, UsageError
 
@@ -38,8 +37,6 @@ _ANSWER_S = 300.0  # a loaded board takes as long to start the agent, stop its d
 _MAX_LOG_LINE = 2000
 _FACTS = ("arch", "python", "libc")
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Access:
@@ -52,8 +49,6 @@ class Access:
     root: str = "/"
     """Where the board's file system begins; another folder for a trial."""
     python: str = "python3"
-    sudo: bool | None = None
-    """None: unless the user is root, or `root` is not /."""
 
     def argv(self, host: str, *words: str) -> tuple[str, ...]:
         """The ssh command that runs `words` on `host`."""
@@ -74,7 +69,7 @@ class Access:
 
     def agent(self, host: str, step: str, *args: str) -> tuple[str, ...]:
         """The ssh command that runs one step of the agent, whose source comes first on stdin."""
-        sudo = self.root == "/" and not host.startswith("root@") if self.sudo is None else self.sudo
+        sudo = self.root == "/" and not host.startswith("root@")
         start = _START.format(size=len(agent_source()))
         words = [*(["sudo", "-n"] if sudo else []), self.python, "-c", start, step, *args, "--root", self.root]
         return self.argv(host, *words)
@@ -151,16 +146,16 @@ class Board:
 
         done = self.shell.talk(*argv, say=say, hear=hear, quiet_s=quiet_s, keep_open=keep_open)
         if wrong:
-            raise LinkError(f"{self.host}: {step}: {wrong[0]}")
-        if "error" in answer:
-            raise LinkError(f"{self.host}: {step}: {answer['error']}")
-        if done.code or not answer or "step" in answer:
-            raise LinkError(f"{self.host}: {step}: {explained(done, self.access.by_hand(self.host))}")
-        try:
-            needed(answer, *(_FACTS if step == "facts" else ()))
-        except BadAnswer as error:
-            raise LinkError(f"{self.host}: {step}: {error}") from error
-        return answer
+            trouble = str(wrong[0])
+        elif "error" in answer:
+            trouble = answer["error"]
+        elif done.code or not answer or "step" in answer:
+            trouble = explained(done, self.access.by_hand(self.host))
+        elif lacking := [name for name in _FACTS if step == "facts" and name not in answer]:
+            trouble = f"the board's answer lacks {', '.join(lacking)}: is this edgesem's agent?"
+        else:
+            return answer
+        raise LinkError(f"{self.host}: {step}: {trouble}")
 
 
 def deploy(
@@ -225,7 +220,7 @@ def _install(
 ) -> None:
     """Send what the board lacks of a release, and install it aside."""
     wanted = board.ask("missing", feed=lambda stdin: _write(stdin, release.manifest)).get("missing", [])
-    progress.to_send_bytes = sum(map(_length, release.blobs(wanted).values()))
+    progress.to_send_bytes = sum(map(content_bytes, release.blobs(wanted).values()))
     if wanted:
         step("sending")
 
@@ -256,10 +251,6 @@ def _configuration(files: dict[str, bytes]) -> bytes:
 def _write(stdin: IO[bytes], data: bytes) -> None:
     stdin.write(data)
     stdin.flush()
-
-
-def _length(content: Path | bytes) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 class _Counted:
@@ -304,19 +295,3 @@ def for_each(hosts: list[str], work: Callable[[str], Any], at_once: int = 8) -> 
         raise UsageError("a host is named twice")
     with ThreadPoolExecutor(max_workers=at_once) as pool:
         return list(pool.map(work, hosts))
-
-
-class ReleaseMaker:
-    """Makes a release once for each kind of Python that the boards turn out to have."""
-
-    def __init__(self, make: Callable[[dict[str, Any]], Release]) -> None:
-        self._make = make
-        self._made: dict[tuple[Any, ...], Release] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, facts: dict[str, Any]) -> Release:
-        key = tuple(facts.get(name) for name in ("arch", "python", "libc", "model"))
-        with self._lock:
-            if key not in self._made:
-                self._made[key] = self._make(facts)
-            return self._made[key]

@@ -8,7 +8,8 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,11 +87,11 @@ class Release:
 
     def write_tar(self, stream: Any, only: Iterable[str]) -> None:
         """Files by their SHA-256, as the agent receives them; the smallest first, so that a cut link loses least."""
-        blobs = sorted(self.blobs(only).items(), key=lambda item: (_size(item[1]), item[0]))
+        blobs = sorted(self.blobs(only).items(), key=lambda item: (content_bytes(item[1]), item[0]))
         with tarfile.open(fileobj=stream, mode="w|") as tar:
             for digest, content in blobs:
                 entry = tarfile.TarInfo(digest)
-                entry.size = _size(content)
+                entry.size = content_bytes(content)
                 with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
                     tar.addfile(entry, file)
 
@@ -106,7 +107,24 @@ class Release:
         (folder / "manifest.json").write_bytes(self.manifest)
 
 
-def _size(content: Path | bytes) -> int:
+class ReleaseMaker:
+    """Makes a release once for each kind of Python that the boards turn out to have."""
+
+    def __init__(self, make: Callable[[dict[str, Any]], Release]) -> None:
+        self._make = make
+        self._made: dict[tuple[Any, ...], Release] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, facts: dict[str, Any]) -> Release:
+        key = tuple(facts.get(name) for name in ("arch", "python", "libc", "model"))
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(facts)
+            return self._made[key]
+
+
+def content_bytes(content: Path | bytes) -> int:
+    """Size of a file's content, given as it is or by its path."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 

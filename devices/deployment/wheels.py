@@ -43,7 +43,6 @@ def wheelhouse(
     arch: str,
     glibc: str,
     extra: Iterable[Path] = (),
-    find_links: Iterable[str] = (),
 ) -> list[Path]:
     """All wheels for a board's Python, found in `folder` or downloaded to it, for an installation without a network.
 
@@ -77,7 +76,7 @@ def wheelhouse(
         shutil.copyfile(wheel, Path(scratch) / "own")
         os.replace(Path(scratch) / "own", place / wheel.name)
         target = Path(scratch) / "download"
-        links = [f"--find-links={path}" for path in (*{path.parent for path in given}, *find_links)]
+        links = [f"--find-links={path}" for path in {path.parent for path in given}]
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", f"--dest={target}", *links]
         argv += [f"--python-version={python}", "--implementation=cp", f"--find-links={place}"]
         argv += [f"--platform={tag}" for tag in tags]
@@ -174,9 +173,7 @@ def _compiler(arch: str) -> str:
     spec = find_spec("ziglang")
     if spec is not None and spec.submodule_search_locations:
         return f"{shlex.quote(str(Path(spec.submodule_search_locations[0]) / 'zig'))} cc -target {arch}-linux-gnu"
-    log.warning(
-        "%s", f"edgesem for {arch} goes without its compiled kernel, and codes more slowly: pip install ziglang"
-    )
+    log.warning("edgesem for %s goes without its compiled kernel, and codes more slowly: pip install ziglang", arch)
     return "false"
 
 

@@ -77,7 +77,6 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o022)
     layout = Layout(options.root)
     services = Services(layout)
-    health_s = options.health_s
 
     def report(word: str) -> None:
         with contextlib.suppress(OSError):
@@ -115,12 +114,12 @@ def main(argv: list[str] | None = None) -> int:
                 version = options.argument or load(layout.state).get("previous") or ""
                 if not version:
                     raise Refused("there is no release to go back to")
-                switch(layout, services, version, report, health_s=health_s, staged={}, confirm=lambda: True)
+                switch(layout, services, version, report, health_s=options.health_s, staged={}, confirm=lambda: True)
             else:
                 version = options.argument
                 staged = load(layout.staged) if options.configured else {}
                 confirm = confirmed_by(options.confirm_s, report)
-                switch(layout, services, version, report, health_s=health_s, staged=staged, confirm=confirm)
+                switch(layout, services, version, report, health_s=options.health_s, staged=staged, confirm=confirm)
             remove_unused_blobs(layout)
             return {"running": version}
 

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ REFERENCE = tuple(map(reference_graph, range(len(PASSES))))  # and of inter fram
 DECODER = "decoder.onnx"
 LARGE_DECODER = "decoder.large.onnx"  # a bundle may lack it: for receivers that are computers
 FLOW = "flow.onnx"  # it may lack this, too
+MAX_BACKGROUNDS = 8
+BACKGROUNDS = tuple(f"background_{number}.packet" for number in range(MAX_BACKGROUNDS))  # it may have the first few
 REQUIRED = ("encoder.onnx", DECODER, *CODING)
 _ARRAYS = ("radius", "frequency", "gain", "inverse_gain", "rate_guess")
 _FOR_REFERENCES = ("reference_radius", "reference_frequency")
@@ -62,9 +65,30 @@ class Bundle:
 
     @cached_property
     def id(self) -> int:
-        """16 bits that stand in each packet, from the digests of what both ends share: context model and tables."""
-        joined = "".join(self.files[name] for name in (*CODING, *(REFERENCE if self.has_reference else ())))
+        """16 bits that stand in each packet, from the digests of what both ends share.
+
+        That is the context model, the tables and the background pictures.
+        """
+        return self._id_of(*self.shared, *self.backgrounds)
+
+    @property
+    def plain_id(self) -> int:
+        """The `id` that it would have without background pictures: what stands in those, which are packets, too."""
+        return self._id_of(*self.shared)
+
+    def _id_of(self, *names: str) -> int:
+        joined = "".join(self.files[name] for name in names)
         return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:2], "little")
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Its files that both ends must share to read the same symbols, without background pictures."""
+        return (*CODING, *(REFERENCE if self.has_reference else ()))
+
+    @property
+    def backgrounds(self) -> tuple[str, ...]:
+        """Its files of background pictures, by number."""
+        return tuple(takewhile(self.files.__contains__, BACKGROUNDS)) if self.has_reference else ()
 
     @property
     def has_reference(self) -> bool:

@@ -1,6 +1,6 @@
 """Reader of ONNX files: the nodes and constants of a graph, without the onnx package.
 
-Only what edgesem.codec.network_form looks at is read, of protobuf's wire format
+Only what edgesem.codec.network_form and edgesem.bundle.pixel_input look at is read, of protobuf's wire format
 (https://protobuf.dev/programming-guides/encoding): bytes that are no such file raise BundleError.
 """
 
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from edgesem.errors import BundleError
 
-_TYPES: dict[int, Any] = {1: "<f4", 7: "<i8", 10: "<f2"}  # of a constant, by ONNX's numbers; others are left out
+_TYPES: dict[int, Any] = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8", 10: "<f2"}  # by ONNX's numbers; others are left out
+_LISTS = {1: 4, 2: 5, 3: 5}  # where a constant of that type may stand as a list of numbers, in place of its bytes
 _MOST_BYTES = 1 << 24
 
 
@@ -51,10 +52,10 @@ def read_graph(path: Path) -> GraphFile:
     graph = GraphFile()
     try:
         for data in _all(whole, 7):
-            for node in map(_node, _all(data, 1)):
+            for node in map(node_of, _all(data, 1)):
                 graph.nodes.update(dict.fromkeys(node.outputs, node))
             for tensor in _all(data, 5):
-                name, array = _constant(tensor)
+                name, array = constant_of(tensor)
                 if array is not None:
                     graph.constants[name] = array
     except (ValueError, IndexError, OverflowError) as error:  # the last: of a side of 2^63
@@ -62,32 +63,39 @@ def read_graph(path: Path) -> GraphFile:
     return graph
 
 
-def _node(data: bytes) -> Node:
+def node_of(data: bytes) -> Node:
+    """The node that a message describes. Raises ValueError, or IndexError, for what is none."""
     attributes = {}
     for attribute in _all(data, 5):
-        numbers = tuple(_signed(value) for number, value in _fields(attribute) if number in (3, 8))
+        numbers = tuple(_signed(value) for number, value in fields(attribute) if number in (3, 8))
         attributes[_text(attribute, 1)] = numbers
     inputs, outputs = (tuple(name.decode() for name in _all(data, number)) for number in (1, 2))
     domain, name = _text(data, 7), _text(data, 4)
     return Node(f"{domain}:{name}" if domain else name, inputs, outputs, attributes)
 
 
-def _constant(data: bytes) -> tuple[str, npt.NDArray[Any] | None]:
+def constant_of(data: bytes) -> tuple[str, npt.NDArray[Any] | None]:
     """Name and value of a constant; None where it is of a type, or stored in a way, that this reader does not know."""
-    shape = [_signed(value) for number, value in _fields(data) if number == 1]
-    kinds = [value for number, value in _fields(data) if number == 2]
-    raw = _all(data, 9)
-    kind = _TYPES.get(kinds[-1]) if kinds and isinstance(kinds[-1], int) else None
-    if kind is None or len(raw) != 1 or min(shape, default=0) < 0:
+    shape = [_signed(value) for number, value in fields(data) if number == 1]
+    kinds = [value for number, value in fields(data) if number == 2]
+    number = kinds[-1] if kinds and isinstance(kinds[-1], int) else 0
+    kind, raw = _TYPES.get(number), _all(data, 9)
+    listed = [] if raw else _all(data, _LISTS.get(number, 0))
+    if kind is None or len(raw + listed) != 1 or min(shape, default=0) < 0:
         return _text(data, 8), None
-    if math.prod(shape) * np.dtype(kind).itemsize != len(raw[0]):
+    size_bytes = math.prod(shape) * np.dtype(kind).itemsize
+    if listed and len(listed[0]) == size_bytes:  # small numbers, one byte each, or floats
+        raw = listed
+    elif listed:
+        return _text(data, 8), None
+    if size_bytes != len(raw[0]):
         raise ValueError("a constant has another size than its shape says")
     return _text(data, 8), np.frombuffer(raw[0], kind).reshape(shape)
 
 
 def _all(data: bytes, wanted: int) -> list[bytes]:
     """Each field of that number which holds bytes."""
-    return [value for number, value in _fields(data) if number == wanted and isinstance(value, bytes)]
+    return [value for number, value in fields(data) if number == wanted and isinstance(value, bytes)]
 
 
 def _text(data: bytes, wanted: int) -> str:
@@ -101,8 +109,8 @@ def _signed(value: int | bytes) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a message."""
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a message. Raises ValueError, or IndexError, for what is none."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 class GraphRunner(Protocol):
     """What runs one graph. `run` may be called from several threads at once."""
 
-    def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
-        """The outputs of the graph by name, float32, for inputs by name."""
+    def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """The outputs of the graph by name, float32, for inputs by name: float32, or what the graph takes."""
         ...
 
 

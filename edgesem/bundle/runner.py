@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.graph_runner import Arrays
+from edgesem.bundle.pixel_input import with_pixel_input
 from edgesem.errors import BundleError, EnvironmentMissing, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _PROVIDERS = {
 _LARGE_BYTES = 1 << 18  # of a graph whose making leaves much behind; to give it back takes a millisecond
 _BLOCK_BYTES = 64 << 20
 _LEAST_SPLIT_BYTES = 1 << 16  # what a tensor leaves of a free piece is free too, from this size on
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 8 << 20  # of glibc's mallopt
 _DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "asimddp")  # a CPU with one of these multiplies bytes faster than floats
 
 
@@ -41,7 +44,10 @@ class OrtRunner:
     is not there: ONNX Runtime by itself would go on without a word on the CPU.
     """
 
-    def __init__(self, path: Path, threads: int = 1, provider: str = "cpu", *, optimise: bool = True) -> None:
+    def __init__(
+        self, path: Path, threads: int = 1, provider: str = "cpu", *, optimise: bool = True, pixels: bool = False
+    ) -> None:
+        """pixels: take the bytes of a picture where the graph can (`takes_pixels`), an int8 encoder's."""
         import onnxruntime as ort
 
         wanted = _PROVIDERS[provider]
@@ -58,9 +64,11 @@ class OrtRunner:
         options.enable_mem_pattern = False  # it would keep one for each size of picture
         if provider == "cpu":
             _share_memory()
+            _keep_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[wanted])
+            graph = with_pixel_input(path) if pixels else None
+            self._session = ort.InferenceSession(graph or str(path), options, providers=[wanted])
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot run this graph: {error}") from error
         if self._session.get_providers()[0] != wanted:
@@ -72,8 +80,10 @@ class OrtRunner:
             give_back()
         self._names = [output.name for output in self._session.get_outputs()]
         self._path = path
+        self.takes_pixels = graph is not None
+        """Whether it takes pixels: see `edgesem.bundle.pixel_input.feed_of`."""
 
-    def run(self, feed: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+    def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """See GraphRunner. BundleError when the graph does not take these inputs, or cannot be run with them."""
         try:
             found = self._session.run(self._names, dict(feed))
@@ -141,15 +151,22 @@ def choose(bundle: Bundle, part: str, precision: Precision = "auto", runtime: Ru
 
 
 def open_runner(
-    bundle: Bundle, part: str, threads: int = 1, precision: Precision = "auto", runtime: Runtime = "auto"
+    bundle: Bundle,
+    part: str,
+    threads: int = 1,
+    precision: Precision = "auto",
+    runtime: Runtime = "auto",
+    *,
+    pixels: bool = False,
 ) -> OrtRunner | TensorRtRunner:
-    """The runner that `choose` names, ready to run."""
+    """The runner that `choose` names, ready to run; `pixels` as of OrtRunner."""
     choice = choose(bundle, part, precision, runtime)
     if choice.runtime == "tensorrt":
         from edgesem.bundle.engine import TensorRtRunner
 
         return TensorRtRunner(Path(choice.graph))
-    return OrtRunner(bundle.folder / choice.graph, threads, choice.runtime)
+    pixels = pixels and choice.runtime == "cpu"
+    return OrtRunner(bundle.folder / choice.graph, threads, choice.runtime, pixels=pixels)
 
 
 @lru_cache
@@ -166,6 +183,22 @@ def _share_memory() -> None:
     one_block = ort.OrtArenaCfg(0, 0, _BLOCK_BYTES, _LEAST_SPLIT_BYTES)  # no limit; another block, if this one is full
     with suppress(Exception):  # ONNX Runtime's errors have no common base
         ort.create_and_register_allocator(memory, one_block)
+
+
+@lru_cache
+def _keep_memory() -> None:
+    """Let glibc keep what a frame frees for the next one, unless its settings are in the environment.
+
+    By itself it returns large arrays to the system at once, and gets the same pages again, to be cleared, several times
+    a frame.
+    """
+    if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")):
+        return
+    with suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        for setting in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(setting, _KEPT_BYTES)
 
 
 def give_back() -> None:

@@ -52,6 +52,7 @@ def encode(
 
     Example: edgesem encode photo.jpg photo.es --bytes 2500
     """
+    import edgesem
     from edgesem.codec.options import PackOptions
     from edgesem.codec.region import DROP, parse_box, region_of
     from edgesem.files import read_picture, write_whole
@@ -70,7 +71,7 @@ def encode(
     height, width = frame.shape[:2]
     finer = None if region is None else region_of(parse_box(region, width, height), width, height, drop or DROP)
     with clock("load"):
-        codec = _load(bundle)
+        codec = edgesem.load(bundle)
     with clock("analyze"):
         latent = codec.analyze(frame)
     with clock("pack"):
@@ -114,6 +115,7 @@ def decode(
 
     Example: edgesem decode photo.es photo.png
     """
+    import edgesem
     from edgesem.codec import uncertainty as maps
     from edgesem.files import picture_format_of, read_packet, write_picture, write_whole
     from edgesem.provenance import Provenance, encode_with_provenance
@@ -128,7 +130,7 @@ def decode(
         packet = read_packet(source)
         packet = packet.prefix(len(packet.chunks) if layers is None else layers)
     with clock("load"):
-        codec = _load(bundle)
+        codec = edgesem.load(bundle)
     with clock("unpack"):
         latent = codec.unpack(packet)
     with clock("synthesize"):
@@ -174,6 +176,7 @@ def info(
     """
     from edgesem.bundle.bundle import Bundle
     from edgesem.files import PICTURE_SUFFIXES, read_packet
+    from edgesem.provenance import read_provenance
 
     path = Path(what)
     if what == "default":
@@ -181,7 +184,9 @@ def info(
     elif path.is_dir():
         result = _describe_bundle(Bundle.open(path))
     elif path.suffix.lower() in PICTURE_SUFFIXES:
-        result = _describe_picture(path)
+        made = read_provenance(path)
+        said = {"generated": None, "says": "nothing of how it was made"} if made is None else asdict(made)
+        result = {"file": path, **said}
     else:
         packet = read_packet(path)
         result = {"file": path, **_describe(packet, packet.to_bytes()), "bundle": _bundle_of(packet)}
@@ -199,12 +204,6 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 6)
-
-
-def _load(path: Path | None) -> Codec:
-    import edgesem
-
-    return edgesem.load(path)
 
 
 def _refuse_same(source: Path, target: Path) -> None:
@@ -250,6 +249,8 @@ def _describe_side_info(packet: Packet) -> dict[str, Any]:
         said["copied"] = 0.0 if copied is None else round(float(copied.mean()), 4)
         if (motion := packet.motion) is not None:
             said["moved"] = round(float(motion.any(2).mean()), 4)
+    if side_info.background is not None:
+        said["background"] = side_info.background.frame
     if side_info.embedding:
         said["embedding_bytes"] = len(side_info.embedding)
     if side_info.region is not None:
@@ -257,16 +258,6 @@ def _describe_side_info(packet: Packet) -> dict[str, Any]:
     if side_info.detail is not None:
         said["detail"] = {"roi": side_info.detail.roi, "request": side_info.detail.request}
     return said
-
-
-def _describe_picture(path: Path) -> dict[str, Any]:
-    """The provenance record of a picture."""
-    from edgesem.provenance import read_provenance
-
-    provenance = read_provenance(path)
-    if provenance is None:
-        return {"file": path, "generated": None, "says": "nothing of how it was made"}
-    return {"file": path, **asdict(provenance)}
 
 
 def _embedding(codec: Codec, latent: Latent) -> bytes:
@@ -300,4 +291,5 @@ def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
     here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
     here["entropy_coder"] = asdict(kernel.choose())
     sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
-    return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, **parts, **rest}
+    backgrounds = len(bundle.backgrounds)
+    return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, "backgrounds": backgrounds, **parts, **rest}

@@ -101,27 +101,14 @@ def progress(what: str, total: float | None = 1.0) -> Iterator[Bar]:
     total: a whole number of things (int, shown as 3/8), a share (1.0, shown in percent), or None for not known yet. The
     bar disappears at the end, and nothing is drawn where stderr is no terminal. One at a time.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as bars
 
     from edgesem.cli.console import log
 
-    share = MofNCompleteColumn() if isinstance(total, int) else TaskProgressColumn()
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        share,
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=log, transient=True) as shown:
+    share = bars.MofNCompleteColumn() if isinstance(total, int) else bars.TaskProgressColumn()
+    columns = (bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), share)
+    times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, *times, console=log, transient=True) as shown:
         yield Bar(shown, shown.add_task(what, total=total))
 
 

@@ -31,10 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has seen enough (`edgesem info ... | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (
-        OSError,
-        EOFError,
-    ) as error:  # a full disk, no permission, a file cut short: no fault of ours
+    except (OSError, EOFError) as error:  # a full disk, no permission, a file cut short: no fault of ours
         return fail(error, 1, as_json)
     except KeyboardInterrupt:
         return 130

@@ -25,6 +25,7 @@ from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.copying import Differences
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
+from edgesem.entropy import kernel
 from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import BudgetError
 from edgesem.packet.packet import HEADER_BYTES, MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
@@ -72,6 +73,8 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
     else:
         curve, leap = _with_copies(coder, differences, options), differences.usual_level
     best: Trial | None = None
+    trial: Trial | None = None
+    tried = -1, -1  # level and layers of `trial`
     moved: dict[int, float] = {}
     offset = np.full(LEVELS + 1, -math.log(budget_bytes))
     for left in reversed(range(MAX_TRIALS)):
@@ -81,7 +84,8 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
             level = min(level, leap)  # where what stands still need not become finer
         if best is None and left < 2:
             level = 0  # else no trial would be left for fewer layers
-        trial = coder.try_options(latent, level, options, layers, differences)
+        if trial is None or tried != (level, layers):  # else it goes on where it ended early
+            trial, tried = coder.try_options(latent, level, options, layers, differences), (level, layers)
         side_bytes = options.side_info_with(trial.copies).size_bytes
         if left >= MAX_TRIALS - QUICK_TRIALS and level > 0 and level not in moved and layers > QUICK_LAYERS:
             likely = _share(trial.likely_bytes(QUICK_LAYERS) + side_bytes, budget_bytes)
@@ -141,13 +145,17 @@ def _offsets(moved: dict[int, float], curve: Curve) -> Curve:
     return offset
 
 
-def is_cut(coder: Coder, latent: Latent, packet: Packet, previous: Packet | None) -> bool:
-    """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, an inter frame."""
+def is_cut(coder: Coder, latent: Latent, packet: Packet, previous: Packet | None = None) -> bool:
+    """Whether a packet of this latent and quality that is predicted from nothing would be no larger than `packet`."""
+    share = CUT_SHARE if previous is None else CUT_SHARE_PREVIOUS
+    if previous is not None and packet.q >= previous.q and packet.size_bytes < share * previous.size_bytes:
+        return False  # as a keyframe of no lower quality is expected to be no smaller
     expected = math.exp(_forecast(coder, latent, PackOptions(previous=previous))[packet.q])
-    if packet.size_bytes < (CUT_SHARE if previous is None else CUT_SHARE_PREVIOUS) * expected:
+    if packet.size_bytes < share * expected:
         return False
     trial = coder.try_level(latent, packet.q, packet.total_layers, packet.side_info.region)
-    return trial.size_bytes + replace(packet.side_info, reference=None).size_bytes <= packet.size_bytes
+    alone = replace(packet.side_info, reference=None, background=None)
+    return trial.size_bytes + alone.size_bytes <= packet.size_bytes
 
 
 def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
@@ -157,15 +165,18 @@ def features(latent: Latent, gain: npt.NDArray[np.float32]) -> Curve:
     (4 features), how many differ much from the mean of their four neighbours (4 features), and the constant 1. One
     position in four is counted.
     """
-    own, around = _sampled(latent.values)
-    sizes = np.abs(own), np.abs(own - around)
-    steps, ends = gain[KNOTS][:, :, None, None], np.cumsum(GROUPS)
-    counts = np.empty((len(KNOTS), 2, len(GROUPS)))
-    for knot, kind, group in np.ndindex(counts.shape):
-        part = np.s_[ends[group] - GROUPS[group] : ends[group]]
-        limit = np.float32((_LARGE, _NEW)[kind]) / steps[knot, part]
-        counts[knot, kind, group] = np.count_nonzero(sizes[kind][part] > limit)
-    return np.hstack([counts.reshape(len(KNOTS), -1) / own[0].size, np.ones((len(KNOTS), 1))])
+    limits = np.array([[_LARGE], [_NEW]], np.float32) / gain[KNOTS][:, None]
+    loops = kernel.load()
+    counts = _counts(latent.values, limits) if loops is None else loops.count(latent.values, limits)
+    counts = np.add.reduceat(counts, np.cumsum((0, *GROUPS[:-1])), 2).reshape(len(KNOTS), -1)
+    return np.hstack([counts / latent.values[0, ::2, ::2].size, np.ones((len(KNOTS), 1))])
+
+
+def _counts(values: npt.NDArray[np.float32], limits: npt.NDArray[np.float32]) -> npt.NDArray[np.signedinteger]:
+    """See `edgesem.entropy.kernel.Kernel.count`."""
+    own, around = _sampled(values)
+    sizes = np.abs(np.stack([own, own - around])).reshape(2, len(own), -1)
+    return np.stack([np.count_nonzero(sizes > limit[..., None], 2) for limit in limits])
 
 
 def _sampled(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -244,6 +255,10 @@ def _forecast(coder: Coder, latent: Latent, options: PackOptions) -> Curve:
         middle = curve[LEVELS // 2]
         curve = middle - math.log(SAVING) + STEEPER * (curve - middle)
     if previous is not None and (previous.width, previous.height) == (latent.width, latent.height):
-        saving = 1.0 if not inter else SAVING if previous.side_info.reference is None else SETTLING
+        saving = SETTLING if inter else 1.0
+        if inter and previous.side_info.prediction is None:
+            saving = SAVING
+        elif options.side_info.background is not None:
+            saving = 1.0  # what is missing in a background picture is missing in every keyframe
         curve += math.log(previous.size_bytes / saving) - curve[previous.q]
     return np.asarray(np.maximum.accumulate(curve))

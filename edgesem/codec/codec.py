@@ -6,7 +6,8 @@ Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +17,10 @@ import numpy.typing as npt
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.bundle.graph_runner import output_of
+from edgesem.bundle.pixel_input import feed_of
 from edgesem.bundle.runner import Precision, Runtime, open_runner
 from edgesem.codec import budget
+from edgesem.codec.background import Backgrounds
 from edgesem.codec.coder import Coder, Trial
 from edgesem.codec.compiled_context import CompiledNetworks, compile_networks
 from edgesem.codec.context import Networks
@@ -27,7 +30,7 @@ from edgesem.codec.frames import Frame, check_frame
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
-from edgesem.errors import BundleError, PacketError, UsageError
+from edgesem.errors import BudgetError, BundleError, PacketError, UsageError
 from edgesem.packet.packet import MAX_CHUNK_BYTES, Packet
 from edgesem.packet.side_information import Region
 
@@ -61,6 +64,7 @@ class Codec:
         self._lent = False
         self._compiled: dict[Sequence[str], CompiledNetworks | None] = {}
         self._coder = Coder(bundle, lambda names: self._networks(names))
+        self._backgrounds = Backgrounds(bundle, lambda packet: self._coder.decode(packet, None))
         self._drawing = Drawing(bundle, lambda name: self._runner(name))
 
     def __enter__(self) -> Self:
@@ -99,7 +103,7 @@ class Codec:
                 raise UsageError("this codec is closed: load another one")
             if name not in self._runners:
                 part = name.removesuffix(".onnx")
-                runner = open_runner(self.bundle, part, self._threads, self._precision, self._runtime)
+                runner = open_runner(self.bundle, part, self._threads, self._precision, self._runtime, pixels=True)
                 self._opened.callback(runner.close)
                 self._runners[name] = runner
             return self._runners[name]
@@ -120,11 +124,11 @@ class Codec:
         encoder that gives no numbers.
         """
         height, width = check_frame(frame).shape[:2]
-        padded = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
-        planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32)
-        planes /= np.float32(255)
-        found = self._runner("encoder.onnx").run({"frame": planes})
-        latent = output_of(found, "latent", (1, CHANNELS, planes.shape[2] // STRIDE, planes.shape[3] // STRIDE))
+        if height % STRIDE or width % STRIDE:
+            frame = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
+        runner = self._runner("encoder.onnx")
+        found = runner.run(feed_of(frame, pixels=getattr(runner, "takes_pixels", False)))
+        latent = output_of(found, "latent", (1, CHANNELS, frame.shape[0] // STRIDE, frame.shape[1] // STRIDE))
         if not np.isfinite(latent).all():
             raise BundleError("the encoder of the bundle gives no numbers: export it again")
         return Latent(latent[0], width, height)
@@ -157,12 +161,31 @@ class Codec:
         quality: float | None = None,
         options: PackOptions = DEFAULT_OPTIONS,
     ) -> tuple[Packet, Latent]:
-        """As `pack`, and the latent that a receiver decodes from it: what a later packet may refer to."""
+        """As `pack`, and the latent that a receiver decodes from it: what a later packet may refer to.
+
+        A keyframe is predicted from the most alike of the bundle's background pictures of its size, unless it would be
+        as small without.
+        """
         if (budget_bytes is None) == (quality is None):
             raise UsageError("pack takes either budget_bytes or quality")
         if budget_bytes is not None and budget_bytes < 1:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
         self._coder.check_reference(latent, options.side_info, options.reference)
+        if options.reference is None and options.background:
+            nearest = self._backgrounds.nearest(latent)
+            if nearest is not None:
+                name, reference = nearest
+                side_info = replace(options.side_info, background=name)
+                with suppress(BudgetError):  # without its name, the frame may yet fit
+                    predicted = replace(options, side_info=side_info, reference=reference)
+                    packet, decoded = self._pack(latent, budget_bytes, quality, predicted)
+                    if not budget.is_cut(self._coder, latent, packet):
+                        return packet, decoded
+        return self._pack(latent, budget_bytes, quality, options)
+
+    def _pack(
+        self, latent: Latent, budget_bytes: int | None, quality: float | None, options: PackOptions
+    ) -> tuple[Packet, Latent]:
         options = options.with_motion(latent, self.bundle.gain)
         if budget_bytes is not None:
             chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
@@ -211,6 +234,11 @@ class Codec:
         return self._coder.try_level(latent, level, layers, region, reference, ledger, differences)
 
     @property
+    def backgrounds(self) -> tuple[Latent, ...]:
+        """Background pictures of the bundle, which keyframes of their size may refer to. BundleError for a bad file."""
+        return self._backgrounds.latents
+
+    @property
     def has_reference(self) -> bool:
         """Whether the bundle can code inter frames, which refer to earlier pictures."""
         return self.bundle.has_reference
@@ -236,7 +264,7 @@ class Codec:
             )
         if packet.first_layer != 0:
             raise PacketError(f"packet: starts at layer {packet.first_layer}, the base layer is missing")
-        return self._coder.decode(packet, reference)
+        return self._coder.decode(packet, self._backgrounds.of(packet) or reference)
 
     @property
     def has_flow(self) -> bool:

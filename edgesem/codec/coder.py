@@ -5,7 +5,7 @@ Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -19,17 +19,17 @@ from edgesem.codec.latent import Latent, Levels, by_position, levels_of
 from edgesem.codec.motion import moved
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
-from edgesem.codec.rounding import coded_of, rounded
+from edgesem.codec.rounding import Wanted, coded_of, rounded
 from edgesem.entropy import rans
 from edgesem.entropy.rans import Symbols
 from edgesem.entropy.schedule import (
     CHANNELS,
+    GROUPS,
     MEAN_GRID,
     PASSES,
     STRIDE,
     Planes,
     coded_positions,
-    positions,
 )
 from edgesem.entropy.tables import Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
@@ -60,18 +60,21 @@ class Trial:
         reference: Planes | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
         copies: Copies | None = None,
+        origin: Planes | None = None,
     ) -> None:
         """model: None if all is copied. latent: what is rounded. rounded: what a receiver decodes, with all but the
         values of positions that are coded. levels, steps, reference: of each position, its quality, the quantizer steps
-        per unit, and what is referred to, in 1/8 steps. ledger: see `Coder.try_level`.
+        per unit, and what is referred to, in 1/8 steps. ledger: see `Coder.try_level`. origin: what the
+        reference was coded from.
         """
         self.tables, self.copies = tables, copies
         if copies is not None and copies.mask.all():
             layers = 0  # nothing is coded, and no network runs
         self._latent, self._rounded, self._levels, self._steps = latent, rounded, levels, steps
-        self._reference, self._ledger = reference, ledger
+        self._reference, self._ledger, self._origin = reference, ledger, origin
         self._entries: list[list[Symbols]] = [[] for _ in range(layers)]
         self._model = model
+        self._places: dict[Hashable, npt.NDArray[np.int64]] = {}
 
     @property
     def level(self) -> int:
@@ -118,21 +121,25 @@ class Trial:
             return self._size_bytes(0)
         self._walk.through(layers, self._fill)
         bits = sum(self._bits(entries) for passes in self._entries[:layers] for entries in passes)
-        for index, sweep in enumerate(PASSES):
-            if layers <= sweep.group < len(self._entries):
-                off = self._wanted(index)
-                if self._reference is not None:
-                    off -= self._of_pass(index, self._reference) / np.float32(MEAN_GRID)
-                bits += _LIKELY_BITS * np.count_nonzero(np.abs(off) > _LIKELY_STEPS)
-        return self._size_bytes(bits)
+        rest = np.s_[sum(GROUPS[:layers]) : sum(GROUPS[: len(self._entries)])]
+        off = self._latent.values[rest] * self._steps[rest]
+        if self._reference is not None:
+            off -= self._reference[rest] / np.float32(MEAN_GRID)
+        large = np.abs(off, out=off) > _LIKELY_STEPS
+        if self._mask is not None:
+            large &= ~self._mask
+        return self._size_bytes(bits + _LIKELY_BITS * np.count_nonzero(large))
 
     @cached_property
     def decoded(self) -> Latent:
         """The latent that a receiver decodes."""
+        decoded = self._rounded
+        if self._origin is not None:
+            decoded = replace(decoded, origin=with_copies(self._latent.values, self._origin, self._mask))
         if not self._entries:
-            return self._rounded
+            return decoded
         values = in_units(self._walk.values(self._fill), self._steps)
-        return replace(self._rounded, values=with_copies(values, self._rounded.values, self._mask))
+        return replace(decoded, values=with_copies(values, decoded.values, self._mask))
 
     def code(self) -> list[bytes]:
         """The bytes of each layer."""
@@ -147,7 +154,7 @@ class Trial:
     def _fill(self, index: int, mean: Planes, scale: Planes) -> Planes:
         """Round a pass: see Walk."""
         tables, inter = self.tables, self._reference is not None
-        wanted = self._wanted(index).ravel()
+        wanted = self._wanted(index)
         if self._ledger is not None:
             coded, _ = coded_of(scale, tables.first, index, inter)
         entries = rounded(mean, scale, wanted, tables, index, inter)
@@ -155,23 +162,18 @@ class Trial:
         if self._ledger is not None:
             spent = np.zeros(scale.size)
             spent[coded] = tables.bits[entries]
-            here = coded_positions(index, self._levels.shape, self._mask)
+            here = wanted.places
             self._ledger[here] += spent.reshape(-1, max(here.size, 1)).sum(0)[: here.size]
         return mean
 
-    def _wanted(self, index: int) -> Planes:
-        """The values of a pass in quantizer steps, at the positions that are coded: float32 [n, positions]."""
-        values, steps = self._latent.by_pass[index], self._of_pass(index, self._steps)
-        if self._mask is not None:
-            values = values[:, ~self._mask.ravel()[positions(index, *self._mask.shape)]]
-        return values * steps
-
-    def _of_pass(self, index: int, planes: Planes) -> Planes:
-        """What planes [96, h, w], or [96, 1, 1], hold of a pass where it is coded: [n, positions], or [n, 1]."""
-        part = planes[PASSES[index].start : PASSES[index].stop]
-        if planes.shape[1:] == (1, 1):
-            return part[:, :, 0]
-        return part.reshape(len(part), -1)[:, coded_positions(index, self._levels.shape, self._mask)]
+    def _wanted(self, index: int) -> Wanted:
+        """The values of a pass, at the positions that are coded."""
+        start, stop = PASSES[index].start, PASSES[index].stop
+        planes, steps = (one[start:stop].reshape(stop - start, -1) for one in (self._latent.values, self._steps))
+        phases = PASSES[index].phases  # which several passes share
+        if phases not in self._places:
+            self._places[phases] = coded_positions(index, self._levels.shape, self._mask)
+        return Wanted(planes, steps, self._places[phases])
 
     def _bits(self, entries: Symbols) -> float:
         return float(self.tables.bits.take(entries).sum())
@@ -220,12 +222,12 @@ class Coder:
         if reference is not None and copies is not None:
             if copies.mask.all():  # the level says nothing then, and should tell what is there
                 rounded = replace(rounded, level=int(np.median(reference.levels)))
-            origin = reference.values if reference.origin is None else reference.origin
-            origin = with_copies(latent.values, origin, copies.mask)
-            rounded = replace(_copied(rounded, reference, levels, copies.mask), origin=origin)
+            rounded = _copied(rounded, reference, levels, copies.mask)
         nothing = copies is not None and bool(copies.mask.all())
         model, known = (None, None) if nothing else self._context(reference, steps)
-        return Trial(model, self._tables(reference), latent, rounded, levels, steps, layers, known, ledger, copies)
+        origin = None if reference is None else reference.values if reference.origin is None else reference.origin
+        tables = self._tables(reference)
+        return Trial(model, tables, latent, rounded, levels, steps, layers, known, ledger, copies, origin)
 
     def try_options(
         self,
@@ -271,7 +273,7 @@ class Coder:
 
     def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with this side information can refer to `reference`; None: to nothing."""
-        if (side_info.reference is None) != (reference is None):
+        if (side_info.prediction is None) != (reference is None):
             raise UsageError("a reference goes with side information that names its frame: give both or neither")
         if reference is None:
             return
@@ -284,19 +286,19 @@ class Coder:
             )
 
     def _needed(self, packet: Packet, reference: Latent | None, shape: tuple[int, int, int]) -> Latent | None:
-        """The reference that a packet is decoded with, None if it is a keyframe."""
-        named = packet.side_info.reference
+        """The reference that a packet is decoded with, None if it needs none."""
+        named = packet.side_info.prediction
         if named is None:
             return None
         if not self.bundle.has_reference:
-            raise PacketError("packet: refers to an earlier picture, which this bundle cannot")
+            raise PacketError("packet: refers to another picture, which this bundle cannot")
         if reference is None:
             raise MissingReference(
                 f"packet: frame {packet.frame} refers to {named.layers} layers of frame {named.frame}, which is not "
                 "here: ask the sender for a keyframe"
             )
         if reference.level is None or reference.values.shape != shape:
-            raise PacketError(f"packet: frame {named.frame} is no reference for a picture of this size")
+            raise PacketError(f"packet: what it refers to, {named.frame}, is no reference for a picture of this size")
         return reference if (field := packet.motion) is None else moved(reference, field)
 
     def _tables(self, reference: Latent | None) -> Tables:
@@ -312,7 +314,9 @@ class Coder:
 
 def in_units(values: Planes, steps: Planes) -> Planes:
     """Values in 1/8 steps as the encoder would have them: single operations on float32, the same on every machine."""
-    return values / np.float32(MEAN_GRID) / steps
+    found = values / np.float32(MEAN_GRID)
+    found /= steps
+    return found
 
 
 def with_copies(values: Planes, reference: Planes, copied: Mask | None) -> Planes:

@@ -7,7 +7,7 @@ decoded at a tap are left out of it: they would be zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,6 @@ from edgesem.codec.network_form import Form, Integers, Layer, OtherForm, form_of
 from edgesem.entropy.kernel import Kernel, load
 from edgesem.entropy.schedule import (
     CHANNELS,
-    COARSE_LIMIT,
     GROUPS,
     PASSES,
     PERIOD,
@@ -178,6 +177,7 @@ class CompiledKnown:
         copied: Mask | None,
     ) -> None:
         self._kernel, self._passes, self._copied = networks.kernel, networks.passes, copied
+        self._coded: dict[Hashable, npt.NDArray[np.int32]] = {}  # places by phases, which several passes share
         self._inter, self._length = reference is not None, _KEY_ROW if reference is None else _ROW
         height, self._width = self._shape = levels.shape
         self._rows = np.zeros((height + 2 * _BORDER, self._width + 2 * _BORDER, self._length), np.int16)
@@ -185,12 +185,11 @@ class CompiledKnown:
         inside[..., _LEVEL], inside[..., _LEVEL + 1] = levels, LEVELS - levels
         if reference is not None:
             inside[..., _REFERENCE_LEVEL] = reference_levels
-            own = reference.transpose(1, 2, 0).astype(np.int16)
-            small = np.clip(own >> 1, -COARSE_LIMIT, COARSE_LIMIT)
-            inside[..., _OWN : _OWN + CHANNELS], inside[..., _OWN_COARSE : _OWN_COARSE + CHANNELS] = own, small
-            if copied is not None:  # no network sees a position before its pass, so they may be known from the start
-                inside[copied, _FINE : _FINE + GROUPS[0]] = own[copied, : GROUPS[0]]
-                inside[copied, _COARSE : _COARSE + CHANNELS] = small[copied]
+            # No network sees a position before its pass, so those that are copied may be known from the start
+            known = np.zeros(levels.size, bool) if copied is None else copied.ravel()
+            where = _OWN, _OWN_COARSE, _FINE, GROUPS[0], _COARSE
+            everywhere = _places(np.arange(levels.size), self._width, self._length)
+            self._kernel.fill(self._rows, everywhere, reference.reshape(CHANNELS, -1), known, where)
 
     def expect(self, index: int) -> tuple[Planes, Planes]:
         """See `Known.expect`."""
@@ -216,7 +215,10 @@ class CompiledKnown:
         """int32 [n]: where the rows of the positions of a pass begin that are coded."""
         if self._copied is None:
             return _all_places(index, *self._shape, self._length)
-        return _places(coded_positions(index, self._shape, self._copied), self._width, self._length)
+        if (phases := PASSES[index].phases) not in self._coded:
+            found = coded_positions(index, self._shape, self._copied)
+            self._coded[phases] = _places(found, self._width, self._length)
+        return self._coded[phases]
 
 
 @lru_cache(maxsize=256)

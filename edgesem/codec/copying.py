@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgesem.codec.latent import LEVELS, Latent, Levels
 from edgesem.codec.motion import find
+from edgesem.entropy import kernel
 from edgesem.entropy.schedule import Planes
 from edgesem.packet import copy_map
 from edgesem.packet.copy_map import Mask
@@ -123,12 +124,12 @@ class Differences:
         border, mask = WORTH * BORDER_BITS, np.empty((0, 0), bool)
         most = min(1e6, 2 * float(np.abs(saved).max()))  # costlier borders change nothing
         while border <= most or not mask.size:
-            before, mask = mask, _smooth(saved, border)
+            before, (mask, size_bytes) = mask, _smooth(saved, border)
             if not mask.any():
                 return None
             if not np.array_equal(mask, before):
                 longest = min(self._room_bytes, 1 + MAP_SHARE * float(bits[mask].sum()) / 8)
-                if copy_map.size_bytes(mask) <= longest:
+                if size_bytes <= longest:
                     return Copies(mask, copy_map.to_bytes(mask))
             border *= 2
         return None
@@ -141,10 +142,9 @@ class Differences:
     def likely_bytes(self, gain: Values, level: int) -> float:
         """About what positions that are coded cost at a level, where `gain` [96] is its steps; from one in four."""
         error, change, had = self._sample
-        pays, bits = _pays(error, np.square(gain[:, None]), level)
-        coded = pays > 0
-        still = np.flatnonzero(coded & (had >= level))  # and so not coded unless they have changed
-        coded[still] = _news(change[:, still], np.square(gain[:, None])) > 0
+        scale = np.square(gain[:, None])
+        pays, bits = _pays(error, scale, level)
+        coded = (pays > 0) & ((had < level) | (_news(change, scale) > 0))
         return REFINED_TIMES * float(bits[coded].sum()) / 8 * (self._had.size / had.size)
 
     @cached_property
@@ -169,22 +169,33 @@ class Differences:
 
 def _pays(error: Values, scale: Planes, levels: Levels | int) -> tuple[Values, Values]:
     """Squared steps that coding positions saves beyond what its bits are worth, and these bits, without channels."""
-    off = error * scale
-    bits = np.float32(SYMBOL_BITS) * (off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32)
-    bits += np.float32(POSITION_BITS) * np.float32(levels)
-    off -= np.float32(LEFT)
-    return np.maximum(off, 0, out=off).sum(0) - np.float32(WORTH) * bits, bits
+    saved, symbols = _excess(error, scale)
+    bits = np.float32(SYMBOL_BITS) * symbols + np.float32(POSITION_BITS) * np.float32(levels)
+    return saved - np.float32(WORTH) * bits, bits
 
 
 def _news(change: Values, scale: Planes) -> Values:
     """Squared steps by which positions have changed, beyond what counts as unchanged, without channels."""
-    off = change * scale
+    return np.asarray(_excess(change, scale)[0] - np.float32(CHANGE))
+
+
+def _excess(planes: Values, scale: Planes) -> tuple[Values, Values]:
+    """Squared steps beyond LEFT, in sum over channels, and how many values are off by SYMBOL_STEPS."""
+    loops = kernel.load()
+    if loops is not None:
+        return loops.excess(planes, scale, LEFT, SYMBOL_STEPS**2)
+    off = planes * scale
+    symbols = (off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32)
     off -= np.float32(LEFT)
-    return np.asarray(np.maximum(off, 0, out=off).sum(0) - np.float32(CHANGE))
+    return np.add.accumulate(np.maximum(off, 0, out=off), 0, out=off)[-1], symbols  # one by one, as the kernel does
 
 
-def _smooth(saved: Values, border: float) -> Mask:
-    """Copied positions, bool [h, w], where borders cost."""
+def _smooth(saved: Values, border: float) -> tuple[Mask, int]:
+    """Copied positions, bool [h, w], where borders cost, and the bytes of the map of that."""
+    loops = kernel.load()
+    if loops is not None:
+        copied, map_bits = loops.smooth(saved, border, _SWEEPS)
+        return copied, (map_bits + 7) // 8
     coded = saved > 0
     around = np.zeros((coded.shape[0] + 2, coded.shape[1] + 2), np.float32)
     for _ in range(_SWEEPS):
@@ -193,4 +204,4 @@ def _smooth(saved: Values, border: float) -> Mask:
         before, coded = coded, saved + beside > 0
         if (coded == before).all():
             break
-    return ~coded
+    return ~coded, copy_map.size_bytes(~coded)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.entropy.schedule import PASSES, STRIDE, Planes, whole, within
+from edgesem.entropy.schedule import STRIDE
 from edgesem.packet.side_information import MAX_LEVEL, Region
 
 LEVELS = MAX_LEVEL
@@ -40,12 +39,6 @@ class Latent:
     origin: npt.NDArray[np.float32] | None = None
     """The encoder's values that each position was coded from, where they are known: to its sender, if all layers are
     there."""
-
-    @cached_property
-    def by_pass(self) -> list[Planes]:
-        """The values in the order in which they are coded: of each pass of the schedule, float32 [n, positions]."""
-        planes, (height, width) = whole(self.values), self.values.shape[1:]
-        return [sweep.read(planes)[:, within(index, height, width)] for index, sweep in enumerate(PASSES)]
 
     @property
     def levels(self) -> Levels:
@@ -98,4 +91,4 @@ def by_position(gain: npt.NDArray[np.float32], levels: Levels) -> npt.NDArray[np
     """float32 [96, h, w], or [96, 1, 1] if all positions have one quality: the rows of `gain` [256, 96]."""
     if (levels == levels[0, 0]).all():
         return np.asarray(gain[levels[0, 0]][:, None, None])
-    return np.asarray(gain[levels].transpose(2, 0, 1))
+    return np.ascontiguousarray(gain[levels].transpose(2, 0, 1))

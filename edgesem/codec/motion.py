@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.latent import Latent
+from edgesem.entropy import kernel
 from edgesem.packet import motion
 from edgesem.packet.motion import BLOCK, Field
 from edgesem.packet.side_information import MAX_MOTION_BYTES, MAX_POSITION
@@ -77,17 +78,8 @@ def find(latent: Latent, reference: Latent, gain: Values) -> bytes:
             changed = off > (VECTOR + LEFT * sizes) / BETTER
     field = np.empty((*off.shape, 2), np.int16)
     field[:] = whole
-    places = np.flatnonzero(np.repeat(np.repeat(changed, BLOCK, 0), BLOCK, 1)[:height, :width])
-    rows, columns = np.divmod(places, width)
-    block = rows // BLOCK * off.shape[1] + columns // BLOCK
-    part, best = wanted[:, rows, columns], (BETTER * off).ravel()
-    for dy, dx in np.ndindex(2 * RADIUS + 1, 2 * RADIUS + 1) if 0 < changed.mean() <= _MOST_BLOCKS else ():
-        vector = whole[0] + dy - RADIUS, whole[1] + dx - RADIUS
-        there = had[:, _within(rows + vector[0], height), _within(columns + vector[1], width)]
-        found = np.bincount(block, _off(part, there), off.size) + VECTOR
-        better = (found < best) & changed.ravel()
-        best[better] = found[better]
-        field.reshape(-1, 2)[better] = vector
+    if 0 < changed.mean() <= _MOST_BLOCKS:
+        _match(wanted, had, changed, whole, np.float32(BETTER) * off, field)
     field = np.clip(field, -MAX_POSITION, MAX_POSITION)
     for one in (field, np.full_like(field, whole)):
         if not one.any():
@@ -95,6 +87,29 @@ def find(latent: Latent, reference: Latent, gain: Values) -> bytes:
         if len(data := motion.to_bytes(whole, one)) <= MAX_MOTION_BYTES:
             return data
     return b""
+
+
+def _match(
+    wanted: Values, had: Values, changed: npt.NDArray[np.bool_], whole: tuple[int, int], best: Values, field: Field
+) -> None:
+    """Put into `field` the vectors of blocks that have changed, where one is less off than `best`."""
+    loops = kernel.load()
+    if loops is not None:
+        loops.match(wanted, had, changed, BLOCK, (*whole, RADIUS), (MOST, VECTOR), best, field)
+        return
+    height, width = wanted.shape[1:]
+    places = np.flatnonzero(np.repeat(np.repeat(changed, BLOCK, 0), BLOCK, 1)[:height, :width])
+    rows, columns = np.divmod(places, width)
+    block = rows // BLOCK * changed.shape[1] + columns // BLOCK
+    part = wanted[:, rows, columns]
+    for dy, dx in np.ndindex(2 * RADIUS + 1, 2 * RADIUS + 1):
+        vector = whole[0] + dy - RADIUS, whole[1] + dx - RADIUS
+        there = had[:, _within(rows + vector[0], height), _within(columns + vector[1], width)]
+        off = np.minimum(np.square(part - there), np.float32(MOST))
+        off = np.add.accumulate(off, 0)[-1]  # one by one, as the kernel does
+        found = (np.bincount(block, off, changed.size) + VECTOR).reshape(changed.shape)
+        better = (found < best) & changed
+        best[better], field[better] = found[better], vector
 
 
 def _off(wanted: Values, had: Values) -> Values:

@@ -32,6 +32,8 @@ class PackOptions:
     reference: Latent | None = None
     """The decoded latent of the frame that `side_info.reference` names: the packet is then an inter frame, which
     codes only what differs, and a receiver needs that latent too. None: a keyframe."""
+    background: bool = True
+    """Whether a keyframe may refer to a background picture of the bundle, where that is smaller."""
     copying: Copying | None = None
     """Decides where the reference's positions have gone, and which of them an inter frame copies, after its `look` has
     seen the latent. None: nothing is moved, and all are coded."""
@@ -51,9 +53,10 @@ class PackOptions:
 
     def side_info_with(self, copies: Copies | None) -> SideInformation:
         """The side information of a packet that copies so much of its reference."""
-        if copies is None or self.side_info.reference is None:
+        named = self.side_info.prediction
+        if copies is None or named is None:
             return self.side_info
-        return replace(self.side_info, reference=replace(self.side_info.reference, copies=copies.data))
+        return self.side_info.predicted_from(replace(named, copies=copies.data))
 
     def with_motion(self, latent: Latent, gain: npt.NDArray[np.float32]) -> PackOptions:
         """These options with the reference moved to where the latent has it, if `copying` finds that it pays.

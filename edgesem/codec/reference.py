@@ -7,7 +7,6 @@ the decoders take, after `Bundle.shrinkage`, is smaller in most channels by far 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,55 +28,6 @@ def in_steps(reference: Latent, gain: Planes) -> Planes:
     """
     if reference.level is None:
         raise UsageError("a reference must be a latent that was decoded, as pack_decoded and unpack return it")
-    steps = np.rint(reference.values * gain * np.float32(MEAN_GRID))
-    return np.ascontiguousarray(np.clip(steps, -VALUE_LIMIT, VALUE_LIMIT), np.float32)
-
-
-class ReferenceBuffer:
-    """Decoded latents that later packets may refer to, by epoch, frame and number of layers; the `size` used last.
-
-    Not thread-safe.
-    """
-
-    def __init__(self, size: int = 12) -> None:
-        self._size = size
-        self._latents: OrderedDict[tuple[int, int, int], Latent] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._latents)
-
-    def put(self, epoch: int, frame: int, layers: int, latent: Latent) -> None:
-        """Keep a latent. The one used longest ago goes if they become too many, and all of another epoch go at once."""
-        key = (epoch, frame, layers)
-        if any(old[0] != epoch for old in self._latents):
-            self._latents.clear()
-        self._latents[key] = latent
-        self._latents.move_to_end(key)
-        while len(self._latents) > self._size:
-            self._latents.popitem(last=False)
-
-    def get(self, epoch: int, frame: int, layers: int) -> Latent | None:
-        """The latent, if it is still here; it counts as used now, so that it stays."""
-        latent = self._latents.get((epoch, frame, layers))
-        if latent is not None:
-            self._latents.move_to_end((epoch, frame, layers))
-        return latent
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory of all latents."""
-        return sum(latent.values.nbytes for latent in self._latents.values())
-
-    def drop_before(self, frame: int) -> None:
-        """Forget the latents of earlier frames."""
-        for key in [key for key in self._latents if key[1] < frame]:
-            del self._latents[key]
-
-    def drop_oldest(self) -> None:
-        """Forget the latent that was used longest ago, if there is one."""
-        if self._latents:
-            self._latents.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._latents.clear()
+    steps = np.multiply(reference.values, gain, order="C")
+    steps *= np.float32(MEAN_GRID)
+    return np.clip(np.rint(steps, out=steps), -VALUE_LIMIT, VALUE_LIMIT, out=steps)

@@ -49,8 +49,11 @@ INLINE void hide(int block, const struct layer *own, const int32_t *out, int16_t
             hidden[p * MOST + o] = (int16_t)limited(out[p * MOST + o], 0, HIDDEN_LIMIT);
 }
 
-/* All layers of a network, for the positions whose rows are given: what comes out, [block][MOST]. */
-INLINE void network(Layer *compute, int block, const struct layer *layers, const int16_t *const row[], int32_t *out) {
+/* All layers of a network, for the positions of a block, whose rows are given: means and scales of `n` channels, as
+   floats. own: see edgesem_expect. */
+INLINE void network(Layer *compute, int block, const struct layer *layers, const int16_t *const row[], int64_t n,
+                    int64_t own, float mean[][MOST], float scale[][MOST]) {
+    int32_t out[LARGEST_BLOCK * MOST];
     int16_t hidden[LARGEST_BLOCK * MOST];
     const int16_t *inner[LARGEST_BLOCK];
     for (int p = 0; p < block; p++) inner[p] = hidden + p * MOST;
@@ -62,6 +65,15 @@ INLINE void network(Layer *compute, int block, const struct layer *layers, const
     run(compute, block, &layers[THIRD], inner, 0, out);
     run(compute, block, &layers[DIRECT], row, 1, out);
     run(compute, block, &layers[DIRECT_BESIDE], row, 1, out);
+    for (int p = 0; p < block; p++) {
+        const int32_t *found = out + p * MOST;
+        for (int64_t c = 0; c < n; c++) {
+            int32_t value = limited(found[c], -VALUE_LIMIT, VALUE_LIMIT);
+            if (own >= 0) value += limited(found[2 * n + c], 0, OPEN) * (row[p][own + c] - value) >> OPEN_BITS;
+            mean[p][c] = (float)value;
+            scale[p][c] = (float)limited(found[n + c], 0, LAST_SCALE);
+        }
+    }
 }
 
 #if defined(__x86_64__)
@@ -148,7 +160,8 @@ static inline int32_t pair_at(const int16_t *p) {
 #include "layer.h"
 #endif
 
-typedef void Network(const struct layer *layers, const int16_t *const row[], int32_t *out);
+typedef void Network(const struct layer *layers, const int16_t *const row[], int64_t n, int64_t own,
+                     float mean[][MOST], float scale[][MOST]);
 
 static const struct {
     Network *network;
@@ -221,7 +234,7 @@ EXPORT int64_t edgesem_expect(const int16_t *rows, int64_t rows_size, const int3
                               const int32_t *rest, int64_t rest_size, int64_t n, int64_t own, int64_t way, float *mean,
                               float *scale) {
     struct layer layers[LAYERS];
-    int32_t out[LARGEST_BLOCK * MOST];
+    float means[LARGEST_BLOCK][MOST], scales[LARGEST_BLOCK][MOST];
     const int16_t *row[LARGEST_BLOCK];
     int64_t low = rows_size, high = 0, parts = own < 0 ? 2 : 3;
     for (int64_t place = 0; place < count; place++)
@@ -234,14 +247,11 @@ EXPORT int64_t edgesem_expect(const int16_t *rows, int64_t rows_size, const int3
     for (int64_t begin = 0; begin < count; begin += block) {
         int64_t filled = lesser(block, count - begin);
         for (int p = 0; p < block; p++) row[p] = rows + places[begin + lesser(p, filled - 1)];
-        ways[way].network(layers, row, out);
+        ways[way].network(layers, row, n, own, means, scales);
         for (int64_t c = 0; c < n; c++)
             for (int64_t p = 0; p < filled; p++) {
-                const int32_t *found = out + p * MOST + c;
-                int32_t value = limited(found[0], -VALUE_LIMIT, VALUE_LIMIT);
-                if (own >= 0) value += limited(found[2 * n], 0, OPEN) * (row[p][own + c] - value) >> OPEN_BITS;
-                mean[c * count + begin + p] = (float)value;
-                scale[c * count + begin + p] = (float)limited(found[n], 0, LAST_SCALE);
+                mean[c * count + begin + p] = means[p][c];
+                scale[c * count + begin + p] = scales[p][c];
             }
     }
     return 0;
@@ -273,6 +283,30 @@ EXPORT int64_t edgesem_note(int16_t *rows, int64_t rows_size, const int32_t *pla
             if (change >= 0) row[change + c] = (int16_t)off, row[change + sizes + c] = (int16_t)size;
             if (moved >= 0) row[moved + c] = (int16_t)limited(size >> 1, 0, COARSE_LIMIT);
         }
+    }
+    return 0;
+}
+
+/* Put the values of a reference, `n` channels at `count` positions, [n][count], into their rows: at `own` as they are, at
+   `own_coarse` made coarse, and where they are `copied` also at `coarse`, and the first `sizes` at `fine`. Negative: not
+   put. */
+EXPORT int64_t edgesem_fill(int16_t *rows, int64_t rows_size, const int32_t *places, int64_t count,
+                            const float *reference, const uint8_t *copied, int64_t n, int64_t own, int64_t own_coarse,
+                            int64_t fine, int64_t sizes, int64_t coarse) {
+    int64_t width = n + greater(greater(own, own_coarse), greater(fine, coarse));
+    if (n < 0 || n > MOST || sizes > n || lesser(lesser(own, own_coarse), lesser(fine, coarse)) < 0) return OUT_OF_RANGE;
+    for (int64_t place = 0; place < count; place++)
+        if (places[place] < 0 || places[place] > rows_size - width) return OUT_OF_RANGE;
+    for (int64_t place = 0; place < count; place++) {
+        int16_t *row = rows + places[place];
+        for (int64_t c = 0; c < n; c++) {
+            int32_t value = (int32_t)reference[c * count + place];
+            row[own + c] = (int16_t)value;
+            row[own_coarse + c] = (int16_t)limited(value >> 1, -COARSE_LIMIT, COARSE_LIMIT);
+        }
+        if (!copied[place]) continue;
+        for (int64_t c = 0; c < n; c++) row[coarse + c] = row[own_coarse + c];
+        for (int64_t c = 0; c < sizes; c++) row[fine + c] = row[own + c];
     }
     return 0;
 }

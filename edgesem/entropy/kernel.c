@@ -20,7 +20,7 @@
 #define ROUNDER 12582912.0f    /* 1.5 * 2^23: a small number added to it is rounded to the nearest whole one */
 
 /* Raised with each change of a function's arguments: kernel.py takes no other. */
-EXPORT int64_t edgesem_kernel_version(void) { return 2; }
+EXPORT int64_t edgesem_kernel_version(void) { return 3; }
 
 /* Code rows of `width` symbols, the last first. Words go to `words` from `room` downward.
    state [width]; entries [count]; frequency, start [size] of each entry; words [room].
@@ -86,27 +86,35 @@ EXPORT int64_t edgesem_get(uint64_t *state, int64_t width, const int64_t *scale,
 }
 
 /* Round `size` symbols and look up what they are coded as; `mean`, in 1/8 steps, becomes what is decoded.
-   scale, wanted [size]: the table of each symbol, in whole numbers, and its value in whole steps. Tables below `least`
-   are taken for that one, and what then is below `first` is not coded. radius, centre [tables]; eighths [size of the
-   tables], what is added to a mean for each entry; entries [size]. Returns how many entries there are, or a negative
-   number. */
-EXPORT int64_t edgesem_round(float *mean, const float *scale, const float *wanted, int64_t size, int64_t least,
+   mean, scale [size]: of channels one behind the other, each with `count` symbols; scale is the table of each, in whole
+   numbers. A symbol's value is in `planes` [size / count][positions], at one of places [count], and times `steps`, as
+   many or one a channel (`each`), in whole steps. Tables below `least` are taken for that one, and what then is below
+   `first` is not coded. radius, centre [tables]; eighths [size of the tables], what is added to a mean for each entry;
+   entries [size]. Returns how many entries there are, or a negative number. */
+EXPORT int64_t edgesem_round(float *mean, const float *scale, int64_t size, const float *planes, int64_t positions,
+                             const float *steps, int64_t each, const int64_t *places, int64_t count, int64_t least,
                              int64_t first, const int32_t *radius, const int32_t *centre, int64_t tables,
                              const int32_t *eighths, int64_t entries_size, int32_t *entries) {
     int64_t coded = 0;
     float lowest = least >= first ? 0.0f : (float)first;
-    for (int64_t begin = 0; begin < size; begin += AT_ONCE) {
-        int64_t end = size - begin < AT_ONCE ? size : begin + AT_ONCE, chosen[AT_ONCE], count = 0;
-        for (int64_t place = begin; place < end; place++) { /* no branch that a processor would have to foretell */
+    if ((each != 1 && each != positions) || (size > 0 && count < 1)) return OUT_OF_RANGE;
+    for (int64_t i = 0; i < count; i++)
+        if (places[i] < 0 || places[i] >= positions) return OUT_OF_RANGE;
+    for (int64_t begin = 0, stop; begin < size; begin = stop) {
+        int64_t channel = begin / count, start = channel * count, chosen[AT_ONCE], found = 0;
+        stop = begin + AT_ONCE < start + count ? begin + AT_ONCE : start + count;
+        for (int64_t place = begin; place < stop; place++) { /* no branch that a processor would have to foretell */
             if (!(scale[place] >= 0 && scale[place] < (float)tables)) return OUT_OF_RANGE;
-            chosen[count] = place;
-            count += scale[place] >= lowest;
+            chosen[found] = place;
+            found += scale[place] >= lowest;
         }
-        for (int64_t number = 0; number < count; number++) {
+        for (int64_t number = 0; number < found; number++) {
             int64_t place = chosen[number], table = (int64_t)scale[place];
             table = table < least ? least : table;
             if (table >= tables) return OUT_OF_RANGE;
-            float off = wanted[place] - mean[place] * 0.125f;
+            int64_t from = places[place - start];
+            float wanted = planes[channel * positions + from] * steps[each == 1 ? channel : channel * positions + from];
+            float off = wanted - mean[place] * 0.125f;
             off = off >= -FARTHEST ? off <= FARTHEST ? off : FARTHEST : -FARTHEST;
             int32_t symbol = (int32_t)((off + ROUNDER) - ROUNDER), most = radius[table];
             symbol = symbol < -most ? -most : symbol > most ? most : symbol;

@@ -1,9 +1,9 @@
-"""Kernel: loops of the entropy coder and the networks of the context model, compiled, where that could be done when
-edgesem was installed.
+"""Kernel: loops of the entropy coder, the networks of the context model and a sender's decisions, compiled, where that
+could be done when edgesem was installed.
 
-kernel.c and context.c are a shared library that knows nothing of Python, loaded with ctypes: one build serves every
-Python. It is optional. Without it edgesem.entropy.rans and edgesem.codec.context compute the same in Python and ONNX
-Runtime, with the same bytes and the same errors, but more slowly; so they do where the environment variable
+kernel.c, context.c and search.c are a shared library that knows nothing of Python, loaded with ctypes: one build serves
+every Python. It is optional. Without it edgesem.entropy.rans and edgesem.codec compute the same in Python, NumPy and
+ONNX Runtime, with the same bytes and the same errors, but more slowly; so they do where the environment variable
 EDGESEM_KERNEL is `python`.
 """
 
@@ -19,12 +19,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.entropy.library_file import check_whole
 from edgesem.entropy.tables import Indices, Integers, Tables
 from edgesem.errors import PacketError, UsageError
 
 VARIABLE = "EDGESEM_KERNEL"
 LIBRARY = Path(__file__).with_name("libkernel.so")
-_VERSION = 2  # of the functions' arguments, as in kernel.c
+_VERSION = 3  # of the functions' arguments, as in kernel.c
 _WORDS_END = -1
 
 States = npt.NDArray[np.uint64]
@@ -36,15 +37,18 @@ Planes = npt.NDArray[np.float32]
 class Kernel:
     """The compiled loops. Other threads run meanwhile; they must leave the arrays of a call alone.
 
-    Raises OSError if `path` is no library for this machine, or one of another version; ImportError if this Python was
-    made without ctypes.
+    Raises OSError if `path` is no library for this machine, not whole, or of another version; ImportError if this
+    Python was made without ctypes.
     """
 
     def __init__(self, path: Path) -> None:
         import ctypes
 
+        self._ctypes = ctypes
+        check_whole(path)
         library = ctypes.CDLL(str(path))
         a, n = ctypes.c_void_p, ctypes.c_int64  # the address of an array; a number or a length
+        f, d = ctypes.c_float, ctypes.c_double
 
         def function(name: str, *arguments: type[Any]) -> Any:
             found = library[f"edgesem_{name}"]
@@ -55,15 +59,33 @@ class Kernel:
             version = function("kernel_version")()
             self._put = function("put", a, n, a, n, a, a, n, a, n)
             self._get = function("get", a, n, a, n, a, a, a, a, n, a, n, a)
-            self._round = function("round", a, a, a, n, n, n, a, a, n, a, n, a)
+            self._round = function("round", a, a, n, a, n, a, n, a, n, n, n, a, a, n, a, n, a)
             self._expect = function("expect", a, n, a, n, a, n, a, n, a, n, n, n, n, a, a)
             self._note = function("note", a, n, a, n, a, n, n, n, n, n, n, n)
+            self._count = function("count", a, n, n, n, a, n, a)
+            self._excess = function("excess", a, n, n, a, n, f, f, a, a)
+            self._smooth = function("smooth", a, n, n, f, n, a)
+            self._match = function("match", a, a, n, n, n, a, n, n, n, n, f, d, a, a)
+            self._fill = function("fill", a, n, a, n, a, a, n, n, n, n, n, n)
+            self._patches = function("patches", a, n, n, a)
             self.ways = function("best_way")() + 1
         except AttributeError as error:
             raise OSError(f"{path} is no kernel: {error}") from error
         if version != _VERSION:
             raise OSError(f"{path} has version {version}, not {_VERSION}")
         self.way = self.ways - 1  # which instruction set computes the networks, of those that this machine has
+
+    def _at(self, array: npt.NDArray[Any], dtype: type[np.generic]) -> int:
+        """Where an array begins, if it is what C takes it for: one value behind the other, of this type."""
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            raise TypeError(
+                f"entropy coder: an array of {array.dtype}, or one with gaps, is no array of {dtype.__name__}"
+            )
+        memory: Any = array  # its stubs do not say before Python 3.12 that it is a buffer
+        try:
+            return int(self._ctypes.addressof(self._ctypes.c_char.from_buffer(memory)))
+        except (TypeError, ValueError):  # nothing in it, or for reading only; by itself this takes three times as long
+            return array.ctypes.data
 
     def put(self, state: States, entries: Integers, tables: Tables, words: Words) -> int:
         """Code rows of entries, one for each state, the last first, into the end of `words`; how many words that took.
@@ -72,14 +94,14 @@ class Kernel:
         """
         entries = np.ascontiguousarray(entries, np.int32)
         written: int = self._put(
-            _address(state, np.uint64),
+            self._at(state, np.uint64),
             state.size,
-            _address(entries, np.int32),
+            self._at(entries, np.int32),
             entries.size,
-            _address(tables.frequency, np.uint64),
-            _address(tables.start, np.uint64),
+            self._at(tables.frequency, np.uint64),
+            self._at(tables.start, np.uint64),
             tables.frequency.size,
-            _address(words, np.uint16),
+            self._at(words, np.uint16),
             words.size,
         )
         if written < 0:
@@ -95,18 +117,18 @@ class Kernel:
         scale = np.ascontiguousarray(scale, np.int64)
         entries = np.empty(scale.size, np.int32)
         taken: int = self._get(
-            _address(state, np.uint64),
+            self._at(state, np.uint64),
             state.size,
-            _address(scale, np.int64),
+            self._at(scale, np.int64),
             scale.size,
-            _address(tables.frequency, np.uint64),
-            _address(tables.start, np.uint64),
-            _address(tables.ends, np.int64),
-            _address(tables.likeliest, np.int32),
+            self._at(tables.frequency, np.uint64),
+            self._at(tables.start, np.uint64),
+            self._at(tables.ends, np.int64),
+            self._at(tables.likeliest, np.int32),
             tables.ends.size,
-            _address(words, np.uint16),
+            self._at(words, np.uint16),
             words.size,
-            _address(entries, np.int32),
+            self._at(entries, np.int32),
         )
         if taken == _WORDS_END:
             raise PacketError("packet: the symbols end early")
@@ -114,31 +136,44 @@ class Kernel:
             raise IndexError("entropy coder: a scale index names no table")
         return entries, taken
 
-    def round(self, mean: Planes, scale: Planes, wanted: Planes, tables: Tables, least: int) -> Integers:
-        """The entries of symbols that are coded, given what is expected and what is wanted of each, in 1/8 and in
-        whole steps. `mean` becomes the decoded values.
+    def round(
+        self,
+        mean: Planes,
+        scale: Planes,
+        wanted: tuple[Planes, Planes, npt.NDArray[np.int64]],
+        tables: Tables,
+        least: int,
+    ) -> Integers:
+        """The entries of symbols that are coded, given what is expected of each, in 1/8 steps, which becomes what is
+        decoded, and what is wanted: see `edgesem.codec.rounding.Wanted`.
 
-        All float32 of one shape. least: the lowest table that is used. Raises IndexError if there is no such table.
+        least: the lowest table that is used. Raises IndexError if there is no such table, or position.
         """
-        if not mean.shape == scale.shape == wanted.shape:
-            raise TypeError("entropy coder: arrays of symbols must have one shape")
+        planes, steps, places = wanted
+        if mean.shape != scale.shape or mean.size != len(planes) * places.size or len(steps) != len(planes):
+            raise TypeError("entropy coder: there must be a mean, a scale and a value for each symbol")
         entries = np.empty(mean.size, np.int32)
         count: int = self._round(
-            _address(mean, np.float32),
-            _address(scale, np.float32),
-            _address(wanted, np.float32),
+            self._at(mean, np.float32),
+            self._at(scale, np.float32),
             mean.size,
+            self._at(planes, np.float32),
+            planes.shape[1],
+            self._at(steps, np.float32),
+            steps.shape[1],
+            self._at(places, np.int64),
+            places.size,
             least,
             tables.first,
-            _address(tables.radius, np.int32),
-            _address(tables.centre, np.int32),
+            self._at(tables.radius, np.int32),
+            self._at(tables.centre, np.int32),
             tables.radius.size,
-            _address(tables.eighths, np.int32),
+            self._at(tables.eighths, np.int32),
             tables.eighths.size,
-            _address(entries, np.int32),
+            self._at(entries, np.int32),
         )
         if count < 0:
-            raise IndexError("entropy coder: a scale index names no table")
+            raise IndexError("entropy coder: a scale index names no table, or a place no position")
         return entries[:count]
 
     def expect(
@@ -151,21 +186,21 @@ class Kernel:
         plan, weights, rest = network
         mean, scale = np.empty((2, n, places.size), np.float32)
         if places.size and self._expect(
-            _address(rows, np.int16),
+            self._at(rows, np.int16),
             rows.size,
-            _address(places, np.int32),
+            self._at(places, np.int32),
             places.size,
-            _address(plan, np.int32),
+            self._at(plan, np.int32),
             plan.size,
-            _address(weights, np.int16),
+            self._at(weights, np.int16),
             weights.size,
-            _address(rest, np.int32),
+            self._at(rest, np.int32),
             rest.size,
             n,
             own,
             self.way,
-            _address(mean, np.float32),
-            _address(scale, np.float32),
+            self._at(mean, np.float32),
+            self._at(scale, np.float32),
         ):
             raise IndexError("context model: a network sees more than there is")
         return mean, scale
@@ -175,25 +210,96 @@ class Kernel:
         if values.shape[1:] != places.shape:
             raise TypeError("context model: there must be as many values as places")
         if self._note(
-            _address(rows, np.int16),
+            self._at(rows, np.int16),
             rows.size,
-            _address(places, np.int32),
+            self._at(places, np.int32),
             places.size,
-            _address(values, np.float32),
+            self._at(values, np.float32),
             values.shape[0],
             *where,
         ):
             raise IndexError("context model: values lie beyond the rows")
 
+    def fill(
+        self, rows: Rows, places: Integers, reference: Planes, copied: npt.NDArray[np.bool_], where: Sequence[int]
+    ) -> None:
+        """Put a reference [n, places] into rows, as context.c says. Raises IndexError where that would be beyond."""
+        reference = np.ascontiguousarray(reference, np.float32)
+        if reference.shape[1:] != places.shape or copied.shape != places.shape:
+            raise TypeError("context model: there must be as many values as places")
+        if self._fill(self._at(rows, np.int16), rows.size, self._at(places, np.int32), places.size,
+                      self._at(reference, np.float32), self._at(copied, np.bool_), len(reference), *where):  # fmt: skip
+            raise IndexError("context model: values lie beyond the rows")
 
-def _address(array: npt.NDArray[Any], dtype: type[np.generic]) -> int:
-    """Where an array begins, if it is what C takes it for: one value behind the other, of this type.
+    def count(self, values: Planes, limits: Planes) -> Integers:
+        """How many of one position in four of [n, h, w], up to 256 a side, exceed `limits` [k, 2, n]: [k, 2, n].
 
-    numpy.ctypeslib.ndpointer checks the same, but a call with it takes 1.3 to 1.7 times as long.
-    """
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise TypeError(f"entropy coder: an array of {array.dtype}, or one with gaps, is no array of {dtype.__name__}")
-    return array.ctypes.data
+        The first of two limits is for a value's size, the other for its distance from the mean of its neighbours.
+        """
+        values, counts = np.ascontiguousarray(values, np.float32), np.empty(limits.shape, np.int32)
+        if limits.shape[1:] != (2, len(values)):
+            raise TypeError(f"search: there must be two limits for each of {len(values)} planes")
+        _within(self._count(self._at(values, np.float32), *values.shape, self._at(limits, np.float32), len(limits),
+                            self._at(counts, np.int32)))  # fmt: skip
+        return counts
+
+    def excess(self, planes: Planes, scale: Planes, left: float, large: float) -> tuple[Planes, Planes]:
+        """By how much planes [n, ...] exceed `left`, times `scale`, [n, ...] or one each, in sum over planes; and how
+        many exceed `large`."""
+        planes, scale = (np.ascontiguousarray(one, np.float32) for one in (planes, scale))
+        sums, counts = np.zeros((2, *planes.shape[1:]), np.float32)
+        if len(scale) != len(planes):
+            raise TypeError("search: there must be a scale for each plane")
+        _within(self._excess(self._at(planes, np.float32), len(planes), sums.size, self._at(scale, np.float32),
+                             scale[0].size, left, large, self._at(sums, np.float32),
+                             self._at(counts, np.float32)))  # fmt: skip
+        return sums, counts
+
+    def smooth(self, saved: Planes, border: float, sweeps: int) -> tuple[npt.NDArray[np.bool_], int]:
+        """What is copied of positions [h, w], up to 256 a side, that save so much if they are coded, where borders cost
+        so much; and the bits of the map of that."""
+        saved, copied = np.ascontiguousarray(saved, np.float32), np.empty(saved.shape, bool)
+        return copied, _within(self._smooth(self._at(saved, np.float32), *saved.shape, border, sweeps,
+                                            self._at(copied, np.bool_)))  # fmt: skip
+
+    def match(
+        self,
+        wanted: Planes,
+        had: Planes,
+        changed: npt.NDArray[np.bool_],
+        block: int,
+        around: tuple[int, int, int],
+        costs: tuple[float, float],
+        best: Planes,
+        field: Rows,
+    ) -> None:
+        """Find, for blocks [a, b] of [n, h, w] that have changed, the nearest vectors: see search.c.
+
+        around: rows and columns, and how far from these to look. costs: the most that a value is off, and of a vector.
+        best, field: what is known, [a, b] and [a, b, 2], changed in place.
+        """
+        wanted, had = (np.ascontiguousarray(one, np.float32) for one in (wanted, had))
+        blocks = tuple(-(-side // block) for side in wanted.shape[1:])
+        if wanted.shape != had.shape or not changed.shape == best.shape == blocks or field.shape != (*blocks, 2):
+            raise TypeError("search: arrays of planes, or of blocks, must have one shape")
+        _within(self._match(self._at(wanted, np.float32), self._at(had, np.float32), *wanted.shape,
+                            self._at(changed, np.bool_), block, *around, *costs, self._at(best, np.float32),
+                            self._at(field, np.int16)))  # fmt: skip
+
+    def patches(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The 4 x 4 pixels of a frame [4h, 4w, 3], one patch behind the other: [h, w, 48]."""
+        patches = np.empty((frame.shape[0] // 4, frame.shape[1] // 4, 48), np.uint8)
+        if patches.size != frame.size:
+            raise TypeError("search: a frame must have three channels and sides of whole patches")
+        self._patches(self._at(frame, np.uint8), *patches.shape[:2], self._at(patches, np.uint8))
+        return patches
+
+
+def _within(result: int) -> int:
+    """What a function returned. Raises IndexError if that says that something lies beyond an array."""
+    if result < 0:
+        raise IndexError("search: there are too many positions, or too few")
+    return result
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ static TARGET void JOIN(layer, WAY)(const int16_t *const from[], const struct la
     }
 }
 
-static TARGET void JOIN(network, WAY)(const struct layer *layers, const int16_t *const row[], int32_t *out) {
-    network(JOIN(layer, WAY), BLOCK, layers, row, out);
+static TARGET void JOIN(network, WAY)(const struct layer *layers, const int16_t *const row[], int64_t n, int64_t own,
+                                      float mean[][MOST], float scale[][MOST]) {
+    network(JOIN(layer, WAY), BLOCK, layers, row, n, own, mean, scale);
 }
 
 #undef JOIN_

@@ -102,7 +102,7 @@ class Packet:
     @property
     def copied(self) -> Mask | None:
         """The positions that stay as the reference has them, bool [h, w]; None where the packet has no map of them."""
-        reference = self.side_info.reference
+        reference = self.side_info.prediction
         if reference is None or not reference.copies:
             return None
         from edgesem.packet import copy_map
@@ -112,7 +112,7 @@ class Packet:
     @property
     def motion(self) -> Field | None:
         """Where the reference's positions have gone, by block; None where the packet does not say that they have."""
-        reference = self.side_info.reference
+        reference = self.side_info.prediction
         if reference is None or not reference.motion:
             return None
         from edgesem.packet import motion

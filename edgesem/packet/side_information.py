@@ -3,9 +3,10 @@
     u8 length of the rest | for each item, kinds rising: u8 kind, u8 size, value
 
 It stands before the chunk of the base layer and travels with that layer only: without it the other layers are of no
-use. Items: 1 reference (the frame that an inter frame refers to, how it has moved since, and what is copied of it), 2
-embedding (what the picture shows), 3 region (where it is coded finer), 4 time (upper half of the capture time), 5 event
-(to which event a promised frame belongs), 6 detail (which part of the picture a promised packet shows).
+use. Items: 1 reference (the frame that an inter frame refers to, or the bundle's background picture that a keyframe
+does, how it has moved since, and what is copied of it), 2 embedding (what the picture shows), 3 region (where it is
+coded finer), 4 time (upper half of the capture time), 5 event (to which event a promised frame belongs), 6 detail
+(which part of the picture a promised packet shows).
 
 A packet of a later program may have items of other kinds. They say nothing that is needed to decode it: a reader skips
 them, and writes them again as they came.
@@ -14,7 +15,7 @@ them, and writes them again as they came.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgesem.errors import PacketError
 from edgesem.packet.detail_mark import DetailMark
@@ -29,6 +30,8 @@ _REFERENCE, _EMBEDDING, _REGION, _TIME, _EVENT, _DETAIL = 1, 2, 3, 4, 5, 6
 MAX_COPIES_BYTES = 248  # of a map of copies, beside nothing but its reference
 MAX_MOTION_BYTES = 64
 _MOTION = 0x80  # flag beside the number of layers: motion follows, its length before it
+_BACKGROUND = 0x40  # flag there: the frame's number is that of a background picture of the bundle
+_FLAGS_AT = 4  # byte of the value that has the number of layers and the flags
 _MAX_BYTES = 256  # one byte says how long the rest is
 _REFERENCE_FORM = struct.Struct("<IB")
 _REGION_FORM = struct.Struct("<BBBBB")
@@ -121,8 +124,12 @@ class SideInformation:
     event: EventMark | None = None
     detail: DetailMark | None = None
     unknown: tuple[tuple[int, bytes], ...] = ()
+    background: Reference | None = None
+    """In place of `reference`: its frame is the number of a background picture of the bundle (`Codec.backgrounds`)."""
 
     def __post_init__(self) -> None:
+        if self.reference is not None and self.background is not None:
+            raise PacketError("packet: it cannot refer to a frame and to a background picture")
         if self.time_high is not None and not 0 <= self.time_high <= 0xFFFFFFFF:
             raise PacketError(f"packet: the upper half of a time is {self.time_high}, must be 0 to 4294967295")
         kinds = [_DETAIL, *(kind for kind, _ in self.unknown), 256]
@@ -136,9 +143,20 @@ class SideInformation:
             )
 
     @property
+    def prediction(self) -> Reference | None:
+        """What the picture is predicted from, if anything: an earlier frame, or a background picture."""
+        return self.reference or self.background
+
+    def predicted_from(self, reference: Reference) -> SideInformation:
+        """The same with another `prediction` of the same kind."""
+        if self.reference is None:
+            return replace(self, background=reference)
+        return replace(self, reference=reference)
+
+    @property
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
-        reference = 0 if self.reference is None else 2 + self.reference.size_bytes
+        reference = 0 if self.prediction is None else 2 + self.prediction.size_bytes
         region = 0 if self.region is None else 2 + _REGION_FORM.size
         embedding = len(self.embedding) and 2 + len(self.embedding)
         time = 0 if self.time_high is None else 2 + _TIME_FORM.size
@@ -156,8 +174,10 @@ class SideInformation:
     def to_bytes(self) -> bytes:
         """The bytes that stand in a packet: none at all if there are no items."""
         parts = []
-        if (reference := self.reference) is not None:
-            parts.append((_REFERENCE, reference.to_bytes()))
+        if (reference := self.prediction) is not None:
+            named = bytearray(reference.to_bytes())
+            named[_FLAGS_AT] |= _BACKGROUND if self.background else 0
+            parts.append((_REFERENCE, bytes(named)))
         if self.embedding:
             parts.append((_EMBEDDING, self.embedding))
         if (region := self.region) is not None:
@@ -193,8 +213,14 @@ class SideInformation:
             if kind <= max(found, default=0):
                 raise PacketError(f"packet: side information of kind {kind} stands in the wrong place")
             found[kind] = value
+        named = bytearray(found.get(_REFERENCE, b""))
+        of_bundle = len(named) > _FLAGS_AT and bool(named[_FLAGS_AT] & _BACKGROUND)
+        if of_bundle:
+            named[_FLAGS_AT] ^= _BACKGROUND
+        prediction = Reference.from_bytes(bytes(named)) if named else None
         return cls(
-            reference=Reference.from_bytes(found[_REFERENCE]) if _REFERENCE in found else None,
+            reference=None if of_bundle else prediction,
+            background=prediction if of_bundle else None,
             embedding=found.get(_EMBEDDING, b""),
             region=Region(*_read(_REGION_FORM, found[_REGION])) if _REGION in found else None,
             time_high=_read(_TIME_FORM, found[_TIME])[0] if _TIME in found else None,

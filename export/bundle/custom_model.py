@@ -126,7 +126,6 @@ def fit_model(own: CustomModel, data: Path, progress: Progress, seed: int = 0, k
         _keep(keep, f"{identity} {own.minutes}", context)
     parts = {"encoder": wrapped_encoder.eval(), "decoder": wrapped_decoder.eval(), "context": context.eval()}
     record = {
-        "commands": ["edgesem export MODEL --data DIR --out BUNDLE"],
         "own_model": {"encoder_sha256": digests[0], "decoder_sha256": digests[1]},
         "channels": int(stacked.shape[1] // fold**2),
         "stride": STRIDE // fold,

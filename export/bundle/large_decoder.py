@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from edgesem.bundle.bundle import DECODER, LARGE_DECODER, Bundle
@@ -20,7 +19,7 @@ from edgesem.quality.metrics import Frame
 from export.bundle.model import history_of
 from export.bundle.pipeline import seal
 from export.graphs.cost import cost
-from export.graphs.write import export_large_decoder
+from export.graphs.write import export_decoder
 from export.quantization.forms import evaluation_pieces, feeds, speedup
 from export.quantization.replacement_cost import CostMeter
 from export.training.codec import CodecNet, load_weights
@@ -66,11 +65,11 @@ def add_large_decoder(
     with TemporaryDirectory(dir=bundle.folder.parent, prefix=".large-") as folder:
         graph = Path(folder) / LARGE_DECODER
         progress("writing the graph", 0.1)
-        export_large_decoder(net, Path(folder))
+        export_decoder(net, Path(folder), LARGE_DECODER)
         runner = OrtRunner(graph)
         with torch.no_grad():
             wanted = net(*map(torch.from_numpy, feed.values())).numpy()
-        worst = float(np.abs(wanted - _picture(runner, feed)).max())
+        worst = float(np.abs(wanted - runner.run(feed)["picture"]).max())
         if not worst <= _FAITHFUL:
             raise ExportError(f"{LARGE_DECODER} differs from the trained network by {worst:g}")
         progress("measuring", 0.3)
@@ -80,8 +79,3 @@ def add_large_decoder(
         write_whole(bundle.folder / LARGE_DECODER, graph.read_bytes())  # damaged from here on until it is sealed
     seal(bundle.folder, {**bundle.manifest, PART: found}, identity)
     return found
-
-
-def _picture(runner: OrtRunner, feed: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    picture: npt.NDArray[np.float32] = runner.run(feed)["picture"]
-    return picture

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from edgesem.bundle.bundle import LARGE_DECODER
 from edgesem.bundle.manifest import digest_of
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.flow import WINDOW
@@ -26,6 +28,9 @@ from export.custom import hf
 from export.graphs import context as context_files
 from export.graphs import write as graph
 from export.training.codec import TrainConfig, open_run
+from export.training.flow import open_flow
+from export.training.large import open_large
+from export.training.reference import open_reference
 
 Feed = dict[str, npt.NDArray[np.float32]]
 Writer = Callable[[Any, Path], None]
@@ -33,7 +38,7 @@ Writer = Callable[[Any, Path], None]
 GRAPHS: dict[str, Writer] = {
     "encoder": graph.export_encoder,
     "decoder": graph.export_decoder,
-    "decoder.large": graph.export_large_decoder,
+    "decoder.large": partial(graph.export_decoder, name=LARGE_DECODER),
     "context": context_files.export_context,
     "flow": graph.export_flow,
     "reference": context_files.export_reference,
@@ -82,24 +87,16 @@ def model_of_run(
     parts: dict[str, nn.Module] = {"encoder": net.encoder, "decoder": net.decoder, "context": net.context}
     identity = digest_of(run / "weights.safetensors")
     training = training_record(run, config)
-    if flow is not None:
-        from export.training.flow import open_flow
-
-        parts["flow"] = open_flow(flow)[0]
-        identity += digest_of(flow / "weights.safetensors")
-        training["flow"] = {"history": history_of(flow)}
-    if reference is not None:
-        from export.training.reference import open_reference
-
-        parts["reference"] = open_reference(reference, net)
-        identity += digest_of(reference / "weights.safetensors")
-        training["reference"] = {"history": history_of(reference)}
-    if large is not None:
-        from export.training.large import open_large
-
-        parts["decoder.large"] = open_large(large, net.decoder)
-        identity += digest_of(large / "weights.safetensors")
-        training["decoder.large"] = {"history": history_of(large)}
+    others: list[tuple[str, Path | None, Callable[[Path], nn.Module]]] = [
+        ("flow", flow, lambda folder: open_flow(folder)[0]),
+        ("reference", reference, lambda folder: open_reference(folder, net)),
+        ("decoder.large", large, lambda folder: open_large(folder, net.decoder)),
+    ]
+    for part, folder, opened in others:
+        if folder is not None:
+            parts[part] = opened(folder)
+            identity += digest_of(folder / "weights.safetensors")
+            training[part] = {"history": history_of(folder)}
     with torch.no_grad():
         quality = torch.arange(LEVELS + 1.0).view(-1, 1, 1, 1) / LEVELS
         gain, inverse = (part[:, :, 0, 0].numpy() for part in net.gains(quality))
@@ -166,18 +163,6 @@ def check_parity(model: Model, folder: Path, frames: Sequence[Frame]) -> dict[st
     return found
 
 
-def _started(part: dict[str, Any]) -> str:
-    return f" --start {part['start']}" if part.get("start") else ""
-
-
-def _option(part: dict[str, Any], name: str) -> str:
-    return f" --{name} {part[name]:g}" if part.get(name) else ""
-
-
-def _joined(part: dict[str, Any]) -> str:
-    return " --joint FLOW --lpips FILE" if "drawn_weight" in part else ""
-
-
 def history_of(run: Path) -> list[dict[str, Any]]:
     """The settings of a run and of those that it went on from, as they stand in a manifest. InputError without."""
     return _records(run, "history.jsonl")
@@ -186,18 +171,9 @@ def history_of(run: Path) -> list[dict[str, Any]]:
 def training_record(run: Path, config: TrainConfig) -> dict[str, Any]:
     """What the weights were made from, without the folder names of the machine that made them."""
     names = "\n".join(path.name for path in find_pictures(Path(config.data))) if Path(config.data).is_dir() else ""
-    log, history = _records(run, "log.jsonl"), history_of(run)
-    commands = [
-        f"edgesem train --data DIR --out RUN --minutes {part['minutes']:g} --seed {part['seed']} "
-        f"--ms-ssim {part['ms_ssim']:g}{_option(part, 'ssimulacra2')} "
-        f"--learning-rate {part['learning_rate']:g} --crop {part['crop']} "
-        f"--batch {part['batch']} --lambda-low {part['lambda_low']:g} --lambda-high {part['lambda_high']:g} "
-        f"{'--teacher' if part['teacher'] else '--board'}{_started(part)}{_joined(part)}"
-        for part in history
-    ]
+    log = _records(run, "log.jsonl")
     return {
-        "commands": [*commands, "edgesem export RUN --out BUNDLE"],
-        "history": history,
+        "history": history_of(run),
         "steps": log[-1]["step"] if log else None,
         "pictures": names.count("\n") + 1 if names else None,
         "names_sha256": hashlib.sha256(names.encode()).hexdigest() if names else None,

@@ -99,7 +99,7 @@ def export_model(
         try:
             manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
             checks = _verified(steps.files, target, progress)
-            _replace(steps.files, out, copy=settings.resume)
+            replace_folder(steps.files, out, copy=settings.resume)
         finally:
             if not settings.resume:
                 shutil.rmtree(steps.folder, ignore_errors=True)
@@ -263,7 +263,7 @@ def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) 
     return Bundle.open(folder)
 
 
-def _replace(work: Path, out: Path, *, copy: bool) -> None:
+def replace_folder(work: Path, out: Path, *, copy: bool) -> None:
     """Put the finished folder, or a copy, in place of `out`; whoever looks sees the old bundle or the new one."""
     if copy:
         fresh = out.with_name(f".{out.name}-new")

@@ -10,6 +10,7 @@ import typer
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import InputError
+from export.cli.background import DEFAULT_SIZE, SizeOption, parsed_size
 from export.cli.bundle import identity_of
 from export.cli.bundle_tables import quality_table
 from export.cli.options import WEIGHTS, DeviceOption, JsonOption, SignOption, ThreadsOption
@@ -41,6 +42,7 @@ def adapt(
     encoder: Annotated[
         bool, typer.Option("--encoder", help="Train the encoder, too: what was made for it fits no more.")
     ] = False,
+    size: SizeOption = DEFAULT_SIZE,
     target: Annotated[str, typer.Option(help="Board that it is for: x86, or one of `edgesem device list`.")] = "x86",
     int8: Annotated[bool, typer.Option(help="Add int8 forms where they pay.")] = True,
     sign: SignOption = None,
@@ -51,14 +53,17 @@ def adapt(
 ) -> None:
     """Teach the codec one camera's view, and make a bundle of it that `edgesem device deploy` carries.
 
-    Decoder, gains, context model and references learn; what other pictures lose is measured and bounded. The runs stay
-    beside OUT, in .NAME.adapt, and go on when the command is called again. The bundle has no flow decoder and no
-    semantic head: `edgesem distill --flow` and `edgesem align` make them.
+    Decoder, gains, context model and references learn; what other pictures lose is measured and bounded. A picture of
+    the place is added, as `edgesem add-background` does. The runs stay beside OUT, in .NAME.adapt, and go on when the
+    command is called again. The bundle has no flow decoder and no semantic head: `edgesem distill --flow` and `edgesem
+    align` make them.
 
     Example: edgesem adapt --data frames --photographs photos --out bundle --minutes 20
     """
     import numpy as np
 
+    from edgesem.bundle.bundle import Bundle
+    from export.bundle.background import CHECKED, add_background, camera_frames, saving
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
     from export.data.crops import LEAST_CROP, fitting_crop
@@ -68,6 +73,7 @@ def adapt(
     from export.training.loop import RunOptions
     from export.training.reference import ReferenceConfig, train_reference
 
+    fit = parsed_size(size)
     start = (weights or WEIGHTS) / "codec.safetensors"
     if not start.is_file():
         raise InputError(f"{start} is not there: name a folder that holds it with --weights")
@@ -126,8 +132,18 @@ def adapt(
         model = model_of_run(codec, reference=work / "references" if share else None)
         forms = ("encoder", "decoder") if int8 else ()
         manifest = export_model(model, out, Settings(out.name, frames, held_out, target, forms), show, identity)
+        if share:
+            try:
+                result |= add_background(Bundle.open(out), camera_frames(frames, fit), out, show, identity)
+            except InputError as error:
+                log.print(f"no background picture: {error}", markup=False)
+        if held_out is not None:
+            seen = camera_frames(held_out, fit, CHECKED)
+            result["check"] = {"frames": len(seen), **saving(Bundle.open(out), seen, Bundle.open(), show)}
     log.print(f"adapted: {result['adapted']}", markup=False)
-    emit({"bundle": out, **result, **manifest}, json_, quality_table)
+    if "check" in result:
+        log.print(f"keyframes, against the bundle that ships: {result['check']}", markup=False)
+    emit({**manifest, "bundle": out, **result}, json_, quality_table)
 
 
 def _folder_of(data: Path, work: Path) -> Path:

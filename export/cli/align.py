@@ -11,14 +11,14 @@ import typer
 
 from edgesem.cli.console import emit, log, pairs, progress, table
 from edgesem.errors import UsageError
-from export.cli.options import JsonOption, own_bundle
+from export.cli.bundle import identity_of
+from export.cli.options import BundleOption, JsonOption, own_bundle, stage_progress
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from export.semantics.teacher import Teacher
 
-_Bundle = Annotated[Path | None, typer.Option(help="Folder of the bundle.", show_default="the one that ships")]
 _Classifier = Annotated[Path | None, typer.Option(help="A classifier as TFLite file.", show_default=False)]
 _Labels = Annotated[Path | None, typer.Option(help="Names of its classes, one a line.", show_default=False)]
 _Clip = Annotated[
@@ -32,7 +32,7 @@ def align(
     classifier: _Classifier = None,
     labels: _Labels = None,
     hf: _Clip = None,
-    bundle: _Bundle = None,
+    bundle: BundleOption = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train.")] = 5.0,
     squares: Annotated[int, typer.Option(min=2, max=200, help="Pieces of each picture to learn from.")] = 16,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = 0,
@@ -58,19 +58,19 @@ def align(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    teacher_files = _files(classifier, labels, hf)
-    opened = Bundle.open(own_bundle(bundle) if add else bundle)
+    teacher_files, teacher = _teacher(classifier, labels, hf)
+    opened, identity = Bundle.open(own_bundle(bundle) if add else bundle), identity_of(sign)
     settings = AlignSettings(tuple(data), minutes, squares, seed)
     report = made_before(opened, teacher_files, settings, out)
     if report is None:
-        teacher = _teacher(classifier, labels, hf)
-        report = _watched(lambda show: align(opened, teacher, teacher_files, settings, out, show))
+        with stage_progress("starting") as show:
+            report = align(opened, teacher(), teacher_files, settings, out, show)
     else:
         log.print(f"{out} holds the head of this encoder already", markup=False, soft_wrap=True)
     result = {"folder": out, **{name: value for name, value in report.items() if name != "encoder_mark"}}
     if add:
         result["bundle"] = opened.folder
-        result["head"] = add_head(opened, out, sign)
+        result["head"] = add_head(opened, out, identity)
     emit(result, json_, lambda r: pairs(r, f"{out}: a head"))
 
 
@@ -81,7 +81,7 @@ def bench_watch(
     classifier: _Classifier = None,
     class_names: _Labels = None,
     hf: _Clip = None,
-    bundle: _Bundle = None,
+    bundle: BundleOption = None,
     least: Annotated[int, typer.Option(min=1, help="Pictures that must show a name for it to count.")] = 5,
     json_: JsonOption = False,
 ) -> None:
@@ -96,40 +96,29 @@ def bench_watch(
     from edgesem.quality.judges import read_names
     from export.bench.semantics.watch import read_labelled, watch_bench
 
-    teacher = _teacher(classifier, class_names, hf) if classifier or hf else None
+    teacher = _teacher(classifier, class_names, hf)[1]() if classifier or hf else None
     found = read_labelled(data, labels, read_names(names))
     codec = load(bundle)
-    result = _watched(lambda show: watch_bench(found, codec, teacher, least, lambda s: show("looking", s)))
+    with progress("looking") as bar:
+        result = watch_bench(found, codec, teacher, least, bar.update)
     emit(result, json_, _render)
 
 
-def _files(classifier: Path | None, labels: Path | None, hf: Path | None) -> tuple[Path, ...]:
-    if hf is None and (classifier is None or labels is None):
-        raise UsageError("name a teacher: --classifier FILE.tflite with the names of its classes, or --hf FOLDER")
-    if hf is not None and classifier is not None:
-        raise UsageError("--classifier and --hf are two teachers: name one")
-    if hf is not None:
-        return tuple(sorted(path for path in hf.iterdir() if path.suffix in (".safetensors", ".bin")))
-    assert classifier is not None
-    assert labels is not None
-    return (classifier, labels)
-
-
-def _teacher(classifier: Path | None, labels: Path | None, hf: Path | None) -> Teacher:
+def _teacher(
+    classifier: Path | None, labels: Path | None, hf: Path | None
+) -> tuple[tuple[Path, ...], Callable[[], Teacher]]:
+    """The files of the teacher that is named, and how it is opened. Raises UsageError for none and for two."""
     from edgesem.semantics.text_encoder import SentenceEncoder
     from export.semantics.teacher import ClassifierTeacher, ClipTeacher
 
-    _files(classifier, labels, hf)
+    if hf is not None and classifier is not None:
+        raise UsageError("--classifier and --hf are two teachers: name one")
     if hf is not None:
-        return ClipTeacher(hf, labels)
-    assert classifier is not None
-    assert labels is not None
-    return ClassifierTeacher(classifier, labels, SentenceEncoder())
-
-
-def _watched(work: Callable[[Callable[[str, float], None]], dict[str, Any]]) -> dict[str, Any]:
-    with progress("starting") as bar:
-        return work(lambda stage, share: bar.update(share, what=stage))
+        weights = sorted(path for path in hf.iterdir() if path.suffix in (".safetensors", ".bin"))
+        return tuple(weights), lambda: ClipTeacher(hf, labels)
+    if classifier is None or labels is None:
+        raise UsageError("name a teacher: --classifier FILE.tflite with the names of its classes, or --hf FOLDER")
+    return (classifier, labels), lambda: ClassifierTeacher(classifier, labels, SentenceEncoder())
 
 
 def _render(result: Mapping[str, Any]) -> Table:

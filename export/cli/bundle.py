@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgesem.cli.console import emit, log, progress
+from edgesem.cli.console import emit, log
 from edgesem.errors import BundleError, EdgesemError, UsageError
 from export.cli.bundle_tables import engine_table, quality_table, quantize_table, verify_table
-from export.cli.options import JsonOption, SignOption, own_bundle
+from export.cli.options import JsonOption, SignOption, own_bundle, stage_progress
 
 if TYPE_CHECKING:
     from edgesem.packet.keys import Identity
@@ -78,7 +76,7 @@ def export(
             "--flow, --reference and --decoder-large belong to the codec of a training run, not to an own model"
         )
 
-    with _progress("reading photographs") as show:
+    with stage_progress("reading photographs") as show:
         if source.suffix in (".toml", ".py"):
             if data is None:
                 raise UsageError("an own model needs pictures to fit the tables and the context model: name --data")
@@ -146,7 +144,7 @@ def quantize(
     path = bundle / f"{part}{form.suffix}.onnx"
     trial = path.with_name(f".{path.name}.part")
     try:
-        with _progress("quantizing") as show:
+        with stage_progress("quantizing") as show:
             result = quantize_part(
                 opened,
                 part,
@@ -210,7 +208,7 @@ def verify(
             target = "x86"  # the first check will say what is wrong
     aim = target_of(target)
     frames = calibration_frames(data) if data else []
-    with _progress("verifying") as show:
+    with stage_progress("verifying") as show:
         checks = run_checks(
             bundle,
             target=aim,
@@ -242,7 +240,7 @@ def engine(
     from edgesem.bundle.bundle import Bundle
     from edgesem.engine_build import Sizes, build_engines
 
-    with _progress("building") as show:
+    with stage_progress("building") as show:
         rows = build_engines(Bundle.open(bundle), Sizes.of(size), progress=show)
     emit({"bundle": bundle, "size": size, "engines": rows}, json_, engine_table)
 
@@ -271,10 +269,3 @@ def identity_of(path: Path | None) -> Identity | None:
 
     seed = None if path is None else read_key(path)
     return None if seed is None else Identity(seed)
-
-
-@contextmanager
-def _progress(first: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar as a function of the stage and the share of it that is done, 0..1."""
-    with progress(first) as bar:
-        yield lambda stage, done: bar.update(done, what=stage)

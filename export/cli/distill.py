@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -86,7 +86,9 @@ def distill(
     from export.training.loop import RunOptions, device_of
 
     options = RunOptions(threads, resume, device)
-    given = given_options(learning_rate=learning_rate, crop=crop, batch=batch)
+    given: dict[str, Any] = {"data": str(data), "minutes": minutes, "seed": seed}
+    given |= given_options(learning_rate=learning_rate, crop=crop, batch=batch)
+    start = teacher / "weights.safetensors"
     if flow:
         from export.training.flow import open_flow, train_flow
 
@@ -99,9 +101,7 @@ def distill(
         )
         if vgg is not None:
             given["vgg"] = str(vgg)
-        _, old = open_flow(teacher)
-        config = replace(old, data=str(data), lpips=str(lpips), minutes=minutes, seed=seed, **given)
-        start = teacher / "weights.safetensors"
+        config = replace(open_flow(teacher)[1], lpips=str(lpips), **given)
         result = shown_run(lambda show: train_flow(config, out, start=start, progress=show, options=options))
     else:
         if vgg is not None or projection_weight is not None:
@@ -110,12 +110,14 @@ def distill(
             from export.custom.hf import folder_of
 
             given["vision"] = str(folder_of(vision).resolve())
-        settings = DistillConfig(data=str(data), minutes=minutes, seed=seed, ms_ssim=ms_ssim, **given)
-        start = teacher / "weights.safetensors"
+        settings = DistillConfig(ms_ssim=ms_ssim, **given)
         result = shown_run(lambda show: distill_encoder(settings, start, out, progress=show, options=options))
         if check is not None:
-            from export.training.evaluate import loss_of_student
+            from edgesem.files import find_pictures, read_picture
+            from export.training.codec import open_run
+            from export.training.evaluate import bd_rates
 
-            result |= loss_of_student(teacher, out, check)
+            frames = [read_picture(path) for path in find_pictures(check)]
+            result |= bd_rates(open_run(teacher)[0], open_run(out)[0], frames)
     result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **plotted(out, plot)}
     emit(result, json_, lambda r: pairs(r, "distilled"))

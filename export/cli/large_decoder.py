@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from edgesem.cli.console import emit, progress, table
+from edgesem.cli.console import emit, table
 from export.cli.bundle import calibration_frames, identity_of
-from export.cli.options import WEIGHTS, JsonOption, SignOption, own_bundle
+from export.cli.options import WEIGHTS, JsonOption, SignOption, own_bundle, stage_progress
 
 
 def add_decoder(
@@ -45,16 +45,10 @@ def add_decoder(
     from export.bundle.large_decoder import add_large_decoder
 
     opened = Bundle.open(own_bundle(bundle))
-    with progress("reading photographs") as bar:
+    with stage_progress("reading photographs") as show:
         frames = calibration_frames(data)
-        found = add_large_decoder(
-            opened,
-            run or WEIGHTS / "decoder_large.safetensors",
-            frames,
-            lambda stage, done: bar.update(done, what=stage),
-            identity_of(sign),
-            codec,
-        )
+        weights = run or WEIGHTS / "decoder_large.safetensors"
+        found = add_large_decoder(opened, weights, frames, show, identity_of(sign), codec)
     emit({"bundle": bundle, **found}, json_, _render)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from edgesem.cli.console import progress
 from edgesem.errors import InputError, UsageError
 
 WEIGHTS = Path(__file__).parents[1] / "weights"  # of the bundle that ships; in a checkout only
@@ -39,6 +42,13 @@ def one_thread() -> None:
     """Let numpy, torch and the processes started from here use one thread; to be called before they are loaded."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
+
+
+@contextmanager
+def stage_progress(first: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar as a function of the stage and the share of it that is done, 0..1."""
+    with progress(first) as bar:
+        yield lambda stage, done: bar.update(done, what=stage)
 
 
 def own_bundle(bundle: Path | None) -> Path:

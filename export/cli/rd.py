@@ -96,7 +96,8 @@ def bench_rd(
         pictures = pictures[:: -(-len(pictures) // first)]
     chosen = choose(codecs, _CODECS, sizes, bundle, precision)
     measured = chosen.codecs
-    section = rd_readme.Section(readme, "bench rd") if readme else None
+    if readme:
+        rd_readme.around_section(readme, "bench rd")  # what it lacks is said before the hours of measuring
     for name, reason in chosen.left_out.items():
         log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
     metrics = rd.PictureMetrics.create(lpips, vgg, dists=dists, lpips_vgg=lpips_vgg)
@@ -134,8 +135,8 @@ def bench_rd(
     full = report | {"points": [point.flat() for point in points]}
     write_whole(out / "rd.json", json.dumps(full, indent=1).encode())
     rd_plot.plot(report, out / "rd.png")
-    if section:
-        section.fill(rd_readme.table(report))
+    if readme:
+        rd_readme.fill_section(readme, "bench rd", rd_readme.table(report))
     log.print(
         Text(f"{out / 'rd.md'}, {out / 'rd.json'} (with each picture's points), {out / 'rd.png'}"), soft_wrap=True
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -121,7 +121,10 @@ def train(
     from export.training.loop import RunOptions, device_of
 
     options = RunOptions(threads, resume, device)
-    given = given_options(learning_rate=learning_rate, crop=crop, batch=batch)
+    given: dict[str, Any] = {"data": str(data), "minutes": minutes, "seed": seed}
+    given |= given_options(learning_rate=learning_rate, crop=crop, batch=batch)
+    about: dict[str, Any] = {"ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2, "start": start.name if start else ""}
+    about |= given_options(None, lambda_low=lambda_low, lambda_high=lambda_high)
     kinds = {"--flow": flow, "--joint": joint, "--reference": reference, "--decoder-large": decoder_large}
     if len(asked := [kind for kind, folder in kinds.items() if folder is not None]) > 1:
         raise UsageError(f"one of {', '.join(kinds)} at a time, got {' and '.join(asked)}")
@@ -133,65 +136,27 @@ def train(
     if flow is not None:
         from export.training.flow import FlowConfig, train_flow
 
-        config = FlowConfig(data=str(data), codec=str(flow.resolve()), minutes=minutes, seed=seed, **given)
+        config = FlowConfig(codec=str(flow.resolve()), **given)
         result = shown_run(lambda show: train_flow(config, out, start=start, progress=show, options=options))
     elif joint is not None:
         from export.training.joint import JointConfig, train_joint
 
         if lpips is None or start is None:
             raise UsageError("--joint needs the codec's weights (--start) and those of AlexNet's LPIPS (--lpips)")
-        both = JointConfig(
-            data=str(data),
-            codec=str(out.resolve()),
-            minutes=minutes,
-            lpips=str(lpips),
-            ms_ssim=ms_ssim,
-            start=start.name,
-            seed=seed,
-            **given,
-            **given_options(None, lambda_low=lambda_low, lambda_high=lambda_high),
-        )
+        both = JointConfig(codec=str(out.resolve()), lpips=str(lpips), **given, **about)
         result = shown_run(lambda show: train_joint(both, start, joint, out, progress=show, options=options))
     elif reference is not None:
         from export.training.reference import ReferenceConfig, train_reference
 
-        about = ReferenceConfig(
-            data=str(data),
-            codec=str(reference.resolve()),
-            minutes=minutes,
-            clips=None if clips is None else str(clips),
-            seed=seed,
-            **given,
-        )
-        result = shown_run(lambda show: train_reference(about, out, start=start, progress=show, options=options))
+        inter = ReferenceConfig(codec=str(reference.resolve()), clips=str(clips) if clips else None, **given)
+        result = shown_run(lambda show: train_reference(inter, out, start=start, progress=show, options=options))
     elif decoder_large is not None:
         from export.training.large import LargeConfig, train_large
 
-        given |= given_options(None, lambda_low=lambda_low, lambda_high=lambda_high)
-        large = LargeConfig(
-            data=str(data),
-            codec=str(decoder_large.resolve()),
-            minutes=minutes,
-            seed=seed,
-            ms_ssim=ms_ssim,
-            ssimulacra2=ssimulacra2,
-            start=start.name if start else "",
-            **given,
-        )
+        large = LargeConfig(codec=str(decoder_large.resolve()), **given, **about)
         result = shown_run(lambda show: train_large(large, out, start=start, progress=show, options=options))
     else:
-        given |= given_options(None, lambda_low=lambda_low, lambda_high=lambda_high)
-        settings = TrainConfig(
-            data=str(data),
-            minutes=minutes,
-            seed=seed,
-            ms_ssim=ms_ssim,
-            ssimulacra2=ssimulacra2,
-            teacher=teacher,
-            start=start.name if start else "",
-            start_range=start_range,
-            **given,
-        )
+        settings = TrainConfig(teacher=teacher, start_range=start_range, **given, **about)
         result = shown_run(lambda show: train_codec(settings, out, start=start, progress=show, options=options))
     result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **plotted(out, plot)}
     emit(result, json_, lambda r: pairs(r, "trained"))

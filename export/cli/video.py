@@ -61,8 +61,9 @@ def bench_video(
     All take turns frame by frame, without delay, on one thread, with the same frame rate and key interval.
     `flicker_times` is how much still parts move over time in what a receiver sees, times what they do in the clip, and
     `flicker_change_times` how much they change from each frame to the next. `still` is what a frame costs over its
-    keyframe that is identical to the one before, or differs by the noise of a sensor. `trained_on` names the judges
-    that training of the bundle saw, `untrained` those that it did not; GMSD (0 is perfect) is one of them.
+    keyframe that is identical to the one before, or differs by the noise of a sensor. `missing` says why a codec is not
+    there. `trained_on` names the judges that training of the bundle saw, `untrained` those that it did not; GMSD (0 is
+    perfect) is one of them.
     `share_of_encode_time` is the processor time of an inter frame over that of each other codec.
 
     --probe adds, for each clip and rate, the sender's time for an inter frame over that for a keyframe, how quality
@@ -84,7 +85,7 @@ def bench_video(
     from export.cli.video_tables import tables
     from export.data.clips import read_clip
 
-    names = _names(codecs)
+    names, missing = _names(codecs)
     flow_steps = _steps(probe)
     rates = _rates(fps)
     codec = edgesem.load(bundle)
@@ -135,6 +136,7 @@ def bench_video(
     seen = trained_on(codec.bundle.manifest)
     report |= {"codecs": found, "judges": list(judges), "trained_on": seen}
     report["untrained"] = None if seen is None else [one for one in (*measure.MEASURES, *judges) if one not in seen]
+    report["missing"] = missing
     report["versions"] = {name: peers.version(name) for name in names if name not in measure.OURS}
     report |= {
         "bundle": codec.bundle.digest,
@@ -163,13 +165,17 @@ def bench_video(
     emit(report, json_, tables)
 
 
-def _names(codecs: str | None) -> list[str]:
-    """The codecs of a list, or those of the default one that can be had here. Raises UsageError for others."""
+def _names(codecs: str | None) -> tuple[list[str], dict[str, str]]:
+    """The codecs of a list, or those of the default one that can be had here, and why others of it cannot.
+
+    Raises UsageError for what a list names and cannot be had.
+    """
     from export.bench.video import peers
     from export.bench.video.measure import OURS
 
     names = [] if codecs == "none" else [name.strip() for name in (codecs or _QUICK).split(",")]
-    there = []
+    there: list[str] = []
+    missing: dict[str, str] = {}
     for name in names:
         try:
             if name not in OURS:
@@ -178,8 +184,9 @@ def _names(codecs: str | None) -> list[str]:
         except UsageError as error:
             if codecs is not None:
                 raise
+            missing[name] = str(error)
             log.print(f"without {name}: {error}", soft_wrap=True, markup=False)
-    return there
+    return there, missing
 
 
 def _judges(vgg: Path | None, lpips: Path | None) -> dict[str, Callable[[Frame, Frame], float]]:

@@ -33,6 +33,8 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
         for rate in by_rate
     ]
     parts: list[RenderableType] = [table(columns, rows)] if rows else []
+    if report["missing"]:
+        parts.append(table(("codec", "not measured, because"), tuple(report["missing"].items()), left=2))
     if shares:
         parts.append(table(("codecs", "fps", "bytes at equal MS-SSIM", "equal GMSD", "CPU time, inter frame"), shares))
     if "still" in report:

@@ -18,12 +18,13 @@ from edgesem.entropy.schedule import STRIDE
 from edgesem.errors import InputError
 from edgesem.quality.metrics import Frame
 from edgesem.video import find_videos
-from export.data.clips import read_clip
+from export.data.clips import background_of, read_clip
 from export.data.crops import Crops
 
 LENGTH = 8  # pictures of a sequence
 _FRAMES_S = 10.0  # frames a second that are taken of a clip
 _SHORTEST_S, _LONGEST_S = 0.1, 4.0  # between two pictures of a sequence
+_FROM_BACKGROUND = 0.25  # share of a clip's sequences that begin with its background picture
 
 
 ROOM = 1.5  # a photograph has so many times the side of a sequence made of it, for the view to move in
@@ -94,26 +95,29 @@ class Sequences:
 
     def _of_clip(self) -> Tensor:
         random = self._random
-        latents, rate = self._clips[random.integers(len(self._clips))]
+        latents, background, rate = self._clips[random.integers(len(self._clips))]
         longest = min(_LONGEST_S, (len(latents) - 1) / (LENGTH - 1) / rate)
         gap = max(1, int(rate * _SHORTEST_S * (longest / _SHORTEST_S) ** random.random()))
         first = random.integers(max(1, len(latents) - gap * (LENGTH - 1)))
         top = random.integers(latents.shape[2] - self._side + 1)
         left = random.integers(latents.shape[3] - self._side + 1)
         part = latents[first : first + gap * (LENGTH - 1) + 1 : gap]
+        if random.random() < _FROM_BACKGROUND:
+            part = torch.cat([background[None], part[1:]])
         return part[:, :, top : top + self._side, left : left + self._side]
 
     def _encode(self, frames: npt.NDArray[np.float32]) -> Tensor:
         with torch.no_grad():
             return self._encoder(torch.from_numpy(frames).to(self._device)).half()
 
-    def _read_clip(self, path: Path, until: float) -> tuple[Tensor, float]:
-        """Latents [n, 96, h, w] of a clip's first part, and how many a second."""
+    def _read_clip(self, path: Path, until: float) -> tuple[Tensor, Tensor, float]:
+        """Latents [n, 96, h, w] of a clip's first part, that of its background picture, and how many a second."""
         frames, rate = read_clip(path, rate_hz=_FRAMES_S, stop=until)
         if len(frames) < LENGTH or min(frames[0].shape[:2]) < self._crop:
             raise InputError(f"{path}: needs {LENGTH} frames of {self._crop} pixels a side at least")
         latents = [self._encode(_whole(frame))[0] for frame in frames]
-        return torch.stack(latents), rate
+        background = self._encode(_whole(background_of(frames)))[0]
+        return torch.stack(latents), background, rate
 
 
 class _MovingPatch:

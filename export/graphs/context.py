@@ -1,4 +1,4 @@
-"""Writers of the context model's ONNX graphs, each layer proven exact.
+"""Writers of the context model's ONNX graphs, each proven exact.
 
 Built node by node: a tracing exporter takes 20 s a graph, and writes more about the source code than weights.
 """
@@ -32,32 +32,32 @@ from edgesem.entropy.schedule import (
     within,
 )
 from edgesem.entropy.tables import SCALES
+from export.graphs.proof import largest_sum
 from export.graphs.targets import MAX_IR_VERSION, OPSET
-from export.graphs.write import prove_exact
-from export.networks.context import HIDDEN_LIMIT, ContextModel, IntConv, PassNet
-from export.networks.reference import GATE_STEP, SCALE_STEP, ReferenceModel, ReferencePass
+from export.networks.context import HIDDEN_LIMIT, SCALE_STEP, ContextModel, IntConv, PassNet
+from export.networks.reference import GATE_STEP, ReferenceModel, ReferencePass
 
 
 def export_context(model: ContextModel, folder: Path) -> None:
     """Write context_00.onnx, context_01.onnx, ...: one small graph a pass, so that a pass costs only its own work.
 
     What goes in and out stands with edgesem.codec.context.ContextModel; h and w are multiples of 4.
-    Raises ExportError unless every layer is proven exact.
+    Raises ExportError unless every graph is proven exact (export.graphs.proof).
     """
     for index, (sweep, net) in enumerate(zip(PASSES, model.nets, strict=True)):
         assert isinstance(net, PassNet)
-        graph = _Graph(f"pass {index}", sweep)
+        graph = _Graph(sweep)
         graph.draw_key(net)
-        onnx.save(graph.model(), folder / context_graph(index))
+        graph.save(folder / context_graph(index))
 
 
 def export_reference(model: ReferenceModel, folder: Path) -> None:
     """Write context_ref_00.onnx, context_ref_01.onnx, ...: as `export_context`, for inter frames."""
     for index, (sweep, net) in enumerate(zip(PASSES, model.nets, strict=True)):
         assert isinstance(net, ReferencePass)
-        graph = _Graph(f"pass {index} with a reference", sweep)
+        graph = _Graph(sweep)
         graph.draw_reference(net)
-        onnx.save(graph.model(), folder / reference_graph(index))
+        graph.save(folder / reference_graph(index))
 
 
 def both_ways(
@@ -96,11 +96,10 @@ def _feed_of_graph(sweep: Pass, planes: Mapping[str, npt.NDArray[np.float32]]) -
 class _Graph:
     """A graph that grows node by node; each method that adds one returns the name of its result."""
 
-    def __init__(self, name: str, sweep: Pass) -> None:
+    def __init__(self, sweep: Pass) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
-        self._name, self._sweep = name, sweep
-        self._fine, self._outputs = sweep.group == 0, sweep.stop - sweep.start
+        self._sweep, self._fine, self._outputs = sweep, sweep.group == 0, sweep.stop - sweep.start
         self._seen = "values" if self._fine else "coarse"
         self._inputs = {self._seen: 2 + sweep.seen}
 
@@ -134,8 +133,8 @@ class _Graph:
         self._node("Add", spatial, self._floor(drawn, np.array(1 / GATE_STEPS)), result="mean")
         self._clip(self._slice(both, n, 2 * n), 0, SCALES - 1, result="scale")
 
-    def model(self) -> onnx.ModelProto:
-        """The finished model."""
+    def save(self, path: Path) -> None:
+        """Write the finished model. Raises ExportError unless it is proven exact."""
 
         def value(name: str, channels: int, *sides: str) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *sides])
@@ -149,7 +148,8 @@ class _Graph:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
-        return model
+        onnx.save(model, path)
+        largest_sum(path)
 
     def _beside(self) -> str:
         """What the layers beside those of keyframes see: all planes where they look around, else those here only."""
@@ -185,13 +185,12 @@ class _Graph:
     def _layer(
         self, conv: IntConv, x: str, output_step: npt.NDArray[Any], places: Sequence[dict[str, Any]] = ({},)
     ) -> str:
-        """floor((integer weights * integers + integer bias) * power of two), proven exact.
+        """floor((integer weights * integers + integer bias) * power of two).
 
         `places`: where it is computed, as attributes of a convolution; the results stand side by side.
         """
         with torch.no_grad():
             weight, bias, exponent = conv.integers()
-        prove_exact(weight, bias, conv.input_limit, self._name)
         # Half the size, and exact for weights of at most 127. Bytes would be smaller, but TensorRT takes them for
         # quantized numbers and wants to know of what.
         small = self._constant(weight.numpy().astype(np.float16))

@@ -13,36 +13,35 @@ import onnx
 from onnx import helper
 
 from edgesem.bundle.runner import OrtRunner
+from edgesem.entropy.schedule import STRIDE
 
 _COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _SIDE = 256  # pixels on a side that multiply-adds are counted for; a multiple of every stride
 
 
-def cost(paths: Sequence[Path], stride_of: int = 16) -> dict[str, Any]:
+def cost(paths: Sequence[Path]) -> dict[str, Any]:
     """Multiply-adds a pixel, parameters and size of the graphs of a part together.
 
-    An input with 3 channels is a picture, every other one stands at a `stride_of`th of its sides.
+    An input with 3 channels is a picture, every other one stands at a 16th of its sides.
     """
     models = [onnx.load(path) for path in paths]
     weights = [tensor for model in models for tensor in model.graph.initializer if _is_weight(tensor)]
     return {
-        "kmac_per_pixel": round(
-            sum(macs for model in models for _, macs in _macs(model, stride_of)) / _SIDE**2 / 1000, 3
-        ),
+        "kmac_per_pixel": round(sum(macs for model in models for _, macs in _macs(model)) / _SIDE**2 / 1000, 3),
         "parameters": sum(math.prod(tensor.dims) for tensor in weights),
         "size_bytes": sum(path.stat().st_size for path in paths),
     }
 
 
-def layer_macs(path: Path, stride_of: int = 16) -> dict[str, int]:
+def layer_macs(path: Path) -> dict[str, int]:
     """Multiply-adds of each named layer of a graph, for a picture of 256 pixels a side."""
-    return {name: macs for name, macs in _macs(onnx.load(path), stride_of) if name}
+    return {name: macs for name, macs in _macs(onnx.load(path)) if name}
 
 
-def _macs(model: onnx.ModelProto, stride: int) -> list[tuple[str, int]]:
+def _macs(model: onnx.ModelProto) -> list[tuple[str, int]]:
     """Multiply-adds of each layer for a picture of _SIDE pixels a side, from the shapes that really occur in a run."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    feed = {value.name: np.zeros(_shape(value, stride), np.float32) for value in model.graph.input}
+    feed = {value.name: np.zeros(_shape(value), np.float32) for value in model.graph.input}
     shapes |= {name: array.shape for name, array in feed.items()}
     counted = [node for node in model.graph.node if node.op_type in _COUNTED]
     known = {value.name for value in model.graph.output} | set(shapes)
@@ -55,9 +54,9 @@ def _macs(model: onnx.ModelProto, stride: int) -> list[tuple[str, int]]:
     return [(node.name, _node_macs(node, shapes)) for node in counted]
 
 
-def _shape(value: onnx.ValueInfoProto, stride: int) -> tuple[int, ...]:
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     dims = value.type.tensor_type.shape.dim
-    side = _SIDE if len(dims) == 4 and dims[1].dim_value == 3 else _SIDE // stride
+    side = _SIDE if len(dims) == 4 and dims[1].dim_value == 3 else _SIDE // STRIDE
     return tuple(dim.dim_value or (1 if place == 0 else side) for place, dim in enumerate(dims))
 
 

@@ -12,31 +12,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from edgesem.bundle.bundle import DECODER, LARGE_DECODER
+from edgesem.bundle.bundle import DECODER
 from edgesem.codec.flow import WINDOW
 from edgesem.entropy.schedule import CHANNELS, STRIDE
-from edgesem.errors import ExportError
 from export.graphs.targets import OPSET
-from export.networks.context import EXACT
 
 _WORTH_HALVING = 1024  # numbers in a tensor
-
-
-def prove_exact(weight: Tensor, bias: Tensor, input_limit: int, name: str) -> int:
-    """The largest magnitude that any partial sum can reach, for integer inputs of at most `input_limit`.
-
-    Float32 holds every integer up to 2^24, so below that bound the order of summation cannot change a bit.
-    Raises ExportError if weights are no integers or the bound does not hold.
-    """
-    if (weight != weight.round()).any() or (bias != bias.round()).any():
-        raise ExportError(f"context model, {name}: weights are not integers, so no machine would agree with another")
-    worst = int((weight.double().abs().flatten(1).sum(1) * input_limit + bias.double().abs()).max().item())
-    if worst >= EXACT:
-        raise ExportError(
-            f"context model, {name}: a partial sum may reach {worst}, which is not below 2^24 = {EXACT}: "
-            "lower the limit of its inputs or train with a tighter weight bound"
-        )
-    return worst
 
 
 def export_encoder(encoder: nn.Module, folder: Path) -> None:
@@ -48,16 +29,11 @@ def export_encoder(encoder: nn.Module, folder: Path) -> None:
 
 
 def export_decoder(decoder: nn.Module, folder: Path, name: str = DECODER) -> None:
-    """Write decoder.onnx: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
+    """Write a decoder: latent float32 [1,96,h,w], quality [1,1,1,1], 0..1 -> picture float32 [1,3,16h,16w]."""
     inputs = {"latent": torch.rand(1, CHANNELS, 4, 6), "quality": torch.full((1, 1, 1, 1), 0.5)}
     to_half_precision(decoder)
     write(decoder, folder / name, inputs, ["picture"], {"latent": 1})
     store_half(folder / name)
-
-
-def export_large_decoder(decoder: nn.Module, folder: Path) -> None:
-    """Write decoder.large.onnx, with the same inputs and output as decoder.onnx."""
-    export_decoder(decoder, folder, LARGE_DECODER)
 
 
 def export_flow(flow: nn.Module, folder: Path) -> None:

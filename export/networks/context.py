@@ -22,11 +22,12 @@ EXACT = 2**24  # float32 holds every integer below it, so the order of a sum can
 WEIGHT_LIMIT = 127
 HIDDEN_LIMIT = 511
 _FINE, _COARSE = 1 / 64, 1 / 32  # one integer step of the inputs in the network's real units (8 quantizer steps = 1)
-_HIDDEN = 1 / 32
-_SCALE_STEP = 1 / 8  # one scale index in the network's real units
+HIDDEN_STEP = 1 / 32
+SCALE_STEP = 1 / 8  # one scale index in the network's real units
 
 
-def _floor(x: Tensor) -> Tensor:
+def floor_through(x: Tensor) -> Tensor:
+    """Floor, with the gradient of x itself."""
     return x + (x.floor() - x).detach()
 
 
@@ -107,8 +108,8 @@ class PassNet(nn.Module):
         kernel = 1 if self.channels == 0 else 5 if self.fine else 3
         inputs = self.channels + 2
         self.first = IntConv(inputs, hidden, kernel, dilation, limit, step)
-        self.second = IntConv(hidden, hidden, 1, 1, HIDDEN_LIMIT, _HIDDEN)
-        self.third = IntConv(hidden, 2 * self.outputs, 1, 1, HIDDEN_LIMIT, _HIDDEN)
+        self.second = IntConv(hidden, hidden, 1, 1, HIDDEN_LIMIT, HIDDEN_STEP)
+        self.third = IntConv(hidden, 2 * self.outputs, 1, 1, HIDDEN_LIMIT, HIDDEN_STEP)
         self.direct = IntConv(inputs, 2 * self.outputs, kernel if self.fine else 1, dilation, limit, step)
         nn.init.uniform_(self.third.weight, -1e-2, 1e-2)
         nn.init.zeros_(self.direct.weight)
@@ -120,15 +121,15 @@ class PassNet(nn.Module):
         """
         seen = values[:, : self.channels]
         if not self.fine:
-            seen = _floor(seen / 2)
+            seen = floor_through(seen / 2)
         limit = VALUE_LIMIT if self.fine else HIDDEN_LIMIT
         a = torch.cat([level, LEVELS - level, seen.clamp(-limit, limit)], 1)
-        hidden = _floor(self.first(a) / _HIDDEN).clamp(0, HIDDEN_LIMIT)
-        hidden = _floor(self.second(hidden) / _HIDDEN).clamp(0, HIDDEN_LIMIT)
+        hidden = floor_through(self.first(a) / HIDDEN_STEP).clamp(0, HIDDEN_LIMIT)
+        hidden = floor_through(self.second(hidden) / HIDDEN_STEP).clamp(0, HIDDEN_LIMIT)
         drawn, direct = self.third(hidden), self.direct(a)
         n = self.outputs
-        mean = _floor(drawn[:, :n] * MEAN_GRID) + _floor(direct[:, :n] * MEAN_GRID)
-        scale = _floor(drawn[:, n:] / _SCALE_STEP) + _floor(direct[:, n:] / _SCALE_STEP)
+        mean = floor_through(drawn[:, :n] * MEAN_GRID) + floor_through(direct[:, :n] * MEAN_GRID)
+        scale = floor_through(drawn[:, n:] / SCALE_STEP) + floor_through(direct[:, n:] / SCALE_STEP)
         return mean.clamp(-VALUE_LIMIT, VALUE_LIMIT), scale.clamp(0, SCALES - 1)
 
 
@@ -164,8 +165,8 @@ class ContextModel(nn.Module):
                 n = net.outputs
                 spread = 1.0 if index == 0 else 0.5
                 sigma = (std[sweep.start : sweep.stop] * spread).log()
-                low = (offset + factor * (sigma + log_gain[0, sweep.start : sweep.stop])) * _SCALE_STEP
-                high = (offset + factor * (sigma + log_gain[-1, sweep.start : sweep.stop])) * _SCALE_STEP
+                low = (offset + factor * (sigma + log_gain[0, sweep.start : sweep.stop])) * SCALE_STEP
+                high = (offset + factor * (sigma + log_gain[-1, sweep.start : sweep.stop])) * SCALE_STEP
                 middle = net.direct.weight.shape[-1] // 2
                 # the planes are level and 255 - level: index runs from `low` at level 0 to `high` at level 255
                 full = LEVELS * net.direct.input_step

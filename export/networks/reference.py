@@ -16,10 +16,17 @@ from torch.nn import functional as F
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GATE_STEPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import SCALES
-from export.networks.context import HIDDEN_LIMIT, ContextModel, IntConv, PassNet, centred
+from export.networks.context import (
+    HIDDEN_LIMIT,
+    HIDDEN_STEP,
+    SCALE_STEP,
+    ContextModel,
+    IntConv,
+    PassNet,
+    centred,
+    floor_through,
+)
 
-HIDDEN_STEP = 1 / 32
-SCALE_STEP = 1 / 8
 GATE_STEP = 1 / 16
 _REACH = 4  # border of zeros that the widest convolution needs
 _START_GATE = 60  # of GATE_STEPS: mostly the reference, with room to learn in both directions
@@ -232,11 +239,6 @@ class _Within(torch.autograd.Function):
         (x,), (grad,) = ctx.saved_tensors, grads
         outwards = ((x > ctx.high) & (grad < 0)) | ((x < ctx.low) & (grad > 0))
         return grad.masked_fill(outwards, 0.0), None, None
-
-
-def floor_through(x: Tensor) -> Tensor:
-    """Floor, with the gradient of x itself."""
-    return x + (x.floor() - x).detach()
 
 
 def reference_of(key: ContextModel, weights: dict[str, Tensor]) -> ReferenceModel:

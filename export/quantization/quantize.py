@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,13 +104,14 @@ def calibrate(prepared: Path, feeds: Sequence[Feed]) -> Ranges:
             augmented_model_path=str(Path(scratch) / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
-        calibrator.collect_data(_Reader(feeds))
+        left = iter(feeds)
+        calibrator.collect_data(SimpleNamespace(get_next=lambda: next(left, None)))
         return dict(calibrator.compute_data().data)
 
 
 def quantize(prepared: Path, target: Path, ranges: Ranges, profile: Profile, exclude: Collection[str] = ()) -> None:
     """Write the int8 QDQ form of a prepared graph; layers named in `exclude` stay in float."""
-    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -126,7 +128,7 @@ def quantize(prepared: Path, target: Path, ranges: Ranges, profile: Profile, exc
             False,
             QuantType.QInt8,
             QuantType.QInt8 if profile.signed else QuantType.QUInt8,
-            _data(ranges, TensorsData),
+            TensorsData(CalibrationMethod.MinMax, dict(ranges)),
             sorted(kept | carried),
             [],
             [*profile.layers, *profile.carried],
@@ -194,25 +196,3 @@ def to_half(source: Path, target: Path) -> None:
         onnx.load(source), keep_io_types=True, op_block_list=list(_NORMS), disable_shape_infer=False
     )
     graph_edit.finish(model, target)
-
-
-class _Reader:
-    """Feeds one after the other, as the calibrator asks for them."""
-
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self._left = iter(feeds)
-
-    def get_next(self) -> Feed | None:
-        return next(self._left, None)
-
-    def __iter__(self) -> _Reader:
-        return self
-
-    def __next__(self) -> Feed:
-        return next(self._left)
-
-
-def _data(ranges: Ranges, kind: Any) -> Any:
-    from onnxruntime.quantization import CalibrationMethod
-
-    return kind(CalibrationMethod.MinMax, dict(ranges))

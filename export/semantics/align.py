@@ -31,7 +31,7 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
 from edgesem.errors import ExportError, InputError, UsageError
 from edgesem.files import write_whole
-from edgesem.packet.keys import Identity, read_key
+from edgesem.packet.keys import Identity
 from edgesem.semantics.embedding import DIMENSIONS, HEAD, LABELS, Labels, prompt
 from export.bundle.pipeline import seal
 from export.graphs.cost import cost
@@ -221,17 +221,16 @@ def made_before(
     return report if same else None
 
 
-def add_head(bundle: Bundle, folder: Path, sign: Path | None = None) -> dict[str, Any]:
+def add_head(bundle: Bundle, folder: Path, identity: Identity | None = None) -> dict[str, Any]:
     """Put the head in `folder` into the bundle, and vouch for it in the manifest; returns what stands there of it."""
-    if "signature" in bundle.manifest and sign is None:
+    if "signature" in bundle.manifest and identity is None:
         raise UsageError(f"{bundle.folder} is signed, and would not be any more: name your key with --sign")
     report = json.loads((folder / REPORT).read_text())
     head = cost([folder / HEAD])
     head |= {name: value for name, value in report.items() if name not in ("made_of", "encoder_mark")}
-    key = None if sign is None else read_key(sign)
     for name in (HEAD, LABELS):  # from here on the bundle is damaged until it is sealed
         write_whole(bundle.folder / name, (folder / name).read_bytes())
-    seal(bundle.folder, {**bundle.manifest, "head": head}, None if key is None else Identity(key))
+    seal(bundle.folder, {**bundle.manifest, "head": head}, identity)
     return head
 
 

@@ -90,7 +90,7 @@ def bounded(run: Path, start: Path, general: Sequence[Frame], out: Path) -> dict
         mixed = {name: torch.lerp(first[name], adapted[name], share).contiguous() for name in adapted}
         net = CodecNet()
         net.load_state_dict(mixed)
-        loss, _ = bd_rates(old, net, general)
+        loss = bd_rates(old, net, general)["bd_rate_ms_ssim_percent"]
         if loss is None or loss <= MOST_GENERAL_LOSS_PERCENT:
             out.mkdir(parents=True, exist_ok=True)
             for name in ("config.json", "history.jsonl", "log.jsonl"):
@@ -107,5 +107,4 @@ def gain(run: Path, start: Path, frames: Sequence[Frame]) -> dict[str, float | N
     """BD-rate (%) on frames of a run against the weights file that it began with; less is better."""
     old = CodecNet()
     load_weights(old, start)
-    by_ms_ssim, by_psnr = bd_rates(old, open_run(run)[0], frames)
-    return {"bd_rate_ms_ssim_percent": by_ms_ssim, "bd_rate_psnr_percent": by_psnr}
+    return bd_rates(old, open_run(run)[0], frames)

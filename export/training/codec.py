@@ -24,7 +24,7 @@ from edgesem.errors import InputError
 from export.data.crops import Crops
 from export.networks.codec import Decoder, Encoder, Gains, Teacher, klt_basis, move_range
 from export.networks.context import ContextModel, group_of_channel
-from export.training.loop import Progress, RunOptions, device_of, read_settings, read_weights, run
+from export.training.loop import Progress, RunOptions, RunSettings, device_of, read_settings, read_weights, run
 from export.training.losses import ms_ssim, psnr_db, rate
 from export.training.ssimulacra2 import distance
 
@@ -36,15 +36,11 @@ BROAD_WEIGHT = 10.0  # of that in means over 64x64 pixels: a drift of brightness
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run; they stand in its folder and later in the bundle's manifest."""
+class TrainConfig(RunSettings):
+    """Settings of a run of the codec."""
 
-    data: str
-    minutes: float
     crop: int = 192
     batch: int = 8
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 2e-5
     lambda_low: float = 1.3e-4
     lambda_high: float = 1.7e-2
     ms_ssim: float = 0.6
@@ -54,8 +50,6 @@ class TrainConfig:
     nested_dropout: float = 0.1
     teacher: bool = True
     without_stage: float = 0.5
-    average: float = 0.998
-    seed: int = 0
     start: str = ""
     """Name of the weights' file that the run began with; the KLT if empty."""
     start_range: tuple[float, float] | None = None
@@ -199,7 +193,7 @@ def train(
         if config.start_range is not None:
             move_range(net, config.start_range, (config.lambda_low, config.lambda_high))
         config = replace(config, ms_ssim_from=-1.0)  # the part with squared error alone is behind it
-    else:
+    elif not (out / "checkpoint.pt").exists():
         net.start_from_klt(crops.batch(600))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,30 +10,27 @@ import torch
 
 from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import GROUPS, STRIDE
-from edgesem.files import find_pictures, read_picture
 from edgesem.quality.metrics import bd_rate, ms_ssim, ms_ssim_db, psnr
-from export.training.codec import CodecNet, open_run
+from export.training.codec import CodecNet
 from export.training.losses import symbol_bits
 
 EVALUATED_LEVELS = (0, 60, 120, 180, 255)
 
 
 @torch.no_grad()
-def evaluate(
-    net: CodecNet, frames: Sequence[npt.NDArray[np.uint8]], levels: Sequence[int] = EVALUATED_LEVELS
-) -> list[dict[str, float]]:
+def evaluate(net: CodecNet, frames: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, float]]:
     """Mean bits per pixel, PSNR and MS-SSIM at each level; pictures uint8 [H, W, 3] are cut to whole strides.
 
     Real coding adds about 1 % to these bits.
     """
     net = net.eval()
     layers = torch.full((1, 1, 1, 1), len(GROUPS))
-    rows: dict[int, list[tuple[float, float, float]]] = {level: [] for level in levels}
+    rows: dict[int, list[tuple[float, float, float]]] = {level: [] for level in EVALUATED_LEVELS}
     for frame in frames:
         height, width = (side // STRIDE * STRIDE for side in frame.shape[:2])
         frame = frame[:height, :width]
         latent = net.encoder(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255)
-        for level in levels:
+        for level in EVALUATED_LEVELS:
             quality = torch.full((1, 1, 1, 1), level / LEVELS)
             gain, inverse = net.gains(quality)
             values, mean, scale = net.context(latent * gain, quality * LEVELS, layers)
@@ -43,27 +39,19 @@ def evaluate(
             drawn = (picture.clamp(0, 1) * 255).round().byte().numpy()
             rows[level].append((bits / (height * width), psnr(frame, drawn), ms_ssim(frame, drawn)))
     names = ("bpp", "psnr", "ms_ssim")
-    return [dict(zip(names, np.mean(rows[level], 0).tolist(), strict=True)) for level in levels]
+    return [dict(zip(names, np.mean(rows[level], 0).tolist(), strict=True)) for level in EVALUATED_LEVELS]
 
 
-def loss_of_student(teacher: Path, student: Path, check: Path) -> dict[str, float | None]:
-    """BD-rate (%) of a student's run against its teacher's on the photographs in `check`, by PSNR and MS-SSIM."""
-    frames = [read_picture(path) for path in find_pictures(check)]
-    by_ms_ssim, by_psnr = bd_rates(open_run(teacher)[0], open_run(student)[0], frames)
-    return {"bd_rate_psnr_percent": by_psnr, "bd_rate_ms_ssim_percent": by_ms_ssim}
-
-
-def bd_rates(
-    old: CodecNet, new: CodecNet, frames: Sequence[npt.NDArray[np.uint8]]
-) -> tuple[float | None, float | None]:
-    """BD-rate (%) of a codec against an `old` one on pictures, by MS-SSIM and PSNR; None where no quality is shared."""
+def bd_rates(old: CodecNet, new: CodecNet, frames: Sequence[npt.NDArray[np.uint8]]) -> dict[str, float | None]:
+    """BD-rate (%) of a codec against an `old` one on pictures, by PSNR and MS-SSIM; None where no quality is shared."""
     before, after = evaluate(old, frames), evaluate(new, frames)
-    return (
-        _percent(*([(p["bpp"], ms_ssim_db(p["ms_ssim"])) for p in points] for points in (before, after))),
-        _percent(*([(p["bpp"], p["psnr"]) for p in points] for points in (before, after))),
-    )
 
+    def rate(quality: Callable[[dict[str, float]], float]) -> float | None:
+        old_curve, new_curve = ([(point["bpp"], quality(point)) for point in points] for points in (before, after))
+        found = bd_rate(old_curve, new_curve)
+        return None if found is None else round(found.percent, 2)
 
-def _percent(old: list[tuple[float, float]], new: list[tuple[float, float]]) -> float | None:
-    found = bd_rate(old, new)
-    return None if found is None else round(found.percent, 2)
+    return {
+        "bd_rate_psnr_percent": rate(lambda point: point["psnr"]),
+        "bd_rate_ms_ssim_percent": rate(lambda point: ms_ssim_db(point["ms_ssim"])),
+    }

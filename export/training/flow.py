@@ -24,25 +24,18 @@ from export.data.crops import Crops
 from export.networks.flow import FlowDecoder
 from export.training.codec import CodecNet, load_weights, spread_levels
 from export.training.critic import Judges, PerceptualLoss
-from export.training.loop import Progress, RunOptions, device_of, read_settings, run
+from export.training.loop import Progress, RunOptions, RunSettings, device_of, read_settings, run
 from export.training.losses import psnr_db
 
 FEW = 4  # steps that the student is taught to start from
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig(Judges):
+class FlowConfig(Judges, RunSettings):
     """Settings of a run of the flow decoder, of a few-step student's judges too. codec: folder of the codec's run."""
 
-    data: str
     codec: str
-    minutes: float
-    crop: int = 256
-    batch: int = 4
     learning_rate: float = 5e-4
-    final_learning_rate: float = 2e-5
-    average: float = 0.998
-    seed: int = 0
 
 
 def train_flow(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -36,22 +36,21 @@ _JUDGES = ("lpips", "vgg")  # paths of which the history says whether there was 
 Progress = Callable[[float, dict[str, Any]], None]
 
 
-S = TypeVar("S", bound="Settings")
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings that every run has; they stand in its folder and later in the bundle's manifest."""
+
+    data: str
+    minutes: float
+    crop: int = 256
+    batch: int = 4
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 2e-5
+    average: float = 0.998
+    seed: int = 0
 
 
-class Settings(Protocol):
-    """Settings that every run has: a frozen dataclass with at least these fields."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def minutes(self) -> float: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def final_learning_rate(self) -> float: ...
-    @property
-    def average(self) -> float: ...
+S = TypeVar("S", bound=RunSettings)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def device_of(options: RunOptions | None) -> torch.device:
 
 def run(
     net: nn.Module,
-    config: Settings,
+    config: RunSettings,
     out: Path,
     loss_of: Callable[[nn.Module, float, Accelerator], tuple[Tensor, dict[str, float]]],
     progress: Progress,
@@ -159,7 +158,7 @@ def run(
     return out / "weights.safetensors"
 
 
-def _check_same(config: Settings, out: Path) -> None:
+def _check_same(config: RunSettings, out: Path) -> None:
     """Raise UsageError if `out` holds a checkpoint that was made with other settings; its time may be another."""
     if not (out / "checkpoint.pt").exists():
         return
@@ -182,7 +181,7 @@ def _same_place(before: Any, now: Any, name: str) -> bool:
     return name in _PATHS and bool(before) and bool(now) and Path(before).resolve() == Path(now).resolve()
 
 
-def _public(config: Settings) -> dict[str, Any]:
+def _public(config: RunSettings) -> dict[str, Any]:
     """Settings that say nothing of this machine, for the history, which a bundle tells everybody."""
     settings = {name: bool(value) if name in _JUDGES else value for name, value in asdict(config).items()}
     return {name: value for name, value in settings.items() if name in _JUDGES or name not in _PATHS}
@@ -207,7 +206,7 @@ def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Ten
     return update
 
 
-def learning_rate(config: Settings, done: float, step: int) -> float:
+def learning_rate(config: RunSettings, done: float, step: int) -> float:
     """Cosine decay over the run after 200 steps of warm-up."""
     span = config.learning_rate - config.final_learning_rate
     return min(1.0, (step + 1) / 200) * (config.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * done)))

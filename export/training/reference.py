@@ -4,7 +4,8 @@
 
 Each picture refers to what a receiver has of those before, at a quality of its own, so the model learns to refine, to
 coarsen and to go on. The sender's rule says which positions are copied (edgesem.codec.copying), so the model learns
-what X"""
+what is left to code beside them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from export.data.sequences import Sequences
 from export.networks.context import centred
 from export.networks.reference import ReferenceModel, reference_of
 from export.training.codec import CodecNet, open_run
-from export.training.loop import Progress, RunOptions, device_of, read_weights, run
+from export.training.loop import Progress, RunOptions, RunSettings, device_of, read_weights, run
 from export.training.losses import rate, symbol_bits
 
 _NEAR = 25  # levels between a picture and its reference, mostly: a link's rate changes slowly
@@ -40,19 +41,15 @@ _ERROR_BITS = 15.0  # that a squared step of error is worth: more than where qua
 _LEAST_SHARE = 0.02  # of a keyframe's bits: pictures with fewer weigh no more
 
 
-@dataclass(frozen=True)
-class ReferenceConfig:
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig(RunSettings):
     """Settings of a run. codec: folder of the codec's run; pool: how many sequences are held in memory.
 
     Shares of pictures: fewer_layers, of keyframes that lack some; without_copies, of streams; lost, of frames.
     """
 
-    data: str
     codec: str
-    minutes: float
     clips: str | None = None
-    crop: int = 256
-    batch: int = 4
     pool: int = 400
     learning_rate: float = 1.5e-3
     final_learning_rate: float = 3e-5
@@ -60,7 +57,6 @@ class ReferenceConfig:
     without_copies: float = 0.15
     lost: float = 0.1
     average: float = 0.995
-    seed: int = 0
 
 
 def train_reference(

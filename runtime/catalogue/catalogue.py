@@ -154,6 +154,16 @@ class Catalogue:
         )
         return entry_of(rows[0]) if rows else None
 
+    def latest(self, since_s: float, most: int) -> list[Entry]:
+        """The newest frame of each stream that has one since `since_s` (Unix seconds), newest first, at most `most`."""
+        rows = self.rows(
+            f"select {ENTRY_COLUMNS} from edgesem.streams, lateral (select * from edgesem.frames "
+            "where stream = streams.id and captured_s >= %s order by captured_s desc limit 1) f "
+            "join edgesem.segments on segments.id = f.segment order by f.captured_s desc limit %s",
+            (since_s, most),
+        )
+        return [entry_of(row) for row in rows]
+
     def packet(self, entry: Entry) -> Packet:
         """The packet of a frame as it came."""
         if not isinstance(entry, CatalogueEntry):
@@ -195,9 +205,12 @@ class Catalogue:
         where, values = _where(stream, since_s, until_s)
         rows = self.rows(
             "select streams.name, e.event, e.begun_s, e.cause, e.label, count(f.frame), min(f.captured_s), "
-            "max(f.captured_s) from edgesem.events e join edgesem.streams on streams.id = e.stream "
+            "max(f.captured_s) from (select e.* from edgesem.events e join edgesem.streams on streams.id = e.stream "
+            "where exists (select 1 from edgesem.frames f where f.stream = e.stream and f.event = e.event) "
+            f"and {where.replace('captured_s', 'e.begun_s')} order by e.begun_s desc, e.event limit %s) e "
+            "join edgesem.streams on streams.id = e.stream "
             "join edgesem.frames f on f.stream = e.stream and f.event = e.event "
-            f"where {where.replace('captured_s', 'e.begun_s')} group by 1, 2, 3, 4, 5 order by 3 desc, 2 limit %s",
+            "group by 1, 2, 3, 4, 5 order by 3 desc, 2",
             (*values, most),
         )
         return [event_of(row) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,9 +13,13 @@ from runtime.catalogue.catalogue import Catalogue, CatalogueEntry
 from runtime.catalogue.database import Database
 from runtime.receiver.archive import Archive
 from runtime.receiver.archive_entry import Entry
+from runtime.receiver.event_record import COMPLETE, EventRecord
 
 _AWAY_S = 15.0
 """A catalogue that did not answer is not asked for so long: who looks back sees what is here meanwhile."""
+_LATEST_S, _MOST_LATEST = 5.0, 2000
+"""The newest frames of all streams are asked for so often at most, and of so many streams."""
+_LATELY_S = 7 * 86400.0
 
 T = TypeVar("T")
 
@@ -28,6 +33,9 @@ class FleetHistory:
     def __init__(self, database: Database, archive: Archive) -> None:
         self._catalogue, self._archive = Catalogue(database), archive
         self._away_until_s = float("-inf")
+        self._latest: list[Entry] = []
+        self._refresh_at_s = float("-inf")
+        self._lock = threading.Lock()
 
     def spread(self, stream: str, since_s: float, until_s: float, count: int) -> list[Entry]:
         """At most `count` frames of a stream: the first in each of so many equal parts of a time (Unix seconds)."""
@@ -47,6 +55,31 @@ class FleetHistory:
             return there
         return here
 
+    def latest(self) -> list[Entry]:
+        """The newest frame of each stream of the catalogue that had one within a week, newest first, of 2000 streams.
+
+        As they were when it was asked last: it is asked anew behind the caller's back, each 5 s at most, so that it
+        holds up nobody, and many viewers cost as much as one.
+        """
+        with self._lock:
+            if time.monotonic() >= self._refresh_at_s:
+                self._refresh_at_s = float("inf")
+                threading.Thread(target=self._refresh, name="catalogue", daemon=True).start()
+            return self._latest
+
+    def events(self, stream: str | None, before_s: float, most: int) -> list[EventRecord]:
+        """The newest events of a stream of the catalogue, or of all, that began before a time (Unix seconds), newest
+        first; none while it is away."""
+        found = self._ask(lambda: self._catalogue.events(stream=stream, until_s=before_s, most=most)) or []
+        return [
+            EventRecord(
+                *(one.id, one.stream, "", round(one.begun_s * 1000), one.cause, one.label, COMPLETE, one.frames),
+                first_s=one.first_s - one.begun_s,
+                last_s=one.last_s - one.begun_s,
+            )
+            for one in found
+        ]
+
     def packet(self, entry: Entry) -> Packet:
         """The packet of a frame as it came."""
         return (self._catalogue if isinstance(entry, CatalogueEntry) else self._archive).packet(entry)
@@ -57,6 +90,14 @@ class FleetHistory:
             return self._archive.earlier(entry, frame)
         except InputError:
             return self._catalogue.earlier(entry, frame)
+
+    def _refresh(self) -> None:
+        try:
+            found = self._ask(lambda: self._catalogue.latest(time.time() - _LATELY_S, _MOST_LATEST))
+            if found is not None:
+                self._latest = found
+        finally:
+            self._refresh_at_s = time.monotonic() + _LATEST_S
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """The catalogue's answer; None while it is away."""

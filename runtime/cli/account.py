@@ -65,7 +65,7 @@ def add(
             lines.append("mosquitto is not installed here, and no other broker admits accounts: apt install mosquitto")
         return "\n".join(lines)
 
-    emit(result, json_, lambda result: _text(render(result)))
+    emit(result, json_, render)
 
 
 def list_accounts(state_dir: _StateDir = None, json_: JsonOption = False) -> None:
@@ -87,7 +87,7 @@ def remove(name: _Name, state_dir: _StateDir = None, json_: JsonOption = False) 
     Example: edgesem account remove gate
     """
     _accounts(state_dir).remove(name)
-    emit({"removed": name}, json_, lambda result: _text(f"removed {result['removed']}"))
+    emit({"removed": name}, json_, lambda result: f"removed {result['removed']}")
 
 
 def _accounts(state_dir: Path | None) -> Accounts:
@@ -97,12 +97,6 @@ def _accounts(state_dir: Path | None) -> Accounts:
     return Accounts(MonitorSettings(state_dir=state_dir).folder() / "broker")
 
 
-def _text(text: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(text)
-
-
 def _render(result: Mapping[str, Any]) -> RenderableType:
     rows = [(one["name"], one["role"], ", ".join(one["streams"])) for one in result["accounts"]]
-    return table(("name", "role", "streams"), rows, f"{len(rows)} accounts", left=3) if rows else _text("no accounts")
+    return table(("name", "role", "streams"), rows, f"{len(rows)} accounts", left=3) if rows else "no accounts"

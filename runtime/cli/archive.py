@@ -18,7 +18,11 @@ from runtime.cli.frame_store import (
     CatalogueOption,
     CataloguePasswordOption,
     ObjectsOption,
+    OneStreamOption,
+    SinceOption,
+    UntilOption,
     frame_store,
+    time_window,
 )
 from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
@@ -42,12 +46,9 @@ def export(
     day: Annotated[
         str | None, typer.Option(help="One day of this time zone, such as 2026-11-22.", show_default="all there is")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Until when, in the same form.", show_default="now")] = None,
-    stream: Annotated[str | None, typer.Option(help="One stream, SITE/DEVICE/STREAM.", show_default="all")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    stream: OneStreamOption = None,
     promised: Annotated[bool, typer.Option("--promised", help="Only promised frames.")] = False,
     every: Annotated[
         str | None,
@@ -74,19 +75,19 @@ def export(
     from edgesem.codec.codec import load
     from runtime.receiver.archive_drawer import ArchiveDrawer, spaced
     from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
-    from runtime.receiver.times import parse_day, parse_span, parse_time
+    from runtime.receiver.times import parse_day, parse_span
 
     if kind not in KINDS:
         raise UsageError(f"--as {kind}: it is one of {', '.join(KINDS)}")
     if day and (since or until):
         raise UsageError("--day is a whole day: leave out --since and --until")
-    since_s, until_s = parse_day(day) if day else (since and parse_time(since), until and parse_time(until))
+    since_s, until_s = parse_day(day) if day else time_window(since, until).values()
     every_s = parse_span(every) if every else 0.0
     synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
     with frame_store(archive, catalogue, catalogue_password_file, objects) as opened, _Writer(out, kind, fps) as writer:
         drawer = ArchiveDrawer(opened, codecs, synthesis, stamp=stamp)
-        found = opened.entries(stream=stream, since_s=since_s or None, until_s=until_s or None)
+        found = opened.entries(stream=stream, since_s=since_s, until_s=until_s)
         chosen = spaced([entry for entry in found if entry.promised or not promised], every_s)
         failures: list[str] = []
         with progress("drawing") as bar:

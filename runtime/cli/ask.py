@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,20 +12,12 @@ import typer
 
 from edgesem.cli.console import emit
 from edgesem.errors import PacketError, UsageError
-from runtime.cli.options import BrokerGiven, BundleOption, JsonOption, broker_options
+from runtime.cli.options import BundleOption, Given, JsonOption, broker_options, expanded
 from runtime.protocol.command import Command
 
 if TYPE_CHECKING:
     from runtime.protocol.topics import Topics
 
-_Stream = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SITE/DEVICE/STREAM", help="Stream of the sender; with --group left out.", show_default=False
-    ),
-]
-_Group = Annotated[str | None, typer.Option(help="Ask all senders of this group of the inventory.")]
-_Inventory = Annotated[Path | None, typer.Option(help="With --group: TOML file of the fleet's devices and groups.")]
 _Box = Annotated[
     str | None,
     typer.Argument(
@@ -34,17 +28,55 @@ _Box = Annotated[
 ]
 
 
-@broker_options
+@dataclass(frozen=True, kw_only=True)
+class _Sender:
+    """Whom a command asks, and how the answer is printed: the options of every command."""
+
+    stream: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SITE/DEVICE/STREAM", help="Stream of the sender; with --group left out.", show_default=False
+        ),
+    ] = None
+    group: Annotated[str | None, typer.Option(help="Ask all senders of this group of the inventory.")] = None
+    inventory: Annotated[
+        Path | None, typer.Option(help="With --group: TOML file of the fleet's devices and groups.")
+    ] = None
+    broker: Given
+    json_: JsonOption = False
+
+    def without_stream(self) -> tuple[_Sender, tuple[str, ...]]:
+        """The sender, and with --group, which needs no stream, the first argument: what stands in its place."""
+        if self.group is None or self.stream is None:
+            return self, ()
+        return replace(self, stream=None), (self.stream,)
+
+    def targets(self) -> list[Topics] | Topics:
+        """The one stream that was named, or those of the group."""
+        from runtime.fleet.inventory import Inventory
+        from runtime.protocol.topics import Topics
+
+        if (self.stream is None) == (self.group is None):
+            raise UsageError("name one SITE/DEVICE/STREAM, or --group with --inventory")
+        if self.stream is not None:
+            return Topics.named(self.stream)
+        if self.inventory is None or self.group is None:
+            raise UsageError("--group needs --inventory, the file that says which devices are in it")
+        return Inventory.read(self.inventory).group(self.group)
+
+
+def _to_sender(command: Callable[..., None]) -> Callable[..., None]:
+    """The same command with the options of `_Sender` in place of its parameter `sender`."""
+    parameters = inspect.signature(_Sender, eval_str=True).parameters.values()
+    return broker_options(expanded(command, "sender", parameters, _Sender))
+
+
+@_to_sender
 def snapshot(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
+    sender: _Sender,
     size_bytes: Annotated[
         int, typer.Option("--bytes", min=256, max=65535, help="Largest size of the frame, in bytes.")
     ] = 8000,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender promise its newest frame: it is delivered whole, however long that takes.
 
@@ -52,67 +84,44 @@ def snapshot(
 
     Example: edgesem ask snapshot home/gate/main --bytes 12000
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "snapshot", size_bytes=size_bytes)
+    _ask(sender, "snapshot", size_bytes=size_bytes)
 
 
-@broker_options
-def key(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
-    json_: JsonOption = False,
-) -> None:
+@_to_sender
+def key(sender: _Sender) -> None:
     """Have a sender code its next frame as a keyframe.
 
     Example: edgesem ask key home/gate/main
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "key")
+    _ask(sender, "key")
 
 
-@broker_options
+@_to_sender
 def pause(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
+    sender: _Sender,
     seconds: Annotated[
         float, typer.Option(min=0, max=86400, help="Seconds to pause for; 0: until `edgesem ask resume`.")
     ] = 0,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender send no frames for a time.
 
     Example: edgesem ask pause home/gate/main --seconds 600
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "pause", pause_s=seconds)
+    _ask(sender, "pause", pause_s=seconds)
 
 
-@broker_options
-def resume(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
-    json_: JsonOption = False,
-) -> None:
+@_to_sender
+def resume(sender: _Sender) -> None:
     """End the pause of a sender.
 
     Example: edgesem ask resume home/gate/main
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "resume")
+    _ask(sender, "resume")
 
 
-@broker_options
+@_to_sender
 def budget(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
+    sender: _Sender,
     max_bytes: Annotated[
         int | None,
         typer.Option(help="Largest ordinary frame, 256 to 200000 bytes; 0: as at its start.", show_default="as it is"),
@@ -121,7 +130,6 @@ def budget(
         int | None,
         typer.Option(help="Most bits a second of ordinary frames; 0: as at its start.", show_default="as it is"),
     ] = None,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender spend fewer bytes on ordinary frames, or more again; promised frames are not held up.
 
@@ -131,20 +139,15 @@ def budget(
     """
     if max_bytes is None and max_rate_bps is None:
         raise UsageError("say what to change: --max-bytes, --max-rate-bps, or both")
-    _ask(_targets(stream, group, inventory), broker, json_, "budget", max_bytes=max_bytes, max_rate_bps=max_rate_bps)
+    _ask(sender, "budget", max_bytes=max_bytes, max_rate_bps=max_rate_bps)
 
 
-@broker_options
+@_to_sender
 def event(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
+    sender: _Sender,
     label: Annotated[
         str, typer.Option(help="What the event is called, at most 100 characters.", show_default=False)
     ] = "",
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender make an event now: frames of the last seconds and of the next ones are delivered, as one clip.
 
@@ -152,20 +155,15 @@ def event(
 
     Example: edgesem ask event home/gate/main --label "door bell"
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "event", label=label)
+    _ask(sender, "event", label=label)
 
 
-@broker_options
+@_to_sender
 def view(
-    stream: _Stream = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
+    sender: _Sender,
     seconds: Annotated[
         int, typer.Option(min=0, max=600, help="Seconds to send pictures for; 0: no more than who else watches needs.")
     ] = 60,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender on demand send pictures for a time, as if somebody watched; other senders send them always.
 
@@ -173,22 +171,17 @@ def view(
 
     Example: edgesem ask view home/gate/main --seconds 120
     """
-    _ask(_targets(stream, group, inventory), broker, json_, "view", lease_s=seconds)
+    _ask(sender, "view", lease_s=seconds)
 
 
-@broker_options
+@_to_sender
 def watch(
-    stream: _Stream = None,
+    sender: _Sender,
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="What to look for from now on.", show_default="nothing"),
     ] = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
     bundle: BundleOption = None,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender look for something else from now on, or for nothing.
 
@@ -200,57 +193,40 @@ def watch(
     from edgesem.bundle.bundle import Bundle
     from edgesem.semantics.embedding import Labels, to_bytes
 
-    queries = tuple(texts or ())
-    if group is not None and stream is not None:  # there is no stream then, so this is the first text
-        queries, stream = (stream, *queries), None
+    sender, first = sender.without_stream()
+    queries = (*first, *(texts or ()))
     labels = Labels.of(Bundle.open(bundle)) if queries else None
     vectors = tuple(to_bytes(labels.query(text).vector) for text in queries) if labels else ()
-    _ask(_targets(stream, group, inventory), broker, json_, "watch", queries=queries, vectors=vectors)
+    _ask(sender, "watch", queries=queries, vectors=vectors)
 
 
-@broker_options
+@_to_sender
 def roi(
-    stream: _Stream = None,
+    sender: _Sender,
     box: _Box = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender crop its pictures to a region of interest; `off`: send them whole again.
 
     Example: edgesem ask roi home/gate/main 0.0,0.5,1.0,0.5
     """
-    stream, box = _stream_and_box(stream, box, group)
-    _ask(_targets(stream, group, inventory), broker, json_, "roi", **({} if box == "off" else {"roi": _shares(box)}))
+    sender, part = _with_box(sender, box)
+    _ask(sender, "roi", **({} if part == "off" else {"roi": _shares(part)}))
 
 
-@broker_options
+@_to_sender
 def region(
-    stream: _Stream = None,
+    sender: _Sender,
     box: _Box = None,
-    group: _Group = None,
-    inventory: _Inventory = None,
-    *,
-    broker: BrokerGiven,
     drop: Annotated[
         int, typer.Option(min=1, max=255, help="How many of the 255 quality levels the rest is coarser.")
     ] = 90,
-    json_: JsonOption = False,
 ) -> None:
     """Have a sender code a region of its pictures finer than the rest, in as many bytes as before.
 
     Example: edgesem ask region home/gate/main 0.25,0.2,0.5,0.5
     """
-    stream, box = _stream_and_box(stream, box, group)
-    _ask(
-        _targets(stream, group, inventory),
-        broker,
-        json_,
-        "region",
-        **({"drop": 0} if box == "off" else {"roi": _shares(box), "drop": drop}),
-    )
+    sender, part = _with_box(sender, box)
+    _ask(sender, "region", **({"drop": 0} if part == "off" else {"roi": _shares(part), "drop": drop}))
 
 
 def _shares(box: str) -> tuple[float, float, float, float]:
@@ -261,30 +237,17 @@ def _shares(box: str) -> tuple[float, float, float, float]:
     return parse_box(box, 1, 1)
 
 
-def _stream_and_box(stream: str | None, box: str | None, group: str | None) -> tuple[str | None, str]:
-    """With --group there is no stream, so what stands in its place is the box."""
-    if group is not None and box is None:
-        stream, box = None, stream
+def _with_box(sender: _Sender, box: str | None) -> tuple[_Sender, str]:
+    """The sender, and the box; with --group that may stand in the place of the stream."""
+    if box is None:
+        sender, first = sender.without_stream()
+        box = next(iter(first), None)
     if box is None:
         raise UsageError("no BOX named: write left,top,width,height as shares of the picture, or off")
-    return stream, box
+    return sender, box
 
 
-def _targets(stream: str | None, group: str | None, inventory: Path | None) -> list[Topics] | Topics:
-    """The one stream that was named, or those of the group."""
-    from runtime.fleet.inventory import Inventory
-    from runtime.protocol.topics import Topics
-
-    if (stream is None) == (group is None):
-        raise UsageError("name one SITE/DEVICE/STREAM, or --group with --inventory")
-    if stream is not None:
-        return Topics.named(stream)
-    if inventory is None or group is None:
-        raise UsageError("--group needs --inventory, the file that says which devices are in it")
-    return Inventory.read(inventory).group(group)
-
-
-def _ask(target: list[Topics] | Topics, broker: BrokerGiven, as_json: bool, kind: str, **fields: object) -> None:
+def _ask(sender: _Sender, kind: str, **fields: object) -> None:
     """Send the command and print what was asked. UsageError for fields that cannot be."""
     from edgesem.config import load_config
     from runtime.cli.ask_client import AskSettings, ask, ask_all
@@ -293,18 +256,17 @@ def _ask(target: list[Topics] | Topics, broker: BrokerGiven, as_json: bool, kind
         command = Command(kind, **fields)  # type: ignore[arg-type]
     except PacketError as error:
         raise UsageError(str(error)) from error
-    settings = load_config(None, AskSettings, broker)
+    target, settings = sender.targets(), load_config(None, AskSettings, sender.broker)
     addresses, key = settings.broker.addresses(), settings.seal.key()
     if isinstance(target, list):
         troubles = ask_all(addresses, target, command, key)
         streams = [{"stream": name, "asked": not trouble, "error": trouble} for name, trouble in troubles.items()]
-        emit({"asked": kind, "streams": streams}, as_json, _render_group)
+        emit({"asked": kind, "streams": streams}, sender.json_, _render_group)
         if any(troubles.values()):
             raise typer.Exit(1)
         return
     ask(addresses, target, command, key)
-    name = f"{target.site}/{target.device}/{target.stream}"
-    emit({"stream": name, "asked": kind}, as_json, lambda r: f"{r['stream']} was asked: {r['asked']}")
+    emit({"stream": target.name, "asked": kind}, sender.json_, lambda r: f"{r['stream']} was asked: {r['asked']}")
 
 
 def _render_group(result: Mapping[str, Any]) -> str:

@@ -14,11 +14,12 @@ from edgesem.errors import LinkError, PacketError
 from edgesem.packet.seal import Seal
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
+from runtime.mqtt.settings import BrokerSettings
 from runtime.protocol.birth import Birth
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
-from runtime.settings import STATE_INTERVAL_S, BrokerSettings, SealSettings
+from runtime.settings import STATE_INTERVAL_S, SealSettings
 
 _PATIENCE_S = 10.0
 _RETAINED_S = 3.0
@@ -86,7 +87,7 @@ class _Stream:
         self.birth: Birth | None = None
         self.state: State | None = None
         self.heard, self.born, self.stated = threading.Event(), threading.Event(), threading.Event()
-        self.name = _name(topics)
+        self.name = topics.name
         self._topics = topics
 
     def ask(self, connection: Connection, command: Command, key: bytes | None, began_s: float) -> str:
@@ -152,13 +153,9 @@ def _others(addresses: Sequence[Address], topics: Topics) -> str:
         while True:
             topic = found.get(timeout=_RETAINED_S if not names else 0.2)
             with contextlib.suppress(PacketError):
-                names.add(_name(Topics.parse(topic)[0]))
+                names.add(Topics.parse(topic)[0].name)
     if not names:
         return "nor any other; check SITE/DEVICE/STREAM, and that the sender is connected to this broker"
-    near = difflib.get_close_matches(_name(topics), sorted(names), _SHOWN, 0.0)
+    near = difflib.get_close_matches(topics.name, sorted(names), _SHOWN, 0.0)
     more = f" and {len(names) - len(near)} more" if len(names) > len(near) else ""
     return f"known are {', '.join(near)}{more}"
-
-
-def _name(topics: Topics) -> str:
-    return f"{topics.site}/{topics.device}/{topics.stream}"

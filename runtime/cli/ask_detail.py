@@ -12,7 +12,7 @@ import typer
 from edgesem.cli.console import emit
 from edgesem.errors import LinkError, PacketError, UsageError
 from edgesem.files import write_whole
-from runtime.cli.options import BrokerGiven, BundleOption, JsonOption, broker_options
+from runtime.cli.options import BundleOption, Given, JsonOption, broker_options
 from runtime.protocol.command import Command
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _HEARD_S = 15.0
 @broker_options
 def detail(
     stream: Annotated[str, typer.Argument(metavar="SITE/DEVICE/STREAM", help="Stream of the sender.")],
-    broker: BrokerGiven,
+    broker: Given,
     roi: Annotated[
         str,
         typer.Option(
@@ -93,7 +93,7 @@ def _fetch(
     from runtime.receiver.options import ReceiverOptions
     from runtime.receiver.stream_receiver import StreamReceiver
 
-    name, deadline_s = f"{topics.site}/{topics.device}/{topics.stream}", time.monotonic() + wait_s
+    name, deadline_s = topics.name, time.monotonic() + wait_s
     options = ReceiverOptions(decoders=1, view="never")
     with StreamReceiver(addresses, name, options, bundle=bundle, key=key) as receiver:
         stream = _heard(receiver, name, min(wait_s, _HEARD_S), sealed=key is not None)

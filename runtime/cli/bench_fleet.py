@@ -9,7 +9,7 @@ import typer
 
 from edgesem.cli.console import emit, log, table
 from runtime.cli.frame_store import CataloguePasswordOption
-from runtime.cli.options import BrokerGiven, JsonOption, broker_options
+from runtime.cli.options import Given, JsonOption, broker_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 @broker_options
 def bench_fleet(
-    broker: BrokerGiven,
+    broker: Given,
     cameras: Annotated[int, typer.Option(min=1, max=20_000, help="How many cameras to simulate.")] = 100,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long they film.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="How long they film, from the end of the warm-up.")
+    ] = 20,
+    warm_up: Annotated[
+        float, typer.Option("--warm-up", min=0, max=3600, help="Seconds that they film before, without being counted.")
+    ] = 20,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds from frame to frame of a camera.")] = 10,
     receivers: Annotated[int, typer.Option(min=1, max=64, help="How many receivers divide the streams.")] = 2,
     size_bytes: Annotated[int, typer.Option("--bytes", min=300, max=60_000, help="Most bytes of a frame.")] = 3000,
@@ -33,6 +38,15 @@ def bench_fleet(
     kill_nodes: Annotated[
         int, typer.Option(min=0, max=1000, help="So many times kill a node of the broker, and start it anew.")
     ] = 0,
+    namespaces: Annotated[
+        bool, typer.Option("--namespaces", help="Give each node of RabbitMQ a network of its own; needs root.")
+    ] = False,
+    cut_nodes: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many times cut a node of the broker off for 20 s.")
+    ] = 0,
+    add_receiver: Annotated[
+        bool, typer.Option("--add-receiver", help="In the middle, add a receiver, and restart the others for it.")
+    ] = False,
     catalogue: Annotated[
         str,
         typer.Option(
@@ -63,6 +77,7 @@ def bench_fleet(
     load = Load(
         cameras=cameras,
         seconds=seconds,
+        warm_up_s=warm_up,
         interval_s=interval,
         receivers=receivers,
         budget_bytes=size_bytes,
@@ -70,6 +85,9 @@ def bench_fleet(
         broker="rabbitmq" if rabbitmq else "mosquitto",
         kill_receivers=kill_receivers,
         kill_nodes=kill_nodes,
+        namespaces=namespaces,
+        cut_nodes=cut_nodes,
+        add_receiver=add_receiver,
         catalogue=catalogue,
         stop_catalogue_s=stop_catalogue_s,
     )
@@ -87,13 +105,15 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         (name, part["cores"], f"{part['rss_bytes'] / 1e6:,.0f} MB", part["cpu_ms_per_picture"])
         for name, part in result["parts"].items()
     ]
-    delay, promised = result["delay"], result["promised"]
+    promised = result["promised"]
     lines = [
         f"{result['cameras']} cameras, a frame each {result['interval_s']:g} s of {result['packet_bytes']} bytes, "
         f"{result['receivers']} receivers, {result['seconds']:g} s",
-        f"{result['pictures']} of {result['sent']} pictures shown, {result['pictures_per_s']} a second; delay p50 "
-        f"{delay['p50_s']:.2f} s, p95 {delay['p95_s']:.2f} s, p99 {delay['p99_s']:.2f} s",
+        f"{result['pictures']} of {result['sent']} pictures shown, {result['pictures_per_s']} a second; "
+        f"delay {_delay(result['delay'])}",
     ]
+    if result["warm_up_s"]:
+        lines.append(f"of those captured in the {result['warm_up_s']:g} s before: {_delay(result['warm_up_delay'])}")
     if promised:
         lines.append(
             f"{promised} promised, {result['promised_lost']} not kept, {result['promised_shown_twice']} shown twice"
@@ -105,9 +125,15 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
             f"; away for {result['stop_catalogue_s']:g} s, caught up {late_s:.1f} s later" if late_s is not None else ""
         )
         lines.append(f"in the catalogue: {lost} promised frames lost, {twice} twice{away}")
+    faults = {
+        "receiver": "a receiver was killed",
+        "node": "a node was killed",
+        "link": "a node was cut off",
+        "move": "a receiver was restarted because of one more",
+    }
     for kind, dark in result["dark"].items():
         lines.append(
-            f"{dark['kills']} times a {kind} was killed: streams dark for {dark['p50_s']:.1f} s (p50), "
+            f"{dark['kills']} times {faults[kind]}: streams dark for {dark['p50_s']:.1f} s (p50), "
             f"{dark['p95_s']:.1f} s (p95), {dark['max_s']:.1f} s at most"
         )
     after = [
@@ -124,4 +150,17 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         for number, node in enumerate(result["nodes"])
     ]
     carried = [table(("node of the broker", "received", "sent"), nodes)] if nodes else []
-    return Group(Text("\n".join(lines)), parts, *carried, Text("\n".join(after)))
+    windows = [
+        (
+            *(f"{one['from_s']:g}", one["pictures"]),
+            *(f"{one[name]:.2f}" for name in ("p50_s", "p95_s", "max_s")),
+            one["late_streams"],
+        )
+        for one in result["delay_over_time"]
+    ]
+    over_time = table(("captured after s", "pictures", "delay s, p50", "p95", "longest", "streams late"), windows)
+    return Group(Text("\n".join(lines)), over_time, parts, *carried, Text("\n".join(after)))
+
+
+def _delay(delay: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {delay[f'{name}_s']:.2f} s" for name in ("p50", "p95", "p99"))

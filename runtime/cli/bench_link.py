@@ -45,7 +45,14 @@ def bench_link(
     ] = "0",
     fps: Annotated[float, typer.Option(min=0.1, max=60, help="Frames a second that the camera takes.")] = 10,
     queue: Annotated[int, typer.Option(min=4, max=65536, help="Queue of the link, in kilobytes.")] = 256,
-    loss: Annotated[float, typer.Option(min=0, max=0.5, help="Share of packets lost by chance.")] = 0,
+    loss: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of packets lost by chance; with --peers: of tenths of a second in which receivers lose all.",
+        ),
+    ] = 0,
     promise_every: Annotated[int, typer.Option(min=0, help="Promise every N-th frame; 0: none.")] = 0,
     data: Annotated[
         Path | None,
@@ -68,6 +75,10 @@ def bench_link(
         bool,
         typer.Option("--peers", help="Compare with senders of AV1 that follow the link, all coding as the run goes."),
     ] = False,
+    late: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --peers: when a second receiver comes, in seconds.", show_default="never"),
+    ] = None,
     scale: Annotated[
         float, typer.Option(min=0.001, max=1000, help="With --model or --peers: factor on the rates of the traces.")
     ] = 1,
@@ -92,7 +103,8 @@ def bench_link(
 
     With --peers edgesem's sender and senders of AV1 (SVT-AV1 by PyAV, the extra video) code the same frames in
     simulated time, over the same model. quality is the MS-SSIM of what the viewer sees at each moment against what the
-    camera sees at that moment.
+    camera sees at that moment. With --late, the last two figures are of the second receiver: how long it waits for its
+    first picture, and what it sees from when it came.
 
     Example: edgesem bench link --trace 300kbit --seconds 30 --senders edgesem,fixed
     """
@@ -110,6 +122,8 @@ def bench_link(
         raise UsageError(f"--prefer {prefer}: write smooth or sharp")
     if peers and (references or model):
         raise UsageError("--peers goes with neither --references nor --model: it runs in simulated time by itself")
+    if late is not None and not peers:
+        raise UsageError("--late goes with --peers: nobody else has a second receiver")
     if scale != 1 and not (peers or model):
         raise UsageError("--scale goes with --model or --peers: without, a trace is taken as it is")
     known = tuple(inter_frames.SENDERS) if references else tuple(live_model.SENDERS) if peers else SENDERS
@@ -146,7 +160,7 @@ def bench_link(
     elif peers:
         count = min(live_model.MAX_IMAGES, round(seconds * fps * live_model.PHASES))
         images = load_images(data, count, fps * live_model.PHASES, data_start)
-        about |= {"images": len(images), "phases": live_model.PHASES}
+        about |= {"images": len(images), "phases": live_model.PHASES, "loss": loss, "late_s": late}
         run = partial(live_model.run_live, images=images, codec=codec)
     else:
         with progress("encoding the frames once", None) as bar:
@@ -168,6 +182,7 @@ def bench_link(
                     queue_bytes=queue * 1024,
                     loss=loss,
                     promise_every=promise_every,
+                    late_s=late,
                 )
                 outcome = run(name, trace=loaded, options=options)
                 runs[name].append({"cc": congestion, "start_s": offset_s, **outcome.figures})
@@ -232,6 +247,7 @@ def _render(
     from rich.console import Group
 
     lost = f", {about['lose_acks']:.0%} of acknowledgements lost" if "lose_acks" in about else ""
+    lost = f", {about['loss']:.0%} of the time lost" if about.get("loss") else lost
     scaled = "" if about.get("scale", 1) == 1 else f", rates times {about['scale']:g}"
     what = f"{about['seconds']:.0f} s, {about['fps']:g} fps, {about['link']}{lost}{scaled}"
     return Group(*(render(senders, f"{trace}, {what}") for trace, senders in report.items()))
@@ -252,6 +268,7 @@ def _render_senders(senders: Mapping[str, Any], title: str) -> Table:
 
 def _render_peers(senders: Mapping[str, Any], title: str) -> Table:
     columns = ["sender", "MS-SSIM shown", "age p50 s", "age p95 s", "KB/s", "shown", "skipped", "keyframes", "CPU ms"]
+    late = any("late_quality" in figures for figures in senders.values())
     rows = []
     for name, figures in senders.items():
         ages = ("-" if figures[key] is None else f"{figures[key]:.2f}" for key in ("age_p50_s", "age_p95_s"))
@@ -263,8 +280,11 @@ def _render_peers(senders: Mapping[str, Any], title: str) -> Table:
             *counts,
             "-" if cpu_s is None else f"{1000 * cpu_s:.0f}",
         ]
+        if late:
+            first_s = figures["late_first_s"]
+            cells += ["-" if first_s is None else f"{first_s:.2f}", f"{figures['late_quality']:.4f}"]
         rows.append([name, f"{figures['quality']:.4f}", *cells])
-    return table(columns, rows, title)
+    return table([*columns, *(["late: first s", "late: shown"] if late else [])], rows, title)
 
 
 def _render_inter_frames(senders: Mapping[str, Any], title: str) -> Table:

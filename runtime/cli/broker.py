@@ -4,37 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from edgesem.cli.console import say
 from runtime.cli.event_output import log_to_stderr, print_json_line
-from runtime.cli.options import ConfigOption, JsonLinesOption, StateDirOption
+from runtime.cli.options import ConfigOption, Flag, Given, JsonLinesOption, StateDirOption, setting_options
+
+_FLAGS = {
+    "--host": Flag("listen.host", str, "Address to listen on.", "127.0.0.1"),
+    "--port": Flag("listen.port", int, "Port to listen on.", "1883"),
+    "--users-file": Flag(
+        "listen.users_file",
+        Path,
+        "File with a line name:password for each user.",
+        "a user edgesem with a new password, whose file is named",
+    ),
+    "--cert-file": Flag("listen.cert_file", Path, "Certificate of the broker; with it, it speaks TLS only."),
+    "--key-file": Flag("listen.key_file", Path, "Private key of the certificate."),
+    "--client-ca-file": Flag(
+        "listen.client_ca_file", Path, "Admit only clients with a certificate of this CA, in place of passwords."
+    ),
+    "--kind": Flag("kind", str, "Program to run: mosquitto or amqtt.", "what is installed"),
+}
 
 
+@setting_options(_FLAGS)
 def broker(
     config: ConfigOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="1883")] = None,
-    users_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with a line name:password for each user.",
-            show_default="a user edgesem with a new password, whose file is named",
-        ),
-    ] = None,
-    cert_file: Annotated[
-        Path | None, typer.Option(help="Certificate of the broker; with it, it speaks TLS only.")
-    ] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Private key of the certificate.")] = None,
-    client_ca_file: Annotated[
-        Path | None, typer.Option(help="Admit only clients with a certificate of this CA, in place of passwords.")
-    ] = None,
+    *,
+    given: Given,
     state_dir: StateDirOption = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Program to run: mosquitto or amqtt.", show_default="what is installed")
-    ] = None,
     json_: JsonLinesOption = False,
 ) -> None:
     """Run an MQTT broker that admits only clients with a password or a certificate.
@@ -51,17 +50,7 @@ def broker(
     from runtime.daemon.broker import run_broker
     from runtime.daemon.broker_settings import BrokerServiceSettings
 
-    given: dict[str, Any] = {
-        "kind": kind,
-        "listen.host": host,
-        "listen.port": port,
-        "listen.users_file": users_file,
-        "listen.cert_file": cert_file,
-        "listen.key_file": key_file,
-        "listen.client_ca_file": client_ca_file,
-        "monitor.state_dir": state_dir,
-    }
-    settings = load_config(config, BrokerServiceSettings, given)
+    settings = load_config(config, BrokerServiceSettings, {**given, "monitor.state_dir": state_dir})
     log_to_stderr()
 
     def show(event: Mapping[str, Any]) -> None:

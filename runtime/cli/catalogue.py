@@ -11,7 +11,7 @@ import typer
 
 from edgesem.cli.console import emit, table
 from edgesem.errors import UsageError
-from runtime.cli.frame_store import CataloguePasswordOption
+from runtime.cli.frame_store import CataloguePasswordOption, OneStreamOption, SinceOption, UntilOption, time_window
 from runtime.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -53,12 +53,9 @@ def tidy(
 def events(
     catalogue: Annotated[str, typer.Option(metavar="URL", help="The catalogue: postgresql://USER@HOST/NAME.")],
     catalogue_password_file: CataloguePasswordOption = None,
-    stream: Annotated[str | None, typer.Option(help="One stream, SITE/DEVICE/STREAM.", show_default="all")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Until when, in the same form.", show_default="now")] = None,
+    stream: OneStreamOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     most: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Show at most N events, newest first.")] = 50,
     json_: JsonOption = False,
 ) -> None:
@@ -67,9 +64,8 @@ def events(
     Example: edgesem catalogue events --catalogue postgresql://edgesem@db/edgesem --since 1d
     """
     from runtime.catalogue.catalogue import Catalogue
-    from runtime.receiver.times import parse_time
 
-    window = {"since_s": parse_time(since) if since else None, "until_s": parse_time(until) if until else None}
+    window = time_window(since, until)
     with Catalogue.open(catalogue, catalogue_password_file) as opened:
         found = opened.events(stream=stream, most=most, **window)
     rows = [
@@ -93,9 +89,5 @@ def _render_events(result: Mapping[str, Any]) -> RenderableType:
     return table(names, rows, f"{len(rows)} events", left=5)
 
 
-def _render(result: Mapping[str, Any]) -> RenderableType:
-    from rich.text import Text
-
-    return Text(
-        f"{result['frames']:,} frames deleted, and {result['objects']:,} objects of {result['object_bytes']:,} bytes"
-    )
+def _render(result: Mapping[str, Any]) -> str:
+    return f"{result['frames']:,} frames deleted, and {result['objects']:,} objects of {result['object_bytes']:,} bytes"

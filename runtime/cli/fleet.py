@@ -12,7 +12,7 @@ import typer
 from edgesem.cli.console import emit, log, table
 from edgesem.errors import UsageError
 from runtime.cli.event_output import print_json_line
-from runtime.cli.options import BrokerGiven, JsonOption, broker_options
+from runtime.cli.options import Given, JsonOption, broker_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +27,7 @@ _Seconds = Annotated[float, typer.Option(min=1, max=600, help="How long to liste
 
 @broker_options
 def status(
-    broker: BrokerGiven,
+    broker: Given,
     inventory: _Inventory = None,
     group: Annotated[str | None, typer.Option(help="Only this group of the inventory.")] = None,
     seconds: _Seconds = 12.0,
@@ -79,7 +79,7 @@ def status(
 
 @broker_options
 def plan(
-    broker: BrokerGiven,
+    broker: Given,
     shards: Annotated[int, typer.Option(min=1, max=1023, help="How many receivers divide the streams.")] = 2,
     inventory: _Inventory = None,
     seconds: _Seconds = 12.0,
@@ -153,7 +153,7 @@ def _group(known: Inventory | None, group: str | None) -> set[str] | None:
         return None
     if known is None:
         raise UsageError("--group needs --inventory, the file that says which devices are in it")
-    return {f"{one.site}/{one.device}/{one.stream}" for one in known.group(group)}
+    return {one.name for one in known.group(group)}
 
 
 def _render_status(result: Mapping[str, Any]) -> RenderableType:

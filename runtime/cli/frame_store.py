@@ -34,6 +34,12 @@ ObjectsOption = Annotated[
     str | None,
     typer.Option(help="Where the catalogue's packets are.", show_default="where the catalogue says"),
 ]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
+]
+UntilOption = Annotated[str | None, typer.Option(help="Until when, in the same form.", show_default="now")]
+OneStreamOption = Annotated[str | None, typer.Option(help="One stream, SITE/DEVICE/STREAM.", show_default="all")]
 _ARCHIVE = Path("received")
 
 
@@ -52,3 +58,13 @@ def frame_store(
     from runtime.catalogue.catalogue import Catalogue
 
     return Catalogue.open(catalogue, password_file, objects or "")
+
+
+def time_window(since: str | None, until: str | None) -> dict[str, float | None]:
+    """The times of `--since` and `--until` as searches take them, `since_s` and `until_s` in Unix seconds.
+
+    None where none was given; UsageError for what is no time.
+    """
+    from runtime.receiver.times import parse_time
+
+    return {"since_s": parse_time(since) if since else None, "until_s": parse_time(until) if until else None}

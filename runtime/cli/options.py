@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
@@ -47,71 +47,109 @@ StateDirOption = Annotated[
         show_default="$STATE_DIRECTORY, or by XDG",
     ),
 ]
-BrokerGiven = dict[str, Any]
-"""Dotted settings, such as `broker.host`; None for an option that was not given."""
+Given = dict[str, Any]
+"""Dotted settings, such as `broker.host`, as `edgesem.config.load_config` takes them; None: not given."""
 
 
-def _broker(
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host",
-            "--broker",
-            help="Host name or address of the MQTT broker; several nodes of a cluster: A,B,C, or repeated.",
-            show_default="127.0.0.1",
-        ),
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the broker.", show_default="1883")] = None,
-    user: Annotated[str | None, typer.Option(help="User name for the broker.")] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the password, readable by you alone.", show_default="$EDGESEM_PASSWORD"),
-    ] = None,
-    tls: Annotated[bool | None, typer.Option("--tls", help="Connect with TLS.", show_default=False)] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(help="CA certificate that signed the broker's, for --tls.", show_default="the system's CAs"),
-    ] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Client certificate, for --tls.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Private key of the client certificate.")] = None,
-    seal_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Key of sealed (encrypted) streams, as `edgesem key` makes it.",
-            show_default="$EDGESEM_SEAL_KEY, else not sealed",
-        ),
-    ] = None,
-) -> BrokerGiven:
-    given: dict[str, Any] = {
-        "host": ",".join(host) if host else None,
-        "hosts": () if host else None,
-        "port": port,
-        "user": user,
-        "password_file": password_file,
-    }
-    given |= {"tls": tls, "ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
-    return {**{f"broker.{name}": value for name, value in given.items()}, "seal.key_file": seal_key_file}
+class Flag(NamedTuple):
+    """What `--help` says of an option, and which setting it gives."""
+
+    key: str
+    """Dotted, such as `stream.fps`."""
+    kind: type
+    """That of the setting, which is not imported for `--help`; a list may be given again and again."""
+    help: str
+    default: str = ""
+    """As it is shown; nothing if empty."""
+    metavar: str | None = None
+
+    @property
+    def parameter(self) -> str:
+        """Name of the parameter that it becomes."""
+        return self.key.replace(".", "_")
+
+
+_BROKER = {
+    "--host --broker": Flag(
+        "broker.host",
+        list[str],
+        "Host name or address of the MQTT broker; several nodes of a cluster: A,B,C, or repeated.",
+        "127.0.0.1",
+    ),
+    "--port": Flag("broker.port", int, "Port of the broker.", "1883"),
+    "--user": Flag("broker.user", str, "User name for the broker."),
+    "--password-file": Flag(
+        "broker.password_file", Path, "File with the password, readable by you alone.", "$EDGESEM_PASSWORD"
+    ),
+    "--tls": Flag("broker.tls", bool, "Connect with TLS."),
+    "--ca-file": Flag(
+        "broker.ca_file", Path, "CA certificate that signed the broker's, for --tls.", "the system's CAs"
+    ),
+    "--cert-file": Flag("broker.cert_file", Path, "Client certificate, for --tls."),
+    "--key-file": Flag("broker.key_file", Path, "Private key of the client certificate."),
+    "--seal-key-file": Flag(
+        "seal.key_file",
+        Path,
+        "Key of sealed (encrypted) streams, as `edgesem key` makes it.",
+        "$EDGESEM_SEAL_KEY, else not sealed",
+    ),
+}
 
 
 def broker_options(command: Callable[..., None]) -> Callable[..., None]:
     """The same command for Typer, with the options `--host` to `--seal-key-file` in place of its parameter `broker`.
 
     @broker_options
-    def ask(stream: str, broker: BrokerGiven, json_: JsonOption = False) -> None: ...
-
-    The command gets them as overrides for `edgesem.config.load_config`.
+    def ask(stream: str, broker: Given, json_: JsonOption = False) -> None: ...
     """
-    ours = inspect.signature(_broker, eval_str=True).parameters
-    parameters: list[inspect.Parameter] = []
+
+    def gather(**values: Any) -> Given:
+        given = _gathered(_BROKER, values)
+        hosts = given["broker.host"]
+        return given | {"broker.host": ",".join(hosts) if hosts else None, "broker.hosts": () if hosts else None}
+
+    return expanded(command, "broker", _parameters(_BROKER), gather)
+
+
+def setting_options(flags: Mapping[str, Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a command: these options, by name, in place of its parameter `given`."""
+    return lambda command: expanded(command, "given", _parameters(flags), lambda **values: _gathered(flags, values))
+
+
+def _gathered(flags: Mapping[str, Flag], values: Mapping[str, Any]) -> Given:
+    given = {flag.key: values[flag.parameter] for flag in flags.values()}
+    return {key: tuple(value) or None if isinstance(value, list) else value for key, value in given.items()}
+
+
+def _parameters(flags: Mapping[str, Flag]) -> list[inspect.Parameter]:
+    """The parameters from which Typer makes the options."""
+    made = []
+    for names, flag in flags.items():
+        about = typer.Option(*names.split(), help=flag.help, metavar=flag.metavar, show_default=flag.default or False)
+        annotation = Annotated[Optional[flag.kind], about]  # type: ignore[name-defined]  # noqa: UP045
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        made.append(inspect.Parameter(flag.parameter, keyword, default=None, annotation=annotation))
+    return made
+
+
+def expanded(
+    command: Callable[..., None],
+    name: str,
+    parameters: Iterable[inspect.Parameter],
+    gather: Callable[..., Any],
+) -> Callable[..., None]:
+    """The same command with `parameters` in place of the one called `name`, which gets what `gather` makes of them."""
+    ours = {one.name: one for one in parameters}
+    all_: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        parameters += ours.values() if parameter.name == "broker" else [parameter]
+        all_ += ours.values() if parameter.name == name else [parameter]
 
     def run(**given: Any) -> None:
-        broker = _broker(**{name: given.pop(name) for name in ours})
-        command(**given, broker=broker)
+        gathered = gather(**{one: given.pop(one) for one in ours})
+        command(**given, **{name: gathered})
 
     run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
-    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in all_]
     run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__annotations__ = {one.name: one.annotation for one in all_}
     return run

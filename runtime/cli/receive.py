@@ -12,12 +12,128 @@ import typer
 from edgesem.cli.console import emit, say, table
 from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
-from runtime.cli.options import BrokerGiven, BundlesOption, ConfigOption, StateDirOption, broker_options
+from runtime.cli.options import (
+    BundlesOption,
+    ConfigOption,
+    Flag,
+    Given,
+    StateDirOption,
+    broker_options,
+    setting_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+_FLAGS = {
+    "--shard": Flag(
+        "shard",
+        str,
+        "Take only the streams that fall to receiver I (0 to N-1) of N that divide them.",
+        "all of them",
+        metavar="I/N",
+    ),
+    "--layers": Flag("draw.layers", int, "Receive the first N layers, 1 to 4.", "4"),
+    "--steps": Flag("draw.steps", int, "Steps of the flow decoder, 0 to 4.", "0: the base decoder"),
+    "--realism": Flag("draw.realism", float, "How much detail the steps may invent, 0 to 1.", "1"),
+    "--seed": Flag("draw.seed", int, "Seed of the invented detail.", "0"),
+    "--decoder": Flag(
+        "draw.decoder",
+        str,
+        "Base decoder; auto: the large one if the bundle has it and no frame waits.",
+        "auto",
+        metavar="auto|small|large",
+    ),
+    "--out": Flag("out.folder", Path, "Folder for the pictures; promised frames are acknowledged only with one."),
+    "--as": Flag(
+        "out.kind",
+        str,
+        "What ordinary frames become in --out: archive (packets, drawn by `edgesem archive export`), png, "
+        "jpg, mkv (a video) or none. Promised ones are kept and drawn in any case.",
+        "archive",
+    ),
+    "--stamp": Flag(
+        "out.stamp",
+        str,
+        "Write time, camera and 'drawn' over the pictures: off, small, bar, or auto (a label where detail "
+        "was invented).",
+        "auto",
+    ),
+    "--view": Flag(
+        "out.view",
+        str,
+        "For whom cameras on demand send pictures: page (who looks at it), always (this receiver), never.",
+        "page",
+    ),
+    "--http": Flag("out.http", str, "Serve live page and metrics: PORT on loopback, or HOST:PORT.", "not served"),
+    "--allowed-host": Flag(
+        "out.allowed_hosts", list[str], "With --http: name by which a reverse proxy is reached; may be repeated."
+    ),
+    "--jpeg-topic": Flag("out.jpeg_topic", bool, "Publish each stream's latest picture as JPEG."),
+    "--home-assistant": Flag(
+        "out.home_assistant", bool, "Do that, and announce each stream to Home Assistant as a device."
+    ),
+    "--on-event-webhook": Flag("event.webhook", str, "And POST event and picture to this URL, as a form.", "none"),
+    "--home-assistant-control/--no-home-assistant-control": Flag(
+        "out.home_assistant_control",
+        bool,
+        "With --home-assistant: whether it may ask for snapshots, pauses and the like, or only look.",
+        "it may",
+    ),
+    "--only": Flag(
+        "out.only", list[str], 'Draw only pictures that show this, such as "a person at a door"; may be repeated.'
+    ),
+    "--only-score": Flag(
+        "out.only_score", float, "With --only: from which score on a picture shows it, 0 to 1.", "0.75"
+    ),
+    "--archive": Flag(
+        "out.archive",
+        Path,
+        "Keep all packets in this folder, for `edgesem archive` and `edgesem search`.",
+        "--out, with --as archive",
+    ),
+    "--catalogue": Flag(
+        "catalogue.url",
+        str,
+        "Bring archived frames to the catalogue of several receivers, postgresql://USER@HOST/NAME.",
+        "none",
+        metavar="URL",
+    ),
+    "--catalogue-password-file": Flag(
+        "catalogue.password_file",
+        Path,
+        "File with the catalogue's password, readable by you alone.",
+        "$EDGESEM_CATALOGUE_PASSWORD",
+    ),
+    "--objects": Flag(
+        "catalogue.objects",
+        str,
+        "With --catalogue: where packets go for all receivers, a shared folder or s3://BUCKET/PREFIX.",
+    ),
+    "--workers": Flag(
+        "draw.workers", int, "Most decoder processes.", "as many as have work, at most one a core that we may use"
+    ),
+    "--max-pixels": Flag("draw.max_pixels", int, "Largest frame to decode, in pixels.", "1920*1088"),
+    "--max-bytes": Flag(
+        "out.max_bytes", int, "With --out: disk space of ordinary pictures, in bytes; the oldest go.", "all but 256 MiB"
+    ),
+    "--max-age": Flag(
+        "out.max_age", str, "Delete ordinary pictures, videos and archived frames after so long, such as 30d.", "never"
+    ),
+    "--archive-max-bytes": Flag(
+        "out.archive_max_bytes", int, "Disk space of the archive, in bytes; the oldest ordinary frames go.", "4 GiB"
+    ),
+    "--promised-max-bytes": Flag(
+        "out.promised_max_bytes", int, "With --out: disk space of promised frames; the oldest go.", "as much as fits"
+    ),
+    "--promised-max-age": Flag(
+        "out.promised_max_age", str, "Delete promised frames after so long, such as 365d.", "never"
+    ),
+}
+
+
+@setting_options(_FLAGS)
 @broker_options
 def receive(
     streams: Annotated[
@@ -28,170 +144,14 @@ def receive(
     ] = None,
     config: ConfigOption = None,
     *,
-    broker: BrokerGiven,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Take only the streams that fall to receiver I (0 to N-1) of N that divide them.",
-            show_default="all of them",
-        ),
-    ] = None,
-    layers: Annotated[int | None, typer.Option(help="Receive the first N layers, 1 to 4.", show_default="4")] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of the flow decoder, 0 to 4.", show_default="0: the base decoder")
-    ] = None,
-    realism: Annotated[
-        float | None, typer.Option(help="How much detail the steps may invent, 0 to 1.", show_default="1")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the invented detail.", show_default="0")] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|small|large",
-            help="Base decoder; auto: the large one if the bundle has it and no frame waits.",
-            show_default="auto",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures; promised frames are acknowledged only with one.")
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--as",
-            help="What ordinary frames become in --out: archive (packets, drawn by `edgesem archive export`), png, "
-            "jpg, mkv (a video) or none. Promised ones are kept and drawn in any case.",
-            show_default="archive",
-        ),
-    ] = None,
-    stamp: Annotated[
-        str | None,
-        typer.Option(
-            help="Write time, camera and 'drawn' over the pictures: off, small, bar, or auto (a label where detail "
-            "was invented).",
-            show_default="auto",
-        ),
-    ] = None,
-    view: Annotated[
-        str | None,
-        typer.Option(
-            help="For whom cameras on demand send pictures: page (who looks at it), always (this receiver), never.",
-            show_default="page",
-        ),
-    ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option(help="Serve live page and metrics: PORT on loopback, or HOST:PORT.", show_default="not served"),
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --http: name by which a reverse proxy is reached; may be repeated.", show_default=False
-        ),
-    ] = None,
-    jpeg_topic: Annotated[
-        bool | None,
-        typer.Option("--jpeg-topic", help="Publish each stream's latest picture as JPEG.", show_default=False),
-    ] = None,
-    home_assistant: Annotated[
-        bool | None,
-        typer.Option(
-            "--home-assistant",
-            help="Do that, and announce each stream to Home Assistant as a device.",
-            show_default=False,
-        ),
-    ] = None,
+    broker: Given,
+    given: Given,
     on_event_command: Annotated[
         str | None,
         typer.Option(
             help="With --out: run this when an event begins and when its clip is there; without a shell.",
             show_default="none",
         ),
-    ] = None,
-    on_event_webhook: Annotated[
-        str | None,
-        typer.Option(help="And POST event and picture to this URL, as a form.", show_default="none"),
-    ] = None,
-    home_assistant_control: Annotated[
-        bool | None,
-        typer.Option(
-            help="With --home-assistant: whether it may ask for snapshots, pauses and the like, or only look.",
-            show_default="it may",
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Draw only pictures that show this, such as "a person at a door"; may be repeated.', show_default=False
-        ),
-    ] = None,
-    only_score: Annotated[
-        float | None,
-        typer.Option(help="With --only: from which score on a picture shows it, 0 to 1.", show_default="0.75"),
-    ] = None,
-    archive: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep all packets in this folder, for `edgesem archive` and `edgesem search`.",
-            show_default="--out, with --as archive",
-        ),
-    ] = None,
-    catalogue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Bring archived frames to the catalogue of several receivers, postgresql://USER@HOST/NAME.",
-            show_default="none",
-        ),
-    ] = None,
-    catalogue_password_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the catalogue's password, readable by you alone.",
-            show_default="$EDGESEM_CATALOGUE_PASSWORD",
-        ),
-    ] = None,
-    objects: Annotated[
-        str | None,
-        typer.Option(
-            help="With --catalogue: where packets go for all receivers, a shared folder or s3://BUCKET/PREFIX.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Most decoder processes.", show_default="as many as have work, at most one a core that we may use"
-        ),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Largest frame to decode, in pixels.", show_default="1920*1088")
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option(
-            help="With --out: disk space of ordinary pictures, in bytes; the oldest go.", show_default="all but 256 MiB"
-        ),
-    ] = None,
-    max_age: Annotated[
-        str | None,
-        typer.Option(
-            help="Delete ordinary pictures, videos and archived frames after so long, such as 30d.",
-            show_default="never",
-        ),
-    ] = None,
-    archive_max_bytes: Annotated[
-        int | None,
-        typer.Option(help="Disk space of the archive, in bytes; the oldest ordinary frames go.", show_default="4 GiB"),
-    ] = None,
-    promised_max_bytes: Annotated[
-        int | None,
-        typer.Option(help="With --out: disk space of promised frames; the oldest go.", show_default="as much as fits"),
-    ] = None,
-    promised_max_age: Annotated[
-        str | None,
-        typer.Option(help="Delete promised frames after so long, such as 365d.", show_default="never"),
     ] = None,
     bundle: BundlesOption = None,
     state_dir: StateDirOption = None,
@@ -213,46 +173,16 @@ def receive(
     from runtime.daemon.receive_settings import ReceiveSettings
     from runtime.protocol.shard import Shard
 
-    if shard is not None:
-        Shard.parse(shard)  # also an empty one, of a variable that is not set: it would be all streams
-    given: dict[str, Any] = {
+    if given["shard"] is not None:
+        Shard.parse(given["shard"])  # also an empty one, of a variable that is not set: it would be all streams
+    given |= {
         "streams": tuple(streams) if streams else None,
-        "shard": shard,
-        **broker,
-        "draw.layers": layers,
-        "draw.steps": steps,
-        "draw.decoder": decoder,
-        "draw.realism": realism,
-        "draw.seed": seed,
-        "draw.workers": workers,
-        "draw.max_pixels": max_pixels,
         "draw.bundle": bundle[0] if bundle else None,
         "draw.more_bundles": tuple(bundle[1:]) if bundle else None,
-        "out.folder": out,
-        "out.kind": kind,
-        "out.stamp": stamp,
-        "out.view": view,
-        "out.http": http,
-        "out.allowed_hosts": tuple(allowed_host) if allowed_host else None,
-        "out.jpeg_topic": jpeg_topic,
-        "out.home_assistant": home_assistant,
-        "out.home_assistant_control": home_assistant_control,
-        "out.archive": archive,
-        "catalogue.url": catalogue,
-        "catalogue.password_file": catalogue_password_file,
-        "catalogue.objects": objects,
         "event.command": _command(on_event_command),
-        "event.webhook": on_event_webhook,
-        "out.only": tuple(only) if only else None,
-        "out.only_score": only_score,
-        "out.max_bytes": max_bytes,
-        "out.max_age": max_age,
-        "out.archive_max_bytes": archive_max_bytes,
-        "out.promised_max_bytes": promised_max_bytes,
-        "out.promised_max_age": promised_max_age,
         "monitor.state_dir": state_dir,
     }
-    settings = load_config(config, ReceiveSettings, given)
+    settings = load_config(config, ReceiveSettings, given | broker)
     log_to_stderr()
     on_event = print_json_line if json_ else _first_pictures()
     result = run_receive(settings, on_event, max_pictures=pictures, seconds=seconds)

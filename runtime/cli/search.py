@@ -15,7 +15,11 @@ from runtime.cli.frame_store import (
     CatalogueOption,
     CataloguePasswordOption,
     ObjectsOption,
+    OneStreamOption,
+    SinceOption,
+    UntilOption,
     frame_store,
+    time_window,
 )
 from runtime.cli.options import BundlesOption, DecoderOption, JsonOption, StampOption
 
@@ -32,12 +36,9 @@ def search(
     catalogue: CatalogueOption = None,
     catalogue_password_file: CataloguePasswordOption = None,
     objects: ObjectsOption = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="From when on: 90s, 30min, 2h or 3d ago, or a date and time.", show_default="all there is"),
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Until when, in the same form.", show_default="now")] = None,
-    stream: Annotated[str | None, typer.Option(help="One stream, SITE/DEVICE/STREAM.", show_default="all")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    stream: OneStreamOption = None,
     most: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Show at most N frames, best first.")] = 10,
     apart: Annotated[
         float, typer.Option(min=0, help="Of the frames within so many seconds, show only the best one.")
@@ -69,9 +70,8 @@ def search(
     from runtime.receiver.search import complete, named
     from runtime.receiver.search import search as search_archive
     from runtime.receiver.synthesis import DecoderSize, SynthesisOptions
-    from runtime.receiver.times import parse_time
 
-    window = {"since_s": parse_time(since) if since else None, "until_s": parse_time(until) if until else None}
+    window = time_window(since, until)
     opened_codecs = [load(folder) for folder in bundle or (None,)]
     synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in opened_codecs}

@@ -11,12 +11,110 @@ import typer
 from edgesem.cli.console import say
 from edgesem.errors import UsageError
 from runtime.cli.event_output import log_to_stderr, print_json_line
-from runtime.cli.options import BrokerGiven, BundleOption, ConfigOption, JsonLinesOption, StateDirOption, broker_options
+from runtime.cli.options import (
+    BundleOption,
+    ConfigOption,
+    Flag,
+    Given,
+    JsonLinesOption,
+    StateDirOption,
+    broker_options,
+    setting_options,
+)
 
 LEFT = 4
 """Exit code of `--once` when the deadline has passed and there is something that no receiver has."""
 
 
+_FLAGS = {
+    "--site": Flag("stream.site", str, "First part of the stream's name.", "home"),
+    "--device": Flag("stream.device", str, "Second part of the stream's name.", "the host's name"),
+    "--stream": Flag("stream.stream", str, "Third part of the stream's name.", "main"),
+    "--fps": Flag("stream.fps", float, "Most frames a second.", "1"),
+    "--min-quality": Flag(
+        "stream.min_quality", float, "Skip a frame rather than make it worse than this, 0 to 1.", "0"
+    ),
+    "--max-bytes": Flag("stream.max_bytes", int, "Largest frame, in bytes.", "30000"),
+    "--max-rate-bps": Flag("stream.max_rate_bps", int, "Most bits a second of ordinary frames.", "what the link bears"),
+    "--key-interval": Flag("stream.key_interval_s", float, "Longest time between keyframes, in seconds.", "60"),
+    "--most-receivers": Flag("stream.most_receivers", int, "With more receivers than this, code keyframes only.", "8"),
+    "--prefer": Flag("stream.prefer", str, "On a thin link: smooth, or sharp (fewer frames).", "smooth"),
+    "--denoise": Flag(
+        "stream.denoise",
+        bool,
+        "Average what does not change over frames, against the sensor's noise; not for evidence.",
+    ),
+    "--promise-every": Flag(
+        "promise.every", int, "Promise every N-th frame: keep it on disk until a receiver has it; 1: all.", "0: none"
+    ),
+    "--linger": Flag(
+        "promise.linger_s",
+        float,
+        "After the end of a file or folder, stay at most so many seconds for promised frames.",
+        "while receivers take some",
+    ),
+    "--send-on": Flag("watch.send_on", str, "all, or change: only frames that show something new.", "all"),
+    "--watch": Flag("watch.queries", list[str], 'Look for this, such as "a truck"; may be repeated.'),
+    "--watch-score": Flag(
+        "watch.score", float, "With --watch: from which score on a frame shows it, 0 to 1; higher is stricter.", "0.8"
+    ),
+    "--heartbeat": Flag(
+        "watch.heartbeat_s", float, "With --send-on change: send a frame at least every N seconds.", "30"
+    ),
+    "--sensitivity": Flag("watch.sensitivity", float, "With --send-on change: at 2, half the change is enough.", "1"),
+    "--follow": Flag("source.watch", bool, "Of a folder: send later pictures too."),
+    "--loop": Flag("source.loop", bool, "Of a folder or video: begin again at its end."),
+    "--rotate": Flag("source.rotate", int, "Turn clockwise by 90, 180 or 270 degrees.", "0"),
+    "--mask": Flag(
+        "source.mask", Path, "Privacy mask: TOML file of areas that are filled before anything else sees the picture."
+    ),
+    "--detail": Flag(
+        "source.detail",
+        str,
+        "Keep the newest picture in this larger size, such as 1920x1080, for `edgesem ask detail`.",
+        "none",
+        metavar="WxH",
+    ),
+    "--grey": Flag(
+        "source.grey", str, "auto: pictures without colour (infra-red) are sent as grey; on: all; off.", "auto"
+    ),
+    "--deadline": Flag(
+        "once.deadline_s", float, "With --once: end so many seconds after the start in any case.", "120"
+    ),
+    "--warm-up": Flag("once.warm_up_s", float, "With --once: leave out a camera's first seconds (exposure).", "0"),
+    "--data-day": Flag("data.day_mb", float, "Most megabytes on the wire a day, all overhead included.", "no limit"),
+    "--data-month": Flag("data.month_mb", float, "Most megabytes on the wire a billing month.", "no limit"),
+    "--events": Flag(
+        "event.on",
+        bool,
+        "Make events of what --watch finds, of changes (--send-on change), of a GPIO line and of `edgesem "
+        "ask event`: frames from before and after are promised.",
+    ),
+    "--event-before": Flag("event.before", str, "With --events: how long before, such as 5s.", "5s"),
+    "--event-after": Flag("event.after", str, "And how long after.", "10s"),
+    "--event-fps": Flag("event.fps", float, "With --events: their frames a second.", "1"),
+    "--event-gpio": Flag(
+        "event.gpio",
+        str,
+        "With --events: GPIO line of a contact or motion detector, CHIP:LINE, such as gpiochip0:17.",
+        "none",
+    ),
+    "--live": Flag(
+        "live.mode", str, "always, or on-demand: thumbnails only, until somebody watches at a receiver.", "always"
+    ),
+    "--idle-every": Flag(
+        "live.idle_every_s", float, "With --live on-demand: while nobody watches, a thumbnail each N seconds.", "30"
+    ),
+    "--schedule": Flag(
+        "schedule.rules",
+        list[str],
+        'Frame rate by time of day, "FROM..TO=FPS": "22:00..05:30=0", "sunset..sunrise=0.1"; may be repeated.',
+    ),
+    "--metrics": Flag("monitor.metrics", str, "Serve Prometheus metrics: PORT on loopback, or HOST:PORT.", "none"),
+}
+
+
+@setting_options(_FLAGS)
 @broker_options
 def send(
     source: Annotated[
@@ -28,93 +126,8 @@ def send(
     ] = None,
     config: ConfigOption = None,
     *,
-    broker: BrokerGiven,
-    site: Annotated[str | None, typer.Option(help="First part of the stream's name.", show_default="home")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Second part of the stream's name.", show_default="the host's name")
-    ] = None,
-    stream: Annotated[str | None, typer.Option(help="Third part of the stream's name.", show_default="main")] = None,
-    fps: Annotated[float | None, typer.Option(help="Most frames a second.", show_default="1")] = None,
-    min_quality: Annotated[
-        float | None, typer.Option(help="Skip a frame rather than make it worse than this, 0 to 1.", show_default="0")
-    ] = None,
-    max_bytes: Annotated[int | None, typer.Option(help="Largest frame, in bytes.", show_default="30000")] = None,
-    max_rate_bps: Annotated[
-        int | None, typer.Option(help="Most bits a second of ordinary frames.", show_default="what the link bears")
-    ] = None,
-    key_interval: Annotated[
-        float | None, typer.Option(help="Longest time between keyframes, in seconds.", show_default="60")
-    ] = None,
-    most_receivers: Annotated[
-        int | None, typer.Option(help="With more receivers than this, code keyframes only.", show_default="8")
-    ] = None,
-    prefer: Annotated[
-        str | None, typer.Option(help="On a thin link: smooth, or sharp (fewer frames).", show_default="smooth")
-    ] = None,
-    denoise: Annotated[
-        bool | None,
-        typer.Option(
-            "--denoise",
-            help="Average what does not change over frames, against the sensor's noise; not for evidence.",
-            show_default=False,
-        ),
-    ] = None,
-    promise_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Promise every N-th frame: keep it on disk until a receiver has it; 1: all.", show_default="0: none"
-        ),
-    ] = None,
-    linger: Annotated[
-        float | None,
-        typer.Option(
-            help="After the end of a file or folder, stay at most so many seconds for promised frames.",
-            show_default="while receivers take some",
-        ),
-    ] = None,
-    send_on: Annotated[
-        str | None, typer.Option(help="all, or change: only frames that show something new.", show_default="all")
-    ] = None,
-    watch: Annotated[
-        list[str] | None,
-        typer.Option(help='Look for this, such as "a truck"; may be repeated.', show_default=False),
-    ] = None,
-    watch_score: Annotated[
-        float | None,
-        typer.Option(
-            help="With --watch: from which score on a frame shows it, 0 to 1; higher is stricter.", show_default="0.8"
-        ),
-    ] = None,
-    heartbeat: Annotated[
-        float | None,
-        typer.Option(help="With --send-on change: send a frame at least every N seconds.", show_default="30"),
-    ] = None,
-    sensitivity: Annotated[
-        float | None, typer.Option(help="With --send-on change: at 2, half the change is enough.", show_default="1")
-    ] = None,
-    follow: Annotated[bool | None, typer.Option("--follow", help="Of a folder: send later pictures too.")] = None,
-    loop: Annotated[bool | None, typer.Option("--loop", help="Of a folder or video: begin again at its end.")] = None,
-    rotate: Annotated[
-        int | None, typer.Option(help="Turn clockwise by 90, 180 or 270 degrees.", show_default="0")
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="Privacy mask: TOML file of areas that are filled before anything else sees the picture."),
-    ] = None,
-    detail: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH",
-            help="Keep the newest picture in this larger size, such as 1920x1080, for `edgesem ask detail`.",
-            show_default="none",
-        ),
-    ] = None,
-    grey: Annotated[
-        str | None,
-        typer.Option(
-            help="auto: pictures without colour (infra-red) are sent as grey; on: all; off.", show_default="auto"
-        ),
-    ] = None,
+    broker: Given,
+    given: Given,
     once: Annotated[
         bool | None,
         typer.Option(
@@ -124,63 +137,6 @@ def send(
     frames: Annotated[
         int | None, typer.Option(help="As --once, with so many frames.", show_default="1 with --once")
     ] = None,
-    deadline: Annotated[
-        float | None,
-        typer.Option(help="With --once: end so many seconds after the start in any case.", show_default="120"),
-    ] = None,
-    warm_up: Annotated[
-        float | None,
-        typer.Option(help="With --once: leave out a camera's first seconds (exposure).", show_default="0"),
-    ] = None,
-    data_day: Annotated[
-        float | None,
-        typer.Option(help="Most megabytes on the wire a day, all overhead included.", show_default="no limit"),
-    ] = None,
-    data_month: Annotated[
-        float | None, typer.Option(help="Most megabytes on the wire a billing month.", show_default="no limit")
-    ] = None,
-    events: Annotated[
-        bool | None,
-        typer.Option(
-            "--events",
-            help="Make events of what --watch finds, of changes (--send-on change), of a GPIO line and of `edgesem ask "
-            "event`: frames from before and after are promised.",
-            show_default=False,
-        ),
-    ] = None,
-    event_before: Annotated[
-        str | None, typer.Option(help="With --events: how long before, such as 5s.", show_default="5s")
-    ] = None,
-    event_after: Annotated[str | None, typer.Option(help="And how long after.", show_default="10s")] = None,
-    event_fps: Annotated[
-        float | None, typer.Option(help="With --events: their frames a second.", show_default="1")
-    ] = None,
-    event_gpio: Annotated[
-        str | None,
-        typer.Option(
-            help="With --events: GPIO line of a contact or motion detector, CHIP:LINE, such as gpiochip0:17.",
-            show_default="none",
-        ),
-    ] = None,
-    live: Annotated[
-        str | None,
-        typer.Option(
-            help="always, or on-demand: thumbnails only, until somebody watches at a receiver.", show_default="always"
-        ),
-    ] = None,
-    idle_every: Annotated[
-        float | None,
-        typer.Option(
-            help="With --live on-demand: while nobody watches, a thumbnail each N seconds.", show_default="30"
-        ),
-    ] = None,
-    schedule: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Frame rate by time of day, "FROM..TO=FPS": "22:00..05:30=0", "sunset..sunrise=0.1"; may be repeated.',
-            show_default=False,
-        ),
-    ] = None,
     position: Annotated[
         str | None,
         typer.Option(
@@ -189,9 +145,6 @@ def send(
     ] = None,
     bundle: BundleOption = None,
     state_dir: StateDirOption = None,
-    metrics: Annotated[
-        str | None, typer.Option(help="Serve Prometheus metrics: PORT on loopback, or HOST:PORT.", show_default="none")
-    ] = None,
     json_: JsonLinesOption = False,
 ) -> None:
     """Send a camera, a video or pictures over MQTT, at the rate that the link really carries.
@@ -207,54 +160,16 @@ def send(
     from runtime.daemon.send_settings import SendSettings
 
     latitude, longitude = _degrees(position)
-    given: dict[str, Any] = {
+    given |= {
         "source.uri": source,
-        "source.rotate": rotate,
-        "source.mask": mask,
-        "source.grey": grey,
-        "source.detail": detail,
-        "source.watch": follow,
-        "source.loop": loop,
-        **broker,
-        "stream.site": site,
-        "stream.device": device,
-        "stream.stream": stream,
-        "stream.fps": fps,
-        "stream.min_quality": min_quality,
-        "stream.max_bytes": max_bytes,
-        "stream.max_rate_bps": max_rate_bps,
-        "stream.key_interval_s": key_interval,
-        "stream.most_receivers": most_receivers,
-        "stream.prefer": prefer,
-        "stream.denoise": denoise,
         "stream.bundle": bundle,
-        "promise.every": promise_every,
-        "promise.linger_s": linger,
-        "watch.send_on": send_on,
-        "watch.queries": tuple(watch) if watch else None,
-        "watch.score": watch_score,
-        "watch.heartbeat_s": heartbeat,
-        "watch.sensitivity": sensitivity,
         "once.frames": frames if frames is not None or not once else 1,
-        "once.deadline_s": deadline,
-        "once.warm_up_s": warm_up,
-        "data.day_mb": data_day,
-        "data.month_mb": data_month,
-        "event.on": events,
-        "event.before": event_before,
-        "event.after": event_after,
-        "event.fps": event_fps,
-        "event.gpio": event_gpio,
-        "live.mode": live,
-        "live.idle_every_s": idle_every,
-        "schedule.rules": tuple(schedule) if schedule else None,
         "schedule.latitude": latitude,
         "schedule.longitude": longitude,
         "monitor.state_dir": state_dir,
-        "monitor.metrics": metrics,
     }
-    settings = load_config(config, SendSettings, given)
-    if not settings.event.on and any(one is not None for one in (event_before, event_after, event_fps)):
+    settings = load_config(config, SendSettings, given | broker)
+    if not settings.event.on and any(given[f"event.{name}"] is not None for name in ("before", "after", "fps")):
         raise UsageError("--event-before, --event-after and --event-fps are of events: give --events too")
     log_to_stderr()
     state = run_send(settings, print_json_line if json_ else _states(settings.watch.score))

@@ -21,6 +21,8 @@ _ON_THE_WAY_S = 0.01  # from our hands into the socket
 _LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
 _LEAST_FILL_S = 0.2
 _PLAIN_BYTES = 800  # below this, quality falls fast with size
+_FINE_BYTES = 1500  # above this, it hardly grows
+_OFTEN_S, _SELDOM_S = 0.5, 2.0  # intervals between which frames above that come to have their share of the interval
 
 
 @dataclass
@@ -37,11 +39,12 @@ class Control:
     - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
       in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
       to the queue, and the first frame after it is the newest.
-    - budget = what drains in a share of the interval, and up to `aim_s` more, less what is queued already. The share is
-      `fill_share`, but 0.2 s at least: so all of the interval at 5 frames a second and more. A picture is as old as
-      its bytes took to come, and an outage catches more of the frames that take long, while quality grows ever less
-      with size: with few frames a second, the last bytes of a full interval cost more than they bring. Below 800 bytes
-      quality falls fast, so up to there a frame may fill the interval.
+    - budget = what drains in the interval, and up to `aim_s` more, less what is queued already; with few frames a
+      second (an interval above 0.2 s) that only up to 800 bytes, up to 1500 what drains in `fill_share` of the interval
+      (0.2 s at least), and beyond what drains in `aim_s`. A picture is as old as its bytes took to come, and an outage
+      catches more of the frames that take long, while quality grows ever less with size: what is not sent now makes
+      the next frames finer, which refer to this one. Where the next one is far, that counts less: beyond 1500 bytes,
+      frames more than 0.5 s apart have a growing part of their share, and all of it from 2 s on.
     - `aim_s` counts the more, the more the rate has swung lately: a queue of that length when a frame begins fills the
       gaps of an unsteady link, and on a steady one, where it would only be late, it is 10 ms. All layers of each frame
       come through before the next: an incomplete frame was coded for layers that it does not have, and is not shown
@@ -65,7 +68,7 @@ class Control:
     recent_s: float = 0.12
     aim_s: float = 0.03
     fill_share: float = 0.4
-    """1 for a stream that takes its time to be sharp."""
+    """1 for a stream that takes its time to be sharp: it has all of the interval."""
     rtt_window_s: float = 10.0
     unacked_bytes: Callable[[], int | None] = lambda: None
     """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
@@ -117,8 +120,12 @@ class Control:
         def drains_bytes(fill_s: float) -> float:
             return rate_bps / 8 * max(_LEAST_INTERVALS * fill_s, fill_s + aim_s - late_s)
 
-        fill_s = min(self.interval_s, max(_LEAST_FILL_S, self.fill_share * self.interval_s))
-        wanted_bytes = max(drains_bytes(fill_s), min(_PLAIN_BYTES, drains_bytes(self.interval_s)))
+        wanted_bytes = drains_bytes(self.interval_s)
+        if self.interval_s > _LEAST_FILL_S and self.fill_share < 1:
+            share_bytes = drains_bytes(max(_LEAST_FILL_S, self.fill_share * self.interval_s))
+            seldom = min(1.0, max(0.0, self.interval_s - _OFTEN_S) / (_SELDOM_S - _OFTEN_S))
+            spare_bytes = drains_bytes(seldom * self.fill_share * self.interval_s)
+            wanted_bytes = max(spare_bytes, min(_FINE_BYTES, share_bytes), min(_PLAIN_BYTES, wanted_bytes))
         return int(max(self.min_bytes, min(self.max_bytes, wanted_bytes)))
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:

@@ -30,7 +30,6 @@ from runtime.receiver.archive import Archive
 from runtime.receiver.archive_viewer import ArchiveViewer
 from runtime.receiver.semantic_filter import SemanticFilter
 from runtime.receiver.stream_receiver import StreamReceiver
-from runtime.web.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +87,14 @@ def run_receive(
         outputs.attach(receiver)
         if home is not None:
             stack.callback(home.close)
-        url, server, viewer = None, None, None
+        url, server, viewer, fleet = None, None, None, None
         if (address := out.listen_address()) is not None:
+            from runtime.web.server import Server
+
             metrics = metrics_of(receiver, outputs.gallery, uploader)
             if archive is not None:
-                history = archive if uploader is None else FleetHistory(uploader.database, archive)
-                viewer = stack.enter_context(ArchiveViewer(history, settings.draw.bundles, stamp=out.stamp))
+                fleet = None if uploader is None else FleetHistory(uploader.database, archive)
+                viewer = stack.enter_context(ArchiveViewer(fleet or archive, settings.draw.bundles, stamp=out.stamp))
             server = stack.enter_context(
                 Server(
                     address,
@@ -103,6 +104,7 @@ def run_receive(
                     allowed_hosts=out.allowed_hosts,
                     viewer=viewer,
                     events=None if outputs.events is None else outputs.events.store,
+                    fleet=fleet,
                 )
             )
             url = server.url

@@ -11,6 +11,7 @@ from edgesem.errors import UsageError
 from edgesem.packet.packet import MAX_LAYERS, MAX_SIDE
 from runtime.catalogue.settings import CatalogueSettings
 from runtime.daemon.event_settings import GatherSettings
+from runtime.mqtt.settings import BrokerSettings
 from runtime.protocol.shard import Shard
 from runtime.receiver.archive import MAX_BYTES as ARCHIVE_BYTES
 from runtime.receiver.options import Limits, ReceiverOptions
@@ -19,7 +20,7 @@ from runtime.receiver.stamp import STAMPS
 from runtime.receiver.synthesis import DECODERS, MAX_STEPS, DecoderSize, SynthesisOptions
 from runtime.receiver.times import parse_span
 from runtime.receiver.viewing import VIEWS
-from runtime.settings import BrokerSettings, ListenAddress, SealSettings, StateFolderSettings
+from runtime.settings import ListenAddress, SealSettings, StateFolderSettings
 
 KINDS = ("archive", "png", "jpg", "mkv", "none")
 """What ordinary frames become in the folder: packets of an archive, pictures, a video, or nothing (promised only)."""

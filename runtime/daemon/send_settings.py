@@ -8,9 +8,9 @@ from edgesem.config import setting
 from edgesem.errors import UsageError
 from runtime.daemon.event_settings import EventSettings
 from runtime.daemon.send_schedule import Position, Schedule
+from runtime.mqtt.settings import BrokerSettings
 from runtime.sender.data_budget import DataLimits
 from runtime.settings import (
-    BrokerSettings,
     MonitorSettings,
     PromiseSettings,
     SealSettings,

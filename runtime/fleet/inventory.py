@@ -75,7 +75,7 @@ class Inventory:
     @property
     def groups(self) -> dict[str, frozenset[str]]:
         """The groups of each stream (SITE/DEVICE/STREAM)."""
-        return {f"{t.site}/{t.device}/{t.stream}": device.groups for device in self.devices for t in device.streams}
+        return {t.name: device.groups for device in self.devices for t in device.streams}
 
     @property
     def accounts(self) -> list[Account]:

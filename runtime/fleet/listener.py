@@ -68,7 +68,7 @@ class HeardStream:
     @property
     def name(self) -> str:
         """`SITE/DEVICE/STREAM`."""
-        return f"{self.topics.site}/{self.topics.device}/{self.topics.stream}"
+        return self.topics.name
 
     @property
     def decode_s(self) -> float | None:

@@ -68,7 +68,7 @@ def plan(
         cost_s = one.decode_s if one is not None else None
         measured += cost_s is not None
         rate = usual_fps if rate is None else rate
-        names[index].append(f"{topics.site}/{topics.device}/{topics.stream}")
+        names[index].append(topics.name)
         pictures[index] += rate
         cores[index] += rate * (usual_s if cost_s is None else cost_s)
     loads = tuple(ShardLoad(index, tuple(names[index]), pictures[index], cores[index]) for index in range(count))

@@ -136,7 +136,8 @@ export class Details {
     this.events.draw().then(() => (this.past.events = this.events.events));
     this.part.draw(stream);
     this.mask.draw(stream);
-    if (stream.picture) this.sketch.resize(stream.picture.width, stream.picture.height);
+    this.root.classList.toggle("elsewhere", Boolean(stream.elsewhere));
+    if (stream.picture?.width) this.sketch.resize(stream.picture.width, stream.picture.height);
     this.root.classList.toggle("dead", this.past.atMs === null && Boolean(isDead(stream)));
     tell(this.trouble, stream.trouble ?? "");
     tell(this.facts, factsOf(stream).join(" · "));
@@ -214,6 +215,12 @@ export class Details {
 
 function factsOf(stream) {
   const { picture, state } = stream;
+  if (stream.elsewhere) {
+    return [
+      "not heard by this receiver: pictures are the catalogue's, and the receiver that hears it can be asked",
+      `frame ${picture.frame}`, bytes(picture.size_bytes), picture.promised && "promised",
+    ].filter(Boolean);
+  }
   const ofPicture = !picture ? [] : [
     `frame ${picture.frame}`, `${picture.width}×${picture.height}`, bytes(picture.size_bytes),
     `${picture.layers} ${picture.layers === 1 ? "layer" : "layers"}`, `steps ${picture.steps}`,

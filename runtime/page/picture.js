@@ -4,6 +4,7 @@ import { age, pathOf, tell } from "./format.js";
 
 const OLD_S = 10;
 const LATE_S = 60;
+const CATALOGUED_S = 60;
 const LITTLE_DATA = 0.1;
 
 // What is to be known of a stream's pictures, as [text, class].
@@ -12,6 +13,7 @@ export function badgesOf(stream) {
   const data = state.data;
   const left = data ? data.left_bytes / Math.max(1, data.spent_bytes + data.left_bytes) : 1;
   return [
+    stream.elsewhere && ["from the catalogue", ""],
     stream.picture?.steps > 0 && ["invented detail", "old"],
     state.masked && ["mask on", ""],
     state.grey && ["grey", ""],
@@ -22,9 +24,14 @@ export function badgesOf(stream) {
   ].filter(Boolean);
 }
 
+// Seconds from picture to picture; those of the catalogue come some at a time.
+function intervalOf(stream) {
+  return stream.interval_s ?? (stream.elsewhere ? CATALOGUED_S : 0);
+}
+
 // Seconds after which a new picture should long have come.
 function lateOf(stream) {
-  return Math.max(LATE_S, 3 * (stream.interval_s ?? 0));
+  return Math.max(LATE_S, 3 * intervalOf(stream));
 }
 
 // Whether pictures of a stream are those of long ago.
@@ -62,7 +69,7 @@ export class Picture {
       return;
     }
     tell(this.age, picture ? age(picture.age_s) : "no picture yet");
-    const old = Math.max(OLD_S, 2 * (stream.interval_s ?? 0));
+    const old = Math.max(OLD_S, 2 * intervalOf(stream));
     this.age.className = `age ${!picture ? "" : picture.age_s > lateOf(stream) ? "bad" : picture.age_s > old ? "old" : ""}`;
     if (!picture || !this.wanted) return;
     const key = `${picture.epoch}-${picture.number}`;

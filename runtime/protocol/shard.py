@@ -47,7 +47,7 @@ class Shard:
 def shard_of(topics: Topics, count: int) -> int:
     """The index, 0 to `count` - 1, of the shard that takes a stream: the one with the largest `weight`, of equal ones
     the first."""
-    name = f"{topics.site}/{topics.device}/{topics.stream}".encode()
+    name = topics.name.encode()
     return max(range(count), key=lambda index: weight(index, name))
 
 

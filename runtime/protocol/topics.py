@@ -48,9 +48,14 @@ class Topics:
         return cls(*parts)
 
     @property
+    def name(self) -> str:
+        """The stream as `SITE/DEVICE/STREAM`."""
+        return f"{self.site}/{self.device}/{self.stream}"
+
+    @property
     def base(self) -> str:
         """Prefix of all topics of the stream."""
-        return f"edgesem/v1/{self.site}/{self.device}/{self.stream}"
+        return f"edgesem/v1/{self.name}"
 
     @property
     def ack(self) -> str:

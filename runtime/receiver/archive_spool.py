@@ -20,8 +20,7 @@ _TABLES = (
     "insert into spool values (lower(hex(randomblob(8))))",
     "create table uncatalogued (id integer primary key)",
     "insert into uncatalogued select id from frames",
-    "create trigger spool_new after insert on frames begin "
-    "insert or ignore into uncatalogued values (new.id); end",
+    "create trigger spool_new after insert on frames begin insert or ignore into uncatalogued values (new.id); end",
     "create trigger spool_fuller after update of layers on frames when new.layers > old.layers begin "
     "insert into uncatalogued select new.id where not exists (select 1 from uncatalogued where id = new.id); end",
     "create trigger spool_gone after delete on frames begin delete from uncatalogued where id = old.id; end",

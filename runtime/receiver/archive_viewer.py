@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgesem.codec.latent import Latent
 from edgesem.errors import BundleError, InputError, LinkError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.picture import as_grey
@@ -17,6 +16,7 @@ from edgesem.provenance import Provenance
 from runtime.receiver.archive_entry import Entry, FrameHistory
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.sinks import encode_picture
 from runtime.receiver.stamp import clock_is_set, stamp_picture
 from runtime.receiver.synthesis import SynthesisOptions
@@ -57,7 +57,7 @@ class ArchiveViewer:
         self._used_s, self._closed = 0.0, False
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
-        self._held: OrderedDict[tuple[str, int, int, int], Latent] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int, int, int], HeldLatent] = OrderedDict()
         """Latents that later frames may refer to, by stream, epoch, frame and number of layers."""
         self._kept: OrderedDict[tuple[Entry, SynthesisOptions], ArchivedPicture] = OrderedDict()
         """By the entry, and how it was drawn."""

@@ -20,9 +20,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from multiprocessing import Pipe
@@ -34,11 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.codec.latent import Latent
-from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import BundleError, EdgesemError, LinkError
 from edgesem.packet.packet import MAX_SIDE, Packet
 from edgesem.packet.side_information import Reference, Region, SideInformation
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.synthesis import SynthesisOptions
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class DecoderProcess:
             process.kill()
 
     def decode(
-        self, packet: Packet, options: SynthesisOptions, reference: Latent | None = None, *, draw: bool = True
-    ) -> tuple[NDArray[np.uint8], Latent | None]:
+        self, packet: Packet, options: SynthesisOptions, reference: HeldLatent | None = None, *, draw: bool = True
+    ) -> tuple[NDArray[np.uint8], HeldLatent | None]:
         """Decode a packet: its picture, uint8 [H, W, 3], RGB, and the latent that later packets may refer to.
 
         `reference` is the latent that the packet refers to, None for a keyframe. Without `draw`, for the sake of the
@@ -112,9 +113,9 @@ class DecoderProcess:
         }
         parts = [packet.to_bytes()]
         if reference is not None:
-            order["level"] = reference.level
+            order["reference"] = reference.width, reference.height, reference.level
             order["region"] = None if reference.region is None else astuple(reference.region)
-            parts += _parts(reference)
+            parts += [reference.values, reference.copied_levels]
         if self._ending:
             raise LinkError("the decoder has ended")
         if self._process is None:
@@ -125,7 +126,10 @@ class DecoderProcess:
                 raise EdgesemError(str(head["error"]))
             height, width = (packet.height, packet.width) if draw else (0, 0)
             image = np.frombuffer(parts[0], np.uint8).reshape(height, width, 3)
-            return image, _latent(parts[1:], packet, packet.q, packet.side_info.region) if len(parts) > 1 else None
+            if len(parts) == 1:
+                return image, None
+            region = packet.side_info.region
+            return image, HeldLatent(parts[1], parts[2], packet.width, packet.height, packet.q, region)
         except (OSError, EOFError, ValueError, IndexError) as error:
             self._end()
             raise LinkError(f"the decoder was lost over frame {packet.frame}: {error or 'it has ended'}") from error
@@ -155,15 +159,17 @@ class DecoderProcess:
         )
 
     def _ask(self, order: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-        """Send an order and wait for its answer, `timeout_s` at most: then the process is killed and the pipe ends."""
-        assert self._process is not None
-        too_long = threading.Timer(self._timeout_s, self._process.kill)
-        too_long.start()
+        """Send an order and wait for its answer, `timeout_s` at most: then TimeoutError, and the process must end."""
+        # The kernel keeps the time, of each read and write: a timer's thread would cost more than the rest of this.
+        limit = struct.pack("@ll", int(self._timeout_s), max(1, int(self._timeout_s % 1 * 1e6)))
+        with socket.fromfd(self._pipe.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as pipe:
+            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         try:
             _send(self._pipe, order, *parts)
             return _receive(self._pipe)
-        finally:
-            too_long.cancel()
+        except BlockingIOError as error:
+            raise TimeoutError(f"it took longer than {self._timeout_s:g} s") from error
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -189,19 +195,6 @@ def _receive(pipe: Connection) -> tuple[dict[str, Any], list[bytes]]:
     return head, [pipe.recv_bytes(_MAX_BYTES) for _ in range(min(3, head["parts"]))]
 
 
-def _parts(latent: Latent) -> list[bytes]:
-    """What `_latent` makes a latent of."""
-    levels = latent.copied_levels
-    return [latent.values.tobytes(), *([] if levels is None else [levels.tobytes()])]
-
-
-def _latent(parts: Sequence[bytes], packet: Packet, level: int, region: Region | None) -> Latent:
-    height, width = -(-packet.height // STRIDE), -(-packet.width // STRIDE)
-    values = np.frombuffer(parts[0], np.float32).reshape(CHANNELS, height, width)
-    levels = np.frombuffer(parts[1], np.uint8).reshape(height, width) if len(parts) > 1 else None
-    return Latent(values, packet.width, packet.height, level, region, levels)
-
-
 def child_environment() -> dict[str, str]:
     """Environment of a Python that decodes."""
     # Our own folder first: a `runtime/` where the user happens to be is not ours.
@@ -219,16 +212,19 @@ def be_nice(nice: int) -> None:
 def open_codecs(bundles: Sequence[str]) -> dict[int, Codec]:
     """The codecs of bundles, by their ids, with all that it takes to decode a packet loaded. Raises EdgesemError."""
     import edgesem
+    from edgesem.codec.options import PackOptions
 
     codecs = {}
     blank = Latent(np.zeros((CHANNELS, 64 // STRIDE, 64 // STRIDE), np.float32), 64, 64)
     for bundle in bundles:
         codec = edgesem.load(bundle or None)
-        key, known = codec.pack_decoded(blank, quality=0)  # without the encoder, which is not needed here
+        alone = PackOptions(background=False)
+        key, known = codec.pack_decoded(blank, quality=0, options=alone)  # without the encoder: it is not needed here
         codec.synthesize(known)
         if codec.has_large_decoder:
             codec.synthesize(known, decoder="large")
         if codec.has_reference:
+            _ = codec.backgrounds  # decoded now, for all copies of this process
             side_info = SideInformation(reference=Reference(key.frame, len(key.chunks)))
             codec.pack(blank, quality=0, options=PackOptions(side_info=side_info, reference=known, previous=key))
         codecs[codec.bundle.id] = codec
@@ -244,7 +240,11 @@ def serve(pipe: Connection, codecs: Mapping[int, Codec]) -> None:
             packet = Packet.from_bytes(parts[0])
             codec = codecs[packet.bundle_id]
             region = Region(*order["region"]) if order.get("region") else None
-            reference = _latent(parts[1:], packet, order["level"], region) if len(parts) > 1 else None
+            reference = None
+            if len(parts) > 1:
+                width, height, level = order["reference"]
+                held = HeldLatent(parts[1], parts[2], width, height, level, region)
+                reference = held.latent(codec.bundle.gain)
             latent = codec.unpack(packet, reference)
             steps = order["steps"] if codec.has_flow else 0
             how = {"steps": steps, "seed": order["seed"], "realism": order["realism"]} if steps else {}
@@ -253,7 +253,11 @@ def serve(pipe: Connection, codecs: Mapping[int, Codec]) -> None:
         except Exception as error:  # a stranger's bytes, or a defect of ours: neither may end the decoder
             _send(pipe, {"error": f"{type(error).__name__}: {error}"})
         else:
-            _send(pipe, {}, pixels, *(_parts(latent) if codec.has_reference else []))
+            if codec.has_reference:
+                held = HeldLatent.of(latent, codec.bundle.gain)
+                _send(pipe, {}, pixels, held.values, held.copied_levels)
+            else:
+                _send(pipe, {}, pixels)
 
 
 def _run(pipe: Connection, nice: int, bundles: Sequence[str]) -> None:

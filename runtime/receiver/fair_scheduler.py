@@ -6,23 +6,9 @@ a device that was idle starts at the virtual time of the device in service, so t
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from runtime.receiver.stream import Stream
-
-
-def _yielding() -> Callable[[], object]:
-    if not hasattr(os, "sched_yield"):
-        return lambda: None
-    # Before 3.12, os.sched_yield keeps the interpreter's lock, so that no thread of ours could go first.
-    return os.sched_yield if sys.version_info >= (3, 12) else ctypes.CDLL(None).sched_yield
-
-
-yield_processor: Callable[[], object] = _yielding()
-"""Lets another thread run first, if one is ready."""
 
 
 class FairScheduler:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from edgesem.packet.packet import Packet
 from edgesem.provenance import Provenance
 from runtime.protocol.topics import Topics
 from runtime.receiver.stamp import clock_is_set, stamp_picture
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class PictureHandOver:
 
     async def get_async(self) -> ReceivedPicture | None:
         """As `get`, for asyncio: the event loop goes on meanwhile."""
+        import asyncio  # 2 MB that a daemon needs not
+
         while True:
             waiter = asyncio.get_running_loop(), asyncio.Event()
             with self._changed:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 
-from edgesem.codec.latent import Latent
 from edgesem.errors import MissingReference
 from edgesem.packet.packet import Packet
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.receiver.feedback import Feedback
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.sender_requests import SenderRequests
 from runtime.receiver.stream import Stream
 
@@ -37,7 +37,7 @@ class ReferenceMemory:
         self._limit_bytes, self._lock, self._streams = limit_bytes, lock, streams
         self._feedback, self._requests = feedback, requests
 
-    def find(self, stream: Stream, packet: Packet) -> Latent | None:
+    def find(self, stream: Stream, packet: Packet) -> HeldLatent | None:
         """The latent that an inter frame refers to; None for a keyframe.
 
         Raises MissingReference if it is not here, and asks the sender for a keyframe, once a second at most.
@@ -54,7 +54,7 @@ class ReferenceMemory:
         self._feedback.publish_all()
         raise MissingReference(f"refers to frame {named.frame}, which is not here: asked its sender for a keyframe")
 
-    def hold(self, stream: Stream, packet: Packet, latent: Latent) -> None:
+    def hold(self, stream: Stream, packet: Packet, latent: HeldLatent) -> None:
         """Hold the latent of a decoded frame, so that later ones may refer to it, and tell the sender.
 
         A sender hardly ever goes back behind what it refers to: what is older goes, or a stream would take 12 latents.

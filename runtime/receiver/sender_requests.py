@@ -10,7 +10,7 @@ from runtime.receiver.feedback import Feedback
 from runtime.receiver.stream import Stream
 
 _APART_EVERY_S = APART_S / 3
-_KEY_EVERY_S = 1.0
+KEY_EVERY_S = 1.0
 _BUNDLE_EVERY_S = 60.0
 
 
@@ -33,6 +33,6 @@ class SenderRequests:
     def keyframe(self, stream: Stream) -> None:
         """Ask for a keyframe, once a second at most. Not where we have no number: nobody would refer to our frames."""
         now_s = time.monotonic()
-        if self._feedback.receiver and now_s - stream.asked_key_s >= _KEY_EVERY_S:
+        if self._feedback.receiver and now_s - stream.asked_key_s >= KEY_EVERY_S:
             stream.asked_key_s = now_s
             self._feedback.command(stream.topics, Command("key"), stream.inbox.seal)

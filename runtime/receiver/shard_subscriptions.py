@@ -41,7 +41,7 @@ class ShardSubscriptions:
         self._memory = memory
         known = [one for one in (memory.load() if memory is not None else ()) if stream_filter.matches(one)]
         self.topics = [topic for one in known for topic in stream_filter.stream_topics(one)]
-        self._remembered = {_name(one) for one in known}
+        self._remembered = {one.name for one in known}
         """Of these, those that were not heard yet are remembered until all states were listened to."""
         self._heard: set[str] = set()
         self._saved = set(self._remembered)
@@ -83,7 +83,7 @@ class ShardSubscriptions:
     def admitted(self, topics: Topics) -> None:
         """A stream is new: subscribe to it, if it is ours; promised frames on the disk may be of one that is not."""
         if self._filter.matches(topics):
-            self._heard.add(_name(topics))
+            self._heard.add(topics.name)
             self._connection().subscribe(*self._filter.stream_topics(topics))
 
     def forgotten(self, name: str) -> None:
@@ -92,7 +92,3 @@ class ShardSubscriptions:
         self._heard.discard(name)
         if not self._filter.is_named(topics):
             self._connection().unsubscribe(*self._filter.stream_topics(topics))
-
-
-def _name(topics: Topics) -> str:
-    return f"{topics.site}/{topics.device}/{topics.stream}"

@@ -68,7 +68,7 @@ class Stream:
     @property
     def name(self) -> str:
         """`site/device/stream`."""
-        return f"{self.topics.site}/{self.topics.device}/{self.topics.stream}"
+        return self.topics.name
 
     @property
     def has_two_senders(self) -> bool:

@@ -58,22 +58,23 @@ class StreamFilter:
 
     def matches(self, topics: Topics) -> bool:
         """Whether a stream was asked for. Some brokers send what nobody has subscribed to."""
-        return self._is_asked_for(topics) and (self._shard is None or self._shard.owns(topics))
+        return self.asks_for(topics) and (self._shard is None or self._shard.owns(topics))
 
-    def is_of_another_shard(self, topics: Topics) -> bool:
-        """Whether a stream was asked for, but another shard takes it."""
-        return self._shard is not None and self._is_asked_for(topics) and not self._shard.owns(topics)
-
-    def is_named(self, topics: Topics) -> bool:
-        """Whether a stream was named in full: then a place is kept for it, whoever else sends."""
-        return (topics.site, topics.device, topics.stream) in self._filters
-
-    def _is_asked_for(self, topics: Topics) -> bool:
+    def asks_for(self, topics: Topics) -> bool:
+        """Whether a stream matches a filter, whichever shard takes it."""
         names = (topics.site, topics.device, topics.stream)
         return any(
             all(part is None or part == name for part, name in zip(parts, names, strict=True))
             for parts in self._filters
         )
+
+    def is_of_another_shard(self, topics: Topics) -> bool:
+        """Whether a stream was asked for, but another shard takes it."""
+        return self._shard is not None and self.asks_for(topics) and not self._shard.owns(topics)
+
+    def is_named(self, topics: Topics) -> bool:
+        """Whether a stream was named in full: then a place is kept for it, whoever else sends."""
+        return (topics.site, topics.device, topics.stream) in self._filters
 
     def _topics_of(self, base: str) -> list[str]:
         some = [*(f"pkt/{layer}" for layer in range(self._layers)), "pkt/piece"]

@@ -7,7 +7,6 @@ with StreamReceiver(Address("127.0.0.1", 1883), "home/+/+") as receiver:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
@@ -189,9 +188,13 @@ class StreamReceiver:
         self._stack.close()
 
     async def __aenter__(self) -> StreamReceiver:
+        import asyncio
+
         return await asyncio.to_thread(self.__enter__)
 
     async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.__exit__)
 
     def __iter__(self) -> Iterator[ReceivedPicture]:
@@ -223,6 +226,10 @@ class StreamReceiver:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for `stop`; returns whether it came within `timeout_s` seconds."""
         return self._stop.wait(timeout_s)
+
+    def asks_for(self, topics: Topics) -> bool:
+        """Whether it was asked for a stream, whichever shard takes that."""
+        return self._filter.asks_for(topics)
 
     @property
     def decoders(self) -> int:

@@ -16,7 +16,7 @@ from edgesem.packet.packet import MAX_LAYERS, Packet
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.topics import Topics
 from runtime.receiver.birth_requests import BirthRequests
-from runtime.receiver.fair_scheduler import FairScheduler, yield_processor
+from runtime.receiver.fair_scheduler import FairScheduler
 from runtime.receiver.feedback import Feedback
 from runtime.receiver.freshness_store import FreshStart
 from runtime.receiver.kept_frames import KeptFrames
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.3
 """A frame is decoded without its missing layers when none has come for so long."""
+
+_HAND_OVER_S = 1e-5
+"""What a decoder's thread takes to wake up, and to take the interpreter's lock, if we leave that; at least."""
 
 
 class Streams:
@@ -170,7 +173,7 @@ class Streams:
             self._births.ask(stream.topics)
         if ready:
             self.on_ready()
-            yield_processor()  # where there are few cores, the frame shall not wait for its own acknowledgement
+            time.sleep(_HAND_OVER_S)  # the frame shall not wait for its own acknowledgement
         self._feedback.publish_all()
 
     def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesem.errors import UsageError
+from runtime.mqtt.settings import ACK_TIMEOUT_S
 from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_RATE_BPS, MIN_FRAME_BYTES
 from runtime.sender.event_recorder import EventOptions
 from runtime.settings import (
-    ACK_TIMEOUT_S,
     KEYFRAME_INTERVAL_S,
     MAX_FRAME_BYTES,
     MAX_RECEIVERS,

@@ -120,13 +120,20 @@ class References:
             layers = {made.holders.get(receiver, 0) for receiver in live}
             if len(layers) == 1 and 0 not in layers:
                 (count,) = layers
-                self._chosen = frame
+                self._choose(frame)
                 return ReferenceFrame(Reference(frame, count), partial(self._latent, made, count))
         return None
+
+    def _choose(self, frame: int) -> None:
+        """Refer to a frame from now on. Earlier ones go, 1.2 MB each at 768x512: receivers forget them too."""
+        self._chosen = frame
+        for earlier in [number for number in self._made if number < frame]:
+            del self._made[earlier]
 
     def clear(self) -> None:
         """Forget all frames: what comes next has another size, or nothing to do with them."""
         self._made.clear()
+        self._chosen = -1
 
     def _latent(self, made: _MadeFrame, layers: int) -> Any:
         if layers == len(made.packet.chunks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,9 +19,14 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _PARTS = 5
 
 
-def listing(store: EventStore | None, asked: Mapping[str, list[str]]) -> dict[str, Any]:
+def listing(
+    store: EventStore | None,
+    asked: Mapping[str, list[str]],
+    others: Callable[[str | None, float, int], list[dict[str, Any]]] = lambda *_: [],
+) -> dict[str, Any]:
     """The newest events, newest first: those of one `stream`, that began `before` a time, at most `limit`.
 
+    `others` gives those of other receivers, of a stream or all, before a time (Unix seconds), and at most so many.
     Raises UsageError for a value that cannot be.
     """
     limit = _number(asked, "limit", 1, _MOST, _USUAL)
@@ -31,8 +36,13 @@ def listing(store: EventStore | None, asked: Mapping[str, list[str]]) -> dict[st
     more = False
     if store is not None:
         records, more = store.events(stream=stream, before_ms=before_ms, limit=limit)
+    shown = [record.shown() for record in records]
+    known = {(one["stream"], one["id"]) for one in shown}
+    before_s = (before_ms - 0.5) / 1000  # a time in whole milliseconds is rounded
+    shown += [one for one in others(stream, before_s, limit + 1) if (one["stream"], one["id"]) not in known]
+    shown.sort(key=lambda one: (one["time_ms"], one["id"]), reverse=True)
     now_ms = time.time_ns() // 1_000_000
-    return {"time_ms": now_ms, "events": [record.shown() for record in records], "more": more}
+    return {"time_ms": now_ms, "events": shown[:limit], "more": more or len(shown) > limit}
 
 
 def is_file(path: str) -> bool:

@@ -5,6 +5,7 @@ Whoever reaches the server may look and ask. A browser is answered only if the p
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import time
@@ -21,8 +22,9 @@ from runtime.receiver.event_store import EventStore
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.receiver.viewing import LOOK_S
-from runtime.web import event_list, look_back, mjpeg
+from runtime.web import elsewhere, event_list, look_back, mjpeg
 from runtime.web.asks import command_of, detail_of, size_of
+from runtime.web.elsewhere import Fleet
 from runtime.web.gallery import Gallery
 from runtime.web.overview import overview
 from runtime.web.page_handler import ANSWER_S, PageHandler, is_number
@@ -36,6 +38,10 @@ _MAX_SINCE_MS = 2**53
 _MOST_VIEWED = 256
 _JPEG_LOOK_S = 15.0
 """Who fetches a picture counts as somebody who looks for so long: others' programs fetch one each 10 s or so."""
+_NEAR_MS = 60_000
+"""The newest picture of a stream that is not heard here may be a keyframe that is so much older."""
+_NOT_ELSEWHERE = {"promised", "detail", "max_age"}
+"""What cannot be asked of a stream that is not heard here."""
 _SHOWN = 5
 _SCRIPTS = (
     *("chart.js", "details.js", "events.js", "format.js", "limits.js", "mask.js", "page.js", "part.js", "past.js"),
@@ -63,6 +69,8 @@ class Site:
     """Draws archived pictures; None without an archive."""
     events: EventStore | None = None
     """The events that were gathered; None where nothing is kept."""
+    fleet: Fleet | None = None
+    """What other receivers have taken; None without a catalogue."""
 
     def look(self, stream: str, for_s: float = LOOK_S) -> None:
         """Somebody looks at a stream's pictures: if its sender sends them on demand, it is told."""
@@ -90,11 +98,12 @@ class RequestHandler(PageHandler):
             for name in asked.get("view", [])[:_MOST_VIEWED]:
                 self.site.look(name)
             told = overview(self.site.receiver, self.site.gallery, int(since), samples_of)
+            told["streams"] += elsewhere.streams(self.site.fleet, self.site.receiver)
             self.answer_json(200, told | {"archive": self.site.viewer is not None})
         elif url.path == "/archive.json":
             self._try(lambda: self.answer_json(200, look_back.times(self.site.viewer, parse_qs(url.query))))
         elif url.path == "/events":
-            self._try(lambda: self.answer_json(200, event_list.listing(self.site.events, parse_qs(url.query))))
+            self._try(lambda: self.answer_json(200, self._events(parse_qs(url.query))))
         elif event_list.is_file(url.path):
             self._try(lambda: self._event_file(url.path))
         elif url.path == "/metrics":
@@ -161,6 +170,9 @@ class RequestHandler(PageHandler):
             return self.answer_json(400, {"error": str(error)})
         if kind not in ("jpg", "mjpg"):
             self.answer_json(404, {"error": "nothing here"})
+        elif latest is None and kind == "jpg" and not asked.keys() & _NOT_ELSEWHERE and self._is_elsewhere(stream):
+            newest = {"at": [str(time.time_ns() // 1_000_000)], "near": [str(_NEAR_MS)]}
+            self._try(lambda: self._archived(stream, newest))
         elif latest is None:
             known = self.site.receiver.streams.find(stream) is not None
             self.answer_json(
@@ -181,11 +193,24 @@ class RequestHandler(PageHandler):
                 gallery.followers.release()
         return None
 
-    def _archived(self, stream: str, asked: dict[str, list[str]]) -> None:
+    def _archived(self, stream: str, asked: look_back.Asked) -> None:
         self.set_deadline(_DRAWN_S)
         drawn = look_back.picture(self.site.viewer, self.site.receiver, stream, asked)
         captured_s = drawn.entry.captured_s
         self.answer(200, "image/jpeg", drawn.jpeg, captured_s=captured_s)
+
+    def _is_elsewhere(self, stream: str) -> bool:
+        with contextlib.suppress(EdgesemError):  # no name of a stream
+            return self.site.fleet is not None and elsewhere.is_elsewhere(stream, self.site.receiver)
+        return False
+
+    def _events(self, asked: dict[str, list[str]]) -> dict[str, Any]:
+        site = self.site
+
+        def others(stream: str | None, before_s: float, most: int) -> list[dict[str, Any]]:
+            return elsewhere.events(site.fleet, site.receiver, stream, before_s, most)
+
+        return event_list.listing(site.events, asked, others)
 
     def _event_file(self, path: str) -> None:
         body, kind = event_list.file(self.site.events, path)

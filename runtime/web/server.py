@@ -34,6 +34,7 @@ from runtime.receiver.archive_viewer import ArchiveViewer
 from runtime.receiver.event_store import EventStore
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.settings import ListenAddress
+from runtime.web.elsewhere import Fleet
 from runtime.web.gallery import Gallery
 from runtime.web.request_handler import RequestHandler, Site
 
@@ -50,7 +51,8 @@ class Server:
     """HTTP server of a receiver, which must be entered; it serves while inside the `with`.
 
     `metrics` gives the text for Prometheus. `allowed_hosts` are the names of a reverse proxy before it. `viewer`
-    draws archived pictures, `events` has those that were gathered. Raises EnvironmentMissing if the port is taken.
+    draws archived pictures, `events` has those that were gathered, `fleet` what other receivers have taken. Raises
+    EnvironmentMissing if the port is taken.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Server:
         allowed_hosts: Collection[str] = (),
         viewer: ArchiveViewer | None = None,
         events: EventStore | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         names = frozenset(name.lower() for name in allowed_hosts)
-        site = Site(receiver, gallery, metrics, address.is_loopback, names, viewer, events)
+        site = Site(receiver, gallery, metrics, address.is_loopback, names, viewer, events, fleet)
         try:
             self._server = BoundedServer(
                 (address.host, address.port), type("Handler", (RequestHandler,), {"site": site})
@@ -104,6 +107,7 @@ class BoundedServer(ThreadingHTTPServer):
     """HTTP server with a thread a client, and bounds on their number, that of one address, and each one's time."""
 
     daemon_threads = True
+    request_queue_size = 128  # with the five of http.server, Linux drops the requests of a page's pictures for a second
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:

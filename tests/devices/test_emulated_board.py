@@ -10,7 +10,6 @@ camera and its speed are not there.
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from devices.deployment.wheels import own_wheel, wheelhouse
 from devices.shell import Shell
 from edgesem.cli import main as cli
 from tests.support.board_stand import until
+from tests.support.edgesem_process import free_port
 
 PHOTO = sorted((Path(__file__).parents[2] / "runtime" / "photos").glob("*.jpg"))[0]
 FOLDER = os.environ.get("EDGESEM_EMULATION", "")
@@ -63,11 +63,6 @@ pytestmark = [
     pytest.mark.skipif(not FOLDER, reason="needs EDGESEM_EMULATION, see tests/emulation/debian_image.sh"),
     pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}"),
 ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -126,12 +121,8 @@ def test_from_an_image_to_pictures_and_back_from_a_broken_release(tmp_path):
     qemu += ["-serial", f"file:{serial}"]
     qemu += ["-kernel", emulation / "vmlinuz", "-initrd", emulation / "initrd"]
     qemu += ["-append", "console=ttyAMA0 root=/dev/vda2 rw", "-drive", f"file={card},format=raw,if=virtio"]
-    qemu += [
-        "-netdev",
-        f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
-        "-device",
-        "virtio-net-pci,netdev=net,romfile=",
-    ]
+    qemu += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"]
+    qemu += ["-device", "virtio-net-pci,netdev=net,romfile="]
     receive = [sys.executable, "-m", "edgesem", "receive", "--port", mqtt_port, "--out", pictures]
 
     def count() -> int:

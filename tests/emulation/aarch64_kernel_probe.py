@@ -1,4 +1,5 @@
-"""Runs here and under emulation (test_aarch64_kernel.py): codes messages, spoils them, and walks the context model.
+"""Runs here and under emulation (test_aarch64_kernel.py): codes messages, spoils them, walks the context model, and
+decides what a sender would.
 
 It prints what came of it.
 """
@@ -10,8 +11,12 @@ import platform
 import numpy as np
 
 from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
+from edgesem.bundle.pixel_input import feed_of
+from edgesem.codec import budget, motion
 from edgesem.codec.compiled_context import compile_networks
 from edgesem.codec.context import ContextModel
+from edgesem.codec.copying import Differences
+from edgesem.codec.latent import Latent
 from edgesem.entropy import kernel, rans
 from edgesem.entropy.schedule import CHANNELS, VALUE_LIMIT
 from edgesem.errors import PacketError
@@ -63,6 +68,24 @@ for names in (KEY, REFERENCE):
             return mean + random.integers(-limit, limit + 1, mean.size).astype(np.float32)
 
         model.walk(levels, 4, None if names is KEY else random.random(shape) < 0.3).values(fill)
+
+decided = hashlib.sha256()
+for seed in range(24):
+    random = np.random.Generator(np.random.Philox(seed))
+    height, width = random.integers(1, 21, 2).tolist()
+    wanted, had, error, change = random.random((4, CHANNELS, height, width), np.float32) * np.float32(0.2)
+    change *= random.random((height, width), np.float32) < 0.3
+    levels = np.full((height, width), random.integers(256), np.int32)
+    differences = Differences(error**2, change**2, random.integers(0, 256, (height, width)).astype(np.int32), 200)
+    copies = differences.copies(bundle.gain[levels[0, 0]][:, None, None], levels)
+    decided.update(b"" if copies is None else copies.mask.tobytes() + copies.data)
+    decided.update(budget.features(Latent(wanted, 16 * width, 16 * height), bundle.gain).astype("<f8").tobytes())
+    blocks = -(-height // motion.BLOCK), -(-width // motion.BLOCK)
+    best, field = np.full(blocks, 9e9, np.float32), np.zeros((*blocks, 2), np.int16)
+    motion._match(30 * wanted, 30 * had, random.random(blocks) < 0.8, (1, -2), best, field)
+    decided.update(best.astype("<f4").tobytes() + field.astype("<i2").tobytes())
+    frame = random.integers(0, 256, (16 * height, 16 * width, 3)).astype(np.uint8)
+    decided.update(b"".join(one.tobytes() for one in feed_of(frame, pixels=True).values()))
 print(
     json.dumps(
         {
@@ -71,6 +94,7 @@ print(
             "coded": coded.hexdigest(),
             "read": read.hexdigest(),
             "expected": expected.hexdigest(),
+            "decided": decided.hexdigest(),
             "errors": len(errors),
             "messages": sorted(set(errors)),
         }

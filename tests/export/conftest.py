@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +11,31 @@ import pytest
 from edgesem.bundle.bundle import DEFAULT, Bundle
 from edgesem.files import find_pictures, read_picture
 from runtime.capture.frame import PHOTOS
+from tests.support.loss_weights import alexnet_file, vgg_arrays
+
+if find_spec("torch") is None:  # the extra export is not installed
+    collect_ignore = ["bundle", "custom", "data", "metrics", "quantization", "semantics", "training"]
+else:
+    import torch
+
+    torch.set_num_threads(1)  # each worker of pytest-xdist has a core
 
 
 @pytest.fixture(scope="session")
 def frames():
     return [np.ascontiguousarray(read_picture(path)[:192, :192]) for path in find_pictures(PHOTOS)[:6]]
+
+
+@pytest.fixture(scope="session")
+def alexnet_weights(tmp_path_factory) -> Path:
+    return alexnet_file(tmp_path_factory.mktemp("lpips") / "alex.npz")
+
+
+@pytest.fixture(scope="session")
+def vgg_weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("vgg") / "vgg.npz"
+    np.savez(path, **vgg_arrays(7))
+    return path
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +150,24 @@ class Bundle:
             raise ValueError("the tables of inter frames code nothing")
         self.session = cache(self.open_session)
 
+    def backgrounds(self) -> list[str]:
+        """Names of the files of its background pictures."""
+        names = [f"background_{n}.packet" for n in range(8)]
+        return list(takewhile(self.digests.__contains__, names)) if self.has_inter else []
+
     def check_files(self) -> None:
         """Compare each file with its digest."""
         for name, digest in self.digests.items():
             if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{name} is another file")
 
-    def id(self) -> int:
-        """The 16 bits that packets name the bundle by: of the networks and tables only."""
+    def id(self, *, backgrounds: bool = True) -> int:
+        """The 16 bits that packets name the bundle by: of the networks, the tables and the background pictures."""
         names = [*(f"context_{n:02d}.onnx" for n in range(11)), "tables.npz"]
         if self.has_inter:
             names += [f"context_ref_{n:02d}.onnx" for n in range(11)]
+        if backgrounds:
+            names += self.backgrounds()
         joined = "".join(self.digests[name] for name in names)
         return int.from_bytes(hashlib.sha256(joined.encode("ascii")).digest()[:2], "little")
 

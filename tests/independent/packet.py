@@ -64,6 +64,8 @@ class Reference:
     layers: int
     copies: bytes = b""
     motion: bytes = b""
+    of_bundle: bool = False
+    """Whether `frame` is the number of a background picture of the bundle."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,15 @@ def read_side_information(body: bytes) -> SideInformation:
     items = read_items(body[1 : 1 + body[0]])
     reference, region = None, None
     if (data := items.get(REFERENCE)) is not None:
-        if not 5 <= len(data) <= 253 or not 1 <= data[4] & 127 <= 4:
+        if not 5 <= len(data) <= 253 or not 1 <= data[4] & 63 <= 4:
             raise RefusedError("side information", "reference")
         motion, copies = b"", data[5:]
         if data[4] & 128:
             if len(data) < 7 or data[5] == 0 or 6 + data[5] > len(data):
                 raise RefusedError("side information", "no motion")
             motion, copies = data[6 : 6 + data[5]], data[6 + data[5] :]
-        reference = Reference(int.from_bytes(data[:4], "little"), data[4] & 127, copies, motion)
+        number, of_bundle = int.from_bytes(data[:4], "little"), bool(data[4] & 64)
+        reference = Reference(number, data[4] & 63, copies, motion, of_bundle)
     embedding = items.get(EMBEDDING)
     if embedding is not None and len(embedding) > 64:
         raise RefusedError("side information", "embedding")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.independent.latent import Bundle, Decoded, decode, moved
-from tests.independent.packet import Packet, SideInformation, copied_of, motion_of
+from tests.independent.packet import Packet, Reference, SideInformation, copied_of, motion_of, read_packet
 from tests.independent.refusal import RefusedError
 
 COMMON = ("bundle_id", "epoch", "frame", "time_ms", "width", "height", "q", "total_layers")
@@ -68,6 +68,8 @@ class FrameDecoder:
         epoch, reference = frame.common["epoch"], None
         if (named := frame.side.reference) is not None:
             found = self.held.get((epoch, named.frame, named.layers))
+            if named.of_bundle:
+                found = self.background(named)
             if found is None:
                 raise RefusedError("reference", "not held")
             reference = found.known()
@@ -86,3 +88,13 @@ class FrameDecoder:
         )
         self.held[epoch, frame.common["frame"], len(chunks)] = result
         return result
+
+    def background(self, named: Reference) -> Decoded:
+        """A background picture of the bundle: the packet in its file, decoded whole."""
+        names = self.bundle.backgrounds()
+        if named.frame >= len(names) or named.layers != 4:
+            raise RefusedError("reference", "no background picture")
+        frame = Frame()
+        data = (self.bundle.folder / names[named.frame]).read_bytes()
+        frame.add(read_packet(data, self.bundle.id(backgrounds=False)))
+        return FrameDecoder(self.bundle).decode(frame)

@@ -5,21 +5,26 @@ the program that is deployed, which is small enough to be installed twenty times
 """
 
 import base64
+import compileall
 import contextlib
 import hashlib
 import json
 import os
+import py_compile
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from devices.deployment.deploy import Access, Board
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -122,13 +127,21 @@ def wheel(folder: Path, kind: str = "good", requires: str = "", version: str = "
 
 
 def pip_wheel() -> Path:
-    """The wheel of pip that Python itself brings."""
+    """The wheel of pip that Python itself brings, with its modules compiled: that takes longer than an installation."""
     import ensurepip
 
     found = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
     if not found:
         pytest.skip("this Python brings no wheel of pip")
-    return found[0]
+    made = Path(tempfile.gettempdir()) / f"edgesem-tests-{os.getuid()}-{sys.implementation.cache_tag}" / found[0].name
+    made.parent.mkdir(exist_ok=True)
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
+            shutil.unpack_archive(found[0], f"{scratch}/pip", "zip")
+            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            compileall.compile_dir(f"{scratch}/pip", quiet=2, legacy=True, invalidation_mode=unchecked)
+            os.replace(shutil.make_archive(f"{scratch}/pip", "zip", f"{scratch}/pip"), made)
+    return made
 
 
 def bundle(folder: Path) -> Path:
@@ -211,6 +224,10 @@ class Stand:
         self.cable = Cable(self._port)
         self.config = folder / "ssh_config"
         self.config.write_text(self.ssh_lines("*"))
+
+    def remote(self, config: Path | None = None) -> Board:
+        """How a deployment reaches this board, by its own ssh configuration or by another."""
+        return Board("board", Access(config=config or self.config, root=str(self.root), python=sys.executable))
 
     def ssh_lines(self, host: str) -> str:
         """What an ssh configuration says of this board under the name of `host`."""

@@ -1,6 +1,5 @@
 """Headless Chromium, asked over a pipe by the DevTools protocol: no port, no package."""
 
-import base64
 import contextlib
 import json
 import os
@@ -11,13 +10,18 @@ import sys
 import threading
 from itertools import count
 
+import pytest
+
 from tests.support.publishing import DEADLINE_S, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DESKTOP, PHONE = (1440, 900), (390, 844)
+AXE = os.environ.get("EDGESEM_AXE")
+"""File axe.min.js of axe-core (npm install axe-core), whose checks are run too."""
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 _KEYS = {"Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "Home": 36}
 _KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
-
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 # Chromium reads descriptor 3 and writes descriptor 4.
 _START = """
@@ -141,11 +145,6 @@ class Browser:
         nodes = self._ask("Accessibility.getFullAXTree")["nodes"]
         told = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
         return [one for one in told if one[0] not in ("StaticText", "InlineTextBox", "none", "generic")]
-
-    def screenshot(self, file, *, whole=False):
-        """Write what the window shows, or the whole page, as PNG."""
-        told = self._ask("Page.captureScreenshot", captureBeyondViewport=whole)
-        file.write_bytes(base64.b64decode(told["data"]))
 
     def _ask(self, method, **params):
         number = next(self._ids)

@@ -7,10 +7,13 @@ import subprocess
 import time
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from runtime.mqtt.mosquitto import Listening, start_mosquitto
+from runtime.mqtt.mosquitto import Listening, find_tool, start_mosquitto
 from tests.support.edgesem_process import WAIT_S, free_port
+
+needs_mosquitto = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 
 
 class Mosquitto:

@@ -1,64 +1,49 @@
 """`edgesem receive` as a process, and a camera whose packets it receives."""
 
-import json
 import os
 import queue
-import signal
-import subprocess
-import sys
-import threading
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from runtime.mqtt.connection import Connection
 from runtime.protocol.topics import Topics
+from tests.support.edgesem_process import EdgesemProcess
 from tests.support.publishing import DEADLINE_S, frame
 
 
-class ReceiveDaemon:
-    """`edgesem receive` as a process; what it says is in `events`."""
+class ReceiveDaemon(EdgesemProcess):
+    """`edgesem receive` at a broker; what it says is in `events`, what it logs in `log`."""
 
     def __init__(self, broker, *args, env=None):
         address = broker.address
-        self.events = queue.Queue()
-        self.said = []
-        where = ["--port", str(address.port), "--user", address.user]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgesem", "receive", *args, *where, "--workers", "1", "--json"],
+        self._taken, self._logged, self._log_file = 0, [], tempfile.NamedTemporaryFile()  # noqa: SIM115
+        super().__init__(
+            *("receive", *args, "--port", address.port, "--user", address.user, "--workers", 1),
+            log=Path(self._log_file.name),
             env={**os.environ, "EDGESEM_PASSWORD": address.password, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
-        self._threads = [
-            threading.Thread(target=self._read, daemon=True),
-            threading.Thread(target=self._log, daemon=True),
-        ]
-        self.log = []
-        for thread in self._threads:
-            thread.start()
 
-    def _read(self):
-        for line in self.process.stdout:
-            self.events.put(json.loads(line))
-
-    def _log(self):
-        self.log.extend(self.process.stderr)
+    @property
+    def log(self):
+        """The lines of its log so far."""
+        return self._logged or Path(self._log_file.name).read_text("utf-8").splitlines()
 
     def next(self, event):
         """The next event of that name."""
-        while True:
-            told = self.events.get(timeout=DEADLINE_S)
-            self.said.append(told)
-            if told["event"] == event:
-                return told
+        told = self.wait_for(event, after=self._taken)
+        self._taken = self.events.index(told, self._taken) + 1
+        return told
+
+    def skip(self):
+        """Leave out what it has said so far."""
+        self._taken = len(self.events)
 
     def end(self):
         """Ask it to end and return its last words."""
-        self.process.send_signal(signal.SIGTERM)
-        done = self.next("done")
-        assert self.process.wait(DEADLINE_S) == 0
-        return done
+        assert super().end() == 0
+        return self.next("done")
 
     def __enter__(self):
         self.url = self.next("ready")["url"]
@@ -66,11 +51,9 @@ class ReceiveDaemon:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.wait()
-        for thread in self._threads:
-            thread.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        self.finish()
+        self._logged = self.log
+        self._log_file.close()
 
 
 class Camera:

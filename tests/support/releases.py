@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def release(folder: Path, kind: str = "good", version: str = "0.0.2", requires: 
     content = {f"bundle/{path.name}": path for path in bundle(folder / "bundle").iterdir()}
     content["bundle/nonce"] = os.urandom(16)  # a release of its own, that the board has not had yet
     return remade(made, {**made.files, **content})
+
+
+def prepared_cache(folder: Path, kind: str, own: Path) -> Path:
+    """A cache of wheels in which all that `own` needs on boards of a kind is there already."""
+    (folder / kind).mkdir(parents=True)
+    for path in (own, pip_wheel()):
+        shutil.copy(path, folder / kind)
+    ready = f"complete-{hashlib.sha256(own.read_bytes()).hexdigest()[:12]}.json"
+    (folder / kind / ready).write_text(json.dumps([own.name, pip_wheel().name]))
+    return folder
 
 
 def remade(old: Release, files: dict) -> Release:

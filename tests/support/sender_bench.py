@@ -2,6 +2,8 @@
 
 import queue
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from edgesem.packet.packet import Packet
 from runtime.capture.frame import Frame
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
+from runtime.protocol.command import Command
 from runtime.protocol.topics import Topics
 from runtime.sender.options import PipelineOptions
 from runtime.sender.pipeline import SenderPipeline
@@ -19,23 +22,25 @@ WAIT_S = 30
 
 
 class Codec:
-    """Four layers of the same size, which fill the budget; at least 400 bytes. `q` is the budget in hundreds."""
+    """Layers of the same size, which fill the budget with the picture's brightness; at least 400 bytes. `q` is the
+    budget in hundreds."""
 
-    def __init__(self):
-        self.shapes, self.budgets = [], []
+    def __init__(self, layers=4):
+        self.layers, self.shapes, self.budgets = layers, [], []
 
-    def analyze(self, frame):
-        self.shapes.append(frame.shape)
-        return frame.shape
+    def analyze(self, image):
+        self.shapes.append(image.shape)
+        return SimpleNamespace(level=int(image.mean()), height=image.shape[0], width=image.shape[1])
 
     def pack(self, latent, *, budget_bytes, options):
         self.budgets.append(budget_bytes)
         if budget_bytes < 400:
             raise BudgetError("too small", smallest_bytes=400)
-        chunk = bytes((budget_bytes - 24) // 4 - 2)
-        height, width, _ = latent
-        about = options.epoch, options.frame, options.time_ms
-        return Packet(7, *about, width, height, min(255, budget_bytes // 100), 4, 0, (chunk,) * 4)
+        about = options.epoch, options.frame, options.time_ms, latent.width, latent.height
+        empty = Packet(7, *about, min(255, budget_bytes // 100), self.layers, 0, (b"",) * self.layers)
+        empty = replace(empty, side_info=options.side_info)
+        chunk = bytes([latent.level]) * ((budget_bytes - empty.size_bytes) // self.layers)
+        return replace(empty, chunks=(chunk,) * self.layers)
 
 
 class Control:
@@ -115,6 +120,17 @@ class Bench:
     def offer(self, name="f", size=64):
         self.sender.offer(Frame(np.zeros((size, size, 3), np.uint8), name, clock_ms()))
 
+    def promise(self, *max_bytes):
+        return self.sender.promise(Frame(np.zeros((64, 64, 3), np.uint8), "p", clock_ms()), *max_bytes)
+
+    def command(self, kind, **fields):
+        self.sender.on_message(TOPICS.cmd, Command(kind, **fields).to_bytes())
+
+    def encode(self):
+        """Without threads: encode all that is offered."""
+        while self.sender.encode_step():
+            pass
+
     def next(self):
         """The next packet that was published, with what confirms it."""
         topic, payload, confirm = self.published.get(timeout=WAIT_S)
@@ -131,3 +147,57 @@ class Bench:
     def acknowledge(self, part, kept=0):
         ack = Ack(part.epoch, part.frame, part.first_layer, clock_ms(), 0, kept)
         self.sender.on_message(TOPICS.ack, ack.to_bytes())
+
+
+class SimulatedSender:
+    """A pipeline without threads, on a clock that the test moves, at a link that takes and confirms everything."""
+
+    def __init__(self, *, codec=None, control=None, spool=None, trigger=None, connected=True, **options):
+        self.now_s, self.told, self.messages = 1000.0, [], []
+        self.control, self.spool = control or Control(), spool
+        self.pipeline = SenderPipeline(
+            codec=codec or Codec(),
+            topics=TOPICS,
+            control=self.control,
+            publish=self._publish,
+            on_event=self.told.append,
+            options=PipelineOptions(**options),
+            spool=spool,
+            trigger=trigger,
+            clock=lambda: self.now_s,
+        )
+        if connected:
+            self.pipeline.connected(0.001)
+
+    def _publish(self, topic, payload, confirm):
+        self.messages.append((topic, payload))
+        confirm()
+
+    @property
+    def published(self):
+        return [Packet.from_bytes(payload) for _, payload in self.messages]
+
+    def frame(self, level=0):
+        """A grey frame of this moment."""
+        return Frame(np.full((64, 64, 3), level, np.uint8), "f", round(1000 * self.now_s))
+
+    def show(self, count=1, level=0, picture=None):
+        """Offer so many frames, one each interval; returns what became of them, as events."""
+        begin = len(self.told)
+        for _ in range(count):
+            self.now_s += self.control.interval_s
+            frame = self.frame(level)
+            self.pipeline.offer(frame if picture is None else replace(frame, image=picture))
+            self.step()
+        return [event.as_dict() for event in self.told[begin:]]
+
+    def step(self):
+        """Do all that is to be done now."""
+        while self.pipeline.encode_step() or self.pipeline.publish_step():
+            pass
+
+    def command(self, kind, **fields):
+        """Send a command; returns its bytes, which can be sent again."""
+        data = Command(kind, **fields).to_bytes()
+        self.pipeline.on_message(TOPICS.cmd, data)
+        return data

@@ -83,8 +83,13 @@ def families(codecs: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     """`avif-s6-best` -> the curves of AVIF at its sizes, for all that were measured at more than one."""
     found: dict[str, dict[str, Curve]] = defaultdict(dict)
     for name, curve in codecs.items():
-        found[name.removesuffix("-half").removesuffix("-quarter")][name] = curve
+        found[family_of(name)][name] = curve
     return {f"{family}-best": curves for family, curves in found.items() if len(curves) > 1}
+
+
+def family_of(codec: str) -> str:
+    """`avif-s6` of `avif-s6-half`: a codec without the size at which it codes."""
+    return codec.removesuffix("-half").removesuffix("-quarter")
 
 
 def envelope(curves: Mapping[str, Curve], metric: str) -> list[dict[str, Any]]:

@@ -15,31 +15,24 @@ from export.bench.rd.scores import SCORES, titles
 _END = "<!-- end -->"
 
 
-class Section:
-    """Section of a file: what stands between `<!-- name -->` and the next `<!-- end -->`.
+def fill_section(path: Path, name: str, text: str) -> None:
+    """Put `text` into a file in place of what stands between `<!-- name -->` and the next `<!-- end -->`."""
+    before, after = around_section(path, name)
+    write_whole(path, f"{before}\n{text.strip()}\n{after}".encode())
 
-    Raises InputError if the file cannot be read or has no such part.
-    """
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._start = path, f"<!-- {name} -->"
-        self._parts()
-
-    def fill(self, text: str) -> None:
-        """Put `text` there instead."""
-        before, after = self._parts()
-        write_whole(self._path, f"{before}{self._start}\n{text.strip()}\n{after}".encode())
-
-    def _parts(self) -> tuple[str, str]:
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {self._path}: {error}") from error
-        before, start, rest = text.partition(self._start)
-        _, end, after = rest.partition(_END)
-        if not start or not end:
-            raise InputError(f"{self._path} has no part from {self._start} to {_END}: put these two lines into it")
-        return before, end + after
+def around_section(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after that, with the two lines. InputError if the file cannot be read or lacks them."""
+    start = f"<!-- {name} -->"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    before, found, rest = text.partition(start)
+    _, end, after = rest.partition(_END)
+    if not found or not end:
+        raise InputError(f"{path} has no part from {start} to {_END}: put these two lines into it")
+    return before + start, end + after
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgesem.errors import EstimateError
 from edgesem.information import blahut, estimate
 from export.bench.rd.baselines import ORIGINAL
+from export.bench.rd.curves import family_of
 from export.bench.semantics.link import Link, useful
 from export.bench.semantics.meaning import Meaning, class_name
 from export.bench.semantics.observations import Observation, dense
@@ -80,7 +81,7 @@ def _judged(
     }
     if judge == "classifier":
         roots = np.sqrt(dense(originals))
-        bits = estimate.spectral_entropy(_kernel(roots, roots))
+        bits = estimate.spectral_entropy(roots @ roots.T)  # Bhattacharyya's coefficient of each pair, 1 for equal ones
         stream["embedding_entropy"] = {"bits": bits, "ceiling_bits": math.log2(len(originals))}
     codecs: dict[str, list[dict[str, Any]]] = {}
     for (codec, setting), seen in groups.items():
@@ -105,8 +106,8 @@ def _judged(
     for codec, points in codecs.items():
         points.sort(key=lambda point: point["bytes"])
         result["codecs"][codec] = points
-    for family, members in _families(codecs).items():
-        points = [point | {"codec": codec} for codec in members for point in codecs[codec]]
+    for family in dict.fromkeys(map(family_of, codecs)):
+        points = [p | {"codec": codec} for codec in codecs if family_of(codec) == family for p in codecs[codec]]
         result["hull"][family] = hull([nothing_sent, *((p["bytes"], p["mismatch"]) for p in points)])
         if link is not None and all(point["kept"] for point in points):
             result["useful"][family] = _useful(link, points, most_fps)
@@ -128,14 +129,6 @@ def hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _above(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
     """Whether b lies on or above the line from a to c."""
     return (b[1] - a[1]) * (c[0] - a[0]) >= (c[1] - a[1]) * (b[0] - a[0])
-
-
-def _families(codecs: Mapping[str, object]) -> dict[str, list[str]]:
-    """Codec -> its variants of all sizes."""
-    families: dict[str, list[str]] = {}
-    for name in codecs:
-        families.setdefault(name.removesuffix("-half").removesuffix("-quarter"), []).append(name)
-    return families
 
 
 def _useful(link: Link, points: Sequence[Mapping[str, Any]], most_fps: float) -> dict[str, Any]:
@@ -168,7 +161,7 @@ def _embedding(
     """Information between the classifier's distributions before and after, by two estimators with opposite failings."""
     both = np.sqrt(dense([*originals, *seen]))
     before, after = both[: len(originals)], both[len(originals) :]
-    bound = ask("InfoNCE of embeddings", lambda: estimate.infonce(_kernel(before, after)))
+    bound = ask("InfoNCE of embeddings", lambda: estimate.infonce(before @ after.T))
     mean = before.mean(axis=0)
     axes = np.linalg.svd(before - mean, full_matrices=False)[2][:_COMPONENTS].T
     # Equal pictures give equal points, which have no density: noise far below what matters gives them one
@@ -183,11 +176,6 @@ def _embedding(
         "infonce_saturated": bound.saturated if bound else None,
         "ksg_bits": near,
     }
-
-
-def _kernel(a: Array, b: Array) -> Array:
-    """Bhattacharyya's coefficient of each pair of distributions, given as their roots: 1 for equal ones."""
-    return a @ b.T
 
 
 def _labels(judge: str, observations: Sequence[Observation], names: Sequence[str]) -> list[str]:

@@ -8,17 +8,19 @@ import secrets
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgesem.errors import LinkError, UsageError
-from runtime.bench.fleet.brokers import Brokers, NodeBytes, started
-from runtime.bench.fleet.figures import SPARE, Delays, Kill, dark_of, parts_of, repeated, what_binds
+from runtime.bench.fleet.brokers import started
+from runtime.bench.fleet.figures import SPARE, Delays, Kill, dark_of, over_time, parts_of, repeated, what_binds
 from runtime.bench.fleet.load import Load
+from runtime.bench.fleet.nodes import Brokers, NodeBytes
 from runtime.bench.fleet.process_use import ProcessUse, busy_s, use_of
-from runtime.bench.fleet.receiver_process import ReceiverProcess, Shown
+from runtime.bench.fleet.rabbit_cluster import RabbitCluster
+from runtime.bench.fleet.receivers import Receivers
 from runtime.bench.fleet.recorded import record
 from runtime.bench.fleet.run_catalogue import RunCatalogue
 from runtime.mqtt.address import Address
@@ -32,10 +34,16 @@ _DRAIN_S, _PROMISED_S = 20.0, 60.0
 _QUIET_S = 5.0
 """Without a picture for so long, nothing more comes: ordinary frames may be lost."""
 _RECORDED = 8
+_WINDOWS = 12
+"""Delays over time are told for so many parts of the run at most."""
 _KILLS_FROM, _KILLS_TO = 0.1, 0.85
 """Of the time that cameras film."""
 _WHOLE_S = 1.0
 """How often a cluster is asked whether it is whole again, and how long it is left alone then."""
+_LEARN_S = 12.0
+"""A receiver that is added hears of all streams within this time: by their states, each 10 s."""
+_CUT_S = 20.0
+"""How long a node is cut off."""
 
 
 def run_load(
@@ -55,11 +63,11 @@ def run_load(
         if load.catalogue:
             catalogue = RunCatalogue(load.catalogue, catalogue_password_file, folder / "objects")
             stack.enter_context(catalogue)
-        if addresses and load.kill_nodes:
-            raise UsageError("only nodes that are started here can be killed: leave --broker out")
+        if addresses and (load.kill_nodes or load.cut_nodes):
+            raise UsageError("only nodes that are started here can be killed or cut off: leave --broker out")
         if not addresses:
             tell(f"{load.broker} starts")
-            brokers, addresses = started(load.broker, folder / "broker", load.cameras + 64)
+            brokers, addresses = started(load.broker, folder / "broker", load.cameras + 64, load.namespaces)
             stack.callback(brokers.end)
         with Connection(addresses, name="bench") as link:
             version = link.version
@@ -85,11 +93,10 @@ class _Run:
         self._site = f"bench-{secrets.token_hex(4)}"
         self._events: queue.Queue[tuple[str, Job]] = queue.Queue()
         self._totals: Job = {}
-        self._ended: list[ReceiverProcess] = []
         self._kills: list[Kill] = []
-        self._dead: dict[str, ProcessUse] = {}
-        """What processes have used that were killed."""
-        self._carried = [NodeBytes() for _ in brokers.ports] if brokers else []
+        self._dead = ProcessUse()
+        """What nodes of the broker have used that were killed."""
+        self._carried = [NodeBytes() for _ in brokers.endpoints] if brokers else []
         """Bytes through each node of the broker, until it was killed last."""
         self._filmed: Job = {}
         tell(f"{load.cameras} cameras connect")
@@ -102,7 +109,7 @@ class _Run:
             "packets": [b64encode(one).decode() for one in packets],
             "cameras": load.cameras,
             "interval_s": load.interval_s,
-            "seconds": load.seconds,
+            "seconds": load.warm_up_s + load.seconds,
             "promise_every": load.promise_every,
         }
         module = "runtime.bench.fleet.swarm"
@@ -110,17 +117,19 @@ class _Run:
         self._cameras = stack.enter_context(child)
         self._camera_pid = int(self._wait_for("connected", _CONNECT_S)["pid"])
         tell("receivers start")
-        self._receivers = [self._receiver(index) for index in range(load.receivers)]
-        stack.callback(self._end_receivers)
-        for one in self._receivers:
-            one.wait_ready()
+        more = catalogue.arguments if catalogue else []
+        self._receivers = Receivers(load, self._site, addresses, folder, more)
+        stack.callback(self._receivers.end)
+        self._receivers.wait_ready()
 
     def figures(self) -> dict[str, Any]:
         """Film, wait for what is under way, and count."""
         load = self._load
-        self._tell(f"{load.cameras} cameras film for {load.seconds:g} s")
-        before, began_s, others_s = self._uses(), time.monotonic(), busy_s()
+        warm_up = f"after {load.warm_up_s:g} s of warm-up, " if load.warm_up_s else ""
+        self._tell(f"{load.cameras} cameras film, {warm_up}for {load.seconds:g} s")
         (self._folder / "start").touch()
+        self._wait(time.monotonic() + load.warm_up_s)
+        before, began_s, others_s = self._uses(), time.monotonic(), busy_s()
         if self._catalogue and load.stop_catalogue_s:
             self._catalogue.stop_later((load.seconds - load.stop_catalogue_s) / 2, load.stop_catalogue_s)
         self._disturb(began_s)
@@ -135,19 +144,21 @@ class _Run:
         for number in range(len(self._carried)):
             self._count_bytes(number)
         self._cameras.finish(timeout_s=_CHILD_S)
-        self._end_receivers()
+        self._receivers.end()
         return self._counted(uses, began_s, seconds, max(0.0, others_s / seconds))
 
     def _counted(
         self, uses: dict[str, ProcessUse], began_s: float, seconds: float, others_cores: float
     ) -> dict[str, Any]:
         load, sent = self._load, int(self._totals["sent"])
-        shown: list[Shown] = [one for receiver in [*self._ended, *self._receivers] for one in receiver.shown]
+        shown = self._receivers.shown
         pictures = len({(one.stream, one.epoch, one.frame) for one in shown})
-        in_time = sum(one.received_s <= began_s + seconds for one in shown)  # what the processor time was spent on
+        # What the processor time was spent on.
+        in_time = sum(began_s < one.received_s <= began_s + seconds for one in shown)
+        counted = [one for one in shown if one.captured_s >= began_s]
         processors = allowed_processors()
         ours_cores = sum(use.cpu_s for name, use in uses.items() if name != "cameras") / seconds
-        done = [one.done for one in self._receivers if one.done]
+        done = self._receivers.done
         own = sum(stream["size_bytes"] for one in done for stream in one["streams"])
         return {
             **asdict(load),
@@ -156,7 +167,15 @@ class _Run:
             "pictures": pictures,
             "pictures_per_s": round(in_time / seconds, 2),
             "not_shown": sent - pictures,
-            "delay": asdict(Delays.of(shown)),
+            "delay": asdict(Delays.of(counted)),
+            "warm_up_delay": asdict(Delays.of(one for one in shown if one.captured_s < began_s))
+            if load.warm_up_s
+            else None,
+            "delay_over_time": over_time(
+                shown,
+                began_s - load.warm_up_s,
+                max(load.interval_s, (load.warm_up_s + load.seconds) / _WINDOWS),
+            ),
             "promised": self._totals["promised"],
             "promised_lost": self._totals["waiting"],
             "promised_shown_twice": repeated(shown, promised=True),
@@ -180,64 +199,64 @@ class _Run:
             "dark": dark_of(self._kills, shown, load.interval_s, load.receivers),
         }
 
-    def _receiver(self, index: int) -> ReceiverProcess:
-        first, load = self._addresses[0], self._load
-        hosts = ",".join(f"mqtts://{one}" if one.tls else str(one) for one in self._addresses)
-        arguments = [f"{self._site}/+/+", "--broker", hosts, "--shard", f"{index}/{load.receivers}", "--workers", "1"]
-        arguments += ["--out", str(self._folder / f"out{index}"), "--state-dir", str(self._folder / f"state{index}")]
-        arguments += ["--user", first.user] if first.user else []
-        files = {"ca-file": first.ca_file, "cert-file": first.cert_file, "key-file": first.key_file}
-        for name, path in files.items():
-            arguments += [] if path is None else [f"--{name}", str(path)]
-        arguments += self._catalogue.arguments if self._catalogue else []
-        config = self._folder / f"receive{index}.toml"
-        config.write_text(f"[draw]\nmax_streams = {min(10_000, max(256, load.cameras))}\n")
-        arguments += ["--config", str(config)]
-        return ReceiverProcess(f"receiver {index}", arguments, self._folder, first.password, time.monotonic)
-
-    def _end_receivers(self) -> None:
-        for one in self._receivers:
-            one.end()
-
     def _disturb(self, began_s: float) -> None:
-        """Kill receivers and nodes in turn, evenly over the time, as far as that reaches."""
+        """Kill receivers and nodes, and cut nodes off, in turn, evenly over the time, as far as that reaches."""
         load = self._load
-        kinds = ["receiver"] * load.kill_receivers + ["node"] * load.kill_nodes
-        kinds = [kind for _, kind in sorted(zip(_places(load.kill_receivers, load.kill_nodes), kinds, strict=True))]
+        if load.add_receiver:
+            self._wait(began_s + load.seconds / 4)
+            self._add_receiver()
+        counts = {"receiver": load.kill_receivers, "node": load.kill_nodes, "link": load.cut_nodes}
+        kinds = [kind for kind, count in counts.items() for _ in range(count)]
+        kinds = [kind for _, kind in sorted(zip(_places(*counts.values()), kinds, strict=True))]
         for place, kind in enumerate(kinds):
             part = _KILLS_FROM + (_KILLS_TO - _KILLS_FROM) * (place + 0.5) / len(kinds)
             self._wait(began_s + part * load.seconds)
             if self._filmed:
                 return
+            number = sum(one.kind == kind for one in self._kills)
             if kind == "receiver":
-                self._kill_receiver(sum(one.kind == kind for one in self._kills) % load.receivers)
+                self._kill_receiver(number % load.receivers)
+            elif kind == "node":
+                self._kill_node(number % len(self._carried))
             else:
-                self._kill_node(sum(one.kind == kind for one in self._kills))
+                self._cut_node(number % len(self._carried))
 
     def _kill_receiver(self, index: int) -> None:
         self._tell(f"receiver {index} is killed and started anew")
-        old = self._receivers[index]
-        old.wait_ready()  # one that just begins has nothing to lose
-        self._bury("receivers", [old.pid])
-        self._bury("decoders", old.decoders())
-        self._kills.append(Kill("receiver", index, time.monotonic()))
-        old.kill()
-        self._ended.append(old)
-        self._receivers[index] = self._receiver(index)
+        self._kills.append(Kill("receiver", index, self._receivers.replace(index)))
 
-    def _kill_node(self, count: int) -> None:
+    def _kill_node(self, number: int) -> None:
         brokers = self._brokers
         assert brokers is not None
-        number = count % len(brokers.ports)
         self._tell(f"node {number} of the broker is killed and started anew")
         self._count_bytes(number)
         before = use_of(brokers.pids())
         self._kills.append(Kill("node", number, time.monotonic()))
         brokers.kill(number)
         left = use_of(brokers.pids())
-        dead = ProcessUse(before.cpu_s - left.cpu_s if len(brokers.ports) > 1 else before.cpu_s)
-        self._dead["broker"] = self._dead.get("broker", ProcessUse()) + dead
+        self._dead += ProcessUse(before.cpu_s - left.cpu_s if len(brokers.endpoints) > 1 else before.cpu_s)
         brokers.start(number)
+        self._wait_whole(brokers)
+
+    def _cut_node(self, number: int) -> None:
+        cluster = self._brokers
+        assert isinstance(cluster, RabbitCluster)
+        self._tell(f"node {number} of the broker is cut off for {_CUT_S:g} s")
+        self._kills.append(Kill("link", number, time.monotonic()))
+        cluster.cut(number)
+        self._wait(time.monotonic() + _CUT_S)
+        cluster.join(number)
+        self._wait_whole(cluster)
+
+    def _add_receiver(self) -> None:
+        self._tell("a receiver is added, and the others start anew")
+        self._receivers.begin_one_more()
+        self._wait(time.monotonic() + _LEARN_S)
+        for index in range(self._load.receivers):
+            self._kills.append(Kill("move", index, self._receivers.restart(index)))
+            self._wait(time.monotonic() + self._load.interval_s)
+
+    def _wait_whole(self, brokers: Brokers) -> None:
         while not brokers.whole():
             self._wait(time.monotonic() + _WHOLE_S)
         self._wait(time.monotonic() + _WHOLE_S)
@@ -247,19 +266,9 @@ class _Run:
         assert self._brokers is not None
         self._carried[number] += self._brokers.carried(number)
 
-    def _bury(self, name: str, pids: Sequence[int]) -> None:
-        """Remember the processor time of processes that will be killed."""
-        self._dead[name] = self._dead.get(name, ProcessUse()) + ProcessUse(use_of(pids).cpu_s)
-
     def _uses(self) -> dict[str, ProcessUse]:
-        decoders = [pid for one in self._receivers for pid in one.decoders()]
-        uses = {} if self._brokers is None else {"broker": use_of(self._brokers.pids())}
-        uses |= {
-            "receivers": use_of([one.pid for one in self._receivers]),
-            "decoders": use_of(decoders),
-            "cameras": use_of([self._camera_pid]),
-        }
-        return {name: use + self._dead.get(name, ProcessUse()) for name, use in uses.items()}
+        uses = {} if self._brokers is None else {"broker": use_of(self._brokers.pids()) + self._dead}
+        return uses | self._receivers.uses() | {"cameras": use_of([self._camera_pid])}
 
     def _drain(self, sent: int) -> None:
         """Wait until all pictures are drawn, and all promised frames kept, or nothing more comes."""
@@ -267,7 +276,7 @@ class _Run:
         began_s = changed_s = time.monotonic()
         before = -1
         while True:
-            shown = len({(one.stream, one.epoch, one.frame) for receiver in self._all() for one in receiver.shown})
+            shown = len({(one.stream, one.epoch, one.frame) for one in self._receivers.shown})
             now_s = time.monotonic()
             if shown != before:
                 before, changed_s = shown, now_s
@@ -277,10 +286,6 @@ class _Run:
             if now_s - began_s > (_PROMISED_S if waits else _DRAIN_S):
                 return
             self._wait(now_s + 0.5)
-
-    def _all(self) -> Iterator[ReceiverProcess]:
-        yield from self._ended
-        yield from self._receivers
 
     def _wait_for(self, kind: str, patience_s: float) -> Job:
         deadline_s = time.monotonic() + patience_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from runtime.protocol.topics import Topics
 
 SPARE = 0.8
 """Of the processors, a fleet may fill so much."""
+LATE_S = 1.0
+"""A picture with a longer delay is late."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,29 @@ class Delays:
         return cls(*map(float, np.percentile(delays, (50, 95, 99)))) if delays else cls(*[float("nan")] * 3)
 
 
+def over_time(shown: Iterable[Shown], began_s: float, window_s: float) -> list[dict[str, Any]]:
+    """Delays of pictures by when they were captured, in windows of `window_s` seconds from `began_s` on."""
+    windows: dict[int, list[Shown]] = {}
+    for one in shown:
+        windows.setdefault(max(0, int((one.captured_s - began_s) // window_s)), []).append(one)
+    return [
+        {
+            "from_s": round(window * window_s, 3),
+            "pictures": len(some),
+            **asdict(Delays.of(some)),
+            "max_s": max(one.delay_s for one in some),
+            "late_streams": len({one.stream for one in some if one.delay_s > LATE_S}),
+        }
+        for window, some in sorted(windows.items())
+    ]
+
+
 @dataclass(frozen=True)
 class Kill:
-    """A receiver or a node of the broker was killed."""
+    """A receiver or a node of the broker was killed, or cut off."""
 
     kind: str
-    """receiver, or node."""
+    """receiver; node; link, of a node that was cut off; or move, of a receiver that gave streams to another one."""
     number: int
     at_s: float
     """Monotonic seconds."""
@@ -65,11 +84,13 @@ def dark_s(shown: Iterable[Shown], since_s: float, interval_s: float) -> list[fl
 
 def dark_of(kills: Sequence[Kill], shown: Sequence[Shown], interval_s: float, shards: int) -> dict[str, dict[str, Any]]:
     """For each kind of kill how many there were, and how long streams were dark: those of the receiver that was killed,
-    or all streams if it was a node."""
+    or those of the one that gave streams away, or all."""
     found: dict[str, list[list[float]]] = {}
     for kill in kills:
         mine = [
-            one for one in shown if kill.kind == "node" or shard_of(Topics.named(one.stream), shards) == kill.number
+            one
+            for one in shown
+            if kill.kind not in ("receiver", "move") or shard_of(Topics.named(one.stream), shards) == kill.number
         ]
         found.setdefault(kill.kind, []).append(dark_s(mine, kill.at_s, interval_s))
     told = {}

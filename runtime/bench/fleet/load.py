@@ -13,6 +13,10 @@ class Load:
 
     cameras: int = 100
     seconds: float = 20.0
+    """How long cameras film after the warm-up."""
+    warm_up_s: float = 20.0
+    """How long they film before figures count: receivers learn of streams meanwhile, by their states, which come each
+    10 s, where the broker hands out no retained births."""
     interval_s: float = 10.0
     """From frame to frame of a camera."""
     receivers: int = 2
@@ -26,6 +30,12 @@ class Load:
     """So many times a receiver is killed, and started anew at once."""
     kill_nodes: int = 0
     """So many times a node of the broker is killed, and started anew at once."""
+    namespaces: bool = False
+    """Each node of RabbitMQ has a network of its own."""
+    cut_nodes: int = 0
+    """So many times a node of RabbitMQ is cut off for 20 s, from clients and from the other nodes."""
+    add_receiver: bool = False
+    """In the middle, one more receiver is started, and then the others anew, one after the other."""
     catalogue: str = ""
     """URL of an empty PostgreSQL database, where receivers bring their frames; none if empty."""
     stop_catalogue_s: float = 0.0
@@ -34,6 +44,12 @@ class Load:
     def __post_init__(self) -> None:
         if self.broker not in ("mosquitto", "rabbitmq"):
             raise UsageError(f"there is no broker {self.broker!r} to start: name mosquitto or rabbitmq")
+        if self.namespaces and self.broker != "rabbitmq":
+            raise UsageError("network namespaces are for nodes of RabbitMQ: name --rabbitmq")
+        if self.cut_nodes and not self.namespaces:
+            raise UsageError("a node is cut off from its own network: name --namespaces")
+        if self.add_receiver and (self.kill_receivers or self.kill_nodes or self.cut_nodes):
+            raise UsageError("a receiver is added in a run of its own: leave kills and cuts out")
         if self.seconds < self.interval_s:
             raise UsageError(f"in {self.seconds:g} s not every camera sends a frame each {self.interval_s:g} s")
         if self.catalogue and not self.promise_every:

@@ -32,6 +32,11 @@ class Shown:
     received_s: float
     """When its event was read here, in monotonic seconds."""
 
+    @property
+    def captured_s(self) -> float:
+        """When it was captured, in monotonic seconds."""
+        return self.received_s - self.delay_s
+
 
 class ReceiverProcess:
     """`edgesem receive` with these arguments, its log in `folder`. Its pictures are in `shown`; LinkError if it does

@@ -53,8 +53,13 @@ class RateFollower(Protocol):
     keyframes: int
     """How many encoders were opened: each begins with a keyframe."""
 
-    def encode(self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None) -> tuple[bytes, bool]:
-        """The packet of a frame, and whether it is a keyframe: the receiver begins with a new decoder."""
+    def encode(
+        self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None, *, key: bool = False
+    ) -> tuple[bytes, bool]:
+        """The packet of a frame, and whether it is a keyframe: the receiver begins with a new decoder.
+
+        key: it has to be one.
+        """
 
     def close(self) -> None:
         """End the stream."""
@@ -69,20 +74,22 @@ class ConstantRate:
         self._encoder: LowDelayEncoder | None = None
         self._opened_bps = 0.0
 
-    def encode(self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None) -> tuple[bytes, bool]:
+    def encode(
+        self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None, *, key: bool = False
+    ) -> tuple[bytes, bool]:
         """As of RateFollower."""
         options = self._options
         most_bps = 8 * budget_bytes * self._rate_hz
         target_bps = options.margin * min(most_bps, capacity_bps or most_bps)
-        new = self._encoder is None or not options.fall <= target_bps / self._opened_bps <= options.rise
+        new = key or self._encoder is None or not options.fall <= target_bps / self._opened_bps <= options.rise
         encoder = self._opened(frame, target_bps) if new or self._encoder is None else self._encoder
         data = encoder.encode(frame)
         if len(data) > options.again * budget_bytes:
             smaller_bps = target_bps * budget_bytes / len(data)
             other = self._opened(frame, smaller_bps)
-            key = other.encode(frame)
-            if len(key) < len(data):
-                encoder, other, data, new, target_bps = other, encoder, key, True, smaller_bps
+            smaller = other.encode(frame)
+            if len(smaller) < len(data):
+                encoder, other, data, new, target_bps = other, encoder, smaller, True, smaller_bps
             other.close()
         if self._encoder is not None and self._encoder is not encoder:
             self._encoder.close()
@@ -112,36 +119,42 @@ class ConstantQuality:
         self._crf, self._key_bytes = _COARSEST_CRF, 0
         self._frames, self._patience = 0, _PATIENCE
 
-    def encode(self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None) -> tuple[bytes, bool]:
+    def encode(
+        self, frame: NDArray[np.uint8], budget_bytes: int, capacity_bps: float | None, *, key: bool = False
+    ) -> tuple[bytes, bool]:
         """As of RateFollower."""
         fits_bytes = max(1, round(self._options.margin * budget_bytes))
+        if key or self._encoder is None:
+            return self._fitting_key(frame, _FINEST_CRF if self._encoder is None else self._crf, fits_bytes), True
         self._frames += 1
         finer = self._crf - _CRF_STEP
-        if self._encoder is not None and self._frames >= self._patience and finer >= _FINEST_CRF:
+        if self._frames >= self._patience and finer >= _FINEST_CRF:
             if self._key_bytes * _KEY_GROWTH <= fits_bytes:
-                key = self._key(frame, finer, fits_bytes)
-                if key is not None:
+                made = self._key(frame, finer, fits_bytes)
+                if made is not None:
                     self._patience = _PATIENCE
-                    return key, True
+                    return made, True
                 self._patience = min(_MOST_PATIENCE, 2 * self._patience)
             self._frames = 0
-        if self._encoder is not None:
-            data = self._encoder.encode(frame)
-            if len(data) <= fits_bytes:
-                return data, False
-            key = self._key(frame, min(_COARSEST_CRF, self._crf + _CRF_STEP), len(data) - 1)
-            return (data, False) if key is None else (key, True)
-        for crf in range(_FINEST_CRF, _COARSEST_CRF + 1, _CRF_STEP):  # the first frame
-            if (key := self._key(frame, crf, fits_bytes)) is not None:
-                return key, True
-        key = self._key(frame, _COARSEST_CRF, 1 << 30)
-        assert key is not None
-        return key, True
+        data = self._encoder.encode(frame)
+        if len(data) <= fits_bytes:
+            return data, False
+        made = self._key(frame, min(_COARSEST_CRF, self._crf + _CRF_STEP), len(data) - 1)
+        return (data, False) if made is None else (made, True)
 
     def close(self) -> None:
         """As of RateFollower."""
         if self._encoder is not None:
             self._encoder.close()
+
+    def _fitting_key(self, frame: NDArray[np.uint8], finest_crf: int, most_bytes: int) -> bytes:
+        """The finest keyframe that fits; the coarsest if none does."""
+        for crf in range(finest_crf, _COARSEST_CRF + 1, _CRF_STEP):
+            if (made := self._key(frame, crf, most_bytes)) is not None:
+                return made
+        made = self._key(frame, _COARSEST_CRF, 1 << 30)
+        assert made is not None
+        return made
 
     def _key(self, frame: NDArray[np.uint8], crf: int, most_bytes: int) -> bytes | None:
         """A keyframe of at most so many bytes, and its encoder in place of the present one; None if it has more."""
@@ -184,10 +197,19 @@ class Av1Sender:
     ) -> None:
         self._follower, self._control, self._around_bytes, self._publish = follower, control, around_bytes, publish
         self._waiting: tuple[int, NDArray[np.uint8]] | None = None
+        self._newest: tuple[int, NDArray[np.uint8]] | None = None
+        self._key_asked = False
+        self._sent = self._key_number = 0
 
     def offer(self, tick: int, frame: NDArray[np.uint8]) -> None:
         """The camera's newest frame; one that still waits for room is dropped."""
-        self._waiting = tick, frame
+        self._waiting = self._newest = tick, frame
+
+    def ask_for_key(self, number: int) -> None:
+        """A receiver has missed what came before the fragment of this number: the newest frame goes again, as a
+        keyframe, unless one has been sent since then."""
+        if number > self._key_number:
+            self._key_asked, self._waiting = True, self._newest
 
     def step(self, now_s: float) -> bool:
         """Encode and send the frame that waits, if there is room for it; whether there was."""
@@ -199,12 +221,16 @@ class Av1Sender:
         (tick, frame), self._waiting = self._waiting, None
         around_bytes = HEADER_BYTES + MAX_LAYERS * self._around_bytes
         capacity_bps = self._control.state()["capacity_bps"]
-        data, is_key = self._follower.encode(frame, max(1, budget_bytes - around_bytes), capacity_bps)
+        left_bytes = max(1, budget_bytes - around_bytes)
+        data, is_key = self._follower.encode(frame, left_bytes, capacity_bps, key=self._key_asked)
+        if is_key:
+            self._key_asked, self._key_number = False, self._sent
         count = self._fragments(len(data), capacity_bps)
-        ends = [round(len(data) * number / count) for number in range(count + 1)]
-        for number in range(count):
-            part = data[ends[number] : ends[number + 1]]
-            self._send(Fragment(tick, is_key, number, count, part), now_s)
+        ends = [round(len(data) * part / count) for part in range(count + 1)]
+        for part in range(count):
+            piece = data[ends[part] : ends[part + 1]]
+            self._send(Fragment(tick, is_key, self._sent, part, count, piece), now_s)
+            self._sent += 1
         return True
 
     def _fragments(self, size_bytes: int, capacity_bps: float | None) -> int:
@@ -214,7 +240,7 @@ class Av1Sender:
 
     def _send(self, fragment: Fragment, now_s: float) -> None:
         size_bytes = self._around_bytes + len(fragment.data) + HEADER_BYTES
-        self._control.sent(now_s, size_bytes=size_bytes, base=fragment.number == 0)
+        self._control.sent(now_s, size_bytes=size_bytes, base=fragment.part == 0)
 
         def confirm(at_s: float) -> None:
             self._control.acked(at_s, size_bytes=size_bytes, sent_s=now_s)
@@ -230,7 +256,10 @@ class Fragment:
     """Which of the camera's frames."""
     is_key: bool
     number: int
-    count: int
+    """Of all fragments that the sender has sent."""
+    part: int
+    """Of those of its frame."""
+    parts: int
     data: bytes
 
 

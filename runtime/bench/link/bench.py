@@ -39,6 +39,8 @@ class Options:
     queue_bytes: int = 256 * 1024
     loss: float = 0.0
     promise_every: int = 0
+    late_s: float | None = None
+    """When a second receiver comes, in seconds; None: none does. In `live_model` only."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from runtime.congestion.control import Control
 from runtime.mqtt.connection import Connection
 from runtime.process.child import Job, emit, run_child, stdin_closed
 from runtime.protocol.clock import clock_ms
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.streams import Streams
 from runtime.sender.options import PipelineOptions
 from runtime.sender.pipeline import SenderPipeline
@@ -98,6 +99,7 @@ def run_receiver(job: Job) -> None:
     stop = stdin_closed()
     codec = Codec(Bundle.open(job["bundle"]))
     _load_graphs(codec, np.load(job["images"], mmap_mode="r")[0])
+    gain = codec.bundle.gain
     dice, counts = random.Random(job["seed"]), {"acks": 0, "lost_acks": 0, "key_requests": 0}
     decoded: list[tuple[float, int, int, int, str]] = []
 
@@ -128,9 +130,10 @@ def run_receiver(job: Job) -> None:
             stream, packet = work
             started_s, good = time.monotonic(), False
             try:
-                latent = codec.unpack(packet, streams.references.find(stream, packet))
+                held = streams.references.find(stream, packet)
+                latent = codec.unpack(packet, None if held is None else held.latent(gain))
                 decoded.append((time.monotonic(), packet.epoch, packet.frame, len(packet.chunks), digest(latent)))
-                streams.references.hold(stream, packet, latent)
+                streams.references.hold(stream, packet, HeldLatent.of(latent, gain))
                 good = True
             except EdgesemError:  # a reference that is not here: counted there
                 pass

@@ -1,11 +1,15 @@
 """Bench run in simulated time with real coding: edgesem's sender beside one of AV1, over the same model of a link.
 
+Behind the broker a receiver may lose what comes in some tenths of a second, and a second receiver may come later.
+
 Pictures are encoded and decoded as the run goes, but that takes no simulated time: so a busy machine changes nothing,
 and neither sender pays for its processor. Quality is that of what the viewer sees at each moment, against what the
 camera sees at that moment: a picture that is late, or stays because no other comes, counts as what it shows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from edgesem.codec.codec import Codec
 from edgesem.errors import UsageError
@@ -18,6 +22,7 @@ from runtime.bench.link.clip import Image, ping_pong
 from runtime.bench.link.figures import ages, percentile
 from runtime.bench.link.link_queue import LinkQueue
 from runtime.bench.link.live_ends import Ends, LinkPath, SemanticEnds, VideoEnds
+from runtime.bench.link.live_receivers import Receiver, Subscription
 from runtime.bench.link.model import TAIL_S, UNLIMITED_BYTES, TcpModel
 from runtime.congestion.control import Control
 
@@ -39,10 +44,12 @@ SENDERS: dict[str, Av1Options | None] = {
 def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, options: Options) -> Outcome:
     """The figures of one sender of SENDERS; `images` are PHASES for each frame, and go back and forth.
 
-    UsageError for loss and promised frames, which the model does not have.
+    UsageError for promised frames, which the model does not have, and for a receiver that comes after the end.
     """
-    if options.loss or options.promise_every:
-        raise UsageError("--peers knows neither --loss nor --promise-every: leave them out")
+    if options.promise_every:
+        raise UsageError("--peers does not know --promise-every: leave it out")
+    if options.late_s is not None and options.late_s >= options.seconds:
+        raise UsageError(f"--late {options.late_s:g}: the run is over after {options.seconds:g} s")
     link = LinkQueue(
         trace=trace, start_s=0.0, offset_s=options.offset_s, delay_s=options.delay_s, queue_bytes=UNLIMITED_BYTES
     )
@@ -57,8 +64,16 @@ def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, op
         unacked_bytes=lambda: path.tcp.unacked_bytes,
     )
     assert isinstance(control, Control)
-    ends: Ends = SemanticEnds(codec, path, control) if av1 is None else VideoEnds(av1, path, control, options.fps)
-    viewer = Viewer(images, options.fps)
+    since_s = [0.0, *([] if options.late_s is None else [options.late_s])]
+    subscriptions = [Subscription(number, at_s, options.loss) for number, at_s in enumerate(since_s, 1)]
+    size = images[0].shape[1], images[0].shape[0]
+    ends: Ends
+    if av1 is None:
+        ends = SemanticEnds(codec, path, control, size=size, subscriptions=subscriptions)
+    else:
+        ends = VideoEnds(av1, path, control, options.fps, size=size, subscriptions=subscriptions)
+    receivers: Sequence[Receiver] = ends.receivers
+    viewers = [Viewer(images, options.fps, at_s) for at_s in since_s]
     ticks = 0
     for ms in range(round((options.seconds + TAIL_S) * 1000)):
         path.now_s = ms / 1000
@@ -68,15 +83,17 @@ def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, op
             ticks += 1
         ends.step()
         if path.now_s < options.seconds:
-            viewer.look(path.now_s, ends.picture)
+            for viewer, receiver in zip(viewers, receivers, strict=True):
+                viewer.look(path.now_s, receiver.picture)
     ends.close()
-    age = ages(0.0, options.seconds, ends.arrivals)
-    shown = len({captured_s for _, captured_s in ends.arrivals})
+    first, *late = receivers
+    age = ages(0.0, options.seconds, first.arrivals)
+    shown = len({captured_s for _, captured_s in first.arrivals})
     figures = {
-        "quality": viewer.quality,
+        "quality": viewers[0].quality,
         "age_p50_s": percentile(age, 50),
         "age_p95_s": percentile(age, 95),
-        "delay_p50_s": percentile([at_s - captured_s for at_s, captured_s in ends.arrivals], 50),
+        "delay_p50_s": percentile([at_s - captured_s for at_s, captured_s in first.arrivals], 50),
         "sent_bytes": path.sent_bytes,
         "bytes_per_s": path.sent_bytes / options.seconds,
         "frames": ticks,
@@ -85,18 +102,22 @@ def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, op
         "keyframes": ends.keyframes,
         "encode_cpu_s": percentile(ends.encode_s, 50),
     }
+    for viewer, receiver in zip(viewers[1:], late, strict=True):
+        begun_s = receiver.subscription.since_s
+        figures["late_quality"] = viewer.quality
+        figures["late_first_s"] = receiver.arrivals[0][0] - begun_s if receiver.arrivals else None
     return Outcome(figures, {})
 
 
 class Viewer:
-    """Who looks at the screen LOOKS times a frame, and compares it with what the camera sees at that moment.
+    """Who looks at the screen LOOKS times a frame from `since_s` on, and compares it with what the camera sees then.
 
     At other places of the interval each time (multiples of the golden ratio): else delays that lie between the same two
     looks would count alike.
     """
 
-    def __init__(self, images: list[Image], fps: float) -> None:
-        self._images, self._fps = images, fps
+    def __init__(self, images: list[Image], fps: float, since_s: float = 0.0) -> None:
+        self._images, self._fps, self._since_s = images, fps, since_s
         self._total, self._looks = 0.0, 0
 
     @property
@@ -106,7 +127,7 @@ class Viewer:
 
     def look(self, now_s: float, shown: Image | None) -> None:
         """What is shown now is `shown`; to be called each millisecond or so."""
-        due_s = (self._looks + self._looks * _GOLDEN % 1) / (LOOKS * self._fps)
+        due_s = self._since_s + (self._looks + self._looks * _GOLDEN % 1) / (LOOKS * self._fps)
         if now_s < due_s:
             return
         if shown is not None:

@@ -1,9 +1,7 @@
 """Deploying over a real SSH connection, and twenty ways in which it fails: the old release must still be running."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,27 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from devices.deployment.deploy import Access, Progress, ReleaseMaker, deploy, for_each, logs, rollback
+from devices.deployment.deploy import Access, Progress, deploy, for_each, logs, rollback
 from devices.deployment.deploy import Board as Remote
-from devices.deployment.release import Release
+from devices.deployment.release import Release, ReleaseMaker, agent_source
 from edgesem.cli import main as cli
 from edgesem.errors import LinkError, UsageError
 from tests.support.board_stand import Stand, until
 from tests.support.releases import HEALTH_S, release, remade
-
-
-@pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    stand = Stand(tmp_path_factory.mktemp("board"))
-    yield stand
-    stand.close()
-
-
-@pytest.fixture
-def stand(board):
-    """The one board of all these tests, mended; whatever was done to it before, it must go on."""
-    board.mend()
-    return board
 
 
 @pytest.fixture
@@ -45,12 +29,8 @@ def old(stand, tmp_path) -> str:
     return stand.running
 
 
-def remote(stand) -> Remote:
-    return Remote("board", Access(config=stand.config, root=str(stand.root), python=sys.executable))
-
-
 def bring(stand, made: Release, tell=lambda _: None, health_s: float = HEALTH_S, config=None) -> Progress:
-    return deploy(remote(stand), lambda facts: made, health_s=health_s, tell=tell, config=config)
+    return deploy(stand.remote(), lambda facts: made, health_s=health_s, tell=tell, config=config)
 
 
 def test_a_release_is_sent_once_installed_and_switched_to(stand, tmp_path):
@@ -67,11 +47,11 @@ def test_a_release_is_sent_once_installed_and_switched_to(stand, tmp_path):
     assert stand.sends()
     assert not stand.on_probation
 
-    assert rollback(remote(stand), health_s=HEALTH_S) == {"running": first.running}
+    assert rollback(stand.remote(), health_s=HEALTH_S) == {"running": first.running}
     assert stand.running == first.running
     assert stand.sends()
-    assert "sending good" in logs(remote(stand), 5)
-    status = remote(stand).ask("status")
+    assert "sending good" in logs(stand.remote(), 5)
+    status = stand.remote().ask("status")
     assert (status["running"], status["previous"]) == (first.running, second.running)
     assert status["units"] == {"edgesem-sender.service": "active"}
     assert status["sender"]["acknowledged"] > 0
@@ -257,36 +237,21 @@ def test_a_configuration_comes_and_goes_with_the_switch(stand, old, tmp_path):
     assert (good.ok, send.read_bytes(), extra.read_bytes()) == (True, new["send.toml"], b"certificate")
 
 
-def test_two_deployments_at_once_do_not_mix(stand, old, tmp_path):
+def test_two_deployments_at_once_do_not_mix(stand, old, tmp_path, monkeypatch):
     second = []
 
     def tell(progress):
         if progress.step == "switched":
-            second.append(bring(stand, release(tmp_path / "other", version="0.0.4")))
+            impatient = agent_source().replace(b"_LOCK_S = 15.0", b"_LOCK_S = 0.5")
+            with monkeypatch.context() as patch:
+                patch.setattr("devices.deployment.deploy.agent_source", lambda: impatient)
+                second.append(bring(stand, release(tmp_path / "other", version="0.0.4")))
 
     first = bring(stand, release(tmp_path / "new"), tell)
     assert first.ok
     assert second[0].ok is False
     assert "under way" in second[0].message
     assert stand.running == first.running
-
-
-@pytest.fixture
-def machines(tmp_path):
-    """Three boards with the same paths, a configuration that names them, and how they are reached."""
-    if os.geteuid() or shutil.which("unshare") is None:
-        pytest.skip("boards with the same paths need root and unshare")
-    at = tmp_path / "machine"
-    at.mkdir()
-    with contextlib.ExitStack() as stack:
-        boards = {}
-        for name in ("north", "south", "far"):
-            (tmp_path / name).mkdir()
-            boards[name] = Stand(tmp_path / name, at)
-            stack.callback(boards[name].close)
-        config = tmp_path / "ssh_config"
-        config.write_text("".join(board.ssh_lines(name) for name, board in boards.items()))
-        yield boards, Access(config=config, root=str(at), python=sys.executable)
 
 
 def test_separate_machines_are_deployed_to_at_once_and_one_that_is_cut_off_holds_up_none(machines, tmp_path, capsys):

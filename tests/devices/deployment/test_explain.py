@@ -7,19 +7,11 @@ import sys
 
 import pytest
 
-from devices.deployment.deploy import Access, Board, logs
+from devices.deployment.deploy import logs
 from devices.deployment.explain import explained
 from devices.shell import CommandResult
 from edgesem.cli import main as cli
 from edgesem.errors import LinkError
-from tests.support.board_stand import Stand
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    made = Stand(tmp_path_factory.mktemp("board"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -29,10 +21,6 @@ def strict(stand, tmp_path):
     lines = stand.ssh_lines("board").replace("accept-new", "ask").replace(f"{stand.folder}/known", str(known))
     config.write_text(lines)
     return config, known
-
-
-def reach(stand, config) -> Board:
-    return Board("board", Access(config=config, root=str(stand.root), python=sys.executable))
 
 
 def test_an_unknown_host_key_is_named_with_the_command_that_makes_it_known(stand, strict, capsys):
@@ -53,7 +41,7 @@ def test_another_host_key_than_before_is_told_with_the_one_to_forget(stand, stri
     other = (stand.folder / "key.pub").read_text().split()[:2]  # of somebody else
     known.write_text(f"board {' '.join(other)}\n")
     with pytest.raises(LinkError, match=r"another host key than .*`ssh-keygen -R board`.*somebody may stand between"):
-        logs(reach(stand, config), 1)
+        logs(stand.remote(config), 1)
 
 
 def test_a_key_that_the_board_does_not_take_and_a_closed_port_are_told(stand, tmp_path):
@@ -61,12 +49,12 @@ def test_a_key_that_the_board_does_not_take_and_a_closed_port_are_told(stand, tm
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", wrong], check=True)
     config.write_text(stand.ssh_lines("board").replace(f"{stand.folder}/key", str(wrong)))
     with pytest.raises(LinkError, match=r"does not accept this machine's key: name another with --identity"):
-        reach(stand, config).ask("status")
+        stand.remote(config).ask("status")
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     config.write_text(stand.ssh_lines("board").replace(f"Port {stand.cable.port}", f"Port {closed}"))
     with pytest.raises(LinkError, match="nobody listens there: check --port"):
-        reach(stand, config).ask("status")
+        stand.remote(config).ask("status")
 
 
 def test_the_words_of_a_program_on_the_board_are_not_taken_for_those_of_ssh():

@@ -1,23 +1,19 @@
 """Rollouts over groups of an inventory, on boards behind a real SSH: in order, stopped at a failure, and resumed."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
-import sys
 
 import pytest
 
-from devices.deployment.deploy import Access, Progress, deploy
 from devices.deployment.deploy import Board as Remote
+from devices.deployment.deploy import Progress, deploy
 from devices.deployment.logins import Logins
 from devices.deployment.rollout import NOT_BEGUN, Group, hold, read_groups, roll_out
 from edgesem.cli import main as cli
 from edgesem.errors import InputError, UsageError
 from runtime.fleet.accounts import write_accounts
 from runtime.fleet.inventory import Inventory
-from tests.support.board_stand import Stand
 from tests.support.releases import HEALTH_S, release
 
 INVENTORY = """
@@ -87,24 +83,6 @@ def test_no_board_is_begun_after_the_failures_that_are_allowed():
         return "".join("-" if one.step == NOT_BEGUN else "+" if one.ok else "x" for one in ended)
 
     assert [run(1), run(2), run(3)] == ["+x---", "+x+x-", "+x+x+"]
-
-
-@pytest.fixture
-def machines(tmp_path):
-    """Three boards with the same paths, and how they are reached."""
-    if os.geteuid() or shutil.which("unshare") is None:
-        pytest.skip("boards with the same paths need root and unshare")
-    at = tmp_path / "machine"
-    at.mkdir()
-    with contextlib.ExitStack() as stack:
-        boards = {}
-        for name in ("north", "south", "far"):
-            (tmp_path / name).mkdir()
-            boards[name] = Stand(tmp_path / name, at)
-            stack.callback(boards[name].close)
-        config = tmp_path / "ssh_config"
-        config.write_text("".join(board.ssh_lines(name) for name, board in boards.items()))
-        yield boards, Access(config=config, root=str(at), python=sys.executable)
 
 
 @pytest.mark.long
@@ -179,41 +157,36 @@ def test_the_command_says_what_it_would_do_and_what_it_did(machines, inventory, 
     assert boards["far"].running is None
 
 
-def test_a_board_gets_its_login_and_the_earlier_one_goes_after_it_was_seen_with_it(tmp_path, inventory):
-    stand = Stand(tmp_path / "board")
+def test_a_board_gets_its_login_and_the_earlier_one_goes_after_it_was_seen_with_it(stand, tmp_path, inventory):
     inventory.write_text(INVENTORY.replace('host = "north"', 'host = "board"'))
     fleet, out = Inventory.read(inventory), tmp_path / "accounts"
-    link = Access(config=stand.config, root=str(stand.root), python=sys.executable)
-    to, file = Remote("board", link), stand.root / "etc/edgesem/login"
+    to, file = stand.remote(), stand.root / "etc/edgesem/login"
     (stand.root / "etc/edgesem/send.toml").write_text("# says_user")
-    try:
-        write_accounts(fleet, out)
-        assert Logins(out).bring(to, "home/gate").message == "no release runs there: deploy one first"
-        assert deploy(to, lambda facts: release(tmp_path / "1"), health_s=HEALTH_S).ok
+    write_accounts(fleet, out)
+    assert Logins(out).bring(to, "home/gate").message == "no release runs there: deploy one first"
+    assert deploy(to, lambda facts: release(tmp_path / "1"), health_s=HEALTH_S).ok
 
-        def bring():
-            return Logins(out).bring(to, "home/gate", health_s=HEALTH_S, hold_s=0.2)
+    def bring():
+        return Logins(out).bring(to, "home/gate", health_s=HEALTH_S, hold_s=0.2)
 
-        first = bring()
-        assert first.ok, first.message
-        assert file.read_text().startswith("home-gate:")
-        assert file.stat().st_mode & 0o077 == 0
-        assert bring().ok  # once more, as a repeated command does
-        write_accounts(fleet, out)
-        assert bring().step == "has its login"
+    first = bring()
+    assert first.ok, first.message
+    assert file.read_text().startswith("home-gate:")
+    assert file.stat().st_mode & 0o077 == 0
+    assert bring().ok  # once more, as a repeated command does
+    write_accounts(fleet, out)
+    assert bring().step == "has its login"
 
-        assert write_accounts(fleet, out, ["home-gate"])["new"] == ["home-gate@2"]
-        (stand.root / "etc/edgesem/send.toml").write_text("# its login is another")
-        wrong = bring()
-        assert (wrong.ok, "logged in as nobody" in wrong.message) == (False, True)
-        assert write_accounts(fleet, out)["removed"] == []
+    assert write_accounts(fleet, out, ["home-gate"])["new"] == ["home-gate@2"]
+    (stand.root / "etc/edgesem/send.toml").write_text("# its login is another")
+    wrong = bring()
+    assert (wrong.ok, "logged in as nobody" in wrong.message) == (False, True)
+    assert write_accounts(fleet, out)["removed"] == []
 
-        (stand.root / "etc/edgesem/send.toml").write_text("# says_user")
-        assert bring().ok
-        assert file.read_text().startswith("home-gate@2:")
-        assert write_accounts(fleet, out)["removed"] == ["home-gate"]
-    finally:
-        stand.close()
+    (stand.root / "etc/edgesem/send.toml").write_text("# says_user")
+    assert bring().ok
+    assert file.read_text().startswith("home-gate@2:")
+    assert write_accounts(fleet, out)["removed"] == ["home-gate"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a/b": "no colon"}', "[" * 100_000])

@@ -350,9 +350,9 @@ def test_a_closed_codec_frees_its_networks_and_refuses_to_work(frame):
 def test_threads_that_begin_together_load_each_network_once_and_see_the_same(frame, monkeypatch):
     data, opened = edgesem.load().encode(frame, quality=0.3), Counter()
 
-    def counting(bundle, part, *more):
+    def counting(bundle, part, *more, **options):
         opened[part] += 1
-        return open_runner(bundle, part, *more)
+        return open_runner(bundle, part, *more, **options)
 
     monkeypatch.setattr("edgesem.codec.codec.open_runner", counting)
     count, codec = 4, edgesem.load()

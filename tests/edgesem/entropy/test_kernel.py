@@ -105,20 +105,28 @@ def test_an_entry_that_there_is_not_is_an_index_error(compiled, entry):
 
 
 @given(
-    st.integers(0, 2**32), st.sampled_from([0, 1, 511, 512, 513, 2000]), st.sampled_from([0, 3, 9, 63]), st.booleans()
-)
+    st.integers(0, 2**32), st.sampled_from([0, 1, 511, 512, 513, 2000]), st.integers(1, 3),
+    st.sampled_from([0, 3, 9, 63]), st.booleans(), st.booleans()
+)  # fmt: skip
 @thorough
-def test_rounding_is_that_of_plain_python(both, seed, size, high, inter):
+def test_rounding_is_that_of_plain_python(both, seed, count, n, high, inter, even):
     random = np.random.default_rng(seed)
+    size, positions = n * count, random.permutation(count + 9)[:count]
     scale = random.integers(0, high + 1, size).astype(np.float32)
     mean = random.integers(-2047, 2048, size).astype(np.float32)
     wanted = (mean / 8 + random.standard_normal(size) * 10 ** random.uniform(-1, 3)).astype(np.float32)
     halves = random.random(size) < 0.3
     wanted[halves] = np.rint(wanted[halves]) + 0.5
+    planes, steps = np.full((n, count + 9), np.nan, np.float32), np.ones((n, 1 if even else count + 9), np.float32)
+    planes[:, positions] = wanted.reshape(n, count)
+    if not even:
+        steps[:, positions] = 2.0 ** random.integers(-2, 3, (n, count))
+        planes[:, positions] /= steps[:, positions]
 
     def rounded():
         decoded = mean.copy()
-        entries = rounding.rounded(decoded, scale, wanted, TABLES, 0 if inter else 7, inter)
+        where = rounding.Wanted(planes, steps, positions)
+        entries = rounding.rounded(decoded, scale, where, TABLES, 0 if inter else 7, inter)
         return entries.tolist(), decoded.tolist()
 
     plain, compiled = both(rounded)
@@ -129,15 +137,30 @@ def test_rounding_is_that_of_plain_python(both, seed, size, high, inter):
 def test_a_table_that_there_is_not_cannot_be_rounded_with(compiled, scale):
     for least in (0, SCALES - 1):
         with pytest.raises(IndexError, match="no table"):
-            compiled.round(*np.array([[0, 0], [4, scale], [0, 0]], np.float32), TABLES, least)
+            compiled.round(*np.array([[0, 0], [4, scale]], np.float32), wanted(0, 0), TABLES, least)
     with pytest.raises(IndexError, match="no table"):
-        compiled.round(*np.zeros((3, 2), np.float32), TABLES, SCALES)
-    with pytest.raises(TypeError, match="one shape"):
-        compiled.round(np.zeros(3, np.float32), np.zeros(2, np.float32), np.zeros(3, np.float32), TABLES, 0)
+        compiled.round(*np.zeros((2, 2), np.float32), wanted(0, 0), TABLES, SCALES)
+    with pytest.raises(TypeError, match="for each symbol"):
+        compiled.round(np.zeros(3, np.float32), np.zeros(2, np.float32), wanted(0, 0, 0), TABLES, 0)
+
+
+@pytest.mark.parametrize("place", [-1, 2, 2**40, -(2**63)])
+def test_a_position_that_there_is_not_has_no_value(compiled, place):
+    planes, steps, places = wanted(0, 0)
+    places[1] = place
+    with pytest.raises(IndexError, match="a place no position"):
+        compiled.round(*np.zeros((2, 2), np.float32), (planes, steps, places), TABLES, 0)
+    with pytest.raises(IndexError):
+        compiled.round(*np.zeros((2, 2), np.float32), (planes, np.ones((1, 3), np.float32), np.arange(2)), TABLES, 0)
+
+
+def wanted(*values: float) -> rounding.Wanted:
+    """These values of one channel, at as many positions."""
+    return rounding.Wanted(np.array([values], np.float32), np.ones((1, 1), np.float32), np.arange(len(values)))
 
 
 def test_what_is_no_number_is_rounded_to_one(compiled):
-    entries = compiled.round(*np.array([[0], [9], [np.nan]], np.float32), TABLES, 0)
+    entries = compiled.round(*np.array([[0], [9]], np.float32), wanted(np.nan), TABLES, 0)
     assert entries.tolist() == [TABLES.centre[9] - TABLES.radius[9]]
 
 
@@ -191,6 +214,17 @@ def test_a_variable_asks_for_plain_python():
     code, said = choice(EDGESEM_KERNEL="rust")
     assert code == 1
     assert "EDGESEM_KERNEL may be `python` or unset, got 'rust'" in said
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.004, 0.01, 0.3, 0.5])
+def test_a_kernel_that_was_cut_off_is_refused_and_kills_nobody(tmp_path, share):
+    whole = compile_kernel(tmp_path / "whole.so").read_bytes()
+    cut = tmp_path / "cut.so"
+    cut.write_bytes(whole[: int(share * len(whole))])
+    code = "import sys; from pathlib import Path; from edgesem.entropy.kernel import Kernel; Kernel(Path(sys.argv[1]))"
+    run = subprocess.run([sys.executable, "-c", code, cut], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 1, run.returncode  # an error of Python, no signal
+    assert "OSError" in run.stderr
 
 
 def test_what_is_no_kernel_of_this_machine_or_version_is_not_used(tmp_path, monkeypatch):

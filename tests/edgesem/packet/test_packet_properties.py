@@ -22,7 +22,9 @@ def side_info(draw: st.DrawFn) -> SideInformation:
     left, top = draw(st.integers(0, 255)), draw(st.integers(0, 255))
     right, bottom = draw(st.integers(left, 255)), draw(st.integers(top, 255))
     regions = st.builds(lambda drop: Region(left, top, right, bottom, drop), st.integers(1, 255))
-    return SideInformation(draw(st.none() | references), draw(st.binary(max_size=64)), draw(st.none() | regions))
+    kind = draw(st.sampled_from(("reference", "background")))
+    prediction = {kind: draw(st.none() | references)}
+    return SideInformation(embedding=draw(st.binary(max_size=64)), region=draw(st.none() | regions), **prediction)
 
 
 @st.composite

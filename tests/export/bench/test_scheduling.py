@@ -8,8 +8,6 @@ import pytest
 from export.bench.rd.stills import encode_svtav1
 from export.bench.video import peers
 
-pytest.importorskip("av")
-
 
 @pytest.mark.skipif(not hasattr(os, "sched_setscheduler") or os.geteuid() != 0, reason="needs root on Linux")
 @pytest.mark.parametrize(

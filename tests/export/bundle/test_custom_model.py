@@ -3,20 +3,18 @@
 import sys
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-onnx = pytest.importorskip("onnx", reason="needs the extra export")
-
-import edgesem  # noqa: E402
-from edgesem.bundle.runner import OrtRunner  # noqa: E402
-from edgesem.errors import InputError  # noqa: E402
-from edgesem.files import find_pictures, read_picture, write_picture  # noqa: E402
-from export.bundle import custom_model, pipeline  # noqa: E402
-from export.custom.adapter import principal_axes, step_of_rate  # noqa: E402
-from export.graphs import write as graph  # noqa: E402
-from runtime.capture.frame import PHOTOS  # noqa: E402
-from tests.support.bundles import quiet  # noqa: E402
+import edgesem
+from edgesem.bundle.runner import OrtRunner
+from edgesem.errors import InputError
+from edgesem.files import find_pictures, read_picture, write_picture
+from export.bundle import custom_model, pipeline
+from export.custom.adapter import principal_axes, step_of_rate
+from runtime.capture.frame import PHOTOS
+from tests.support.bundles import quiet
 
 OWN = """
 import torch
@@ -33,18 +31,25 @@ minutes = 0.02
 
 
 def write_own(folder):
-    """The same two as ONNX files."""
+    """The same two as ONNX files, the decoder of an older opset."""
     namespace: dict = {}
     exec(OWN, namespace)
-    for name, feed in (("encoder", torch.rand(1, 3, 32, 48)), ("decoder", torch.rand(1, 24, 4, 6))):
-        graph.write(namespace[name], folder / f"{name}.onnx", {"x": feed}, ["y"], {"x": 8 if name[0] == "e" else 1})
+    parts = (("encoder", "Conv", 20, 3, 24), ("decoder", "ConvTranspose", 18, 24, 3))
+    for name, operator, opset, inputs, outputs in parts:
+        node = onnx.helper.make_node(operator, ["x", "weight", "bias"], ["y"], strides=[8, 8])
+        ends = [
+            [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [1, channels, f"h{end}", f"w{end}"])]
+            for end, channels in (("x", inputs), ("y", outputs))
+        ]
+        weights = [onnx.numpy_helper.from_array(v.detach().numpy(), k) for k, v in namespace[name].named_parameters()]
+        drawn = onnx.helper.make_graph([node], name, *ends, weights)
+        opsets = [onnx.helper.make_opsetid("", opset)]
+        onnx.save(onnx.helper.make_model(drawn, opset_imports=opsets, ir_version=10), folder / f"{name}.onnx")
 
 
 def test_own_onnx_files_and_the_axes_around_them_become_one_graph(tmp_path, monkeypatch):
     monkeypatch.setattr(custom_model, "_CROPS", 4)
     write_own(tmp_path)
-    older = onnx.version_converter.convert_version(onnx.load(tmp_path / "decoder.onnx"), 18)
-    onnx.save(older, tmp_path / "decoder.onnx")
     own = custom_model.CustomModel(tmp_path / "encoder.onnx", tmp_path / "decoder.onnx", minutes=0.001)
     model = custom_model.fit_model(own, PHOTOS, quiet)
     for part in ("encoder", "decoder"):

@@ -1,20 +1,18 @@
 """TensorRT engines: named by what they fit, built once, found whole."""
 
+import hashlib
 import json
 from functools import partial
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-onnx = pytest.importorskip("onnx", reason="needs the extra export")
-
-from edgesem import engine_build as engine_builder  # noqa: E402
-from edgesem.bundle import engine as engines  # noqa: E402
-from edgesem.engine_build import Sizes, build_plan  # noqa: E402
-from edgesem.errors import ExportError, UsageError  # noqa: E402
-from export.bundle import verify as verification  # noqa: E402
-from export.bundle.verify import tensorrt_builds  # noqa: E402
-from tests.support.bundles import quiet, with_file  # noqa: E402
+from edgesem import engine_build as engine_builder
+from edgesem.bundle import engine as engines
+from edgesem.engine_build import Sizes, build_plan
+from edgesem.errors import ExportError, UsageError
+from export.bundle import verify as verification
+from export.bundle.verify import tensorrt_builds
+from tests.support.bundles import quiet, with_file
 
 
 def key(**changes) -> engines.EngineKey:
@@ -38,7 +36,7 @@ def test_only_whole_engines_of_this_bundle_are_ever_found(bundle, quantized, tmp
     assert "no engine was built" in engines.find_engine(bundle, "encoder", folder=tmp_path / "cache").reason
     plan = folder / f"{mine.digest}.engine"
     plan.write_bytes(b"an engine")
-    digest = __import__("hashlib").sha256(b"an engine").hexdigest()
+    digest = hashlib.sha256(b"an engine").hexdigest()
     record = {"key": engines.asdict(mine), "engine_sha256": digest}
     plan.with_suffix(".json").write_text(json.dumps(record))
     (folder / "strange.json").write_text("{")

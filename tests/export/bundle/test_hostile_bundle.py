@@ -1,14 +1,10 @@
 """Bundles whose digests are right and whose files are not: every command ends in words, with exit code 1."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="needs the extra export")
 
 from edgesem.bundle.bundle import DEFAULT
 from edgesem.bundle.manifest import MANIFEST, digest_of
@@ -40,23 +36,12 @@ def text(name: str, content: bytes):
     return lambda folder: (folder / name).write_bytes(content)
 
 
-def odd_tables(folder: Path) -> None:
-    np.savez(folder / "tables.npz", radius=np.array(["x"]), frequency=np.zeros(0))
-
-
-def fifo(folder: Path) -> None:
-    (folder / "golden.json").unlink()
-    os.mkfifo(folder / "golden.json")
-
-
 DAMAGE = {
     "deep nesting": text("golden.json", b"[" * 100_000),
     "golden packets of a wrong type": text("golden.json", b'[{"packet": 7, "latent_sha256": {}}]'),
-    "golden packets that are no list": text("golden.json", b"3"),
     "context graph that is text": text("context_00.onnx", b"no graph at all"),
     "encoder that is text": text("encoder.onnx", b"\x08\x08 not an ONNX model"),
     "empty decoder": text("decoder.onnx", b""),
-    "tables of a wrong type": odd_tables,
     "tables that were cut": text("tables.npz", (DEFAULT / "tables.npz").read_bytes()[:999]),
 }
 
@@ -94,17 +79,6 @@ def test_a_bundle_that_nothing_was_done_to_passes(small, tmp_path, capsys):
     shutil.copytree(small, folder)
     vouch(folder)
     assert cli.main(["verify", str(folder), "--packets", "1"]) == 0
-
-
-def test_a_pipe_in_place_of_a_file_is_refused_at_once(small, tmp_path, capsys):
-    folder = tmp_path / "bundle"
-    shutil.copytree(small, folder)
-    vouch(folder)
-    fifo(folder)
-    for argv in (["verify", str(folder)], ["quantize", str(folder), "--data", str(PHOTOS)], ["engine", str(folder)]):
-        assert cli.main(argv) == 1
-        shown = capsys.readouterr()
-        assert "golden.jsonisnofile" in "".join((shown.out + shown.err).split())  # a table folds its cells
 
 
 def test_the_bundle_that_ships_is_not_changed(tmp_path):

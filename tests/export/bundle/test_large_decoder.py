@@ -7,21 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-import edgesem  # noqa: E402
-from edgesem.bundle.bundle import DEFAULT, LARGE_DECODER, Bundle  # noqa: E402
-from edgesem.cli import main as cli  # noqa: E402
-from edgesem.errors import UsageError  # noqa: E402
-from edgesem.files import read_picture  # noqa: E402
-from export.training.codec import TrainConfig  # noqa: E402
-from runtime.protocol.topics import Topics  # noqa: E402
-from runtime.receiver.bundle_set import BundleSet  # noqa: E402
-from runtime.receiver.decoder_process import DecoderProcess  # noqa: E402
-from runtime.receiver.frame_drawer import FrameDrawer  # noqa: E402
-from runtime.receiver.streams import Streams  # noqa: E402
-from runtime.receiver.synthesis import SynthesisOptions  # noqa: E402
+import edgesem
+from edgesem.bundle.bundle import DEFAULT, LARGE_DECODER, Bundle
+from edgesem.cli import main as cli
+from edgesem.errors import UsageError
+from edgesem.files import read_picture
+from export.training.codec import TrainConfig
+from runtime.protocol.topics import Topics
+from runtime.receiver.bundle_set import BundleSet
+from runtime.receiver.decoder_process import DecoderProcess
+from runtime.receiver.frame_drawer import FrameDrawer
+from runtime.receiver.streams import Streams
+from runtime.receiver.synthesis import SynthesisOptions
 
 ROOT = Path(__file__).parents[3]
 PHOTOS = ROOT / "runtime" / "photos"
@@ -38,14 +37,14 @@ def run_of_codec(folder: Path, weights: Path | None = None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, dict]:
-    """A copy of the bundle that ships with a large decoder in it, and what the command printed."""
+def folder(tmp_path_factory) -> Path:
+    """A run of a large decoder, and a copy of the bundle that ships to add it to."""
     folder = tmp_path_factory.mktemp("large")
     codec = run_of_codec(folder / "codec")
     argv = ["train", "--decoder-large", str(codec), "--data", str(PHOTOS), "--crop", "176", "--batch", "1", "--no-plot"]
     assert cli.main([*argv, "--threads", "1", "--out", str(folder / "run"), "--minutes", "0.05"]) == 0
     shutil.copytree(DEFAULT, folder / "bundle")
-    return folder, {}
+    return folder
 
 
 def add(folder: Path, capsys, *more: str) -> dict:
@@ -54,8 +53,7 @@ def add(folder: Path, capsys, *more: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_it_is_added_and_draws_the_same_packets_another_way(made, capsys, tmp_path):
-    folder, _ = made
+def test_it_is_added_and_draws_the_same_packets_another_way(folder, capsys, tmp_path):
     before = Bundle.open(folder / "bundle")
     report = add(folder, capsys)
     assert report["kmac_per_pixel"] > before.manifest["decoder"]["kmac_per_pixel"]
@@ -88,8 +86,7 @@ def test_it_is_added_and_draws_the_same_packets_another_way(made, capsys, tmp_pa
     assert cli.main([*argv[:4], "huge"]) == 2
 
 
-def test_a_receiver_takes_the_time_for_it_when_no_other_frame_waits(made, capsys):
-    folder, _ = made
+def test_a_receiver_takes_the_time_for_it_when_no_other_frame_waits(folder, capsys):
     if LARGE_DECODER not in Bundle.open(folder / "bundle").files:
         add(folder, capsys)
     codec = edgesem.load(folder / "bundle")
@@ -118,10 +115,7 @@ def test_what_was_asked_for_is_kept_to():
         SynthesisOptions(decoder="huge")
 
 
-def test_one_of_another_codec_is_refused(made, tmp_path, capsys):
-    folder, _ = made
-    from safetensors.torch import load_file, save_file
-
+def test_one_of_another_codec_is_refused(folder, tmp_path, capsys):
     weights = load_file(folder / "codec" / "weights.safetensors")
     weights["decoder.linear.weight"] = weights["decoder.linear.weight"] * 2
     save_file(weights, tmp_path / "other.safetensors")

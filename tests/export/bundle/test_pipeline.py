@@ -1,30 +1,26 @@
 """Export and verification of bundles: gates, steps, signatures, and checks that find what was altered."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-onnx = pytest.importorskip("onnx", reason="needs the extra export")
-
-from edgesem.bundle.runner import OrtRunner  # noqa: E402
-from edgesem.codec.codec import Codec  # noqa: E402
-from edgesem.entropy.schedule import context_graph  # noqa: E402
-from edgesem.errors import BundleError, ExportError  # noqa: E402
-from edgesem.packet.keys import Identity  # noqa: E402
-from edgesem.packet.signature import signed, signer  # noqa: E402
-from export.bundle import pipeline  # noqa: E402
-from export.bundle.steps import Steps  # noqa: E402
-from export.bundle.verify import verify  # noqa: E402
-from export.graphs import exactness  # noqa: E402
-from export.graphs.proof import largest_sum  # noqa: E402
-from export.graphs.targets import TARGETS, target_of  # noqa: E402
-from tests.support.bundles import quiet, with_file  # noqa: E402
+from edgesem.bundle.runner import OrtRunner
+from edgesem.cli import main as cli
+from edgesem.codec.codec import Codec
+from edgesem.entropy.schedule import context_graph
+from edgesem.errors import BundleError, ExportError
+from edgesem.packet.keys import Identity
+from edgesem.packet.signature import signed, signer
+from export.bundle import pipeline
+from export.bundle.steps import Steps
+from export.bundle.verify import verify
+from export.graphs import exactness
+from export.graphs.proof import largest_sum
+from export.graphs.targets import TARGETS, target_of
+from tests.support.bundles import quiet, with_file
 
 
 def test_an_export_whose_bundle_does_not_verify_is_an_error(bundle, frames):
@@ -195,16 +191,12 @@ def test_every_board_is_a_target():
         assert TARGETS[name].tensorrt == ("tensorrt" in Board.load(name).run.runners)
 
 
-def run_command(*words, code=0):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-m", "edgesem", *map(str, words)], capture_output=True, text=True, env=env)
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def test_the_commands_say_what_is_wrong(bundle):
-    assert "real pictures" in run_command("quantize", bundle.folder, code=2).stderr
-    assert "tensorrt" in run_command("engine", bundle.folder, code=3).stderr.lower()
+def test_the_commands_say_what_is_wrong(bundle, capsys):
+    folder = str(bundle.folder)
+    assert cli.main(["quantize", folder]) == 2
+    assert "real pictures" in capsys.readouterr().err
+    assert cli.main(["engine", folder]) == 3
+    assert "tensorrt" in capsys.readouterr().err.lower()
     (bundle.folder / "tables.npz").write_bytes(b"x")
-    report = run_command("verify", bundle.folder, "--json", code=1)
-    assert "digests" in report.stderr
+    assert cli.main(["verify", folder, "--json"]) == 1
+    assert "digests" in capsys.readouterr().err

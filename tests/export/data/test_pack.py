@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from PIL import Image  # noqa: E402
-
-from edgesem.cli import main as cli  # noqa: E402
-from edgesem.errors import InputError  # noqa: E402
-from edgesem.files import find_pictures, read_picture  # noqa: E402
-from edgesem.quality.metrics import psnr  # noqa: E402
-from export.data.crops import Crops  # noqa: E402
-from export.data.pack import pack, picture_folder, training_pictures  # noqa: E402
+from edgesem.cli import main as cli
+from edgesem.errors import InputError
+from edgesem.files import find_pictures, read_picture
+from edgesem.quality.metrics import psnr
+from export.data.crops import Crops
+from export.data.pack import pack, picture_folder, training_pictures
 
 PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from edgesem.errors import InputError, UsageError
 from export.bench.rd import measure as rd
+from export.metrics.dists import Dists, DistsLike
+from export.metrics.lpips import Lpips, LpipsVgg
+from export.metrics.weights import convolutions, read_weights
+from tests.support.loss_weights import vgg_arrays
 from tests.support.rd import photo
 
 
 @pytest.fixture(scope="module")
-def lpips(tmp_path_factory):
-    """LPIPS with random weights of the true shapes: what is equal stays equal, and nothing else does."""
-    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
-    from export.metrics.lpips import Lpips
-
-    random = np.random.default_rng(0)
-    shapes = [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)]
-    arrays = {}
-    for index, shape in enumerate(shapes):
-        arrays[f"conv{index}.w"] = (random.normal(size=shape) * 0.05).astype(np.float16)
-        arrays[f"conv{index}.b"] = np.zeros(shape[0], np.float16)
-        arrays[f"lin{index}"] = np.full(shape[0], 1 / shape[0], np.float16)
-    path = tmp_path_factory.mktemp("lpips") / "weights.npz"
-    np.savez(path, **arrays)
-    return Lpips(path)
+def lpips(alexnet_weights):
+    return Lpips(alexnet_weights)
 
 
 def test_lpips_grows_with_damage_from_zero(lpips):
@@ -36,9 +29,6 @@ def test_lpips_grows_with_damage_from_zero(lpips):
 
 
 def test_a_file_without_lpips_weights_is_refused(tmp_path):
-    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
-    from export.metrics.lpips import Lpips
-
     (tmp_path / "bad.npz").write_bytes(b"not an archive")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     for name in ("bad.npz", "other.npz", "missing.npz"):
@@ -46,29 +36,9 @@ def test_a_file_without_lpips_weights_is_refused(tmp_path):
             Lpips(tmp_path / name)
 
 
-def vgg_arrays(count):
-    """VGG16's first convolutions with random weights of the true shapes."""
-    random, arrays, inputs = np.random.default_rng(0), {}, 3
-    for index, width in enumerate((64, 64, 128, 128, 256, 256, 256, *[512] * 6)[:count]):
-        arrays[f"conv{index}.w"] = (random.normal(size=(width, inputs, 3, 3)) * (2 / inputs / 9) ** 0.5).astype("f2")
-        arrays[f"conv{index}.b"] = np.zeros(width, np.float16)
-        inputs = width
-    return arrays
-
-
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory):
-    """The first seven."""
-    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
-    path = tmp_path_factory.mktemp("vgg") / "weights.npz"
-    np.savez(path, **vgg_arrays(7))
-    return path
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """All thirteen as torchvision names them; and the weights of DISTS and LPIPS as their authors do, all random."""
-    torch = pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
     folder, random = tmp_path_factory.mktemp("whole"), np.random.default_rng(2)
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions among torchvision's layers
     state = {"classifier.0.weight": torch.zeros(2, 2), "classifier.0.bias": torch.zeros(2)}
@@ -95,27 +65,17 @@ def damaged(levels):
 # What DISTS_pytorch 0.1 and lpips 0.1.4 give with the same weights
 @pytest.mark.parametrize(("levels", "dists", "lpips_vgg"), [(16, 0.026777, 0.029546), (128, 0.326789, 0.553729)])
 def test_dists_and_lpips_vgg_give_the_numbers_of_their_authors_programs(whole, levels, dists, lpips_vgg):
-    from export.metrics.dists import Dists
-    from export.metrics.lpips import LpipsVgg
-
     assert Dists(whole / "vgg16.pth", whole / "dists.pt")(*damaged(levels)) == pytest.approx(dists, abs=2e-5)
     assert LpipsVgg(whole / "vgg16.pth", whole / "lpips.pth")(*damaged(levels)) == pytest.approx(lpips_vgg, abs=2e-5)
 
 
 def test_equal_pictures_are_no_distance_apart(whole):
-    from export.metrics.dists import Dists
-    from export.metrics.lpips import LpipsVgg
-
     frame = photo(96, 128)
     assert Dists(whole / "vgg16.pth", whole / "dists.pt")(frame, frame) == pytest.approx(0, abs=1e-5)
     assert LpipsVgg(whole / "vgg16.pth", whole / "lpips.pth")(frame, frame) == 0
 
 
 def test_weights_are_the_same_from_each_kind_of_file(whole, tmp_path):
-    from safetensors.numpy import save_file
-
-    from export.metrics.weights import convolutions, read_weights
-
     arrays, digest = read_weights(whole / "vgg16.pth")
     assert convolutions(arrays) == 13
     assert (arrays["conv12.w"] == vgg_arrays(13)["conv12.w"]).all()
@@ -128,36 +88,30 @@ def test_weights_are_the_same_from_each_kind_of_file(whole, tmp_path):
         assert other != digest
 
 
-def test_files_choose_the_measures(vgg, whole, tmp_path):
+def test_files_choose_the_measures(vgg_weights, whole, tmp_path):
     def names(*paths, **more):
         return [name for name, _, _ in rd.PictureMetrics.create(*paths, **more).networks]
 
     network, heads = whole / "vgg16.pth", whole / "lpips.pth"
-    assert names(None, vgg) == ["dists_like"]
+    assert names(None, vgg_weights) == ["dists_like"]
     assert names(None, network) == ["dists_like"]
     assert names(None, network, dists=whole / "dists.pt", lpips_vgg=heads) == ["dists", "lpips_vgg"]
-    from export.metrics.weights import read_weights
-
     np.savez(tmp_path / "both.npz", **read_weights(network, heads)[0])
     assert names(None, tmp_path / "both.npz") == ["dists_like", "lpips_vgg"]
     with pytest.raises(UsageError, match="--vgg"):
         names(None, dists=whole / "dists.pt")
     with pytest.raises(InputError, match=r"conv7\.w"):
-        names(None, vgg, dists=whole / "dists.pt")
+        names(None, vgg_weights, dists=whole / "dists.pt")
 
 
 def test_a_file_of_another_network_than_dists_was_made_with_is_refused(whole, tmp_path):
-    from export.metrics.dists import Dists
-
     np.savez(tmp_path / "short.npz", alpha=np.ones(4), beta=np.ones(4))
     with pytest.raises(InputError, match=r"short\.npz"):
         Dists(whole / "vgg16.pth", tmp_path / "short.npz")
 
 
-def test_the_dists_like_measure_asks_for_texture_and_not_for_its_place(vgg):
-    from export.metrics.dists import DistsLike
-
-    distance, random = DistsLike(vgg), np.random.default_rng(1)
+def test_the_dists_like_measure_asks_for_texture_and_not_for_its_place(vgg_weights):
+    distance, random = DistsLike(vgg_weights), np.random.default_rng(1)
     picture, other = (np.clip(random.normal(128, 40, (96, 96, 3)), 0, 255).astype(np.uint8) for _ in range(2))
     smooth = np.full_like(picture, 128)
     assert distance(picture, picture) == pytest.approx(0, abs=1e-4)
@@ -165,18 +119,15 @@ def test_the_dists_like_measure_asks_for_texture_and_not_for_its_place(vgg):
 
 
 def test_a_file_without_vgg_weights_is_refused(tmp_path):
-    pytest.importorskip("torch", reason="pip install 'edgesem[export]'")
-    from export.metrics.dists import DistsLike
-
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(InputError, match=r"other\.npz"):
         DistsLike(tmp_path / "other.npz")
 
 
-def test_metrics_complete_what_was_measured_before(vgg):
+def test_metrics_complete_what_was_measured_before(vgg_weights):
     picture = photo(64, 96)
     known = rd.PictureMetrics.create(None)(picture, picture // 16 * 16, None)
-    metrics = rd.PictureMetrics.create(None, vgg)
+    metrics = rd.PictureMetrics.create(None, vgg_weights)
     assert known.dists_like is None
     assert not metrics.all_in(known)
     full = metrics(picture, picture // 16 * 16, known)

@@ -3,24 +3,19 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-onnx = pytest.importorskip("onnx", reason="needs the extra export")
-
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
-from edgesem.bundle.runner import Choice, OrtRunner, choose, dot_product  # noqa: E402
-from edgesem.codec.codec import Codec  # noqa: E402
-from edgesem.errors import BundleError, EnvironmentMissing, UsageError  # noqa: E402
-from export.graphs import write as graph  # noqa: E402
-from export.quantization import forms, quantize  # noqa: E402
-from export.quantization.replacement_cost import CostMeter  # noqa: E402
-from export.quantization.sensitivity import quantize_to_target, snr_db  # noqa: E402
-from tests.support.bundles import with_file  # noqa: E402
-
-
-def quiet(stage, done):
-    pass
+from edgesem.bundle.bundle import DEFAULT
+from edgesem.bundle.runner import Choice, OrtRunner, choose, dot_product
+from edgesem.codec.codec import Codec
+from edgesem.errors import BundleError, EnvironmentMissing, UsageError
+from export.graphs import write as graph
+from export.quantization import forms, quantize
+from export.quantization.replacement_cost import Cost, CostMeter
+from export.quantization.sensitivity import quantize_to_target, snr_db
+from tests.support.bundles import with_file
 
 
 def test_preparing_a_graph_does_not_change_what_it_computes(quantized):
@@ -95,12 +90,16 @@ class Uneven(torch.nn.Module):
         return third(torch.relu(second(torch.relu(first(frame)))))
 
 
-def test_the_layer_that_cannot_be_rounded_is_found_and_left_in_float(tmp_path, frames):
-    from export.quantization.replacement_cost import Cost
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory, frames):
+    """Its graph, and what goes into it."""
+    path = tmp_path_factory.mktemp("uneven") / "uneven.onnx"
+    graph.write(Uneven(), path, {"frame": torch.rand(1, 3, 32, 32)}, ["latent"], {"frame": 16})
+    return path, [{"frame": f.transpose(2, 0, 1)[None].astype(np.float32) / 255} for f in frames[:3]]
 
-    source = tmp_path / "uneven.onnx"
-    graph.write(Uneven(), source, {"frame": torch.rand(1, 3, 32, 32)}, ["latent"], {"frame": 16})
-    feeds = [{"frame": f.transpose(2, 0, 1)[None].astype(np.float32) / 255} for f in frames[:3]]
+
+def test_the_layer_that_cannot_be_rounded_is_found_and_left_in_float(tmp_path, uneven):
+    source, feeds = uneven
     plain = OrtRunner(source)
 
     def price(path):
@@ -116,12 +115,8 @@ def test_the_layer_that_cannot_be_rounded_is_found_and_left_in_float(tmp_path, f
     assert ratios == sorted(ratios)
 
 
-def test_layers_that_the_target_bears_after_all_are_taken_back(tmp_path, frames):
-    from export.quantization.replacement_cost import Cost
-
-    source = tmp_path / "uneven.onnx"
-    graph.write(Uneven(), source, {"frame": torch.rand(1, 3, 32, 32)}, ["latent"], {"frame": 16})
-    feeds = [{"frame": f.transpose(2, 0, 1)[None].astype(np.float32) / 255} for f in frames[:3]]
+def test_layers_that_the_target_bears_after_all_are_taken_back(tmp_path, uneven):
+    source, feeds = uneven
     percents = iter((5.0, 5.0, 0.5, 0.7))  # the second layer that is given up was the only one that mattered
 
     def price(path):

@@ -6,25 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-import edgesem  # noqa: E402
-from edgesem.errors import ExportError, InputError, UsageError  # noqa: E402
-from edgesem.files import find_pictures, read_picture, write_picture  # noqa: E402
-from export.bundle.tables import count_references  # noqa: E402
-from export.cli import adapt as command  # noqa: E402
-from export.data.crops import LEAST_CROP, fitting_crop  # noqa: E402
-from export.training import adapt  # noqa: E402
-from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain  # noqa: E402
-from export.training.codec import CodecNet, load_weights  # noqa: E402
-from runtime.capture.frame import PHOTOS  # noqa: E402
+import edgesem
+from edgesem.errors import ExportError, InputError, UsageError
+from edgesem.files import find_pictures, read_picture, write_picture
+from export.bundle.tables import count_references
+from export.cli import adapt as command
+from export.data.crops import LEAST_CROP, fitting_crop
+from export.training import adapt
+from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain
+from export.training.codec import CodecNet, load_weights
+from runtime.capture.frame import PHOTOS
+from tests.support.bundles import quiet
+from tests.support.videos import greys, write_video
 
 START = Path(__file__).parents[3] / "export" / "weights" / "codec.safetensors"
-
-
-def ignore(done, figures):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +34,9 @@ def frames(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapted(frames, tmp_path_factory) -> Path:
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("adapted") / "run"
     config = AdaptConfig(data=str(frames), photographs=str(PHOTOS), minutes=0.05, crop=176, batch=2)
-    adapt_codec(config, START, out, progress=ignore)
+    adapt_codec(config, START, out, progress=quiet)
     return out
 
 
@@ -58,7 +54,7 @@ def test_the_encoder_stays_and_the_rest_learns(adapted):
 def test_weights_are_taken_back_until_other_pictures_lose_no_more_than_allowed(adapted, tmp_path, monkeypatch):
     picture = [read_picture(find_pictures(PHOTOS)[3])[:192, :192]]
     losses = iter([9.0, 2.0])
-    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: (next(losses), 0.0))
+    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: {"bd_rate_ms_ssim_percent": next(losses)})
     found = bounded(adapted, START, picture, tmp_path / "codec")
     assert found == {"share": 0.7, "general_bd_rate_ms_ssim_percent": 2.0}
     old, full, mixed = CodecNet(), CodecNet(), CodecNet()
@@ -66,7 +62,7 @@ def test_weights_are_taken_back_until_other_pictures_lose_no_more_than_allowed(a
         load_weights(net, path if path.is_file() else path / "weights.safetensors")
     a, b, c = (net.decoder.last.weight for net in (old, full, mixed))
     assert torch.allclose(c, a + 0.7 * (b - a), atol=1e-6)
-    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: (9.0, 0.0))
+    monkeypatch.setattr(adapt, "bd_rates", lambda old, new, pictures: {"bd_rate_ms_ssim_percent": 9.0})
     with pytest.raises(ExportError, match="more than 3 % of bytes"):
         bounded(adapted, START, picture, tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -81,7 +77,7 @@ def test_gain_and_loss_are_measured_on_pictures(adapted, tmp_path):
 def test_frames_of_a_clip_are_written_whole_and_kept_apart_from_those_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip = tmp_path / "clip.mp4"
-    _write_clip(clip, 0)
+    write_video(clip, greys(range(0, 50, 10), 208, 176), rate=5)
     folder = command._folder_of(clip, tmp_path / "work")
     first = [path.read_bytes() for path in find_pictures(folder)]
     assert len(first) > 1
@@ -97,7 +93,7 @@ def test_frames_of_a_clip_are_written_whole_and_kept_apart_from_those_of_another
         with pytest.raises(StopIteration):
             command._folder_of(clip, tmp_path / "work")
     assert [path.read_bytes() for path in find_pictures(command._folder_of(clip, tmp_path / "work"))] == first
-    _write_clip(clip, 60)  # Tuesday's, by the same name
+    write_video(clip, greys(range(60, 110, 10), 208, 176), rate=5)  # Tuesday's, by the same name
     other = command._folder_of(clip, tmp_path / "work")
     assert other != folder
     assert [path.read_bytes() for path in find_pictures(other)] != first
@@ -108,17 +104,6 @@ def test_a_board_that_there_is_not_is_refused_before_any_training(frames, tmp_pa
     with pytest.raises(UsageError, match="nowhere"):
         command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, weights=START.parent, target="nowhere")
     assert not list(tmp_path.iterdir())
-
-
-def _write_clip(path: Path, grey: int) -> None:
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 208, 176, "yuv420p"
-        for index in range(5):
-            picture = np.full((176, 208, 3), grey + 10 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def test_small_cameras_get_small_crops(tmp_path):

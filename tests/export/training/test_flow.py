@@ -4,59 +4,39 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from edgesem.entropy.schedule import CHANNELS  # noqa: E402
-from edgesem.errors import InputError  # noqa: E402
-from export.bench.rd.seen import trained_on  # noqa: E402
-from export.networks.codec import Encoder, Teacher  # noqa: E402
-from export.networks.context import round_where_it_counts  # noqa: E402
-from export.networks.flow import FlowDecoder  # noqa: E402
-from export.networks.reference import reference_of  # noqa: E402
-from export.training import losses  # noqa: E402
-from export.training.codec import (  # noqa: E402
+from edgesem.entropy.schedule import CHANNELS
+from edgesem.errors import InputError
+from export.bench.rd.seen import trained_on
+from export.networks.codec import Encoder, Teacher
+from export.networks.context import round_where_it_counts
+from export.networks.flow import FlowDecoder
+from export.networks.reference import reference_of
+from export.training import losses
+from export.training.codec import (
     CodecNet,
     TrainConfig,
     load_weights,
     open_run,
     train,
 )
-from export.training.critic import Critic, critic_loss, generator_loss, periodic_detail  # noqa: E402
-from export.training.distill import DistillConfig, distill  # noqa: E402
-from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow  # noqa: E402
-from export.training.joint import JointConfig, train_joint  # noqa: E402
-from export.training.loop import read_weights  # noqa: E402
-from runtime.capture.frame import PHOTOS  # noqa: E402
-
-
-def ignore(done, figures):
-    pass
+from export.training.critic import Critic, critic_loss, generator_loss, periodic_detail
+from export.training.distill import DistillConfig, distill
+from export.training.flow import FlowConfig, open_flow, state_of_few_steps, times_of_few_steps, train_flow
+from export.training.joint import JointConfig, train_joint
+from export.training.loop import read_weights
+from runtime.capture.frame import PHOTOS
+from tests.support.bundles import quiet
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
-    torch.set_num_threads(2)
     folder = tmp_path_factory.mktemp("teacher") / "run"
     config = TrainConfig(data=str(PHOTOS), minutes=0.02, crop=176, batch=1)
-    train(config, folder, progress=ignore)
+    train(config, folder, progress=quiet)
     return folder
-
-
-@pytest.fixture(scope="module")
-def lpips_weights(tmp_path_factory) -> Path:
-    random = np.random.default_rng(0)
-    shapes = [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)]
-    arrays = {}
-    for index, shape in enumerate(shapes):
-        arrays[f"conv{index}.w"] = (random.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float16)
-        arrays[f"conv{index}.b"] = np.zeros(shape[0], np.float16)
-        arrays[f"lin{index}"] = random.random(shape[0]).astype(np.float16)
-    path = tmp_path_factory.mktemp("lpips") / "alex.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 def test_a_teacher_starts_as_the_encoder_that_it_contains():
@@ -72,7 +52,7 @@ def test_a_teacher_starts_as_the_encoder_that_it_contains():
 
 def test_a_student_gets_the_teachers_codec_and_an_encoder_of_its_own(teacher, tmp_path):
     config = DistillConfig(data=str(PHOTOS), minutes=0.03, crop=176, batch=1)
-    weights = distill(config, teacher / "weights.safetensors", tmp_path / "student", progress=ignore)
+    weights = distill(config, teacher / "weights.safetensors", tmp_path / "student", progress=quiet)
     before, after = CodecNet(), CodecNet()
     load_weights(before, teacher / "weights.safetensors")
     load_weights(after, weights)
@@ -100,11 +80,11 @@ def test_a_flow_decoder_starts_by_giving_back_the_base_picture():
         assert torch.allclose(net(state, base, torch.zeros(1, CHANNELS, 8, 16), part, part), base, atol=1e-6)
 
 
-def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, lpips_weights, tmp_path):
+def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, alexnet_weights, tmp_path):
     small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
-    first = train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "many", progress=ignore)
-    config = FlowConfig(**small, minutes=0.03, lpips=str(lpips_weights), critic_from=-1.0)
-    train_flow(config, tmp_path / "few", start=first, progress=ignore)
+    first = train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "many", progress=quiet)
+    config = FlowConfig(**small, minutes=0.03, lpips=str(alexnet_weights), critic_from=-1.0)
+    train_flow(config, tmp_path / "few", start=first, progress=quiet)
     net, found = open_flow(tmp_path / "few")
     assert found == config
     assert (net.last.weight != 0).any()
@@ -116,12 +96,12 @@ def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, lpips_weights, t
     assert trained_on(of_parts) == ["lpips", "ms_ssim", "psnr"]  # a weight for VGG's loss, but no VGG
 
 
-def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weights, tmp_path):
+def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, alexnet_weights, tmp_path):
     small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
-    train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=ignore)
+    train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=quiet)
     small["codec"] = str(tmp_path / "both")
-    config = JointConfig(**small, minutes=0.03, lpips=str(lpips_weights), critic_from=-1.0, ms_ssim_from=-1.0)
-    train_joint(config, teacher / "weights.safetensors", tmp_path / "flow", tmp_path / "both", progress=ignore)
+    config = JointConfig(**small, minutes=0.03, lpips=str(alexnet_weights), critic_from=-1.0, ms_ssim_from=-1.0)
+    train_joint(config, teacher / "weights.safetensors", tmp_path / "flow", tmp_path / "both", progress=quiet)
     codec, found = open_run(tmp_path / "both")
     flow, _ = open_flow(tmp_path / "both")
     assert isinstance(codec.encoder, Encoder)
@@ -132,27 +112,7 @@ def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, lpips_weigh
         new_state = new.state_dict()
         assert any(not torch.equal(value, new_state[name]) for name, value in old.state_dict().items())
     more = replace(open_flow(tmp_path / "both")[1], minutes=0.01)
-    train_flow(more, tmp_path / "more", start=tmp_path / "both" / "weights.safetensors", progress=ignore)
-
-
-def test_every_kind_of_run_sees_pictures_by_night(teacher, lpips_weights, tmp_path, monkeypatch):
-    from export.data import crops
-
-    seen = []
-    monkeypatch.setattr(crops, "infrared", lambda frames: seen.append(len(frames)) or frames)
-    small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 2}
-    shipped = teacher / "weights.safetensors"
-    settings = DistillConfig(data=str(PHOTOS), minutes=0.01, crop=176, batch=1)
-    first = train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=ignore)
-    assert seen
-    joint = JointConfig(**small, minutes=0.01, lpips=str(lpips_weights), critic_from=-1.0, ms_ssim_from=-1.0)
-    for work in (
-        lambda: distill(settings, shipped, tmp_path / "student", progress=ignore),
-        lambda: train_joint(joint, shipped, first.parent, tmp_path / "both", progress=ignore),
-    ):
-        seen.clear()
-        work()
-        assert seen
+    train_flow(more, tmp_path / "more", start=tmp_path / "both" / "weights.safetensors", progress=quiet)
 
 
 def test_a_few_steps_start_from_what_the_network_drew_itself():

@@ -3,30 +3,25 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from safetensors.torch import save_file  # noqa: E402
-
-from edgesem.cli import main as cli  # noqa: E402
-from edgesem.entropy.schedule import CHANNELS  # noqa: E402
-from edgesem.errors import InputError  # noqa: E402
-from export.networks.codec import large_decoder  # noqa: E402
-from export.training.codec import TrainConfig, open_run, train  # noqa: E402
-from export.training.large import open_large  # noqa: E402
-from runtime.capture.frame import PHOTOS  # noqa: E402
+from edgesem.cli import main as cli
+from edgesem.entropy.schedule import CHANNELS
+from edgesem.errors import InputError
+from export.networks.codec import large_decoder
+from export.training.codec import TrainConfig, open_run, train
+from export.training.large import open_large
+from runtime.capture.frame import PHOTOS
+from tests.support.bundles import quiet
 
 MOST_MACS = 60_000  # a pixel
-
-
-def ignore(done, figures):
-    pass
 
 
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("codec") / "run"
-    train(TrainConfig(data=str(PHOTOS), minutes=0.02, crop=176, batch=1, teacher=False), folder, progress=ignore)
+    train(TrainConfig(data=str(PHOTOS), minutes=0.02, crop=176, batch=1, teacher=False), folder, progress=quiet)
     return folder
 
 

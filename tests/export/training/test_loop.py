@@ -6,19 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from PIL import Image  # noqa: E402
-
-from edgesem.cli import main as cli  # noqa: E402
-from edgesem.errors import EnvironmentMissing, InputError, UsageError  # noqa: E402
-from export.cli.bundle import calibration_frames  # noqa: E402
-from export.data.crops import Crops  # noqa: E402
-from export.training.codec import TrainConfig, train  # noqa: E402
-from export.training.log_plot import plot_log  # noqa: E402
-from export.training.loop import RunOptions, averaging, device_of  # noqa: E402
-from export.training.threads import ThreadTrial  # noqa: E402
+from edgesem.cli import main as cli
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from export.cli.bundle import calibration_frames
+from export.data import crops
+from export.training.codec import TrainConfig, train
+from export.training.log_plot import plot_log
+from export.training.loop import RunOptions, averaging, device_of
+from export.training.threads import ThreadTrial
+from tests.support.bundles import quiet
 
 PHOTOS = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))
 
@@ -41,10 +40,6 @@ def eight_threads():
     torch.set_num_threads(8)
     yield
     torch.set_num_threads(before)
-
-
-def ignore(done, figures):
-    pass
 
 
 def config(photos, **changes) -> TrainConfig:
@@ -79,34 +74,40 @@ def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is
     monkeypatch.setattr(
         torch, "set_num_threads", lambda count, real=torch.set_num_threads: (used.append(count), real(count))
     )
-    train(config(photos, minutes=0.02), tmp_path / "run", progress=ignore)
+    train(config(photos, minutes=0.02), tmp_path / "run", progress=quiet)
     assert used[0] == 1  # it begins with one, and tries more
     assert torch.get_num_threads() in (1, 2, 4, 8)
-    train(config(photos), tmp_path / "other", progress=ignore, options=RunOptions(threads=3))
+    train(config(photos), tmp_path / "other", progress=quiet, options=RunOptions(threads=3))
     assert torch.get_num_threads() == 3
 
 
 def test_damaged_pictures_are_left_out_with_a_warning_and_only_they(photos, caplog):
-    crops = Crops(photos, 176, 0)
-    assert crops.batch(2).shape == (2, 3, 176, 176)
+    assert crops.Crops(photos, 176, 0).batch(2).shape == (2, 3, 176, 176)
     assert len(calibration_frames(photos)) == 2
     for name in ("broken.jpg", "text.png"):
         assert f"left out: cannot read {photos / name}" in caplog.text
     for path in PHOTOS[:2]:
         (photos / path.name).unlink()
     with pytest.raises(InputError, match="cannot read"):
-        Crops(photos, 176, 0)
+        crops.Crops(photos, 176, 0)
+
+
+def test_training_sees_pictures_by_night(photos, monkeypatch):
+    seen = []
+    monkeypatch.setattr(crops, "infrared", lambda frames: seen.append(len(frames)) or frames)
+    crops.Crops(photos, 176, 0).varied_batch(2)
+    assert seen == [2]
 
 
 def test_a_run_is_not_continued_with_other_settings_unless_that_is_asked_for(photos, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    train(config(photos), run, progress=ignore)
+    train(config(photos), run, progress=quiet)
     before = (run / "checkpoint.pt").read_bytes()
     with pytest.raises(UsageError, match=r"learning_rate 0.001 -> 0.002\): say --resume"):
-        train(config(photos, minutes=0.02, learning_rate=2e-3), run, progress=ignore)
+        train(config(photos, minutes=0.02, learning_rate=2e-3), run, progress=quiet)
     assert (run / "checkpoint.pt").read_bytes() == before
     monkeypatch.chdir(tmp_path)
-    train(config(Path("photos"), minutes=0.02), run, progress=ignore)  # longer, and the same folder by another name
+    train(config(Path("photos"), minutes=0.02), run, progress=quiet)  # longer, and the same folder by another name
     argv = ["train", "--data", "photos", "--out", "run", "--board", "--crop", "176", "--batch", "1", "--no-plot"]
     argv += ["--minutes", "0.03", "--learning-rate", "0.002"]
     assert cli.main(argv) == 2

@@ -1,36 +1,34 @@
-"""Inter frames to an earlier picture: coded, decoded, and refused when that picture is not there."""
+"""References of inter frames: what they are, the graphs that know them, and the training of those."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from safetensors.torch import save_file  # noqa: E402
-
-from edgesem.bundle.bundle import DEFAULT  # noqa: E402
-from edgesem.bundle.runner import OrtRunner  # noqa: E402
-from edgesem.codec.codec import Codec, load  # noqa: E402
-from edgesem.codec.copying import Copying  # noqa: E402
-from edgesem.codec.options import PackOptions  # noqa: E402
-from edgesem.codec.reference import in_steps  # noqa: E402
-from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph  # noqa: E402
-from edgesem.errors import MissingReference, PacketError, UsageError  # noqa: E402
-from edgesem.files import read_picture  # noqa: E402
-from edgesem.packet import copy_map  # noqa: E402
-from edgesem.packet.packet import Packet  # noqa: E402
-from edgesem.packet.side_information import Reference, SideInformation  # noqa: E402
-from export.bundle.tables import starting_tables  # noqa: E402
-from export.data.sequences import LENGTH, Sequences  # noqa: E402
-from export.graphs.context import both_ways, export_reference  # noqa: E402
-from export.graphs.proof import largest_sum  # noqa: E402
-from export.networks.context import EXACT, ContextModel  # noqa: E402
-from export.networks.reference import ReferenceModel  # noqa: E402
-from export.training.codec import CodecNet, TrainConfig  # noqa: E402
-from export.training.reference import ReferenceConfig, Streams, open_reference, train_reference  # noqa: E402
+from edgesem.bundle.bundle import DEFAULT
+from edgesem.bundle.runner import OrtRunner
+from edgesem.codec.codec import Codec, load
+from edgesem.codec.copying import Copying
+from edgesem.codec.options import PackOptions
+from edgesem.codec.reference import in_steps
+from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph
+from edgesem.errors import UsageError
+from edgesem.files import read_picture
+from edgesem.packet import copy_map
+from edgesem.packet.side_information import Reference, SideInformation
+from export.bundle.tables import starting_tables
+from export.data.sequences import LENGTH, Sequences
+from export.graphs.context import both_ways, export_reference
+from export.graphs.proof import largest_sum
+from export.networks.context import EXACT, ContextModel
+from export.networks.reference import ReferenceModel
+from export.training.codec import CodecNet, TrainConfig
+from export.training.reference import ReferenceConfig, Streams, open_reference, train_reference
+from tests.support.bundles import quiet
 
 PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
 NAME = SideInformation(reference=Reference(7, 4))
@@ -67,14 +65,6 @@ def latents(codec):
     return [codec.analyze(np.ascontiguousarray(picture)) for picture in (first, second)]
 
 
-def test_a_packet_with_a_reference_decodes_to_what_the_sender_had(codec, latents):
-    known_packet, known = codec.pack_decoded(latents[0], quality=0.4)
-    assert np.array_equal(codec.unpack(known_packet).values, known.values)
-    packet, decoded = codec.pack_decoded(latents[1], quality=0.6, options=PackOptions(side_info=NAME, reference=known))
-    again = codec.unpack(Packet.from_bytes(packet.to_bytes()), known)
-    assert again.values.tobytes() == decoded.values.tobytes()
-
-
 @pytest.mark.parametrize("quality", [0.1, 0.5, 0.9])
 def test_what_a_packet_refers_to_is_what_was_decoded_and_not_what_is_drawn_of_it(codec, latents, quality):
     """In steps of that quality it is whole eighths again. Shrunk as for drawing, it would foretell nothing."""
@@ -99,25 +89,6 @@ def test_a_scene_that_stands_still_costs_little(latents):
         assert packet.size_bytes < 0.35 * key.size_bytes
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_a_reference_may_itself_be_decoded_from_fewer_layers(codec, latents, layers):
-    known = codec.unpack(codec.pack(latents[0], quality=0.5).prefix(layers))
-    side_info = SideInformation(reference=Reference(7, layers))
-    packet, decoded = codec.pack_decoded(
-        latents[1], quality=0.3, options=PackOptions(side_info=side_info, reference=known)
-    )
-    assert np.array_equal(codec.unpack(packet, known).values, decoded.values)
-
-
-def test_without_its_reference_a_packet_is_refused_and_never_drawn_wrong(codec, latents):
-    _, known = codec.pack_decoded(latents[0], quality=0.4)
-    packet = codec.pack(latents[1], quality=0.4, options=PackOptions(side_info=NAME, reference=known))
-    with pytest.raises(MissingReference, match="keyframe"):
-        codec.unpack(packet)
-    with pytest.raises(PacketError, match="no reference for a picture of this size"):
-        codec.unpack(packet, replace(known, values=known.values[:, :2]))
-
-
 def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(codec, latents):
     _, known = codec.pack_decoded(latents[0], quality=0.4)
     for wrong in (
@@ -127,20 +98,6 @@ def test_a_reference_and_its_name_belong_together_and_it_must_have_been_decoded(
     ):
         with pytest.raises(UsageError):
             codec.pack(latents[1], quality=0.4, options=PackOptions(**wrong))
-
-
-def test_a_budget_is_met_with_a_reference_too(codec, latents):
-    _, known = codec.pack_decoded(latents[0], quality=0.4)
-    for budget in (900, 2500):
-        packet = codec.pack(latents[1], budget_bytes=budget, options=PackOptions(side_info=NAME, reference=known))
-        assert packet.size_bytes <= budget
-        codec.unpack(packet, known)
-
-
-def test_key_packets_are_what_they_were(codec, latents):
-    plain = load(DEFAULT)
-    mine, theirs = (one.pack(latents[0], quality=0.5).chunks for one in (codec, plain))
-    assert mine == theirs
 
 
 def test_the_exported_graphs_are_the_trained_network_to_the_bit_and_proven_exact(model, graphs):
@@ -205,8 +162,8 @@ def test_training_changes_the_references_alone_and_its_run_can_be_opened(tmp_pat
     save_file(codec.state_dict(), run / "weights.safetensors")
     (run / "config.json").write_text(json.dumps(asdict(TrainConfig("photos", 1.0, teacher=False))))
     photos = str(PHOTO.parent)
-    config = ReferenceConfig(photos, str(run), minutes=0.005, crop=128, batch=2, pool=3)
-    train_reference(config, tmp_path / "references", progress=lambda done, figures: None)
+    config = ReferenceConfig(data=photos, codec=str(run), minutes=0.005, crop=128, batch=2, pool=3)
+    train_reference(config, tmp_path / "references", progress=quiet)
     trained = open_reference(tmp_path / "references", codec)
     assert len(trained.nets) == len(PASSES)
     moved = [

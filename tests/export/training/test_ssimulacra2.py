@@ -1,15 +1,13 @@
 """SSIMULACRA2 as a loss: like the metric, with a gradient that can be followed."""
 
 import numpy as np
-import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs the extra export")
-
-from edgesem.files import read_picture  # noqa: E402
-from edgesem.quality.ssimulacra2 import ssimulacra2  # noqa: E402
-from export.bench.rd.baselines import baseline  # noqa: E402
-from export.training.ssimulacra2 import distance  # noqa: E402
-from runtime.capture.frame import PHOTOS  # noqa: E402
+from edgesem.files import read_picture
+from edgesem.quality.ssimulacra2 import ssimulacra2
+from export.bench.rd.baselines import baseline
+from export.training.ssimulacra2 import distance
+from runtime.capture.frame import PHOTOS
 
 
 def pair(step: int) -> tuple[torch.Tensor, torch.Tensor]:

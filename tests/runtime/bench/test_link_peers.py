@@ -11,6 +11,7 @@ from edgesem.trace import Trace
 from runtime.bench.link.bench import Options
 from runtime.bench.link.clip import load_images
 from runtime.bench.link.live_model import PHASES, SENDERS, Viewer, run_live
+from runtime.bench.link.live_receivers import Subscription
 from tests.support.traces import trace_of
 
 av = pytest.importorskip("av")
@@ -36,8 +37,8 @@ def codec():
         yield codec
 
 
-def run(sender, images, codec, trace, seconds=6):
-    options = Options(trace="", seconds=seconds, fps=2)
+def run(sender, images, codec, trace, seconds=6, **more):
+    options = Options(trace="", seconds=seconds, fps=2, **more)
     return run_live(sender, images=images, codec=codec, trace=trace, options=options).figures
 
 
@@ -90,6 +91,37 @@ def test_crf_gets_finer_while_there_is_room_and_coarser_at_once_where_there_is_n
     follower.close()
 
 
+@needs_svtav1
+@pytest.mark.parametrize("sender", ["edgesem", "av1-p8", "av1-p8-crf"])
+def test_what_is_lost_behind_the_broker_costs_pictures_and_never_a_wrong_one(images, codec, sender):
+    whole, lossy = (run(sender, images, codec, trace_of(200e3), 12, loss=loss) for loss in (0.0, 0.3))
+    assert lossy["frames"] == whole["frames"] == whole["shown"]
+    assert 2 <= lossy["shown"] < whole["shown"]
+    assert 0.2 < lossy["quality"] < whole["quality"]
+    assert (lossy["keyframes"] > whole["keyframes"]) == (sender != "edgesem")
+
+
+@needs_svtav1
+@pytest.mark.parametrize("sender", ["edgesem", "av1-p8", "av1-p8-crf"])
+def test_a_second_receiver_gets_a_keyframe_and_the_first_one_keeps_its_picture(images, codec, sender):
+    alone, both = (run(sender, images, codec, trace_of(200e3), late_s=late_s) for late_s in (None, 3.1))
+    assert "late_first_s" not in alone
+    assert 0 < both["late_first_s"] < 1.5
+    assert 0.2 < both["late_quality"] < 1
+    assert both["keyframes"] == alone["keyframes"] + 1
+    assert both["quality"] > alone["quality"] - 0.03
+
+
+def test_tenths_of_a_second_are_lost_and_the_same_for_each_sender():
+    one, other = Subscription(loss=0.2), Subscription(number=2, since_s=5, loss=0.2)
+    heard = np.array([one.takes(ms / 1000) for ms in range(50_000)])
+    tenths = heard.reshape(-1, 100)
+    assert (tenths.all(axis=1) | ~tenths.any(axis=1)).all()
+    assert 0.7 < heard.mean() < 0.9
+    assert not any(other.takes(ms / 1000) for ms in range(5000))
+    assert any(one.takes(at_s) != other.takes(at_s) for at_s in range(5, 50))
+
+
 def test_a_stale_picture_counts_as_what_it_shows(images):
     seen = [images[0]] * PHASES + [images[-1]] * PHASES
 
@@ -105,11 +137,13 @@ def test_a_stale_picture_counts_as_what_it_shows(images):
 
 
 def test_what_is_not_modelled_is_refused(images, codec):
-    options = Options(trace="", seconds=2, fps=2, loss=0.1)
-    with pytest.raises(UsageError, match="--loss"):
-        run_live("edgesem", images=images, codec=codec, trace=trace_of(1e5), options=options)
+    for more in ({"promise_every": 5}, {"late_s": 3.0}):
+        options = Options(trace="", seconds=2, fps=2, **more)
+        with pytest.raises(UsageError, match=r"--promise-every|--late"):
+            run_live("edgesem", images=images, codec=codec, trace=trace_of(1e5), options=options)
     for more in (["--model"], ["--references"], ["--senders", "fixed"]):
         assert main(["bench", "link", "--trace", "100kbit", "--peers", *more]) == 2
+    assert main(["bench", "link", "--trace", "100kbit", "--late", "3", "--model"]) == 2
     assert main(["bench", "link", "--trace", "100kbit", "--scale", "0.5"]) == 2
 
 
@@ -123,5 +157,7 @@ def test_the_command_scales_the_link_and_prints_what_is_shown(capsys, images, mo
     for sender in ("edgesem", "av1-p8"):
         assert {"quality", "age_p50_s", "age_p95_s", "sent_bytes"} <= set(found[sender])
         assert found[sender]["sent_bytes"] <= 5 * 25_000
-    assert main([*argv, "--senders", "av1-p8"]) == 0
-    assert "MS-SSIM shown" in " ".join(capsys.readouterr().out.split())
+    assert main([*argv, "--senders", "av1-p8", "--late", "2", "--loss", "0.1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "MS-SSIM shown" in printed
+    assert "late: shown" in printed

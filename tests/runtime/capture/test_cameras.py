@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,9 +14,11 @@ from edgesem.errors import UsageError
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 from tests.support.edgesem_process import EdgesemProcess, free_port
-from tests.support.real_broker import wait_for_port
+from tests.support.rtsp import needs_rtsp_server, running
 
-SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's bindings
+needs_gstreamer = pytest.mark.skipif(
+    shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools"
+)
 RTSP = """
 import sys
 import gi
@@ -36,23 +37,12 @@ GLib.MainLoop().run()
 """
 
 
-def has_rtsp_server():
-    """Whether Debian's bindings of GStreamer's RTSP server, and the encoder it needs, are here."""
-    words = (
-        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; "
-        "Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
-    )
-    if not Path(SYSTEM_PYTHON).exists():
-        return False
-    return not subprocess.run([SYSTEM_PYTHON, "-c", words], capture_output=True, check=False).returncode
-
-
 def source(uri, width=320, height=240):
     stop = threading.Event()
     return Source(SourceSettings(uri=uri, width=width, height=height), fps=10, stop=stop), stop
 
 
-@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+@needs_gstreamer
 def test_a_pipeline_is_a_camera():
     camera, stop = source("gst:videotestsrc is-live=true pattern=red")
     frames = iter(camera)
@@ -65,7 +55,7 @@ def test_a_pipeline_is_a_camera():
     assert list(frames) == []
 
 
-@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+@needs_gstreamer
 def test_a_pipeline_s_picture_is_not_squeezed_and_its_quotes_stay():
     pipeline = 'videotestsrc is-live=true pattern=red ! "video/x-raw, width=320, height=160"'
     camera, stop = source(f"gst:{pipeline}", width=320, height=240)
@@ -99,7 +89,7 @@ def test_a_csi_camera_is_asked_for_its_own_shape(tmp_path, monkeypatch):
     assert "width=1920,height=1080" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs apt install gstreamer1.0-tools")
+@needs_gstreamer
 def test_a_sender_whose_pipeline_is_told_to_end_with_it_ends_in_peace(tmp_path):
     sender = EdgesemProcess(
         "send", "gst:videotestsrc is-live=true", "--port", free_port(), "--state-dir", tmp_path, log=tmp_path / "log"
@@ -112,21 +102,16 @@ def test_a_sender_whose_pipeline_is_told_to_end_with_it_ends_in_peace(tmp_path):
     assert sender.finish() == 0
 
 
-@pytest.mark.skipif(not has_rtsp_server(), reason="needs apt install gir1.2-gst-rtsp-server-1.0 and x264enc")
+@needs_rtsp_server("x264enc")
 def test_an_rtsp_camera_is_opened_again_when_it_was_away(monkeypatch):
     port = free_port()
     monkeypatch.setattr("runtime.capture.network._FIRST_WAIT_S", 0.1)
     camera, stop = source(f"rtsp://127.0.0.1:{port}/camera")
     frames = iter(camera)
     for _ in range(2):
-        server = subprocess.Popen([SYSTEM_PYTHON, "-c", RTSP, str(port)])
-        try:
-            wait_for_port(port, server)
+        with running(RTSP, port=port):
             for _ in range(5):
                 assert next(frames).image.shape == (240, 320, 3)
-        finally:
-            server.kill()
-            server.wait()
     stop.set()
     assert len(list(frames)) < 5  # what had come by then
 

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -326,6 +327,37 @@ def test_a_backup_can_be_restored(postgres, database, tmp_path):
             base.execute("insert or ignore into uncatalogued select id from frames")
         bring(database, place, tmp_path / "a")
         assert [one.frame for one in Catalogue(database).entries()] == [*range(170)]
+
+
+@needs_swift
+@pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone is not installed")
+def test_a_backup_of_an_object_store_can_be_restored(postgres, database, tmp_path, monkeypatch):
+    """As the guide has it, with rclone."""
+    copy, dump = tmp_path / "copy", tmp_path / "catalogue.dump"
+    with running_swift() as store:
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)  # rclone 1.60 ends where that is set
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+        how = ("--s3-provider", "Other", "--s3-env-auth", "--s3-endpoint", store.env["AWS_ENDPOINT_URL"])
+
+        def rclone(*words):
+            subprocess.run(["rclone", *words, *how], check=True, timeout=60)
+
+        with Archive(tmp_path / "a") as archive:
+            fill(archive, GATE, range(150))
+            bring(database, "s3://pictures/fleet", tmp_path / "a")
+        postgres.run("pg_dump", "-Fc", "-f", dump, "-d", postgres.url)
+        rclone("copy", ":s3:pictures/fleet", copy)
+        with database.connection() as connection:
+            connection.execute("drop schema edgesem cascade")
+        rclone("purge", ":s3:pictures/fleet")
+        postgres.run("pg_restore", "-d", postgres.url, dump)
+        with Catalogue(database) as catalogue, pytest.raises(InputError, match="is not there"):
+            catalogue.packet(catalogue.entries()[0])
+        rclone("copy", copy, ":s3:pictures/fleet")
+        for place in ("", str(copy)):  # the copy can be read where it is, too
+            with Catalogue(database, place) as catalogue:
+                assert [catalogue.packet(one).frame for one in catalogue.entries()] == [*range(150)]
 
 
 def test_tables_of_a_later_form_are_left_alone(database, tmp_path):

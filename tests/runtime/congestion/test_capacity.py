@@ -208,13 +208,17 @@ def test_one_frame_a_second_that_may_fill_a_thin_link():
     [
         (0.1, 400e3, 5500),  # 50 kB/s: all of the interval, and 10 ms
         (0.2, 400e3, 10_500),  # all of it
-        (0.4, 400e3, 10_500),  # 0.2 s
-        (1.0, 400e3, 20_500),  # 0.4 of it
+        (0.4, 400e3, 1500),  # less than drains in 0.2 s
+        (0.5, 400e3, 1500),
+        (0.5, 1.6e6, 2000),  # what drains in 10 ms
+        (1.0, 24e3, 1230),  # 0.4 of it, and 10 ms
+        (1.0, 96e3, 1720),  # a third of 0.4 of it, and 10 ms
+        (2.0, 96e3, 9720),  # 0.4 of it, and 10 ms: younger pictures would gain little
         (1.0, 8e3, 800),  # of 1010
         (1.0, 4e3, 505),  # less than 800 in all of it
     ],
 )
-def test_with_few_frames_a_second_one_takes_a_share_of_the_link_unless_it_is_small(interval_s, rate_bps, budget_bytes):
+def test_with_few_frames_a_second_a_frame_is_the_smaller_the_longer_it_takes(interval_s, rate_bps, budget_bytes):
     control = Control(interval_s=interval_s)
     control.connected(0.0, 0.05)
     control.capacity.acked(size_bytes=int(rate_bps / 8), sent_s=0.0, now_s=1.05)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgesem.errors import LinkError
+from runtime.bench.fleet.process_use import busy_s, descendants_of, use_of
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
@@ -33,19 +34,8 @@ BYTES = (1200, 4000)
 
 
 def spent_s(root):
-    """Processor seconds of a process and its children so far: {pid: seconds}."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        fields = path.read_text().rpartition(")")[2].split()
-        if int(path.parent.name) == root or int(fields[1]) == root:
-            found[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return found
-
-
-def busy_s():
-    """Processor seconds of all processes since the machine was started."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]  # user, nice, system, idle, iowait, ...
-    return sum(int(field) for place, field in enumerate(fields) if place not in (3, 4)) / os.sysconf("SC_CLK_TCK")
+    """Processor seconds of a process and its descendants so far: {pid: seconds}."""
+    return {pid: use_of([pid]).cpu_s for pid in (root, *descendants_of(root))}
 
 
 @pytest.mark.parametrize("size_bytes", BYTES)

@@ -13,11 +13,11 @@ from runtime.mqtt import connection as mqtt
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
+from runtime.mqtt.settings import BrokerSettings
 from runtime.protocol.topics import Topics
 from runtime.receiver import stream_table
 from runtime.receiver.options import Limits
 from runtime.receiver.streams import Streams
-from runtime.settings import BrokerSettings
 from tests.support.publishing import frame, plain
 from tests.support.real_broker import Mosquitto
 

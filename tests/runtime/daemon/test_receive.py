@@ -60,7 +60,7 @@ def test_pictures_promised_frames_and_the_end(broker, tmp_path):
         done = daemon.end()
     (stream,) = done["streams"]
     assert (stream["kept"], stream["repeated"]) == (1, 2)
-    assert sum(told["event"] == "picture" and told["promised"] for told in daemon.said) == 1
+    assert sum(daemon.of("picture", lambda told: told["promised"])) == 1
     assert path.with_suffix(".png").exists()
 
 

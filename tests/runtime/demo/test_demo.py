@@ -17,11 +17,7 @@ from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
 from runtime.demo.demo import run_demo
 from runtime.demo.transfer import Options
-from runtime.mqtt.loopback_broker import find_tool
-
-MOSQUITTO = pytest.param(
-    "mosquitto", marks=pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-)
+from tests.support.real_broker import needs_mosquitto
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("kind", [MOSQUITTO, "amqtt"])
+@pytest.mark.parametrize("kind", [pytest.param("mosquitto", marks=needs_mosquitto), "amqtt"])
 def test_all_pictures_cross_the_link(kind, pictures, tmp_path):
     out = tmp_path / "out"
     phases = []

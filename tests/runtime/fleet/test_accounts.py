@@ -17,8 +17,8 @@ from runtime.fleet.inventory import Inventory
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
+from runtime.mqtt.settings import BrokerSettings
 from runtime.protocol.topics import Topics
-from runtime.settings import BrokerSettings
 from tests.support.edgesem_process import EdgesemProcess, free_port
 from tests.support.publishing import wait_for
 from tests.support.real_broker import draw_pictures, wait_for_port

@@ -191,12 +191,41 @@ def test_a_network_thread_that_has_died_is_replaced():
         def die(*_):
             raise SystemExit
 
-        client = connection._session._client
-        client._loop = die  # a defect in the library
+        connection._session._client.loop_read = die  # a defect in the library
         broker.push(b"a", b"1")
         ups.get(timeout=WAIT_S)
         wait_for(lambda: connection.connected)
-        client._reset_sockets()  # its traceback keeps it here
+
+
+def test_threads_that_publish_at_once_do_not_mix_their_bytes():
+    """More than the socket takes at a time, so that each message is written in parts."""
+    messages = [(str(number), bytes([number]) * 300_000) for number in range(24)]
+    with ScriptedBroker() as broker, Connection(there(broker), name="x") as connection:
+        threads = [
+            threading.Thread(target=lambda own=messages[start::4]: [connection.publish(*one) for one in own])
+            for start in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: len(broker.published) == len(messages))
+    assert sorted(one[:2] for one in broker.published) == sorted(messages)
+
+
+def test_what_is_published_while_a_callback_runs_leaves_after_it():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def on_message(topic, payload):
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    with ScriptedBroker() as broker, Connection(there(broker), name="x", on_message=on_message) as connection:
+        broker.push(b"a", b"1")
+        assert begun.wait(WAIT_S)
+        connection.publish("b", b"2")
+        go_on.set()
+        wait_for(lambda: broker.published == [("b", b"2", 1, 0)])
 
 
 def test_another_broker_of_the_older_version_is_reached(monkeypatch):

@@ -12,7 +12,7 @@ from edgesem.errors import LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
-from runtime.settings import BrokerSettings
+from runtime.mqtt.settings import BrokerSettings
 from tests.support.edgesem_process import WAIT_S, EdgesemProcess, free_port
 from tests.support.publishing import wait_for
 from tests.support.real_broker import draw_pictures, wait_for_port

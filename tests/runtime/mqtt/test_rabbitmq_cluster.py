@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bench.fleet.brokers import RABBITMQ, RabbitCluster
+from runtime.bench.fleet.rabbit_cluster import RABBITMQ, RabbitCluster
 from runtime.fleet.accounts import write_accounts
 from runtime.fleet.inventory import Inventory
 from runtime.mqtt.address import Address
@@ -53,13 +53,13 @@ def cluster(place):
 
 
 def login(place, cluster, name):
-    there = ",".join(f"127.0.0.1:{port}" for port in cluster.ports)
+    there = ",".join(f"127.0.0.1:{port}" for _, port in cluster.endpoints)
     return ("--broker", there, "--user", name, "--password-file", place / "accounts/passwords" / f"{name}.password")
 
 
-def address(place, port, name):
+def address(place, endpoint, name):
     password = (place / "accounts/passwords" / f"{name}.password").read_text().strip()
-    return Address("127.0.0.1", port, user=name, password=password)
+    return Address(*endpoint, user=name, password=password)
 
 
 def test_an_account_may_use_its_own_topics_only(place, cluster):
@@ -67,12 +67,12 @@ def test_an_account_may_use_its_own_topics_only(place, cluster):
     own, foreign = Topics("home", "a", "main"), Topics("home", "b", "main")
     state = State(up=True, epoch=1, time_ms=0).to_bytes()
     receiver = Connection(
-        address(place, cluster.ports[0], "hall"),
+        address(place, cluster.endpoints[0], "hall"),
         name="hall",
         subscribe="edgesem/v1/home/+/+/state",
         on_message=lambda topic, _: heard.append(topic),
     )
-    with receiver, Connection(address(place, cluster.ports[1], "home-a"), name="a", retry=True) as device:
+    with receiver, Connection(address(place, cluster.endpoints[1], "home-a"), name="a", retry=True) as device:
         wait_for(lambda: device.connected)
         device.publish(foreign.state, state)  # the broker ends the connection
         wait_for(lambda: device.reconnects == 1)

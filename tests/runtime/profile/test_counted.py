@@ -38,6 +38,15 @@ def test_the_last_repeat_of_each_size_counts(counting):
     ]
 
 
+def test_encoding_to_a_budget_is_counted_apart(counting):
+    begin = counting.FIRST_TO_BUDGET
+    found = marks(5, (1, 2, 3, 4), (1, 2, 3, 4))
+    for start, ours, webp in ((1000, 90, 50), (2000, 70, 40), (3000, 95, 55), (4000, 75, 45)):
+        found += [(begin, start), (begin + 1, start + ours), (begin + 2, start + ours + webp)]
+    assert counting.to_budget(found) == [(70, 40), (75, 45)]
+    assert len(counting.differences(found)) == 1
+
+
 def test_the_module_that_is_written_says_what_was_counted(counting):
     small = {"encode": 10e6, "pack": 100e6 + 800 * 96 * 64, "unpack": 200e6 + 900 * 96 * 64, "step0": 4e6}
     large = {"encode": 40e6, "pack": 100e6 + 800 * 192 * 128, "unpack": 200e6 + 900 * 192 * 128, "step0": 16e6}

@@ -5,10 +5,8 @@ import threading
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from edgesem.codec.latent import Latent
 from edgesem.errors import MissingReference, PacketError
 from edgesem.packet.seal import Seal
 from edgesem.packet.side_information import Reference, SideInformation
@@ -18,6 +16,7 @@ from runtime.protocol.topics import Topics
 from runtime.receiver import stream_table
 from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.frame_order import FrameOrder
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.inbox import Inbox
 from runtime.receiver.options import Limits
 from runtime.receiver.sender_conflict import SenderConflict
@@ -27,6 +26,7 @@ from runtime.receiver.streams import Streams
 from tests.support.publishing import birth, identity, plain
 
 TOPICS = Topics("home", "cam", "main")
+LATENT_BYTES = 4000
 
 
 def streams_of(**options):
@@ -204,15 +204,13 @@ def test_nobody_waits_for_the_lock_while_a_forgotten_stream_is_put_away(monkeypa
 def latent_of(streams, device, number):
     deliver(streams, plain(number), device=device)
     stream, packet = streams.next_frame(0)
-    values = np.zeros((96, 3, 4), np.float32)
-    streams.references.hold(stream, packet, Latent(values, 64, 48, 100))
+    streams.references.hold(stream, packet, HeldLatent(bytes(LATENT_BYTES), b"", 64, 48, 100, None))
     streams.done(stream, decode_s=0.0, good=True)
     return stream
 
 
 def test_all_reference_latents_together_are_bounded_and_a_silent_stream_loses_its_own_first():
-    size_bytes = 96 * 3 * 4 * 4
-    streams = streams_of(references=True, limits=Limits(reference_bytes=6 * size_bytes))
+    streams = streams_of(references=True, limits=Limits(reference_bytes=6 * LATENT_BYTES))
     silent, live = ([latent_of(streams, device, n) for n in range(3)][-1] for device in ("silent", "live"))
     assert len(silent.references) == len(live.references) == 3
     silent.heard_s -= 60
@@ -222,23 +220,22 @@ def test_all_reference_latents_together_are_bounded_and_a_silent_stream_loses_it
         latent_of(streams, "live", number)
         latent_of(streams, "other", number)
     held = [stream.references.size_bytes for stream in streams.all()]
-    assert sum(held) <= 6 * size_bytes
+    assert sum(held) <= 6 * LATENT_BYTES
     assert min(size for size, stream in zip(held, streams.all(), strict=True) if stream is not silent) > 0
 
 
 def test_what_is_older_than_what_frames_refer_to_is_forgotten():
     """A camera for a long time: each frame refers to the one two before it."""
     streams = streams_of(references=True)
-    values = np.zeros((96, 3, 4), np.float32)
     for number in range(40):
         side_info = SideInformation(reference=Reference(number - 2, 4)) if number > 1 else SideInformation()
         deliver(streams, plain(number, side_info=side_info))
         stream, packet = streams.next_frame(0)
         streams.references.find(stream, packet)
-        streams.references.hold(stream, packet, Latent(values, 64, 48, 100))
+        streams.references.hold(stream, packet, HeldLatent(bytes(LATENT_BYTES), b"", 64, 48, 100, None))
         streams.done(stream, decode_s=0.0, good=True)
         assert len(stream.references) <= 3
-    assert stream.reference_bytes == 3 * values.nbytes
+    assert stream.reference_bytes == 3 * LATENT_BYTES
     assert stream.inbox.counters.missing_reference == 0
 
 
@@ -295,7 +292,6 @@ def test_two_sealed_senders_under_one_name_are_kept_apart():
 
 def test_inter_frames_of_two_senders_have_their_references():
     streams = streams_of(references=True)
-    values = np.zeros((96, 3, 4), np.float32)
     for number in range(20):
         for epoch in (1, 2):
             side_info = SideInformation(reference=Reference(number - 1, 4)) if number else SideInformation()
@@ -304,7 +300,7 @@ def test_inter_frames_of_two_senders_have_their_references():
             stream, packet = streams.next_frame(0)
             with contextlib.suppress(MissingReference):
                 streams.references.find(stream, packet)
-            streams.references.hold(stream, packet, Latent(values, 64, 48, 100))
+            streams.references.hold(stream, packet, HeldLatent(bytes(LATENT_BYTES), b"", 64, 48, 100, None))
             streams.done(stream, decode_s=0.0, good=True)
     assert stream.inbox.counters.missing_reference <= 6  # until two were seen
     assert len(stream.references) <= 24

@@ -8,30 +8,23 @@ import numpy as np
 import pytest
 
 from edgesem.packet.keys import Identity
-from runtime import Address, SenderOptions, StreamSender
+from runtime import SenderOptions, StreamSender
 from runtime.mqtt.connection import Connection
-from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.birth import Birth
 from runtime.protocol.topics import Topics
 from runtime.sender import announcer
 from tests.support.edgesem_process import WAIT_S
 from tests.support.publishing import codec
-from tests.support.real_broker import Mosquitto
 
 TOPICS = Topics("home", "gate", "main")
 KEY = bytes(range(32))
 
 
-@pytest.fixture
-def address(tmp_path, monkeypatch):
-    """A real broker; senders look after their birth often."""
-    if find_tool("mosquitto") is None:
-        pytest.skip("mosquitto is not installed")
+@pytest.fixture(autouse=True)
+def watchful(monkeypatch):
+    """Senders look after their birth often."""
     monkeypatch.setattr(announcer, "_LOOK_S", 0.05)
     monkeypatch.setattr(announcer, "_AFTER_OTHERS_S", 0.1)
-    broker = Mosquitto(tmp_path / "broker")
-    yield Address("127.0.0.1", broker.port, user="u", password="p")
-    broker.kill()
 
 
 @pytest.fixture

@@ -7,33 +7,13 @@ import pytest
 
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS
-from runtime.capture.frame import Frame
-from runtime.congestion.control import Control
 from runtime.protocol.ack import Ack
-from runtime.protocol.command import Command
-from runtime.protocol.topics import Topics
 from runtime.sender.event_recorder import EventOptions
 from runtime.sender.events import CommandTaken, EventBegun, FramePacked, FramePromised
 from runtime.sender.novelty import Novelty
-from runtime.sender.options import PipelineOptions
-from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.spool import Spool
-
-TOPICS = Topics("home", "gate", "main")
-
-
-class Codec:
-    """Packs the brightness of a picture."""
-
-    def analyze(self, image):
-        return SimpleNamespace(level=int(image.mean()), width=64, height=64)
-
-    def pack(self, latent, *, budget_bytes, options):
-        return Packet(
-            bundle_id=1, epoch=options.epoch, frame=options.frame, time_ms=options.time_ms, width=64, height=64, q=100,
-            total_layers=1, first_layer=0, chunks=(bytes([latent.level]),), side_info=options.side_info,
-        )  # fmt: skip
+from tests.support.sender_bench import TOPICS, Codec, Control, SimulatedSender
 
 
 class Looker:
@@ -53,50 +33,30 @@ class Looker:
         pass
 
 
-class Stand:
-    """A pipeline in simulated time, of a camera of 4 frames a second, whose brightness grows by 1 with each."""
+class Stand(SimulatedSender):
+    """A sender of a camera of 4 frames a second, whose brightness grows by 1 with each; a receiver keeps all."""
 
-    def __init__(self, tmp_path, trigger=None, events=True):
-        self.now_s, self.level, self.told, self.published = 1000.0, 0, [], []
-        self.spool = Spool(tmp_path / "s.sqlite", max_bytes=1 << 20)
+    def __init__(self, folder, trigger=None, events=True):
+        spool = Spool(folder / "s.sqlite", max_bytes=1 << 20)
         options = EventOptions(before_s=2, after_s=2, fps=4, frame_bytes=2000) if events else None
-        self.pipeline = SenderPipeline(
-            codec=Codec(),
-            topics=TOPICS,
-            control=Control(interval_s=0.25),
-            publish=self.publish,
-            on_event=self.told.append,
-            options=PipelineOptions(events=options),
-            spool=self.spool,
-            trigger=trigger,
-            clock=lambda: self.now_s,
-        )
-        self.pipeline.connected(0.001)
+        control = Control(interval_s=0.25)
+        super().__init__(codec=Codec(layers=1), control=control, spool=spool, trigger=trigger, events=options)
+        self.level = 0
 
-    def publish(self, topic, payload, confirm):
-        self.published.append(Packet.from_bytes(payload))
-        confirm()
-
-    def keep(self):
-        """Say, as a receiver does, that the promised frame that was published last is on its disk."""
-        packet = self.published[-1] if self.published else None
-        if packet is not None and packet.promised:
-            ack = Ack(packet.epoch, packet.frame, 0, 1, 1, kept=1)
-            self.pipeline.on_message(TOPICS.ack, ack.to_bytes())
+    def step(self):
+        while self.pipeline.encode_step() or self.pipeline.publish_step():
+            packet = Packet.from_bytes(self.messages[-1][1]) if self.messages else None
+            if packet is not None and packet.promised:
+                ack = Ack(packet.epoch, packet.frame, 0, 1, 1, kept=1)
+                self.pipeline.on_message(TOPICS.ack, ack.to_bytes())
 
     def run(self, frames):
         for _ in range(frames):
-            self.now_s += 0.25
             self.level += 1
-            self.pipeline.offer(Frame(np.full((64, 64, 3), self.level, np.uint8), "f", round(1000 * self.now_s)))
-            while self.pipeline.encode_step() or self.pipeline.publish_step():
-                self.keep()
+            self.show(level=self.level)
 
     def of(self, kind):
         return [event for event in self.told if isinstance(event, kind)]
-
-    def ask(self, **more):
-        self.pipeline.on_message(TOPICS.cmd, Command("event", **more).to_bytes())
 
 
 @pytest.fixture
@@ -114,7 +74,7 @@ def promised(stand):
 def test_frames_from_before_and_after_are_promised_each_with_its_mark_and_whole_time(stand):
     stand.run(20)
     assert not stand.of(FramePromised)
-    stand.ask(label="door bell")
+    stand.command("event", label="door bell")
     stand.run(20)
     packets = promised(stand)
     marks = [packet.side_info.event for packet in packets]
@@ -133,7 +93,7 @@ def test_frames_from_before_and_after_are_promised_each_with_its_mark_and_whole_
 
 def test_live_pictures_go_on_while_the_past_is_coded(stand):
     stand.run(20)
-    stand.ask()
+    stand.command("event")
     before = len(stand.published)
     stand.run(1)
     kinds = [packet.promised for packet in stand.published[before:]]
@@ -157,16 +117,16 @@ def test_what_was_looked_at_as_it_came_is_not_looked_at_again(tmp_path):
 
 def test_a_pause_sends_nothing_of_it_and_a_rest_by_the_schedule_sends_events_alone(stand):
     stand.run(8)
-    stand.pipeline.on_message(TOPICS.cmd, Command("pause", pause_s=3).to_bytes())
+    stand.command("pause", pause_s=3)
     stand.run(8)  # 2 s
-    stand.ask()
+    stand.command("event")
     assert not stand.of(EventBegun)
     stand.run(8)
     stand.pipeline.set_fps(0)
     before = len(stand.of(FramePacked))
     stand.run(8)
     assert len(stand.of(FramePacked)) == before
-    stand.ask()
+    stand.command("event")
     stand.run(12)
     assert len(stand.of(FramePacked)) - before == len(stand.of(FramePromised)) == len(promised(stand)) > 10
     assert min(packet.chunks[0][0] for packet in promised(stand)) > 20  # none of the pause
@@ -175,7 +135,7 @@ def test_a_pause_sends_nothing_of_it_and_a_rest_by_the_schedule_sends_events_alo
 def test_without_events_nothing_is_kept_and_a_command_for_one_is_refused(tmp_path, caplog):
     stand = Stand(tmp_path, events=False)
     stand.run(4)
-    stand.ask()
+    stand.command("event")
     stand.run(4)
     assert stand.pipeline.recorder is None
     assert "makes no events: start it with --events" in caplog.text

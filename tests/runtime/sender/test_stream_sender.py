@@ -11,25 +11,14 @@ import runtime
 from edgesem.errors import EdgesemError, FrameError, UsageError
 from edgesem.files import read_picture
 from runtime import Address, ReceiverOptions, SenderOptions, StreamReceiver, StreamSender
-from runtime.mqtt.mosquitto import find_tool
 from runtime.sender.events import FramePromised, PromiseKept, PromiseRefused, StateReported
 from tests.support.edgesem_process import WAIT_S
 from tests.support.publishing import codec
-from tests.support.real_broker import Mosquitto, draw_pictures
+from tests.support.real_broker import draw_pictures
 
 STREAM = "home/mine/main"
 NOBODY = Address("127.0.0.1", 1)
 PICTURE = np.zeros((64, 80, 3), np.uint8)
-
-
-@pytest.fixture
-def address(tmp_path):
-    """A real broker."""
-    if find_tool("mosquitto") is None:
-        pytest.skip("mosquitto is not installed")
-    broker = Mosquitto(tmp_path / "broker")
-    yield Address("127.0.0.1", broker.port, user="u", password="p")
-    broker.kill()
 
 
 def test_what_is_offered_is_shown_and_what_is_promised_is_kept(tmp_path, address):

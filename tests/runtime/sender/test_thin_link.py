@@ -8,17 +8,16 @@ import pytest
 from runtime import Address, ReceiverOptions, SenderOptions, StreamReceiver, StreamSender
 from runtime.bench.relay import Relay
 from runtime.mqtt import session as session_module
-from runtime.mqtt.mosquitto import find_tool
 from runtime.sender import size_limits
 from runtime.sender.events import PromiseKept
 from tests.support.delay_line import DelayLine
 from tests.support.edgesem_process import WAIT_S
 from tests.support.publishing import codec
-from tests.support.real_broker import Mosquitto
+from tests.support.real_broker import Mosquitto, needs_mosquitto
 
 STREAM = "home/far/main"
 PUBLISH, SUBSCRIBE = 3, 8
-pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = needs_mosquitto
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import io
 import json
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,16 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgesem.errors import PacketError, UsageError
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import Broker
 from runtime.protocol.command import Command
 from runtime.receiver.archive import Archive
 from runtime.web.asks import KINDS, command_of
 from runtime.web.look_back import MOST_TIMES
 from runtime.web.look_back import times as times_of
 from tests.support.publishing import DEADLINE_S, frame, plain
+from tests.support.real_broker import needs_mosquitto
 from tests.support.receive_daemon import Camera, ReceiveDaemon
+from tests.support.web_client import ask, post
 
-pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = needs_mosquitto
 NOW_S = float(int(time.time()))
 GATE = "test/gate/main"
 
@@ -48,16 +48,6 @@ def served(tmp_path_factory):
         camera.send_until_heard(1000)
         daemon.next("picture")
         yield camera, daemon
-
-
-def ask(url):
-    """Status, headers and body of an answer."""
-    try:
-        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, json.loads(error.read())
 
 
 def ms(seconds):
@@ -120,8 +110,7 @@ def test_what_cannot_be_is_an_error(served, path, status):
 def test_many_who_look_back_do_not_hold_up_live_pictures(served):
     """More than may wait are told to come again, and a live picture comes meanwhile."""
     camera, daemon = served
-    while not daemon.events.empty():
-        daemon.events.get()
+    daemon.skip()
     with ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(ask, f"{daemon.url}{GATE}.jpg?at={ms(NOW_S - 600 * n)}") for n in range(1, 40)]
         camera.send(frame(2000))
@@ -170,11 +159,6 @@ def test_whatever_times_are_asked_for_they_are_bounded_or_an_error(asked):
     assert all(0 <= since_s < until_s and 1 <= count <= MOST_TIMES for since_s, until_s, count in spans)
 
 
-def post(url, **what):
-    request = urllib.request.Request(url, json.dumps(what).encode(), headers={"Content-Type": "application/json"})
-    return ask(request)[0]
-
-
 def test_a_sender_is_asked_for_what_the_page_offers(served):
     camera, daemon = served
     url = f"{daemon.url}ask"
@@ -198,7 +182,7 @@ def test_a_sender_is_asked_for_what_the_page_offers(served):
     while not camera.commands.empty():
         camera.commands.get()
     for what, expected in asked:
-        assert post(url, stream=GATE, **what) == 202
+        assert post(url, stream=GATE, **what)[0] == 202
         while (command := Command.from_bytes(camera.commands.get(timeout=DEADLINE_S))).kind == "view":
             pass
         assert replace(command, id=1) == expected
@@ -221,5 +205,5 @@ def test_a_sender_is_asked_for_what_the_page_offers(served):
         {"kind": "budget", "max_bytes": 3000, "max_rate_bps": True},
         {"kind": "budget", "max_rate_bps": 1e4},
     ):
-        assert post(url, stream=GATE, **wrong) == 400, wrong
-    assert post(url, stream="test/none/main", kind="key") == 404
+        assert post(url, stream=GATE, **wrong)[0] == 400, wrong
+    assert post(url, stream="test/none/main", kind="key")[0] == 404

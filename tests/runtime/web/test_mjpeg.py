@@ -18,19 +18,18 @@ import av
 import pytest
 import yaml
 
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import Broker
 from runtime.receiver.received_picture import PictureInfo
 from runtime.web import mjpeg
 from runtime.web.gallery import Gallery, LatestPicture
-from tests.support.browser import CHROMIUM, Browser
-from tests.support.edgesem_process import free_port
+from tests.support.browser import Browser, needs_chromium
 from tests.support.publishing import DEADLINE_S, wait_for
-from tests.support.real_broker import wait_for_port
+from tests.support.real_broker import needs_mosquitto
 from tests.support.receive_daemon import Camera, ReceiveDaemon
+from tests.support.rtsp import RELAY, needs_rtsp_server, running
 
-pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = needs_mosquitto
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's bindings
 GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "players.md").read_text("utf-8")
 # Of Frigate's presets preset-http-mjpeg-generic and preset-http-jpeg-generic
 FRIGATE = ["-avoid_negative_ts", "make_zero", "-fflags", "nobuffer", "-flags", "low_delay", "-strict", "experimental"]
@@ -170,19 +169,8 @@ def test_ffmpeg_s_library_plays_it(video):
 )
 def test_ffmpeg_as_frigate_calls_it(video, kind, before):
     command = ["ffmpeg", "-loglevel", "error", *before, *FRIGATE, "-i", video + kind]
-    command += [
-        "-r",
-        "5",
-        "-vf",
-        "fps=5,scale=64:48",
-        "-frames:v",
-        "6",
-        "-pix_fmt",
-        "yuv420p",
-        "-f",
-        "rawvideo",
-        "pipe:",
-    ]
+    command += ["-r", "5", "-vf", "fps=5,scale=64:48", "-frames:v", "6"]
+    command += ["-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:"]
     run = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert (run.returncode, len(run.stdout)) == (0, 6 * 64 * 48 * 3 // 2), run.stderr
 
@@ -196,7 +184,7 @@ def test_ffmpeg_records_it_as_h264_at_a_constant_rate(video, tmp_path):
         assert len(list(clip.decode(video=0))) >= 8
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@needs_chromium
 def test_a_browser_shows_the_only_picture(video, tmp_path):
     of_picture = f"const i = new Image(); i.onload = () => done(i.width); i.src = '{video}.mjpg?repeat=10'"
     with Browser(tmp_path) as browser:
@@ -204,11 +192,6 @@ def test_a_browser_shows_the_only_picture(video, tmp_path):
         asked_s = time.monotonic()
         assert browser.evaluate(f"new Promise(done => {{ {of_picture} }})") > 0
         assert time.monotonic() - asked_s < 9
-
-
-def relay():
-    """The script that the guide has."""
-    return GUIDE.partition("```python\n# relay.py\n")[2].partition("```")[0]
 
 
 # An RTSP server that records what is sent to it, as mediamtx does.
@@ -232,59 +215,34 @@ GLib.MainLoop().run()
 """
 
 
-def has_rtsp_server():
-    """Whether Debian's bindings of GStreamer's RTSP server, and the elements that the relay needs, are here."""
-    if not Path(SYSTEM_PYTHON).exists():
-        return False
-    needed = "('souphttpsrc', 'multipartdemux', 'jpegdec', 'x264enc', 'h264parse')"
-    words = (
-        "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); "
-        "from gi.repository import Gst, GstRtspServer; Gst.init(None); "
-        f"assert all(Gst.ElementFactory.find(name) for name in {needed})"
-    )
-    return not subprocess.run([SYSTEM_PYTHON, "-c", words], capture_output=True, check=False).returncode
-
-
-needs_rtsp_server = pytest.mark.skipif(
-    not has_rtsp_server(), reason="needs apt install gir1.2-gst-rtsp-server-1.0 and GStreamer's plugins"
-)
-
-
-@needs_rtsp_server
+@needs_rtsp_server(RELAY)
 def test_the_guides_relay_makes_an_rtsp_camera_of_it(video):
-    port = free_port()
-    with subprocess.Popen([SYSTEM_PYTHON, "-c", relay(), str(port), f"{video}.mjpg?repeat=0.2"]) as server:
-        try:
-            wait_for_port(port, server)
-            there = f"rtsp://127.0.0.1:{port}/gate"
-            with av.open(there, options={"rtsp_transport": "tcp"}, timeout=DEADLINE_S) as container:
-                assert container.streams.video[0].codec_context.name == "h264"
-                frames = list(islice(container.decode(video=0), 5))
-        finally:
-            server.kill()
+    relay = GUIDE.partition("```python\n# relay.py\n")[2].partition("```")[0]
+    with running(relay, f"{video}.mjpg?repeat=0.2") as port:
+        there = f"rtsp://127.0.0.1:{port}/gate"
+        with av.open(there, options={"rtsp_transport": "tcp"}, timeout=DEADLINE_S) as container:
+            assert container.streams.video[0].codec_context.name == "h264"
+            frames = list(islice(container.decode(video=0), 5))
     assert {(picture.width, picture.height) for picture in frames} == {(160, 112)}
 
 
-@needs_rtsp_server
+@needs_rtsp_server(RELAY)
 @needs_ffmpeg
 def test_the_guides_line_for_mediamtx_publishes_it_by_rtsp(video, tmp_path):
     [line] = [
         path["runOnDemand"] for text in snippets("mediamtx.yml") for path in yaml.safe_load(text)["paths"].values()
     ]
-    port, sent = free_port(), tmp_path / "sent.h264"
-    for name, value in (("http://HOST:8480/home/gate/main", video), ("$RTSP_PORT", str(port)), ("$MTX_PATH", "gate")):
-        assert name in line
-        line = line.replace(name, value)
-    with subprocess.Popen([SYSTEM_PYTHON, "-c", RECORDER, str(port), str(sent)]) as server:
-        try:
-            wait_for_port(port, server)
-            with subprocess.Popen(shlex.split(line)) as publisher:
-                try:
-                    wait_for(lambda: sent.exists() and sent.stat().st_size > 2000)
-                finally:
-                    publisher.kill()
-        finally:
-            server.kill()
+    sent = tmp_path / "sent.h264"
+    with running(RECORDER, sent) as port:
+        known = ("http://HOST:8480/home/gate/main", video), ("$RTSP_PORT", str(port)), ("$MTX_PATH", "gate")
+        for name, value in known:
+            assert name in line
+            line = line.replace(name, value)
+        with subprocess.Popen(shlex.split(line)) as publisher:
+            try:
+                wait_for(lambda: sent.exists() and sent.stat().st_size > 2000)
+            finally:
+                publisher.kill()
     with av.open(str(sent), format="h264") as container:
         assert next(container.decode(video=0)).width == 160
 

@@ -1,7 +1,6 @@
 """What the live page's details offer, in a real browser: looking back, events, choosing a part, drawing a mask."""
 
 import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,24 +10,20 @@ import pytest
 from edgesem.packet.detail_mark import DetailMark
 from edgesem.packet.event_mark import CAUSES, EventMark
 from runtime.capture.privacy_mask import PrivacyMask
-from runtime.mqtt.loopback_broker import Broker, find_tool
+from runtime.mqtt.loopback_broker import Broker
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.receiver.archive import Archive
-from tests.support.browser import CHROMIUM, Browser
+from tests.support.browser import AXE, DESKTOP, PHONE, needs_chromium
 from tests.support.publishing import DEADLINE_S, frame
+from tests.support.real_broker import needs_mosquitto
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 
-AXE = os.environ.get("EDGESEM_AXE")
-DESKTOP, PHONE = (1440, 900), (390, 844)
 NOW_S = time.time()
 GATE = "test/gate/main"
 STATE = State(True, 1, 0, detail=(640, 448), interval_s=300.0, makes_events=True, max_bytes=2500)
 
-pytestmark = [
-    pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
+pytestmark = [needs_mosquitto, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +48,6 @@ def served(tmp_path_factory):
                 mark = EventMark(number, place, 1000 * place, CAUSES.index(cause), place == 2, label)
                 camera.send(with_mark(frame(3000 + 10 * number + place, promised=True), event=mark))
         yield camera, daemon
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
-        assert running.complaints == []
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -14,32 +14,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.web.server import BoundedServer
 from tests.support import dashboard
 from tests.support.publishing import DEADLINE_S, birth, codec, frame, identity, wait_for
+from tests.support.real_broker import needs_mosquitto
 from tests.support.receive_daemon import Camera, ReceiveDaemon
+from tests.support.web_client import get, post
 
-pytestmark = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
-        return answer.read()
-
-
-def post(url, headers=None, **what):
-    request = urllib.request.Request(
-        url, json.dumps(what).encode(), headers={"Content-Type": "application/json", **(headers or {})}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
+pytestmark = needs_mosquitto
 
 
 def watching(broker):

@@ -1,15 +1,14 @@
 """Peers of bench video: each name runs what it says, without delay; still scenes have a row for each."""
 
+import av
 import numpy as np
 import pytest
 
-av = pytest.importorskip("av")
-
-import edgesem  # noqa: E402
-from edgesem.errors import UsageError  # noqa: E402
-from edgesem.quality.metrics import psnr  # noqa: E402
-from export.bench.video import peers  # noqa: E402
-from export.bench.video.measure import points, still  # noqa: E402
+import edgesem
+from edgesem.errors import UsageError
+from edgesem.quality.metrics import psnr
+from export.bench.video import peers
+from export.bench.video.measure import points, still
 
 
 def _there(name):

@@ -9,11 +9,12 @@ import pytest
 
 from edgesem.cli.main import main
 from edgesem.packet.packet import Packet
-from runtime.bench.fleet.brokers import RABBITMQ
-from runtime.bench.fleet.figures import Delays, Kill, dark_of, dark_s, repeated, what_binds
+from runtime.bench.fleet.figures import Delays, Kill, dark_of, dark_s, over_time, repeated, what_binds
 from runtime.bench.fleet.process_use import ProcessUse
+from runtime.bench.fleet.rabbit_cluster import RABBITMQ
 from runtime.bench.fleet.receiver_process import Shown
 from runtime.bench.fleet.recorded import Stamper
+from runtime.bench.link.namespace import missing
 from runtime.mqtt.mosquitto import find_tool
 from tests.support.publishing import photo_packet
 
@@ -25,12 +26,12 @@ SHOWN = Shown("s/a/main", 1, 0, False, 0.1, 0.0)
 @pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_all_promised_frames_are_shown_once_also_by_a_killed_receiver(capsys, kill):
     seconds = 6 if kill else 4
-    run = f"bench fleet --cameras 8 --seconds {seconds} --interval 1 --promise-every 2 --receivers 2 --json"
+    run = f"bench fleet --cameras 8 --seconds {seconds} --interval 1 --warm-up 2 --promise-every 2 --receivers 2 --json"
     assert main([*run.split(), *(["--kill-receivers", "2"] if kill else [])]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {kind: dark["kills"] for kind, dark in found["dark"].items()} == ({"receiver": 2} if kill else {})
-    assert found["sent"] == 8 * seconds
-    assert found["promised"] == 8 * seconds // 2
+    assert found["sent"] == 8 * (2 + seconds)
+    assert found["promised"] == 8 * (2 + seconds) // 2
     assert (found["promised_lost"], found["promised_shown_twice"]) == (0, 0)
     assert found["sent"] / 2 <= found["pictures"] <= found["sent"]
     assert found["not_shown"] == found["sent"] - found["pictures"]
@@ -57,7 +58,15 @@ def test_promised_frames_survive_kills_of_nodes_and_receivers(capsys, broker):
     kills = os.environ.get("EDGESEM_KILLS", "2")
     seconds = os.environ.get("EDGESEM_SECONDS", "60" if broker == "mosquitto" else "120")
     words = ["bench", "fleet", "--cameras", "12", "--seconds", seconds, "--interval", "2", "--promise-every", "2"]
-    words += ["--kill-nodes", kills, "--kill-receivers", kills, *(["--rabbitmq"] if broker == "rabbitmq" else [])]
+    words += [
+        "--warm-up",
+        "0",
+        "--kill-nodes",
+        kills,
+        "--kill-receivers",
+        kills,
+        *(["--rabbitmq"] if broker == "rabbitmq" else []),
+    ]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     print(json.dumps(found["dark"]))
@@ -67,6 +76,38 @@ def test_promised_frames_survive_kills_of_nodes_and_receivers(capsys, broker):
     assert len(found["nodes"]) == (1 if broker == "mosquitto" else 3)
     received_bytes = sum(node["received_bytes"] for node in found["nodes"])
     assert received_bytes > found["sent"] * found["packet_bytes"]  # also what nodes have had before they were killed
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+def test_a_receiver_is_added_while_cameras_film(capsys):
+    words = "bench fleet --cameras 12 --seconds 40 --interval 1 --promise-every 2 --warm-up 2 --add-receiver --json"
+    assert main(words.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dark"]["move"]["kills"] == 2
+    assert found["dark"]["move"]["streams"] == 12  # each was one of the two that were restarted
+    assert found["promised_lost"] == 0
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (RABBITMQ.exists() and find_tool("epmd")), reason="RabbitMQ is not installed")
+@pytest.mark.skipif(bool(missing()), reason=f"no network namespaces: {missing()}")
+def test_promised_frames_survive_a_node_that_is_cut_off(capsys):
+    """Three nodes in network namespaces; the link of one is taken down."""
+    words = "bench fleet --cameras 12 --seconds 60 --interval 2 --promise-every 2 --warm-up 10 --rabbitmq --namespaces"
+    assert main([*words.split(), "--cut-nodes", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dark"]["link"]["kills"] == 1
+    assert found["promised"] > 0
+    assert (found["promised_lost"], found["promised_shown_twice"]) == (0, 0)
+    assert f"edgesem{os.getpid()}" not in os.listdir("/sys/class/net")
+
+
+@pytest.mark.parametrize("words", ["--namespaces", "--rabbitmq --cut-nodes 1"])
+def test_what_needs_namespaces_is_said(capsys, words):
+    assert main(["bench", "fleet", *words.split()]) == 2
+    assert "namespaces" in capsys.readouterr().err
 
 
 def test_a_run_shorter_than_an_interval_is_refused(capsys):
@@ -93,6 +134,16 @@ def test_what_was_shown_twice_and_how_long_a_stream_was_dark():
     assert told["node"] == {"kills": 1, "streams": 1, "p50_s": 4.0, "p95_s": 4.0, "max_s": 4.0}
     assert told["receiver"]["streams"] == 0
     assert Delays.of([replace(SHOWN, delay_s=value / 100) for value in range(101)]).p95_s == pytest.approx(0.95)
+
+
+def test_delays_are_told_over_the_time_of_the_run():
+    shown = [
+        replace(SHOWN, stream=f"s/{number % 2}/main", delay_s=delay_s, received_s=100 + at_s + delay_s)
+        for number, (at_s, delay_s) in enumerate([(0, 12.0), (4, 11.0), (5, 0.1), (14, 0.3), (-0.01, 0.1)])
+    ]
+    first, second = over_time(shown, 100.0, 10.0)
+    assert (first["from_s"], first["pictures"], first["max_s"], first["late_streams"]) == (0, 4, 12.0, 2)
+    assert (second["from_s"], second["pictures"], second["p50_s"], second["late_streams"]) == (10, 1, 0.3, 0)
 
 
 def test_what_binds_is_said():

@@ -1,0 +1,144 @@
+"""A sender's decisions: the kernel takes the same ones as plain Python, for pictures of all sizes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import edgesem
+from edgesem.codec import budget, copying, motion
+from edgesem.codec.copying import Copying, Differences
+from edgesem.codec.latent import Latent, by_position
+from edgesem.codec.options import PackOptions
+from edgesem.entropy import kernel
+from edgesem.entropy.schedule import CHANNELS
+from edgesem.packet import copy_map
+from edgesem.packet.side_information import Reference, SideInformation
+
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+sides = st.sampled_from([1, 2, 3, 7, 8, 20])
+GAIN = edgesem.load().bundle.gain
+
+
+@pytest.fixture
+def both(compiled, monkeypatch):
+    """Do something in plain Python and with the kernel: both results."""
+
+    def call(function, *args):
+        results = []
+        for loops in (None, compiled):
+            monkeypatch.setattr(kernel, "load", lambda loops=loops: loops)
+            results.append(function(*args))
+        return results
+
+    return call
+
+
+def planes(random, height, width):
+    return random.laplace(0, 10 ** random.uniform(-2, 1), (CHANNELS, height, width)).astype(np.float32)
+
+
+@given(st.integers(0, 2**32), sides, sides)
+@thorough
+def test_features_are_those_of_plain_python(both, seed, height, width):
+    latent = Latent(planes(np.random.default_rng(seed), height, width), 16 * width, 16 * height)
+    plain, fast = both(budget.features, latent, GAIN)
+    assert np.array_equal(plain, fast)
+
+
+@given(st.integers(0, 2**32), sides, sides, st.booleans())
+@thorough
+def test_what_is_copied_is_what_plain_python_copies(both, seed, height, width, even):
+    random = np.random.default_rng(seed)
+    error, change = np.square(planes(random, height, width)), np.square(planes(random, height, width))
+    change *= random.random((height, width)) < 0.3
+    levels = np.full((height, width), random.integers(0, 256), np.int32)
+    if not even:
+        levels[: height // 2] = 30
+    room, refined = random.integers(1, 200), random.choice([np.inf, 300.0])
+    had = random.integers(0, 256, (height, width)).astype(np.int32)
+
+    def decide():
+        differences = Differences(error, change, had, room)
+        copies = differences.copies(by_position(GAIN, levels), levels, refined)
+        likely = [differences.likely_bytes(GAIN[level], level) for level in (0, 100, 255)]
+        return None if copies is None else (copies.mask.tolist(), copies.data), likely
+
+    plain, fast = both(decide)
+    assert plain == fast
+
+
+@given(st.integers(0, 2**32), sides, sides, st.floats(0.01, 100), st.integers(0, 4))
+@thorough
+def test_borders_and_the_bits_of_a_map_are_those_of_plain_python(both, seed, height, width, border, sweeps):
+    saved = np.random.default_rng(seed).standard_normal((height, width)).astype(np.float32)
+    saved[saved > 1.5] = 0
+    (plain, plain_bytes), (fast, fast_bytes) = both(copying._smooth, saved, border)
+    assert np.array_equal(plain, fast)
+    assert plain_bytes == fast_bytes == len(copy_map.to_bytes(plain))
+
+
+@given(st.integers(0, 2**32), sides, sides, st.integers(-5, 5), st.integers(-5, 5))
+@thorough
+def test_motion_is_what_plain_python_finds(both, seed, height, width, dy, dx):
+    random = np.random.default_rng(seed)
+    reference = Latent(planes(random, height, width), 16 * width, 16 * height, 100)
+    values = reference.values + np.float32(0.05) * planes(random, height, width)
+    top, left = random.integers(0, height), random.integers(0, width)
+    part = np.s_[:, top : top + 8, left : left + 8]
+    values[part] = np.roll(reference.values, (dy, dx), (1, 2))[part]
+    plain, fast = both(motion.find, replace(reference, values=values), reference, GAIN[150])
+    assert plain == fast
+
+
+@pytest.mark.parametrize("size", [(96, 128), (70, 50), (16, 16)])
+def test_packets_to_a_budget_are_the_same_without_the_kernel(both, size):
+    """A still scene with noise and an object that moves, as a sender codes it."""
+    random = np.random.default_rng(3)
+    codec, frame = edgesem.load(), np.kron(random.integers(0, 256, (13, 17, 3)), np.ones((8, 8, 1)))
+    frame = frame[: size[0], : size[1]]
+    latents = []
+    for number in range(4):
+        later = frame + random.normal(0, 1, frame.shape)
+        later[20:40, 8 * number : 8 * number + 16] = 90
+        latents.append(codec.analyze(later.clip(0, 255).astype(np.uint8)))
+
+    def stream():
+        decides, packets, known, options = Copying(), [], None, PackOptions()
+        sender = edgesem.load()
+        for number, latent in enumerate(latents):
+            decides.look(latent)
+            if number:
+                side_info = SideInformation(reference=Reference(number - 1, len(packets[-1].chunks)))
+                options = PackOptions(
+                    side_info=side_info, reference=known, previous=packets[-1], copying=decides, frame=number
+                )
+            packet, known = sender.pack_decoded(latent, budget_bytes=700, options=options)
+            sender.is_cut(latent, packet, packets[0] if packets else None)
+            packets.append(packet)
+        return [packet.to_bytes() for packet in packets], known.values.tobytes()
+
+    plain, fast = both(stream)
+    assert plain == fast
+
+
+def test_arrays_of_other_shapes_are_refused(compiled):
+    values = np.zeros((3, 4, 5), np.float32)
+    with pytest.raises(TypeError, match="two limits"):
+        compiled.count(values, np.zeros((9, 2, 4), np.float32))
+    with pytest.raises(TypeError, match="a scale for each"):
+        compiled.excess(values, np.ones((2, 1, 1), np.float32), 0.1, 0.2)
+    with pytest.raises(IndexError):
+        compiled.excess(values, np.ones((3, 2, 1), np.float32), 0.1, 0.2)
+    with pytest.raises(TypeError, match="one shape"):
+        compiled.match(values, values[:, 1:], np.ones((1, 2), bool), 4, (0, 0, 4), (4, 20),
+                       np.zeros((1, 2), np.float32), np.zeros((1, 2, 2), np.int16))  # fmt: skip
+    with pytest.raises(TypeError, match="three channels"):
+        compiled.patches(np.zeros((8, 9, 3), np.uint8))
+    large = np.zeros((1, 1, 257), np.float32)
+    with pytest.raises(IndexError):
+        compiled.count(large, np.zeros((1, 2, 1), np.float32))
+    with pytest.raises(IndexError):
+        compiled.smooth(large[0], 1.0, 3)
