@@ -30,7 +30,7 @@ class Backgrounds:
     def __init__(self, bundle: Bundle, decode: Callable[[Packet], Latent]) -> None:
         self._bundle, self._decode = bundle, decode
         self._latents: tuple[Latent, ...] | None = None
-        self._unfit: set[str] = set()  # sizes of frames
+        self._said_unfit = False
         self._lock = Lock()
 
     @property
@@ -76,10 +76,10 @@ class Backgrounds:
         return Reference(number, MAX_LAYERS), self.latents[number]
 
     def _say_unfit(self, latent: Latent) -> None:
-        """Log, once for each size, that no background picture has it."""
-        size = f"{latent.width}x{latent.height}"
-        if self._latents and size not in self._unfit:
-            self._unfit.add(size)
+        """Log, once, that no background picture has the size of a frame."""
+        if self._latents and not self._said_unfit:
+            self._said_unfit = True
+            size = f"{latent.width}x{latent.height}"
             sizes = ", ".join(sorted({f"{other.width}x{other.height}" for other in self._latents}))
             log.warning("frames of %s cannot use the background pictures of the bundle, which are %s", size, sizes)
 

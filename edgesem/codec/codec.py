@@ -173,7 +173,7 @@ class Codec:
         self._coder.check_reference(latent, options.side_info, options.reference)
         if options.reference is None and options.background:
             nearest = self._backgrounds.nearest(latent)
-            if nearest is not None:
+            if nearest is not None and options.side_info.room_bytes >= nearest[0].item_bytes:
                 name, reference = nearest
                 side_info = replace(options.side_info, background=name)
                 with suppress(BudgetError):  # without its name, the frame may yet fit

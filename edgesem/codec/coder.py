@@ -169,7 +169,8 @@ class Trial:
     def _wanted(self, index: int) -> Wanted:
         """The values of a pass, at the positions that are coded."""
         start, stop = PASSES[index].start, PASSES[index].stop
-        planes, steps = (one[start:stop].reshape(stop - start, -1) for one in (self._latent.values, self._steps))
+        both = (np.ascontiguousarray(one[start:stop], np.float32) for one in (self._latent.values, self._steps))
+        planes, steps = (one.reshape(stop - start, -1) for one in both)
         phases = PASSES[index].phases  # which several passes share
         if phases not in self._places:
             self._places[phases] = coded_positions(index, self._levels.shape, self._mask)

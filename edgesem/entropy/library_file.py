@@ -24,5 +24,5 @@ def check_whole(path: Path) -> None:
             (size_bytes,) = struct.unpack_from("<Q", data, entry + 32)
             if kind == _LOADED and offset + size_bytes > len(data):
                 raise OSError(f"{path} ends early")
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise OSError(f"{path} ends within its header") from error

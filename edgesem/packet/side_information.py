@@ -66,6 +66,11 @@ class Reference:
         """What `to_bytes` will return, counted without building it."""
         return _REFERENCE_FORM.size + (len(self.motion) and 1 + len(self.motion)) + len(self.copies)
 
+    @property
+    def item_bytes(self) -> int:
+        """What it takes in the side information."""
+        return 2 + self.size_bytes
+
     def to_bytes(self) -> bytes:
         """The value of the item: the map is the rest of it."""
         if not self.motion:
@@ -156,7 +161,7 @@ class SideInformation:
     @property
     def size_bytes(self) -> int:
         """What `to_bytes` will return, counted without building it."""
-        reference = 0 if self.prediction is None else 2 + self.prediction.size_bytes
+        reference = 0 if self.prediction is None else self.prediction.item_bytes
         region = 0 if self.region is None else 2 + _REGION_FORM.size
         embedding = len(self.embedding) and 2 + len(self.embedding)
         time = 0 if self.time_high is None else 2 + _TIME_FORM.size

@@ -33,8 +33,8 @@ _ROUND_TRIPS = 10  # that the answers may take, where that is longer than CONNEC
 _KEEP_ALIVE_S = 15
 _CLOSE_S = 1.0
 _CALLBACKS = (
-    "on_connect", "on_subscribe", "on_unsubscribe", "on_message", "on_disconnect", "on_socket_open", "on_socket_close",
-    "on_socket_register_write",
+    "on_connect", "on_subscribe", "on_unsubscribe", "on_message", "on_publish", "on_disconnect", "on_socket_open",
+    "on_socket_close",
 )  # fmt: skip
 _PROBE_FILTER = "edgesem/v1/none"
 _MOST_FILTERS = 8
@@ -112,7 +112,7 @@ class Session:
         client.on_subscribe = fenced(self._subscribed)
         client.on_unsubscribe = fenced(self._unsubscribed)
         client.on_message = fenced(self._message)
-        client.on_answer = fenced(self.unconfirmed.answered)
+        client.on_publish = fenced(self._published)
         client.on_disconnect = fenced(self._disconnected)
         client.on_socket_open = fenced(self._opened)
         client.on_socket_close = fenced(self._closing)
@@ -135,7 +135,7 @@ class Session:
         reached_s = time.monotonic()
         patience_s = max(CONNECT_S, _ROUND_TRIPS * (reached_s - began_s))
         self.reached = True
-        self._client.start()
+        self._client.loop_start()
         while not self._settled.wait(max(0.0, reached_s + patience_s - time.monotonic())):
             # What is on the way may answer the dial in the broker's place: only its own answers show how far it is.
             longer_s = _ROUND_TRIPS * (self.rtt_s or 0.0)
@@ -150,7 +150,8 @@ class Session:
     @property
     def running(self) -> bool:
         """Whether its network thread runs; a defect that ended that is in the log."""
-        return self._client.running
+        thread = getattr(self._client, "_thread", None)
+        return thread is not None and thread.is_alive()
 
     def fail(self, trouble: str) -> None:
         """End it in place of its network thread, which is no more."""
@@ -203,10 +204,7 @@ class Session:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.unconfirmed.lost(size_bytes)
             raise LinkError(f"not connected to {self._address}: {info.rc.name}")
-        if qos:
-            self.unconfirmed.published(info.mid, SentMessage(topic, size_bytes, confirm, refuse))
-        elif confirm is not None:  # nobody will say more of it
-            confirm()
+        self.unconfirmed.published(info.mid, SentMessage(topic, size_bytes, confirm, refuse))
 
     def unacked_bytes(self) -> int | None:
         """What the kernel has of ours that the broker's kernel has not acknowledged; None where it does not tell."""
@@ -231,10 +229,11 @@ class Session:
         shut_down(self._socket)
 
     def close(self) -> None:
-        """After the end: wait for the network thread."""
+        """After the end: wait for paho's thread."""
         if not self.ended.is_set():
             self.hang_up()
-        self._client.stop()
+        with contextlib.suppress(AttributeError):  # paho forgets its thread, when that ends, without a lock
+            self._client.loop_stop()
         if self._socket is not None:  # if the thread has died by a defect, nobody else closes it
             with contextlib.suppress(OSError):
                 self._socket.close()
@@ -242,8 +241,7 @@ class Session:
         # circles, which in a quiet daemon may be many connections later.
         for name in _CALLBACKS:
             setattr(self._client, name, None)
-        for name in ("unacked_bytes", "on_answer"):  # the same circle
-            self._client.__dict__.pop(name, None)
+        self._client.__dict__.pop("unacked_bytes", None)  # the same circle
 
     def _settle(self, trouble: str) -> None:
         if not self._settled.is_set():
@@ -327,6 +325,9 @@ class Session:
         if message.retain and topic not in self._ever:
             self.retained_by_wildcard = True
         self._on_message(topic, bytes(message.payload))
+
+    def _published(self, _client: paho.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self.unconfirmed.answered(mid, str(reason) if reason is not None and reason.is_failure else "")
 
     def _disconnected(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._settle(f"the broker hung up ({reason})")

@@ -1,5 +1,6 @@
 """`edgesem receive` as a process, and a camera whose packets it receives."""
 
+import contextlib
 import os
 import queue
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.mqtt.connection import Connection
+from runtime.protocol.ack import Ack
 from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import EdgesemProcess
 from tests.support.publishing import DEADLINE_S, frame
@@ -75,14 +77,16 @@ class Camera:
             self.connection.publish(self.topics.layer(part.first_layer), part.to_bytes())
 
     def send_until_heard(self, number=0):
-        """Send frames until one is acknowledged: the receiver has subscribed. Returns the next frame number."""
+        """Send frames until the base layer of one is acknowledged, so that it can be drawn. Returns the next number.
+
+        A receiver may subscribe between two layers of a frame.
+        """
         for tried in range(int(DEADLINE_S / 0.5)):
             self.send(frame(number + tried))
-            try:
-                self.acks.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            return number + tried + 1
+            with contextlib.suppress(queue.Empty):
+                while Ack.from_bytes(self.acks.get(timeout=0.5)).layer:
+                    pass
+                return number + tried + 1
         pytest.fail("nothing is acknowledged")
 
     def __enter__(self):
