@@ -230,11 +230,12 @@ class _Match:
 def _exact(weight: Numbers, bias: Numbers, power: Numbers, dilation: int, limit: int) -> Layer:
     """floor((weight * inputs + bias) * power) as integers, for inputs up to `limit`. Raises OtherForm if it is not
     exact, whatever goes in."""
+    if not all(np.isfinite(numbers).all() for numbers in (weight, bias, power)):
+        raise OtherForm
     shift = -np.log2(np.maximum(power, 1e-12))
-    with np.errstate(invalid="ignore"):  # what is no number is not whole
-        whole = all((numbers == np.rint(numbers)).all() for numbers in (weight, bias, shift))
+    whole = all((numbers == np.rint(numbers)).all() for numbers in (weight, bias, shift))
     reach = np.abs(weight).sum((1, 2, 3)) * limit + np.abs(bias)
     small = np.abs(weight).max() < 1 << 15 and reach.max() < _EXACT and shift.min() >= 0 and shift.max() <= 30
-    if not (whole and small and (power > 0).all()):  # NaN is not whole
+    if not (whole and small and (power > 0).all()):
         raise OtherForm
     return Layer(weight.astype(np.int64), bias.astype(np.int64), shift.astype(np.int64), dilation)
