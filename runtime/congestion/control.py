@@ -39,12 +39,13 @@ class Control:
     - a new frame starts only once what is before it drains in `limit_s`, by a cautious estimate (the bytes acknowledged
       in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
       to the queue, and the first frame after it is the newest.
-    - budget = what drains in the interval, and up to `aim_s` more, less what is queued already; with few frames a
-      second (an interval above 0.2 s) that only up to 800 bytes, up to 1500 what drains in `fill_share` of the interval
-      (0.2 s at least), and beyond what drains in `aim_s`. A picture is as old as its bytes took to come, and an outage
-      catches more of the frames that take long, while quality grows ever less with size: what is not sent now makes
-      the next frames finer, which refer to this one. Where the next one is far, that counts less: beyond 1500 bytes,
-      frames more than 0.5 s apart have a growing part of their share, and all of it from 2 s on.
+    - budget = what drains in the interval, and up to `aim_s` more, less what is queued already. With few frames a
+      second (an interval above 0.2 s) that only up to 800 bytes, and beyond what drains in `fill_share` of the interval
+      (0.2 s at least): a picture is as old as its bytes took to come, and an outage catches more of the frames that
+      take long, while quality grows ever less with size.
+    - where frames refer to earlier ones (`refers`), a frame of more than 1500 bytes gets only what drains in `aim_s`:
+      what is not sent now makes the next ones finer. Where the next one is far, that counts less: frames more than
+      0.5 s apart have a growing part of their share, and all of it from 2 s on.
     - `aim_s` counts the more, the more the rate has swung lately: a queue of that length when a frame begins fills the
       gaps of an unsteady link, and on a steady one, where it would only be late, it is 10 ms. All layers of each frame
       come through before the next: an incomplete frame was coded for layers that it does not have, and is not shown
@@ -69,6 +70,9 @@ class Control:
     aim_s: float = 0.03
     fill_share: float = 0.4
     """1 for a stream that takes its time to be sharp: it has all of the interval."""
+    refers: bool = False
+    """Whether frames refer to earlier ones, which they make finer. If not, one of more than 1500 bytes has its share of
+    the interval, too: what is left out of it never comes."""
     rtt_window_s: float = 10.0
     unacked_bytes: Callable[[], int | None] = lambda: None
     """What the kernel has of ours that the broker's has not acknowledged, if that can be known."""
@@ -123,9 +127,12 @@ class Control:
         wanted_bytes = drains_bytes(self.interval_s)
         if self.interval_s > _LEAST_FILL_S and self.fill_share < 1:
             share_bytes = drains_bytes(max(_LEAST_FILL_S, self.fill_share * self.interval_s))
-            seldom = min(1.0, max(0.0, self.interval_s - _OFTEN_S) / (_SELDOM_S - _OFTEN_S))
-            spare_bytes = drains_bytes(seldom * self.fill_share * self.interval_s)
-            wanted_bytes = max(spare_bytes, min(_FINE_BYTES, share_bytes), min(_PLAIN_BYTES, wanted_bytes))
+            fine_bytes = share_bytes
+            if self.refers:
+                seldom = min(1.0, max(0.0, self.interval_s - _OFTEN_S) / (_SELDOM_S - _OFTEN_S))
+                spare_bytes = drains_bytes(seldom * self.fill_share * self.interval_s)
+                fine_bytes = max(spare_bytes, min(_FINE_BYTES, share_bytes))
+            wanted_bytes = max(fine_bytes, min(_PLAIN_BYTES, wanted_bytes))
         return int(max(self.min_bytes, min(self.max_bytes, wanted_bytes)))
 
     def room(self, now_s: float, *, size_bytes: int, base: bool) -> bool:

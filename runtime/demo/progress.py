@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.packet.packet import Packet
-from runtime.demo.compare import Jpeg, jpeg_within, measure
+from runtime.demo.compare import Jpeg, jpeg_within, measure, of_the_size_of
 from runtime.receiver.received_picture import ReceivedPicture
 from runtime.sender.events import FramePacked, LayersAcknowledged, LayersSent, SenderEvent
 
@@ -72,15 +72,15 @@ class Progress:
     def add_picture(self, number: int, picture: ReceivedPicture, file: str) -> None:
         """Add a received picture, with more layers than the one before, and measure it against its original."""
         info, row, original = picture.info, self.rows[number], self._originals[number]
-        self.packets[number], self._received[number] = picture.packet, picture.image
+        self.packets[number], self._received[number] = picture.packet, of_the_size_of(original, picture.image)
         row.update(layers=info.layers, decode_s=info.decode_s, delay_s=info.delay_s, file=file)
         row.update(width=original.shape[1], height=original.shape[0])
-        row.update(measure(original, picture.image, info.size_bytes))
+        row.update(measure(original, self._received[number], info.size_bytes))
 
     def add_redrawn(self, number: int, image: Pixels, decode_s: float, file: str) -> None:
         """Add the same picture as one step of the flow decoder redraws it."""
-        self._redrawn[number] = image
-        measured = measure(self._originals[number], image, self.rows[number]["size_bytes"])
+        self._redrawn[number] = of_the_size_of(self._originals[number], image)
+        measured = measure(self._originals[number], self._redrawn[number], self.rows[number]["size_bytes"])
         self.rows[number]["one_step"] = {"file": file, "decode_s": round(decode_s, 4), **measured}
 
     def is_received(self, number: int) -> bool:

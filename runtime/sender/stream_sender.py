@@ -114,6 +114,7 @@ class StreamSender:
             interval_s=1 / options.fps,
             max_bytes=LARGEST_FRAME_BYTES,  # the stream's own limit is the pipeline's
             fill_share=1.0 if options.sharp else Control.fill_share,
+            refers=options.most_receivers > 0 and self.codec.has_reference,
             unacked_bytes=lambda: self.connection.unacked_bytes(),
         )
         if data_budget is not None:
@@ -121,6 +122,7 @@ class StreamSender:
                 interval_s=control.interval_s,
                 max_bytes=control.max_bytes,
                 fill_share=control.fill_share,
+                refers=control.refers,
                 unacked_bytes=control.unacked_bytes,
                 data=data_budget,
             )

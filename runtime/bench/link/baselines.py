@@ -140,11 +140,15 @@ def make_control(
     start_s: float,
     offset_s: float,
     unacked_bytes: Callable[[], int | None] = lambda: None,
+    refers: bool = False,
 ) -> LinkControl:
-    """The control of a sender in `SENDERS`; the fixed ones know the trace's mean, the oracle all of it."""
+    """The control of a sender in `SENDERS`; the fixed ones know the trace's mean, the oracle all of it.
+
+    refers: whether its frames refer to earlier ones.
+    """
     size_bytes = int(_FIXED_SHARE * trace.mean_bps / 8 * interval_s)
     if name == "edgesem":
-        return Control(interval_s=interval_s, unacked_bytes=unacked_bytes)
+        return Control(interval_s=interval_s, unacked_bytes=unacked_bytes, refers=refers)
     if name == "whole":
         # What has been begun is in the way of the next frame, so it is not to be more than drains by then.
         return Whole(interval_s=interval_s, aim_s=0.0, fill_share=1.0, unacked_bytes=unacked_bytes)

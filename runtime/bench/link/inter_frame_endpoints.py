@@ -63,6 +63,7 @@ def run_sender(job: Job) -> None:
         control=Control(
             interval_s=1 / job["fps"],
             fill_share=1.0 if job["prefer"] == "sharp" else Control.fill_share,
+            refers=True,
             unacked_bytes=lambda: connection.unacked_bytes(),
         ),
         publish=lambda topic, payload, confirm: connection.publish(topic, payload, confirm=confirm),

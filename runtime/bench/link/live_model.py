@@ -62,6 +62,7 @@ def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, op
         start_s=0.0,
         offset_s=options.offset_s,
         unacked_bytes=lambda: path.tcp.unacked_bytes,
+        refers=True,
     )
     assert isinstance(control, Control)
     since_s = [0.0, *([] if options.late_s is None else [options.late_s])]

@@ -219,9 +219,18 @@ def test_one_frame_a_second_that_may_fill_a_thin_link():
     ],
 )
 def test_with_few_frames_a_second_a_frame_is_the_smaller_the_longer_it_takes(interval_s, rate_bps, budget_bytes):
-    control = Control(interval_s=interval_s)
+    control = Control(interval_s=interval_s, refers=True)
     control.connected(0.0, 0.05)
     control.capacity.acked(size_bytes=int(rate_bps / 8), sent_s=0.0, now_s=1.05)
+    control.capacity.swing = 0.0
+    assert control.budget_bytes(1.1) == pytest.approx(budget_bytes, abs=1)
+
+
+@pytest.mark.parametrize(("interval_s", "budget_bytes"), [(0.4, 10_500), (1.0, 20_500)])
+def test_a_frame_that_none_refers_to_has_its_share_of_the_interval(interval_s, budget_bytes):
+    control = Control(interval_s=interval_s)
+    control.connected(0.0, 0.05)
+    control.capacity.acked(size_bytes=50_000, sent_s=0.0, now_s=1.05)
     control.capacity.swing = 0.0
     assert control.budget_bytes(1.1) == pytest.approx(budget_bytes, abs=1)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from edgesem.packet.packet import Packet
 from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
-from runtime.demo.compare import jpeg_within, measure
+from runtime.demo.compare import jpeg_within, measure, of_the_size_of
 from runtime.demo.progress import Progress
 from runtime.demo.report import CONTACT_SHEET, REPORT, draw, rate_text, table, write_files
 from runtime.demo.sheet import Cell, draw_sheet
@@ -36,6 +36,12 @@ def test_where_no_jpeg_is_small_enough_the_smallest_is_shown_and_said(photo):
     jpeg = jpeg_within(photo, 500)
     assert (jpeg.quality, jpeg.fits) == (1, False)
     assert jpeg.size_bytes > 500
+
+
+def test_a_picture_that_the_sender_has_shrunk_is_compared_as_large_as_its_original(photo):
+    small = np.asarray(Image.fromarray(photo).resize((photo.shape[1] // 2, photo.shape[0] // 2)))
+    assert measure(photo, of_the_size_of(photo, small), 100)["ms_ssim"] > 0.8
+    assert of_the_size_of(photo, photo) is photo
 
 
 def test_equal_pictures_have_no_psnr_that_json_cannot_hold(photo):
