@@ -25,7 +25,7 @@ from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.quality.metrics import Frame, bd_rate, ms_ssim, ms_ssim_db, psnr
 from edgesem.video import sample_video
-from export.bundle.pipeline import replace_folder, seal
+from export.bundle.pipeline import check_replaceable, replace_folder, seal
 from export.data.clips import background_of
 
 QUALITY = 0.6  # of a background picture: with finer ones, keyframes of two fixed cameras were up to 3 % larger
@@ -57,8 +57,9 @@ def add_background(
 
     Its number is another one: who sends with it is understood by receivers that have it. Raises UsageError for a bundle
     that is full, that codes no inter frames, or that is signed when nobody signs the copy, and InputError for fewer
-    than three frames, or frames of several sizes.
+    than three frames, for frames of several sizes, or where `out` is something else than a bundle.
     """
+    check_replaceable(out)
     if not bundle.has_reference:
         raise UsageError(f"{bundle.folder} cannot refer to other pictures: export it with --reference")
     if len(bundle.backgrounds) == len(BACKGROUNDS):
@@ -107,9 +108,9 @@ def saving(bundle: Bundle, frames: Sequence[Frame], before: Bundle, progress: Pr
     Real packets at five qualities, the mean of all frames; a judge that shares no quality gives None.
     """
     curves: list[dict[str, list[tuple[float, float]]]] = []
-    for part, one in enumerate((before, bundle)):
+    for part, measured in enumerate((before, bundle)):
         curve: dict[str, list[tuple[float, float]]] = {"ms_ssim": [], "psnr": []}
-        with Codec(one) as codec:
+        with Codec(measured) as codec:
             latents = [codec.analyze(frame) for frame in frames]
             for index, quality in enumerate(_QUALITIES):
                 progress("measuring", (part + index / len(_QUALITIES)) / 2)

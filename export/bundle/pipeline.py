@@ -85,8 +85,7 @@ def export_model(
     when a gate fails, InputError for unusable input. `progress(stage, 0..1)` is called along the way.
     """
     target = target_of(settings.target)
-    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
+    check_replaceable(out)
     with ExitStack() as unpacked:
         data = unpacked.enter_context(picture_folder(settings.data))
         check = data if settings.check is None else unpacked.enter_context(picture_folder(settings.check))
@@ -104,6 +103,12 @@ def export_model(
             if not settings.resume:
                 shutil.rmtree(steps.folder, ignore_errors=True)
     return {**manifest, "checks": checks, "steps": steps.seconds}
+
+
+def check_replaceable(out: Path) -> None:
+    """Raise InputError where something stands that is neither a bundle nor an empty folder: it would be lost."""
+    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
 
 
 def work_folder(out: Path) -> Path:

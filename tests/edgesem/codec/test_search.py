@@ -12,7 +12,6 @@ from edgesem.codec import budget, copying, motion
 from edgesem.codec.copying import Copying, Differences
 from edgesem.codec.latent import Latent, by_position
 from edgesem.codec.options import PackOptions
-from edgesem.entropy import kernel
 from edgesem.entropy.schedule import CHANNELS
 from edgesem.packet import copy_map
 from edgesem.packet.side_information import Reference, SideInformation
@@ -20,20 +19,6 @@ from edgesem.packet.side_information import Reference, SideInformation
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 sides = st.sampled_from([1, 2, 3, 7, 8, 20])
 GAIN = edgesem.load().bundle.gain
-
-
-@pytest.fixture
-def both(compiled, monkeypatch):
-    """Do something in plain Python and with the kernel: both results."""
-
-    def call(function, *args):
-        results = []
-        for loops in (None, compiled):
-            monkeypatch.setattr(kernel, "load", lambda loops=loops: loops)
-            results.append(function(*args))
-        return results
-
-    return call
 
 
 def planes(random, height, width):

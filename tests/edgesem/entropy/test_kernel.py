@@ -21,20 +21,6 @@ LANES = [1 << log for log in range(9)]
 thorough = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture
-def both(compiled, monkeypatch):
-    """Do something in plain Python and with the kernel: both results."""
-
-    def call(function, *args):
-        results = []
-        for loops in (None, compiled):
-            monkeypatch.setattr(kernel, "load", lambda loops=loops: loops)
-            results.append(function(*args))
-        return results
-
-    return call
-
-
 def outcome(chunks, scales, finish=True):
     """The entries of each pass up to the error, if there is one, and that."""
     read = []

@@ -183,6 +183,9 @@ def test_what_cannot_be_made_is_refused(frames, made, tmp_path):
     write_picture(PLACE, tmp_path / "large.png")
     with pytest.raises(InputError, match="208x100 and 208x160"):
         add_background(Bundle.open(), [*camera_frames(tmp_path), PLACE], tmp_path / "mine", ignore)
+    with pytest.raises(InputError, match="is no bundle"):  # it would be lost
+        add_background(Bundle.open(), camera_frames(frames), frames, ignore)
+    assert len(camera_frames(frames)) == 6
     full = tmp_path / "full"
     shutil.copytree(made, full)
     for name in BACKGROUNDS[1:]:
