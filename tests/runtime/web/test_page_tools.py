@@ -269,6 +269,7 @@ def test_events_are_listed_and_lead_to_their_time(page):
     page.until("details.querySelector('img').src.startsWith('blob:')")
     assert page.evaluate("details.querySelector('.span').value") == "300"
     page.evaluate("details.close(); view.value = 'events'; view.dispatchEvent(new Event('change'))")
+    page.until("!details.open && !location.hash")  # it goes back, which would undo what comes next
     everywhere = "[...document.querySelectorAll('#events li:not([hidden])')].map((one) => one.innerText)"
     page.until(f"{everywhere}.length == 2")
     assert all("test/gate/main" in text for text in page.evaluate(everywhere))
@@ -281,6 +282,7 @@ def test_events_are_listed_and_lead_to_their_time(page):
     page.evaluate("document.querySelector('#events li:not([hidden]) button').click()")
     page.until("details.open && details.querySelector('img').src.startsWith('blob:')")
     page.evaluate("details.close(); view.value = 'wall'; view.dispatchEvent(new Event('change'))")
+    page.until("!details.open && !location.hash")
 
 
 def test_another_camera_begins_at_present_and_without_a_tool(page):
