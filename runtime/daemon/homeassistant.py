@@ -131,27 +131,32 @@ class HomeAssistant:
             control=self._control,
         )
         about, available = device.about, not stream.absence
+        # What is said is noted first: `announce_again` may come while it is said, and then it is said again.
         if device.announced != offers:
             messages = [(*about.discovery(offers), True)]
             if not device.migrated:
                 # A camera of 0.1 becomes one of the device's: Home Assistant keeps what its owner has made of it.
                 migrating = about.old_topic, b'{"migrate_discovery": true}', False
                 messages = [migrating, *messages, (about.old_topic, b"", True)]
+            device.announced = offers
             if not all(self._publish(topic, payload, retain=retain) for topic, payload, retain in messages):
+                device.announced = None
                 return False
-            device.announced, device.migrated = offers, True
+            device.migrated = True
         if device.available is not available:
-            if not self._publish(availability_topic(about.topics), ONLINE if available else OFFLINE):
-                return False
             device.available = available
+            if not self._publish(availability_topic(about.topics), ONLINE if available else OFFLINE):
+                device.available = None
+                return False
         picture = None if self.gallery is None else self.gallery.latest(stream.name)
         trouble = trouble_of(stream, receiver) or "none"
         told = figures(stream, picture, viewing=device.viewing, trouble=trouble[:255])
         now_s = time.monotonic()
         if device.is_due(told, now_s):
-            if not self._publish(about.figures_topic, json.dumps(told).encode()):
-                return False
             device.told, device.told_s = told, now_s
+            if not self._publish(about.figures_topic, json.dumps(told).encode()):
+                device.told_s = -math.inf
+                return False
         return True
 
     def _obey(self, payload: bytes) -> None:

@@ -14,6 +14,8 @@ from runtime.mqtt.loopback_broker import find_tool
 from runtime.protocol.command import Command
 from runtime.protocol.state import DataUsage, State
 from runtime.protocol.topics import Topics
+from runtime.receiver.inbox import Inbox
+from runtime.receiver.stream import Stream
 from runtime.receiver.synthesis import SynthesisOptions
 from tests.support.homeassistant_client import served
 from tests.support.publishing import DEADLINE_S, frame
@@ -118,6 +120,30 @@ def test_that_the_receiver_runs_is_said_once_on_each_connection_also_without_a_s
     home.announce_again()
     home.refresh()
     assert said == [(home.topic, b"online")] * 2
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_again(at):
+    said, home, topics = [], HomeAssistant("homeassistant", about="x"), Topics("a", "b", "c")
+    inbox = Inbox(topics=topics, bundle_ids=(), acknowledge=lambda *_: None)
+    stream = Stream(topics, inbox, SynthesisOptions())
+
+    def publish(topic, payload, retain):
+        said.append(topic)
+        if len(said) == at + 1:
+            home.announce_again()  # comes in the connection's thread, before the publisher goes on
+
+    home.receiver = SimpleNamespace(
+        max_steps=4,
+        connection=SimpleNamespace(connected=True, publish=publish),
+        streams=SimpleNamespace(find=lambda _: stream, bundle_ids=()),
+    )
+    home.add(stream.name, topics)
+    for _ in range(3):
+        home.refresh()
+    about = HomeAssistantDevice(topics, "homeassistant", home.topic.rpartition("/")[0])
+    all_of_it = {home.topic, about.discovery(ALL)[0], availability_topic(topics), about.figures_topic}
+    assert all_of_it <= set(said[at + 1 :])
 
 
 JSON = st.recursive(
