@@ -228,11 +228,15 @@ class ListenAddress:
     port: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> ListenAddress:
-        """`PORT` (loopback), `HOST:PORT` or `[V6]:PORT`. Raises UsageError for anything else."""
+    def parse(cls, text: str, name: str = "") -> ListenAddress:
+        """`PORT` (loopback), `HOST:PORT` or `[V6]:PORT`. Raises UsageError for anything else, with the `name` of what
+        was set to it."""
         host, _, port = text.rpartition(":")
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise UsageError(f"{text!r} is no address to listen on: write PORT, or HOST:PORT to be reached from afar")
+            where = f"{name}: " if name else ""
+            raise UsageError(
+                f"{where}{text!r} is no address to listen on: write PORT, or HOST:PORT to be reached from afar"
+            )
         return cls(host.removeprefix("[").removesuffix("]") or cls.host, int(port))
 
     @property

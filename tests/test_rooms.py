@@ -176,6 +176,13 @@ def test_daemons_load_nothing_that_only_a_workstation_needs(daemon):
     assert not loaded_after(f"import runtime.daemon.{daemon}") & (measuring | heavy | {"export", "devices"})
 
 
+def test_a_receiver_loads_what_it_is_asked_for():
+    asked_for = {f"runtime.daemon.{name}" for name in ("homeassistant", "event_outputs", "receiver_metrics")}
+    asked_for |= {f"runtime.receiver.{name}" for name in ("archive", "archive_viewer", "freshness_store", "event_clip")}
+    asked_for |= {"runtime.catalogue.uploader", "runtime.web.server", "sqlite3", "fractions", "prometheus_client"}
+    assert not loaded_after("import runtime.daemon.receive") & asked_for
+
+
 def test_no_model_run_leaves_a_trace_or_reports_home(tmp_path):
     # CI and the variable itself would hide what happens on a user's machine.
     env = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}

@@ -18,6 +18,7 @@ from typing import Any
 from devices.board import Board
 from devices.provision.choices import check_country, check_timezone, check_user
 from devices.provision.daemon_settings import check_settings
+from devices.provision.template import BLANKS
 from edgesem.config import load_config, read_toml
 from edgesem.errors import InputError, UsageError, require
 
@@ -72,10 +73,23 @@ class Setup:
         if "etc" in tree:
             raise UsageError(f"{path}: unknown key etc: files go into [files]")
         try:
+            _check_filled_in({**tree, **sections})
             setup = load_config(None, cls, tree)
             return _checked(replace(setup, etc=_etc(sections, path.parent, board)), path.parent)
         except UsageError as error:
             raise UsageError(f"{path}: {str(error).removeprefix('command line: ')}") from error
+
+
+def _check_filled_in(tree: Any, name: str = "") -> None:
+    """UsageError where a value still is what the template has for somebody to fill in."""
+    if isinstance(tree, str) and tree in BLANKS:
+        raise UsageError(f"{name} is {tree!r} as in the template: fill it in, or delete it")
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            _check_filled_in(value, f"{name}.{key}".removeprefix("."))
+    if isinstance(tree, list):
+        for value in tree:
+            _check_filled_in(value, name)
 
 
 def _etc(sections: Mapping[str, Any], folder: Path, board: Board) -> dict[str, bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from devices.board import Board
 
 _TEXT = """\
@@ -48,6 +50,10 @@ port = 1883
 # "ca.pem" = "<ca.pem>"
 # "seal.key" = "<seal.key>"
 """
+
+
+BLANKS = frozenset(re.findall(r'"(<[^"]+>)"', _TEXT))
+"""What stands in it to be filled in."""
 
 
 def template(board: Board | None = None) -> str:

@@ -37,6 +37,8 @@ _GROUP_HELP = {
     "ask": "Ask a running sender for something.",
     "fleet": "A fleet as a whole: how each camera fares, how streams fall to receivers, accounts.",
     "bench": "Measure edgesem beside other codecs.",
+    "catalogue": "One catalogue of what several receivers take, with packets in an object store or a shared folder.",
+    "device": "Set up boards: cards, deployment, checks.",
 }
 
 # Typer has its own copy of click's exceptions in newer versions; this is the one its parser raises.

@@ -226,6 +226,10 @@ def _refined(
     while share >= LEAST_REFINED and level > differences.usual_level:
         trial = coder.try_options(latent, level, options, options.layers, differences, share * budget_bytes)
         side_bytes = options.side_info_with(trial.copies).size_bytes
+        for layers in range(QUICK_LAYERS, options.layers):
+            least = _share(trial.least_bytes(layers) + side_bytes, budget_bytes)
+            if least > 1 and share - max(least - REFINED, LEAST_REFINED) < LEAST_REFINED:
+                return None  # too big, and by so much that no smaller part would be tried
         fill = _fill(trial, side_bytes, budget_bytes)
         if fill <= 1:
             chunks = trial.code()
@@ -240,7 +244,7 @@ def _with_copies(coder: Coder, differences: Differences, options: PackOptions) -
     leap = differences.usual_level
     knots = sorted({*KNOTS.tolist(), leap, min(leap + 1, LEVELS)})
     framing = HEADER_BYTES + options.side_info.size_bytes + 1
-    sizes = [framing + differences.likely_bytes(coder.bundle.gain[knot], knot) for knot in knots]
+    sizes = framing + np.array(differences.likely_bytes(coder.gain[knots], np.array(knots)))
     curve = np.interp(np.arange(LEVELS + 1), knots, np.log(sizes))
     return np.asarray(np.maximum.accumulate(curve))
 
@@ -248,7 +252,7 @@ def _with_copies(coder: Coder, differences: Differences, options: PackOptions) -
 def _forecast(coder: Coder, latent: Latent, options: PackOptions) -> Curve:
     """The natural logarithm of a packet's size at each level, before any trial: float64 [256]."""
     previous, inter = options.previous, options.reference is not None
-    per_position = (features(latent, coder.bundle.gain) * coder.bundle.rate_guess).sum(1)
+    per_position = (features(latent, coder.gain) * coder.bundle.rate_guess).sum(1)
     knots = np.log(np.maximum(per_position, _LEAST_BYTES) * latent.values[0].size)
     curve = np.interp(np.arange(LEVELS + 1), KNOTS, knots)
     if inter:

@@ -5,7 +5,7 @@ Latent -> try_level -> Trial -> code -> chunks -> decode -> Latent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -19,17 +19,15 @@ from edgesem.codec.latent import Latent, Levels, by_position, levels_of
 from edgesem.codec.motion import moved
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
-from edgesem.codec.rounding import Wanted, coded_of, rounded
+from edgesem.codec.rounding import Rounder, coded_of, count_large
 from edgesem.entropy import rans
 from edgesem.entropy.rans import Symbols
 from edgesem.entropy.schedule import (
     CHANNELS,
     GROUPS,
-    MEAN_GRID,
-    PASSES,
     STRIDE,
+    CodedPositions,
     Planes,
-    coded_positions,
 )
 from edgesem.entropy.tables import Tables
 from edgesem.errors import MissingReference, PacketError, UsageError
@@ -37,7 +35,7 @@ from edgesem.packet.copy_map import Mask
 from edgesem.packet.packet import HEADER_BYTES, Packet
 from edgesem.packet.side_information import Region, SideInformation
 
-_LIKELY_STEPS, _LIKELY_BITS = 0.4, 3.35  # a value beyond so many quantizer steps costs so many bits, measured on photos
+_LARGE_BITS = 3.35  # what a large value costs (`rounding.count_large`), measured on photographs
 _NOTHING = np.zeros((CHANNELS, 0, 0), np.float32)
 
 
@@ -71,10 +69,11 @@ class Trial:
         if copies is not None and copies.mask.all():
             layers = 0  # nothing is coded, and no network runs
         self._latent, self._rounded, self._levels, self._steps = latent, rounded, levels, steps
-        self._reference, self._ledger, self._origin = reference, ledger, origin
-        self._entries: list[list[Symbols]] = [[] for _ in range(layers)]
-        self._model = model
-        self._places: dict[Hashable, npt.NDArray[np.int64]] = {}
+        self._reference, self._origin, self._layers, self._model = reference, origin, layers, model
+        self._positions = CodedPositions(levels.shape, self._mask)
+        self._rounder = Rounder(
+            latent.values, steps, tables, self._positions, layers, inter=reference is not None, ledger=ledger
+        )
 
     @property
     def level(self) -> int:
@@ -84,7 +83,7 @@ class Trial:
     @cached_property
     def _walk(self) -> Walk:
         assert self._model is not None
-        return self._model.walk(self._levels, len(self._entries), self._mask)
+        return self._model.walk(self._levels, self._layers, self._positions)
 
     @property
     def _mask(self) -> Mask | None:
@@ -93,14 +92,14 @@ class Trial:
     @property
     def entries(self) -> list[list[Symbols]]:
         """int32 table entries (see `Tables.entry`) by layer and pass; no layers where all is copied."""
-        if self._entries:
-            self._walk.through(len(self._entries), self._fill)
-        return self._entries
+        if self._layers:
+            self._walk.through(self._layers, self._rounder)
+        return self._rounder.entries
 
     @cached_property
     def layer_bits(self) -> list[float]:
         """The ideal code length of the entries, by layer."""
-        return [sum(map(self._bits, passes)) for passes in self.entries]
+        return [sum(self._rounder.bits[layer]) for layer in range(len(self.entries))]
 
     @property
     def bits(self) -> float:
@@ -117,29 +116,33 @@ class Trial:
 
         Of the others, it counts the values that will hardly be rounded to 0.
         """
-        if not self._entries:
+        if not self._layers:
             return self._size_bytes(0)
-        self._walk.through(layers, self._fill)
-        bits = sum(self._bits(entries) for passes in self._entries[:layers] for entries in passes)
-        rest = np.s_[sum(GROUPS[:layers]) : sum(GROUPS[: len(self._entries)])]
-        off = self._latent.values[rest] * self._steps[rest]
-        if self._reference is not None:
-            off -= self._reference[rest] / np.float32(MEAN_GRID)
-        large = np.abs(off, out=off) > _LIKELY_STEPS
-        if self._mask is not None:
-            large &= ~self._mask
-        return self._size_bytes(bits + _LIKELY_BITS * np.count_nonzero(large))
+        bits = self._bits_of(layers)
+        rest = np.s_[sum(GROUPS[:layers]) : sum(GROUPS[: self._layers])]
+        reference = None if self._reference is None else self._reference[rest]
+        large = count_large(self._latent.values[rest], self._steps[rest], reference, self._mask)
+        return self._size_bytes(bits + _LARGE_BITS * large)
+
+    def least_bytes(self, layers: int) -> float:
+        """What `size_bytes` will be at the least, with no more than the first `layers` layers rounded."""
+        return self._size_bytes(self._bits_of(layers) if self._layers else 0)
+
+    def _bits_of(self, layers: int) -> float:
+        """Ideal code length of the first layers."""
+        self._walk.through(layers, self._rounder)
+        return sum(b for passes in self._rounder.bits[:layers] for b in passes)
 
     @cached_property
     def decoded(self) -> Latent:
         """The latent that a receiver decodes."""
         decoded = self._rounded
         if self._origin is not None:
-            decoded = replace(decoded, origin=with_copies(self._latent.values, self._origin, self._mask))
-        if not self._entries:
+            origin = with_copies(self._latent.values, self._origin, self._mask) if self._layers else self._origin
+            decoded = replace(decoded, origin=origin)
+        if not self._layers:
             return decoded
-        values = in_units(self._walk.values(self._fill), self._steps)
-        return replace(decoded, values=with_copies(values, decoded.values, self._mask))
+        return replace(decoded, values=self._walk.units(self._rounder, self._steps, decoded.values))
 
     def code(self) -> list[bytes]:
         """The bytes of each layer."""
@@ -147,43 +150,14 @@ class Trial:
 
     def code_layers(self, layers: int) -> list[bytes]:
         """The bytes of the first layers, as they would be if there were no others; an empty one if all is copied."""
-        if not self._entries:
+        if not self._layers:
             return [b""]
         return rans.encode(self.entries[:layers], self.tables, rans.lanes_for(sum(self.layer_bits[:layers])))
 
-    def _fill(self, index: int, mean: Planes, scale: Planes) -> Planes:
-        """Round a pass: see Walk."""
-        tables, inter = self.tables, self._reference is not None
-        wanted = self._wanted(index)
-        if self._ledger is not None:
-            coded, _ = coded_of(scale, tables.first, index, inter)
-        entries = rounded(mean, scale, wanted, tables, index, inter)
-        self._entries[PASSES[index].group].append(entries)
-        if self._ledger is not None:
-            spent = np.zeros(scale.size)
-            spent[coded] = tables.bits[entries]
-            here = wanted.places
-            self._ledger[here] += spent.reshape(-1, max(here.size, 1)).sum(0)[: here.size]
-        return mean
-
-    def _wanted(self, index: int) -> Wanted:
-        """The values of a pass, at the positions that are coded."""
-        start, stop = PASSES[index].start, PASSES[index].stop
-        both = (np.ascontiguousarray(one[start:stop], np.float32) for one in (self._latent.values, self._steps))
-        planes, steps = (one.reshape(stop - start, -1) for one in both)
-        phases = PASSES[index].phases  # which several passes share
-        if phases not in self._places:
-            self._places[phases] = coded_positions(index, self._levels.shape, self._mask)
-        return Wanted(planes, steps, self._places[phases])
-
-    def _bits(self, entries: Symbols) -> float:
-        return float(self.tables.bits.take(entries).sum())
-
     def _size_bytes(self, bits: float) -> float:
-        layers = len(self._entries)
-        if not layers:
+        if not self._layers:
             return HEADER_BYTES
-        framing = HEADER_BYTES + 2 * (layers - 1) + layers
+        framing = HEADER_BYTES + 2 * (self._layers - 1) + self._layers
         return framing + (1.0035 * bits + rans.LANE_BITS * rans.lanes_for(bits) + 16) / 8
 
 
@@ -197,7 +171,8 @@ class Coder:
     def __init__(self, bundle: Bundle, networks_of: Callable[[Sequence[str]], Networks]) -> None:
         self.bundle = bundle
         self._networks_of = networks_of
-        self._gain = bundle.gain
+        self.gain = bundle.gain
+        """float32 [256, 96]: see `Bundle.gain`."""
 
     def try_level(
         self,
@@ -217,7 +192,7 @@ class Coder:
         """
         height, width = latent.values.shape[1:]
         levels = levels_of(height, width, level, region)
-        steps = by_position(self._gain, levels)
+        steps = by_position(self.gain, levels)
         copies = None if differences is None else differences.copies(steps, levels, refined_bytes)
         rounded = replace(latent, level=level, region=region, origin=latent.values)
         if reference is not None and copies is not None:
@@ -266,11 +241,13 @@ class Coder:
             mean[coded] += tables.eighths.take(decoder.read(scales))
             return mean
 
-        steps = by_position(self._gain, levels)
-        values = self._context(reference, steps)[0].walk(levels, len(packet.chunks), copied).values(fill)
+        steps = by_position(self.gain, levels)
+        positions = CodedPositions(levels.shape, copied)
+        walk = self._context(reference, steps)[0].walk(levels, len(packet.chunks), positions)
+        values = walk.units(fill, steps, decoded.values)
         if len(packet.chunks) == packet.total_layers:
             decoder.finish()
-        return replace(decoded, values=with_copies(in_units(values, steps), decoded.values, copied))
+        return replace(decoded, values=values)
 
     def check_reference(self, latent: Latent, side_info: SideInformation, reference: Latent | None) -> None:
         """Raise UsageError unless a packet with this side information can refer to `reference`; None: to nothing."""
@@ -311,13 +288,6 @@ class Coder:
             return ContextModel(self._networks_of(KEY)), None
         known = in_steps(reference, steps)
         return ContextModel(self._networks_of(REFERENCE), known, reference.reference_levels), known
-
-
-def in_units(values: Planes, steps: Planes) -> Planes:
-    """Values in 1/8 steps as the encoder would have them: single operations on float32, the same on every machine."""
-    found = values / np.float32(MEAN_GRID)
-    found /= steps
-    return found
 
 
 def with_copies(values: Planes, reference: Planes, copied: Mask | None) -> Planes:

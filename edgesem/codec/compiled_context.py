@@ -8,7 +8,7 @@ decoded at a tap are left out of it: they would be zero.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,19 +18,21 @@ import numpy.typing as npt
 from edgesem.bundle.graph_file import read_graph
 from edgesem.codec.latent import LEVELS, Levels
 from edgesem.codec.network_form import Form, Integers, Layer, OtherForm, form_of
+from edgesem.codec.rounding import Wanted
 from edgesem.entropy.kernel import Kernel, load
+from edgesem.entropy.rans import Symbols
 from edgesem.entropy.schedule import (
     CHANNELS,
     GROUPS,
     PASSES,
     PERIOD,
+    CodedPositions,
     Pass,
     Planes,
-    coded_positions,
     positions,
 )
+from edgesem.entropy.tables import Tables
 from edgesem.errors import BundleError
-from edgesem.packet.copy_map import Mask
 
 _BORDER = 4  # positions; the widest layer reaches so far
 # Where things begin in a row. Of keyframes it has the first three
@@ -42,6 +44,7 @@ _OWN_COARSE = _OWN + CHANNELS
 _CHANGE = _OWN_COARSE + CHANNELS  # of group 0, and then its size
 _MOVED = _CHANGE + 2 * GROUPS[0]  # the size of the change, made coarse, of all groups but the last
 _ROW = _MOVED + CHANNELS - GROUPS[-1]
+_NOWHERE = -1, -1, -1, -1, 0, -1  # as of the last pass, which none comes after
 _OUTPUTS = 16  # that the kernel computes at a time
 
 
@@ -68,11 +71,16 @@ class CompiledPass:
     weights: npt.NDArray[np.int16]
     rest: npt.NDArray[np.int32]
     """Biases and shifts."""
+    plans: dict[tuple[int, int], npt.NDArray[np.int32]] = field(default_factory=dict)
+    """Those that `plan_for` has made."""
 
     def plan_for(self, width: int, length: int) -> npt.NDArray[np.int32]:
         """The plan for pictures of so many positions in a row, each with so many numbers."""
-        plan = self.plan.copy()
-        plan[self.taps[:, 0]] += (self.taps[:, 1] * (width + 2 * _BORDER) + self.taps[:, 2]) * length
+        plan = self.plans.get((width, length))
+        if plan is None:
+            plan = self.plan.copy()
+            plan[self.taps[:, 0]] += (self.taps[:, 1] * (width + 2 * _BORDER) + self.taps[:, 2]) * length
+            self.plans[width, length] = plan
         return plan
 
 
@@ -101,7 +109,10 @@ def compile_pass(form: Form, index: int) -> CompiledPass:
             rest += [_whole(layer.bias), _whole(layer.shift)]
     arrays = np.array(plan), np.array(taps), np.concatenate(weights), np.concatenate(rest)
     types = np.int32, np.int32, np.int16, np.int32
-    return CompiledPass(*(array.astype(dtype) for array, dtype in zip(arrays, types, strict=True)))
+    own_plan, own_taps, own_weights, own_rest = (
+        array.astype(dtype) for array, dtype in zip(arrays, types, strict=True)
+    )
+    return CompiledPass(own_plan, own_taps, own_weights, own_rest)
 
 
 def _inputs(sweep: Pass) -> tuple[list[_Inputs], list[_Inputs]]:
@@ -174,9 +185,9 @@ class CompiledKnown:
         levels: Levels,
         reference: Planes | None,
         reference_levels: Levels | None,
-        copied: Mask | None,
+        positions: CodedPositions,
     ) -> None:
-        self._kernel, self._passes, self._copied = networks.kernel, networks.passes, copied
+        self._kernel, self._passes, self._positions = networks.kernel, networks.passes, positions
         self._coded: dict[Hashable, npt.NDArray[np.int32]] = {}  # places by phases, which several passes share
         self._inter, self._length = reference is not None, _KEY_ROW if reference is None else _ROW
         height, self._width = self._shape = levels.shape
@@ -186,44 +197,62 @@ class CompiledKnown:
         if reference is not None:
             inside[..., _REFERENCE_LEVEL] = reference_levels
             # No network sees a position before its pass, so those that are copied may be known from the start
-            known = np.zeros(levels.size, bool) if copied is None else copied.ravel()
+            known = np.zeros(levels.size, bool) if positions.copied is None else positions.copied.ravel()
             where = _OWN, _OWN_COARSE, _FINE, GROUPS[0], _COARSE
-            everywhere = _places(np.arange(levels.size), self._width, self._length)
+            everywhere = _everywhere(*self._shape, self._length)
             self._kernel.fill(self._rows, everywhere, reference.reshape(CHANNELS, -1), known, where)
 
     def expect(self, index: int) -> tuple[Planes, Planes]:
         """See `Known.expect`."""
-        sweep, places = PASSES[index], self._places(index)
+        sweep = PASSES[index]
         n, own = sweep.stop - sweep.start, _OWN + sweep.start if self._inter else -1
-        network = self._passes[index]
-        plan = network.plan_for(self._width, self._length)
-        return self._kernel.expect(self._rows, places, (plan, network.weights, network.rest), n, own)
+        return self._kernel.expect(self._rows, self._places(index), self._network(index), n, own)
 
     def add(self, index: int, decided: Planes) -> None:
         """See `Known.add`."""
+        if index + 1 < len(PASSES):
+            self._kernel.note(self._rows, self._places(index), decided, self._where(index))
+
+    def decide(self, index: int, wanted: Wanted, tables: Tables, least: int) -> tuple[Planes, Symbols]:
+        """What is decoded of pass `index`, and the symbols, where values are wanted and no table below `least` is used:
+        `expect`, `edgesem.codec.rounding.rounded` and `add` in one."""
+        own = _OWN + PASSES[index].start if self._inter else -1
+        where = self._where(index) if index + 1 < len(PASSES) else _NOWHERE
+        places, network = self._places(index), self._network(index)
+        return self._kernel.decide(self._rows, places, network, own, wanted, tables, least, where)
+
+    def _network(self, index: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int16], npt.NDArray[np.int32]]:
+        """The network of a pass as the kernel takes it."""
+        network = self._passes[index]
+        return network.plan_for(self._width, self._length), network.weights, network.rest
+
+    def _where(self, index: int) -> tuple[int, ...]:
+        """Where in rows the values of a pass are noted."""
         sweep = PASSES[index]
         fine = _FINE + sweep.start if sweep.group == 0 else -1
         own, change, moved = -1, -1, -1
         if self._inter and sweep.stop < CHANNELS:
             own, moved = _OWN + sweep.start, _MOVED + sweep.start
             change = _CHANGE if sweep.group == 0 else -1
-        where = fine, _COARSE + sweep.start, own, change, GROUPS[0], moved
-        if index + 1 < len(PASSES):
-            self._kernel.note(self._rows, self._places(index), decided, where)
+        return fine, _COARSE + sweep.start, own, change, GROUPS[0], moved
 
     def _places(self, index: int) -> npt.NDArray[np.int32]:
         """int32 [n]: where the rows of the positions of a pass begin that are coded."""
-        if self._copied is None:
+        if self._positions.copied is None:
             return _all_places(index, *self._shape, self._length)
         if (phases := PASSES[index].phases) not in self._coded:
-            found = coded_positions(index, self._shape, self._copied)
-            self._coded[phases] = _places(found, self._width, self._length)
+            self._coded[phases] = _places(self._positions.of(index), self._width, self._length)
         return self._coded[phases]
 
 
 @lru_cache(maxsize=256)
 def _all_places(index: int, height: int, width: int, length: int) -> npt.NDArray[np.int32]:
     return _places(positions(index, height, width), width, length)
+
+
+@lru_cache(maxsize=16)
+def _everywhere(height: int, width: int, length: int) -> npt.NDArray[np.int32]:
+    return _places(np.arange(height * width), width, length)
 
 
 def _places(positions: npt.NDArray[np.int64], width: int, length: int) -> npt.NDArray[np.int32]:

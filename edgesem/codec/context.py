@@ -11,15 +11,18 @@ import numpy.typing as npt
 from edgesem.bundle.graph_runner import Arrays, GraphRunner, output_of
 from edgesem.codec.compiled_context import CompiledKnown, CompiledNetworks
 from edgesem.codec.latent import LEVELS, Levels
+from edgesem.codec.reference import in_units
+from edgesem.codec.rounding import Rounder
+from edgesem.entropy import kernel
 from edgesem.entropy.schedule import (
     CHANNELS,
     COARSE_LIMIT,
     GROUPS,
     PASSES,
     VALUE_LIMIT,
+    CodedPositions,
     Pass,
     Planes,
-    coded_positions,
     whole,
     within,
 )
@@ -61,17 +64,18 @@ class ContextModel:
         """`reference`: float32 [96, height, width], in 1/8 steps of the present quality, and its levels."""
         self._networks, self._reference, self._reference_levels = networks, reference, reference_levels
 
-    def walk(self, levels: Levels, layers: int, copied: Mask | None = None) -> Walk:
+    def walk(self, levels: Levels, layers: int, positions: CodedPositions | None = None) -> Walk:
         """A walk at `levels` [height, width], not begun yet; groups from `layers` on did not arrive.
 
-        copied: positions that stay as the reference has them, bool [height, width].
+        positions: those that are not copied from the reference; None: all.
         """
+        positions = CodedPositions(levels.shape, None) if positions is None else positions
         known: Known
         if isinstance(self._networks, CompiledNetworks):
-            known = CompiledKnown(self._networks, levels, self._reference, self._reference_levels, copied)
+            known = CompiledKnown(self._networks, levels, self._reference, self._reference_levels, positions)
         else:
-            known = RunnersKnown(self._networks, levels, self._reference, self._reference_levels, copied)
-        return Walk(known, levels.shape, layers, None if copied is None else (copied, self._reference))
+            known = RunnersKnown(self._networks, levels, self._reference, self._reference_levels, positions.copied)
+        return Walk(known, layers, positions, self._reference)
 
 
 class Walk:
@@ -83,11 +87,8 @@ class Walk:
     scales of 0 to 63, as many as the pass has symbols.
     """
 
-    def __init__(
-        self, known: Known, shape: tuple[int, ...], layers: int, copied: tuple[Mask, Planes | None] | None
-    ) -> None:
-        """copied: which positions are, and what the reference has."""
-        self._known, self._shape, self._layers, self._copied = known, shape, layers, copied
+    def __init__(self, known: Known, layers: int, positions: CodedPositions, reference: Planes | None) -> None:
+        self._known, self._layers, self._positions, self._reference = known, layers, positions, reference
         self._decided: list[Planes] = []
 
     def through(self, groups: int, fill: Fill) -> None:
@@ -95,26 +96,52 @@ class Walk:
         for index, sweep in list(enumerate(PASSES))[len(self._decided) :]:
             if sweep.group >= groups:
                 break
-            decided, scale = self._known.expect(index)
-            if sweep.group < self._layers:
-                decided = fill(index, decided.ravel(), scale.ravel()).reshape(decided.shape)
-            decided = np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT)
-            self._known.add(index, decided)
-            self._decided.append(decided)
+            self._decided.append(self._pass(index, fill if sweep.group < self._layers else None))
+
+    def _pass(self, index: int, fill: Fill | None) -> Planes:
+        """What is decoded of a pass; without `fill` it did not arrive."""
+        known = self._known
+        if isinstance(known, CompiledKnown) and isinstance(fill, Rounder) and fill.ledger is None and kernel.load():
+            decided, entries = known.decide(index, fill.wanted(index), fill.tables, fill.least(index))
+            fill.took(index, entries)
+            return decided
+        decided, scale = known.expect(index)
+        if fill is not None:
+            decided = fill(index, decided.ravel(), scale.ravel()).reshape(decided.shape)
+        np.clip(decided, -VALUE_LIMIT, VALUE_LIMIT, out=decided)
+        known.add(index, decided)
+        return decided
 
     def values(self, fill: Fill) -> Planes:
         """Decoded values, float32 [96, height, width], integers in 1/8 steps, at the end of the walk."""
         self.through(len(GROUPS), fill)
-        planes = np.empty((CHANNELS, *self._shape), np.float32)
-        copied = None
-        if self._copied is not None:
-            copied, planes[:] = self._copied
+        shape, copied = self._positions.shape, self._positions.copied
+        planes = np.empty((CHANNELS, *shape), np.float32)
+        if copied is not None:
+            planes[:] = self._reference
         for index, (sweep, decided) in enumerate(zip(PASSES, self._decided, strict=True)):
-            if copied is None and isinstance(within(index, *self._shape), slice):
+            if copied is None and isinstance(within(index, *shape), slice):
                 sweep.write(planes, decided)
             else:
-                places = coded_positions(index, self._shape, copied)
-                planes.reshape(CHANNELS, -1)[sweep.start : sweep.stop, places] = decided
+                planes.reshape(CHANNELS, -1)[sweep.start : sweep.stop, self._positions.of(index)] = decided
+        return planes
+
+    def units(self, fill: Fill, steps: Planes, copies: Planes) -> Planes:
+        """The same in units of the encoder, where a unit has so many `steps`, [96, height, width] or [96, 1, 1].
+
+        copies [96, height, width]: the values of positions that are copied.
+        """
+        loops, copied = kernel.load(), self._positions.copied
+        if loops is None:
+            found = in_units(self.values(fill), steps)
+            return found if copied is None else np.where(copied, copies, found)
+        self.through(len(GROUPS), fill)
+        shape = CHANNELS, *self._positions.shape
+        planes = np.empty(shape, np.float32) if copied is None else np.array(copies, np.float32, order="C")
+        flat, flat_steps = (one.reshape(CHANNELS, -1) for one in (planes, steps))
+        for index, (sweep, decided) in enumerate(zip(PASSES, self._decided, strict=True)):
+            own = np.s_[sweep.start : sweep.stop]
+            loops.in_units(decided, self._positions.of(index), flat_steps[own], flat[own])
         return planes
 
 

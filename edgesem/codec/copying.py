@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.codec.latent import LEVELS, Latent, Levels
-from edgesem.codec.motion import find
+from edgesem.codec.motion import find, squares_off
 from edgesem.entropy import kernel
-from edgesem.entropy.schedule import Planes
+from edgesem.entropy.schedule import CHANNELS, Planes
 from edgesem.packet import copy_map
 from edgesem.packet.copy_map import Mask
 
@@ -76,10 +76,10 @@ class Copying:
         before, self._before = self._before, latent
         if before is None or before is latent or before.values.shape != latent.values.shape:
             return
-        change = np.square(latent.values - before.values).reshape(len(latent.values), -1)
-        total = change.sum(0)
+        ours, theirs = (one.values.reshape(CHANNELS, -1) for one in (latent, before))
+        total = squares_off(ours, theirs, np.ones(CHANNELS, np.float32), np.inf)
         still = total <= np.quantile(total, _STILLEST)
-        noise = change[:, still].mean(1)[:, None, None] / 2
+        noise = np.square(ours[:, still] - theirs[:, still]).mean(1)[:, None, None] / 2
         usual = float(np.median(noise))
         if usual > (_NOISE_GAIN * _MOST_GREY / 255) ** 2:
             return  # no sensor is so noisy: all of the picture has moved
@@ -97,9 +97,15 @@ class Copying:
     def against(self, latent: Latent, reference: Latent, room_bytes: int) -> Differences:
         """How a frame differs from what it refers to, which must be of the same size; a map has so much room."""
         origin = reference.values if reference.origin is None else reference.origin
-        change = np.square(latent.values - origin) - np.float32(NOISE_TIMES) * self._noise
-        error = np.square(latent.values - reference.values) - 2 * self._noise
-        return Differences(error, np.maximum(change, 0, out=change), reference.levels + FINER, room_bytes)
+        had, loops = reference.levels + FINER, kernel.load()
+        if loops is not None:
+            noise = np.broadcast_to(self._noise.ravel(), CHANNELS)
+            error, change = loops.differ(latent.values, reference.values, origin, noise, NOISE_TIMES)
+        else:
+            change = np.square(latent.values - origin) - np.float32(NOISE_TIMES) * self._noise
+            error = np.square(latent.values - reference.values) - 2 * self._noise
+            np.maximum(change, 0, out=change)
+        return Differences(error, change, had, room_bytes)
 
 
 class Differences:
@@ -139,13 +145,17 @@ class Differences:
         """Up to which level most of the positions that have not changed need not be coded, 0..255."""
         return min(int(np.median(self._had)), LEVELS)
 
-    def likely_bytes(self, gain: Values, level: int) -> float:
-        """About what positions that are coded cost at a level, where `gain` [96] is its steps; from one in four."""
+    def likely_bytes(self, gain: Values, levels: Levels) -> list[float]:
+        """About what positions that are coded cost at each of levels [k], where `gain` [k, 96] is its steps.
+
+        One position in four is looked at.
+        """
         error, change, had = self._sample
-        scale = np.square(gain[:, None])
-        pays, bits = _pays(error, scale, level)
-        coded = (pays > 0) & ((had < level) | (_news(change, scale) > 0))
-        return REFINED_TIMES * float(bits[coded].sum()) / 8 * (self._had.size / had.size)
+        scale, levels = np.square(gain[:, :, None]), levels[:, None]
+        pays, bits = _pays(error, scale, levels)
+        coded = (pays > 0) & ((had < levels) | (_news(change, scale) > 0))
+        times = self._had.size / had.size
+        return [REFINED_TIMES * float(b[c].sum()) / 8 * times for b, c in zip(bits, coded, strict=True)]
 
     @cached_property
     def _sample(self) -> tuple[Values, Values, Levels]:
@@ -155,9 +165,9 @@ class Differences:
 
     def _worth(self, steps: Planes, levels: Levels, refined_bits: float) -> tuple[Values, Values]:
         """Squared steps that coding each position saves, less what its bits are worth, and these bits, [h, w] each."""
-        scale = np.square(steps)
-        pays, bits = _pays(self._error, scale, levels)
-        news = _news(self._change, scale)
+        scale = np.square(steps)[None]
+        (pays,), (bits,) = _pays(self._error, scale, levels)
+        (news,) = _news(self._change, scale)
         changed = np.minimum(pays, news)
         if (coarse := (self._had < levels) & (news <= 0) & (pays > 0)).any():
             order = np.argsort(self._had[coarse], kind="stable")  # whole rows: their map is short
@@ -167,27 +177,28 @@ class Differences:
         return changed, bits
 
 
-def _pays(error: Values, scale: Planes, levels: Levels | int) -> tuple[Values, Values]:
-    """Squared steps that coding positions saves beyond what its bits are worth, and these bits, without channels."""
+def _pays(error: Values, scale: Planes, levels: Levels) -> tuple[Values, Values]:
+    """Squared steps that coding positions saves beyond what its bits are worth, and these bits: see `_excess`."""
     saved, symbols = _excess(error, scale)
     bits = np.float32(SYMBOL_BITS) * symbols + np.float32(POSITION_BITS) * np.float32(levels)
     return saved - np.float32(WORTH) * bits, bits
 
 
 def _news(change: Values, scale: Planes) -> Values:
-    """Squared steps by which positions have changed, beyond what counts as unchanged, without channels."""
-    return np.asarray(_excess(change, scale)[0] - np.float32(CHANGE))
+    """Squared steps by which positions have changed, beyond what counts as unchanged: see `_excess`."""
+    return np.asarray(_excess(change, scale, counted=False)[0] - np.float32(CHANGE))
 
 
-def _excess(planes: Values, scale: Planes) -> tuple[Values, Values]:
-    """Squared steps beyond LEFT, in sum over channels, and how many values are off by SYMBOL_STEPS."""
+def _excess(planes: Values, scale: Planes, *, counted: bool = True) -> tuple[Values, Values]:
+    """Squared steps beyond LEFT, in sum over the channels of planes [96, ...], and how many values are off by
+    SYMBOL_STEPS, if they are `counted`: [k, ...] each, for each of `scale`, steps squared, [k, 96, ...]."""
     loops = kernel.load()
     if loops is not None:
-        return loops.excess(planes, scale, LEFT, SYMBOL_STEPS**2)
+        return loops.excess(planes, scale, LEFT, SYMBOL_STEPS**2, counted=counted)
     off = planes * scale
-    symbols = (off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32)
+    symbols = (off > np.float32(SYMBOL_STEPS**2)).sum(1, dtype=np.float32)
     off -= np.float32(LEFT)
-    return np.add.accumulate(np.maximum(off, 0, out=off), 0, out=off)[-1], symbols  # one by one, as the kernel does
+    return np.add.accumulate(np.maximum(off, 0, out=off), 1, out=off)[:, -1], symbols  # one by one, as the kernel does
 
 
 def _smooth(saved: Values, border: float) -> tuple[Mask, int]:

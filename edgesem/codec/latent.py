@@ -72,6 +72,9 @@ def drawings(levels: Levels) -> list[tuple[int, npt.NDArray[np.float32] | None]]
     one quality. Of two in a picture both are drawn; of more, those of ANCHORS around them, so that an area that stays
     as it is also looks as it did, whatever surrounds it.
     """
+    level = int(levels[0, 0])
+    if (levels == level).all():  # mostly; what NumPy loads for the rest is 1 MB in each decoder
+        return [(level, None)]
     drawn = np.unique(levels)
     if drawn.size > 2:
         above = np.searchsorted(ANCHORS, drawn)

@@ -59,20 +59,21 @@ def find(latent: Latent, reference: Latent, gain: Values) -> bytes:
 
     gain [96]: quantizer steps per unit at the quality of the reference.
     """
-    scale = gain[:CHANNELS, None, None]
-    wanted, had = latent.values[:CHANNELS] * scale, reference.values[:CHANNELS] * scale
-    height, width = wanted.shape[1:]
+    scale = gain[:CHANNELS]
+    ours, theirs = latent.values[:CHANNELS], reference.values[:CHANNELS]
+    height, width = ours.shape[1:]
     starts = np.arange(0, height, BLOCK), np.arange(0, width, BLOCK)
     sizes = np.outer(*(np.diff(one, append=side) for one, side in zip(starts, (height, width), strict=True)))
-    off = _by_block(_off(wanted, had), *starts)
+    off = _by_block(squares_off(ours, theirs, scale, MOST), *starts)
     changed = off > (VECTOR + LEFT * sizes) / BETTER
     if not changed.any():
         return b""
+    wanted, had = (one * scale[:, None, None] for one in (ours, theirs))
     whole = (0, 0)
     if changed.mean() > _MANY:
         dy, dx = _phase(wanted[:PHASES], had[:PHASES])
         rows, columns = _within(np.arange(height)[:, None] + dy, height), _within(np.arange(width) + dx, width)
-        there = _by_block(_off(wanted, had[:, rows, columns]), *starts)
+        there = _by_block(squares_off(ours, theirs[:, rows, columns], scale, MOST), *starts)
         if there.sum() < BETTER * off.sum():
             whole, off = (dy, dx), there
             changed = off > (VECTOR + LEFT * sizes) / BETTER
@@ -112,9 +113,14 @@ def _match(
         best[better], field[better] = found[better], vector
 
 
-def _off(wanted: Values, had: Values) -> Values:
-    """Squared steps between values [n, ...], in sum over channels, where much is not worse than MOST."""
-    return np.asarray(np.minimum(np.square(wanted - had), np.float32(MOST)).sum(0))
+def squares_off(ours: Values, theirs: Values, scale: Values, most: float) -> Values:
+    """Squared differences of values [n, ...], times scale [n], none above `most`, in sum over channels."""
+    loops = kernel.load()
+    if loops is not None:
+        return loops.off(ours, theirs, scale, most)
+    steps = scale.reshape(-1, *[1] * (ours.ndim - 1))
+    off = np.minimum(np.square(ours * steps - theirs * steps), np.float32(most))
+    return np.asarray(np.add.accumulate(off, 0)[-1])  # one by one, as the kernel does
 
 
 def _by_block(off: Values, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Values:

@@ -83,6 +83,7 @@ INLINE void network(Layer *compute, int block, const struct layer *layers, const
 #define WAY sse2
 #define TARGET
 #define BLOCK 2
+#define PARTS 1
 #define LANES 4
 #define SUMS __m128i
 #define PAIRS __m128i
@@ -101,7 +102,8 @@ static inline int32_t pair_at(const int16_t *p) {
 
 #define WAY avx2
 #define TARGET __attribute__((target("avx2")))
-#define BLOCK 4
+#define BLOCK 6
+#define PARTS 1
 #define LANES 8
 #define SUMS __m256i
 #define PAIRS __m256i
@@ -116,6 +118,7 @@ static inline int32_t pair_at(const int16_t *p) {
 #define WAY avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
 #define BLOCK 8
+#define PARTS 2
 #define LANES 16
 #define SUMS __m512i
 #define PAIRS __m512i
@@ -133,6 +136,7 @@ static inline int32_t pair_at(const int16_t *p) {
 #define WAY neon
 #define TARGET
 #define BLOCK 4
+#define PARTS 1
 #define LANES 4
 #define SUMS int32x4_t
 #define PAIRS int16x4x2_t
@@ -148,6 +152,7 @@ static inline int32_t pair_at(const int16_t *p) {
 #define WAY plain
 #define TARGET
 #define BLOCK 1
+#define PARTS 1
 #define LANES 1
 #define SUMS int32_t
 #define PAIRS const int16_t *
@@ -168,7 +173,7 @@ static const struct {
     int block;
 } ways[] = {
 #if defined(__x86_64__)
-    {network_sse2, 2}, {network_avx2, 4}, {network_avx512, 8}
+    {network_sse2, 2}, {network_avx2, 6}, {network_avx512, 8}
 #elif defined(__aarch64__)
     {network_neon, 4}
 #else
@@ -285,6 +290,37 @@ EXPORT int64_t edgesem_note(int16_t *rows, int64_t rows_size, const int32_t *pla
         }
     }
     return 0;
+}
+
+int64_t edgesem_round(float *mean, const float *scale, int64_t size, const float *planes, int64_t positions,
+                      const float *steps, int64_t each, const int64_t *places, int64_t count, int64_t least,
+                      int64_t first, const int32_t *radius, const int32_t *centre, int64_t tables,
+                      const int32_t *eighths, int64_t entries_size, int32_t *entries);
+
+/* A pass of a sender in one: `edgesem_expect`, `edgesem_round` with the values at positions `at` [count], and
+   `edgesem_note` of what is decoded, limited to what a value may be; nothing is noted where `coarse` is negative. `mean`
+   becomes what is decoded. Returns how many entries there are, or a negative number. */
+EXPORT int64_t edgesem_decide(int16_t *rows, int64_t rows_size, const int32_t *places, int64_t count,
+                              const int32_t *plan, int64_t plan_size, const int16_t *weights, int64_t weights_size,
+                              const int32_t *rest, int64_t rest_size, int64_t n, int64_t own, int64_t way,
+                              const float *planes, int64_t positions, const float *steps, int64_t each,
+                              const int64_t *at, int64_t least, int64_t first, const int32_t *radius,
+                              const int32_t *centre, int64_t tables, const int32_t *eighths, int64_t entries_size,
+                              int64_t fine, int64_t coarse, int64_t noted, int64_t change, int64_t sizes,
+                              int64_t moved, float *mean, float *scale, int32_t *entries) {
+    int64_t failed = edgesem_expect(rows, rows_size, places, count, plan, plan_size, weights, weights_size, rest,
+                                    rest_size, n, own, way, mean, scale);
+    if (failed) return failed;
+    int64_t coded = edgesem_round(mean, scale, n * count, planes, positions, steps, each, at, count, least, first, radius,
+                                  centre, tables, eighths, entries_size, entries);
+    if (coded < 0) return coded;
+    for (int64_t i = 0; i < n * count; i++) {
+        float low = mean[i] > -VALUE_LIMIT ? mean[i] : -VALUE_LIMIT;
+        mean[i] = low < VALUE_LIMIT ? low : VALUE_LIMIT;
+    }
+    if (coarse >= 0)
+        failed = edgesem_note(rows, rows_size, places, count, mean, n, fine, coarse, noted, change, sizes, moved);
+    return failed ? failed : coded;
 }
 
 /* Put the values of a reference, `n` channels at `count` positions, [n][count], into their rows: at `own` as they are, at

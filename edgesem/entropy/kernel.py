@@ -20,21 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.entropy.library_file import check_whole
+from edgesem.entropy.search_loops import Planes, Rows, SearchLoops
 from edgesem.entropy.tables import Indices, Integers, Tables
 from edgesem.errors import PacketError, UsageError
 
 VARIABLE = "EDGESEM_KERNEL"
 LIBRARY = Path(__file__).with_name("libkernel.so")
-_VERSION = 3  # of the functions' arguments, as in kernel.c
+_VERSION = 4  # of the functions' arguments, as in kernel.c
 _WORDS_END = -1
 
 States = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint16]
-Rows = npt.NDArray[np.int16]
-Planes = npt.NDArray[np.float32]
 
 
-class Kernel:
+class Kernel(SearchLoops):
     """The compiled loops. Other threads run meanwhile; they must leave the arrays of a call alone.
 
     Raises OSError if `path` is no library for this machine, not whole, or of another version; ImportError if this
@@ -62,12 +61,10 @@ class Kernel:
             self._round = function("round", a, a, n, a, n, a, n, a, n, n, n, a, a, n, a, n, a)
             self._expect = function("expect", a, n, a, n, a, n, a, n, a, n, n, n, n, a, a)
             self._note = function("note", a, n, a, n, a, n, n, n, n, n, n, n)
-            self._count = function("count", a, n, n, n, a, n, a)
-            self._excess = function("excess", a, n, n, a, n, f, f, a, a)
-            self._smooth = function("smooth", a, n, n, f, n, a)
-            self._match = function("match", a, a, n, n, n, a, n, n, n, n, f, d, a, a)
+            self._decide = function("decide", a, n, a, n, a, n, a, n, a, n, n, n, n, a, n, a, n, a, n, n, a, a, n, a, n,
+                                    n, n, n, n, n, n, a, a, a)  # fmt: skip
             self._fill = function("fill", a, n, a, n, a, a, n, n, n, n, n, n)
-            self._patches = function("patches", a, n, n, a)
+            self._load_search(function, a, n, f, d)
             self.ways = function("best_way")() + 1
         except AttributeError as error:
             raise OSError(f"{path} is no kernel: {error}") from error
@@ -205,6 +202,63 @@ class Kernel:
             raise IndexError("context model: a network sees more than there is")
         return mean, scale
 
+    def decide(
+        self,
+        rows: Rows,
+        places: Integers,
+        network: tuple[Integers, Rows, Integers],
+        own: int,
+        wanted: tuple[Planes, Planes, npt.NDArray[np.int64]],
+        tables: Tables,
+        least: int,
+        where: Sequence[int],
+    ) -> tuple[Planes, Integers]:
+        """What is decoded of a pass, [n, places], and the entries of its symbols: `expect`, `round` and `note` in one.
+
+        where: as of `note`; with a second number below 0 nothing is noted. Raises IndexError as they do.
+        """
+        (plan, weights, rest), (planes, steps, at) = network, wanted
+        n = len(planes)
+        if len(steps) != n or at.shape != places.shape:
+            raise TypeError("context model: there must be steps for each channel, and a position for each place")
+        mean, scale = np.empty((2, n, places.size), np.float32)
+        entries, coded = np.empty(mean.size, np.int32), 0
+        if places.size:
+            coded = self._decide(
+                self._at(rows, np.int16),
+                rows.size,
+                self._at(places, np.int32),
+                places.size,
+                self._at(plan, np.int32),
+                plan.size,
+                self._at(weights, np.int16),
+                weights.size,
+                self._at(rest, np.int32),
+                rest.size,
+                n,
+                own,
+                self.way,
+                self._at(planes, np.float32),
+                planes.shape[1],
+                self._at(steps, np.float32),
+                steps.shape[1],
+                self._at(at, np.int64),
+                least,
+                tables.first,
+                self._at(tables.radius, np.int32),
+                self._at(tables.centre, np.int32),
+                tables.radius.size,
+                self._at(tables.eighths, np.int32),
+                tables.eighths.size,
+                *where,
+                self._at(mean, np.float32),
+                self._at(scale, np.float32),
+                self._at(entries, np.int32),
+            )
+        if coded < 0:
+            raise IndexError("context model: a network sees more than there is, or there is no such table or position")
+        return mean, entries[:coded]
+
     def note(self, rows: Rows, places: Integers, values: Planes, where: Sequence[int]) -> None:
         """Put values [n, places] into rows, as context.c says. Raises IndexError where that would be beyond them."""
         if values.shape[1:] != places.shape:
@@ -230,76 +284,6 @@ class Kernel:
         if self._fill(self._at(rows, np.int16), rows.size, self._at(places, np.int32), places.size,
                       self._at(reference, np.float32), self._at(copied, np.bool_), len(reference), *where):  # fmt: skip
             raise IndexError("context model: values lie beyond the rows")
-
-    def count(self, values: Planes, limits: Planes) -> Integers:
-        """How many of one position in four of [n, h, w], up to 256 a side, exceed `limits` [k, 2, n]: [k, 2, n].
-
-        The first of two limits is for a value's size, the other for its distance from the mean of its neighbours.
-        """
-        values, counts = np.ascontiguousarray(values, np.float32), np.empty(limits.shape, np.int32)
-        if limits.shape[1:] != (2, len(values)):
-            raise TypeError(f"search: there must be two limits for each of {len(values)} planes")
-        _within(self._count(self._at(values, np.float32), *values.shape, self._at(limits, np.float32), len(limits),
-                            self._at(counts, np.int32)))  # fmt: skip
-        return counts
-
-    def excess(self, planes: Planes, scale: Planes, left: float, large: float) -> tuple[Planes, Planes]:
-        """By how much planes [n, ...] exceed `left`, times `scale`, [n, ...] or one each, in sum over planes; and how
-        many exceed `large`."""
-        planes, scale = (np.ascontiguousarray(one, np.float32) for one in (planes, scale))
-        sums, counts = np.zeros((2, *planes.shape[1:]), np.float32)
-        if len(scale) != len(planes):
-            raise TypeError("search: there must be a scale for each plane")
-        _within(self._excess(self._at(planes, np.float32), len(planes), sums.size, self._at(scale, np.float32),
-                             scale[0].size, left, large, self._at(sums, np.float32),
-                             self._at(counts, np.float32)))  # fmt: skip
-        return sums, counts
-
-    def smooth(self, saved: Planes, border: float, sweeps: int) -> tuple[npt.NDArray[np.bool_], int]:
-        """What is copied of positions [h, w], up to 256 a side, that save so much if they are coded, where borders cost
-        so much; and the bits of the map of that."""
-        saved, copied = np.ascontiguousarray(saved, np.float32), np.empty(saved.shape, bool)
-        return copied, _within(self._smooth(self._at(saved, np.float32), *saved.shape, border, sweeps,
-                                            self._at(copied, np.bool_)))  # fmt: skip
-
-    def match(
-        self,
-        wanted: Planes,
-        had: Planes,
-        changed: npt.NDArray[np.bool_],
-        block: int,
-        around: tuple[int, int, int],
-        costs: tuple[float, float],
-        best: Planes,
-        field: Rows,
-    ) -> None:
-        """Find, for blocks [a, b] of [n, h, w] that have changed, the nearest vectors: see search.c.
-
-        around: rows and columns, and how far from these to look. costs: the most that a value is off, and of a vector.
-        best, field: what is known, [a, b] and [a, b, 2], changed in place.
-        """
-        wanted, had = (np.ascontiguousarray(one, np.float32) for one in (wanted, had))
-        blocks = tuple(-(-side // block) for side in wanted.shape[1:])
-        if wanted.shape != had.shape or not changed.shape == best.shape == blocks or field.shape != (*blocks, 2):
-            raise TypeError("search: arrays of planes, or of blocks, must have one shape")
-        _within(self._match(self._at(wanted, np.float32), self._at(had, np.float32), *wanted.shape,
-                            self._at(changed, np.bool_), block, *around, *costs, self._at(best, np.float32),
-                            self._at(field, np.int16)))  # fmt: skip
-
-    def patches(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The 4 x 4 pixels of a frame [4h, 4w, 3], one patch behind the other: [h, w, 48]."""
-        patches = np.empty((frame.shape[0] // 4, frame.shape[1] // 4, 48), np.uint8)
-        if patches.size != frame.size:
-            raise TypeError("search: a frame must have three channels and sides of whole patches")
-        self._patches(self._at(frame, np.uint8), *patches.shape[:2], self._at(patches, np.uint8))
-        return patches
-
-
-def _within(result: int) -> int:
-    """What a function returned. Raises IndexError if that says that something lies beyond an array."""
-    if result < 0:
-        raise IndexError("search: there are too many positions, or too few")
-    return result
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ The others take two checkerboard passes (He et al., arXiv:2103.15306), because t
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -100,6 +101,21 @@ def coded_positions(index: int, shape: tuple[int, ...], copied: npt.NDArray[np.b
     """int64 [n]: those of them, in planes of `shape` [height, width], that are not `copied`, bool of that shape."""
     places = positions(index, *shape)
     return places if copied is None else places[~copied.ravel()[places]]
+
+
+class CodedPositions:
+    """`coded_positions` of all passes of one frame; found once for passes of the same phases."""
+
+    def __init__(self, shape: tuple[int, ...], copied: npt.NDArray[np.bool_] | None) -> None:
+        self.shape, self.copied = shape, copied
+        self._found: dict[Hashable, npt.NDArray[np.int64]] = {}
+
+    def of(self, index: int) -> npt.NDArray[np.int64]:
+        """Those of pass `index`."""
+        phases = PASSES[index].phases
+        if phases not in self._found:
+            self._found[phases] = coded_positions(index, self.shape, self.copied)
+        return self._found[phases]
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define OUT_OF_RANGE -2 /* something lies beyond an array */
+#define ROUNDER 12582912.0f /* 1.5 * 2^23: a small number added to it is rounded to the nearest whole one */
 enum { MOST_SIDE = 256, MOST_BLOCK = 16, ORDERS = 8 };
 
 static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -44,19 +45,99 @@ EXPORT int64_t edgesem_count(const float *values, int64_t channels, int64_t heig
     return 0;
 }
 
-/* Squared steps by which planes [channels][count] exceed `left`, in sum, and how many exceed `large`, added to `sums` and
-   `counts`; scale [channels][each], steps squared, where each is 1 or `count`. */
+/* Squared steps by which planes [channels][count] exceed `left`, in sum, and how many exceed `large`, at each of `knots`
+   qualities, added to `sums` and `counts` [knots][count]; scale [knots][channels][each], steps squared, where each is 1 or
+   `count`. Without `counts` nothing is counted. */
 EXPORT int64_t edgesem_excess(const float *planes, int64_t channels, int64_t count, const float *scale, int64_t each,
-                              float left, float large, float *sums, float *counts) {
+                              int64_t knots, float left, float large, float *sums, float *counts) {
     if (each != 1 && each != count) return OUT_OF_RANGE;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t k = 0; k < knots; k++) {
+            const float *own = planes + c * count, *steps = scale + (k * channels + c) * each;
+            float *sum = sums + k * count, *more = counts ? counts + k * count : 0;
+            for (int64_t i = 0; i < count; i++) {
+                float off = own[i] * steps[each == 1 ? 0 : i], over = off - left;
+                if (counts) more[i] += off > large ? 1.0f : 0.0f;
+                sum[i] += over > 0 ? over : 0;
+            }
+        }
+    return 0;
+}
+
+/* How the first planes [channels][count] of a latent differ from those of another, in steps: their squares, none above
+   `most`, in sum, added to `off` [count]. scale [channels]: steps per unit. */
+EXPORT int64_t edgesem_off(const float *own, const float *other, int64_t channels, int64_t count, const float *scale,
+                           float most, float *off) {
     for (int64_t c = 0; c < channels; c++) {
-        const float *own = planes + c * count, *steps = scale + c * each;
+        const float *mine = own + c * count, *theirs = other + c * count;
+        float steps = scale[c];
         for (int64_t i = 0; i < count; i++) {
-            float off = own[i] * steps[each == 1 ? 0 : i], over = off - left;
-            counts[i] += off > large ? 1.0f : 0.0f;
-            sums[i] += over > 0 ? over : 0;
+            float less = mine[i] * steps - theirs[i] * steps, square = less * less;
+            off[i] += square < most ? square : most;
         }
     }
+    return 0;
+}
+
+/* How planes [channels][count] of a latent differ from a reference and from its origin: `error` and `change` of the same
+   form, squares less 2 and `times` noise [channels], the latter not below 0. */
+EXPORT int64_t edgesem_differ(const float *own, const float *reference, const float *origin, const float *noise,
+                              int64_t channels, int64_t count, float times, float *error, float *change) {
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = c * count; i < (c + 1) * count; i++) {
+            float off = own[i] - reference[i], moved = own[i] - origin[i];
+            error[i] = off * off - 2 * noise[c];
+            moved = moved * moved - times * noise[c];
+            change[i] = moved > 0 ? moved : 0;
+        }
+    return 0;
+}
+
+/* A reference's planes [channels][count] in 1/8 steps, rounded, none beyond `most`; steps [channels][each], where each is
+   1 or `count`. */
+EXPORT int64_t edgesem_in_steps(const float *planes, int64_t channels, int64_t count, const float *steps, int64_t each,
+                                float most, float *found) {
+    if ((each != 1 && each != count) || !(most < ROUNDER / 4)) return OUT_OF_RANGE;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < count; i++) {
+            float value = planes[c * count + i] * steps[each == 1 ? c : c * count + i] * 8;
+            value = value > -most ? value : -most;
+            value = value < most ? value : most;
+            found[c * count + i] = (value + ROUNDER) - ROUNDER;
+        }
+    return 0;
+}
+
+/* How many values of planes [channels][count] are off a reference's, which are in 1/8 steps, by more than `limit` steps,
+   at positions that are not `copied` [count]; steps as above. Without a reference it is 0, without `copied` none is. */
+EXPORT int64_t edgesem_large(const float *planes, const float *reference, int64_t channels, int64_t count,
+                             const float *steps, int64_t each, const uint8_t *copied, float limit) {
+    int64_t found = 0;
+    if (each != 1 && each != count) return OUT_OF_RANGE;
+    for (int64_t c = 0; c < channels; c++) {
+        int32_t here = 0;
+        for (int64_t i = 0; i < count; i++) {
+            float off = planes[c * count + i] * steps[each == 1 ? c : c * count + i];
+            if (reference) off -= reference[c * count + i] * 0.125f;
+            here += (__builtin_fabsf(off) > limit) & !(copied && copied[i]);
+        }
+        found += here;
+    }
+    return found;
+}
+
+/* Put values [channels][count] in 1/8 steps, as units of the encoder, into planes [channels][positions] at `places`
+   [count]; steps as above, of all positions. */
+EXPORT int64_t edgesem_in_units(const float *values, int64_t channels, const int64_t *places, int64_t count,
+                                const float *steps, int64_t each, float *planes, int64_t positions) {
+    if (each != 1 && each != positions) return OUT_OF_RANGE;
+    for (int64_t i = 0; i < count; i++)
+        if (places[i] < 0 || places[i] >= positions) return OUT_OF_RANGE;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < count; i++) {
+            int64_t at = c * positions + places[i];
+            planes[at] = values[c * count + i] * 0.125f / steps[each == 1 ? c : at];
+        }
     return 0;
 }
 

@@ -26,11 +26,11 @@ _LONGEST_PREFIX = 17  # zeros in front of a run: no map has 2^17 positions
 
 def to_bytes(copied: Mask) -> bytes:
     """The shortest form of a map, bool [h, w] with h and w up to 256; it may be longer than MAX_BYTES."""
+    if copied.all():
+        return b"\0"
     _, prediction, order, runs = _shortest(copied)
-    bits = [f"{prediction}{order:03b}"]
-    for run in (runs + (1 << order)).tolist():
-        bits.append("0" * (run.bit_length() - order - 1) + f"{run:b}")
-    text = "".join(bits)
+    numbers = (runs + (1 << order)).tolist()
+    text = f"{prediction}{order:03b}" + "".join([f"{one:0{2 * one.bit_length() - order - 1}b}" for one in numbers])
     text += "0" * (-len(text) % 8)
     return int(text, 2).to_bytes(len(text) // 8, "big")
 

@@ -76,7 +76,7 @@ def adapt(
     fit = parsed_size(size)
     start = (weights or WEIGHTS) / "codec.safetensors"
     if not start.is_file():
-        raise InputError(f"{start} is not there: name a folder that holds it with --weights")
+        raise InputError(f"{start} is not there: call it in a checkout of edgesem, or name a folder with --weights")
     target_of(target)  # what is wrong is said before the training, not after it
     identity = identity_of(sign)
     work = out.parent / f".{out.name}.adapt"

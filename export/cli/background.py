@@ -15,7 +15,7 @@ from export.cli.bundle import identity_of
 from export.cli.options import BundleOption, JsonOption, SignOption, stage_progress
 
 SizeOption = Annotated[
-    str, typer.Option(metavar="WxH", help="Size that frames are shrunk to fit: --width and --height of `edgesem send`.")
+    str, typer.Option(metavar="WxH", help="Size that frames are shrunk to fit: the sender's source.width and height.")
 ]
 DEFAULT_SIZE = "640x480"
 

@@ -13,7 +13,14 @@ import typer
 from edgesem.cli.console import progress
 from edgesem.errors import InputError, UsageError
 
-WEIGHTS = Path(__file__).parents[1] / "weights"  # of the bundle that ships; in a checkout only
+
+def _weights_folder(own: Path) -> Path:
+    """`own`, where this code is a checkout; otherwise that of the checkout in which the command is called."""
+    return own if own.is_dir() else Path("export/weights")
+
+
+WEIGHTS = _weights_folder(Path(__file__).parents[1] / "weights")
+"""Of the bundle that ships; only a checkout has them."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 BundleOption = Annotated[

@@ -112,6 +112,11 @@ class Catalogue:
             return self._objects
 
     @property
+    def now_s(self) -> float:
+        """What the server's clock says, in Unix seconds."""
+        return float(self.rows("select extract(epoch from clock_timestamp())::float8")[0][0])
+
+    @property
     def size_bytes(self) -> int:
         """What its tables take on the server's disk; packets are not in them."""
         query = (

@@ -16,7 +16,7 @@ from runtime.receiver.archive_entry import Entry
 from runtime.receiver.event_record import COMPLETE, EventRecord
 
 _AWAY_S = 15.0
-"""A catalogue that did not answer is not asked for so long: who looks back sees what is here meanwhile."""
+"""What did not answer, catalogue or objects, is not asked for so long: who looks back sees what is here meanwhile."""
 _LATEST_S, _MOST_LATEST = 5.0, 2000
 """The newest frames of all streams are asked for so often at most, and of so many streams."""
 _LATELY_S = 7 * 86400.0
@@ -32,7 +32,7 @@ class FleetHistory:
 
     def __init__(self, database: Database, archive: Archive) -> None:
         self._catalogue, self._archive = Catalogue(database), archive
-        self._away_until_s = float("-inf")
+        self._away_until_s = self._objects_away_until_s = float("-inf")
         self._latest: list[Entry] = []
         self._refresh_at_s = float("-inf")
         self._lock = threading.Lock()
@@ -81,15 +81,28 @@ class FleetHistory:
         ]
 
     def packet(self, entry: Entry) -> Packet:
-        """The packet of a frame as it came."""
-        return (self._catalogue if isinstance(entry, CatalogueEntry) else self._archive).packet(entry)
+        """The packet of a frame as it came. LinkError if only the catalogue has it, and that or the objects are away:
+        at once where they did not answer a moment ago."""
+        if isinstance(entry, CatalogueEntry):
+            return self._fetch(lambda: self._catalogue.packet(entry))
+        return self._archive.packet(entry)
 
     def earlier(self, entry: Entry, frame: int) -> tuple[Entry, Packet]:
-        """Another frame of the same stream and epoch, which the packet of `entry` refers to, and its packet."""
+        """Another frame of the same stream and epoch, which the packet of `entry` refers to, and its packet. Raises as
+        `packet` does."""
         try:
             return self._archive.earlier(entry, frame)
         except InputError:
-            return self._catalogue.earlier(entry, frame)
+            return self._fetch(lambda: self._catalogue.earlier(entry, frame))
+
+    def _fetch(self, read: Callable[[], T]) -> T:
+        if time.monotonic() < self._objects_away_until_s:
+            raise LinkError("the catalogue's packets could not be read a moment ago: look again later")
+        try:
+            return read()
+        except LinkError:
+            self._objects_away_until_s = time.monotonic() + _AWAY_S
+            raise
 
     def _refresh(self) -> None:
         try:

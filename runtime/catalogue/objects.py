@@ -18,7 +18,9 @@ _MOST_LETTERS = 600
 _S3 = "s3://"
 _PLACE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([0-9A-Za-z._/-]{0,200}))?")
 _TIMES = {"timeout": "30s", "connect_timeout": "5s"}
-_RETRIES = 2
+_READ_TIMES = {"timeout": "10s", "connect_timeout": "5s"}
+"""Somebody waits for what is read, and it is little."""
+_RETRIES, _READ_RETRIES = 2, 1
 
 
 class Found(NamedTuple):
@@ -128,13 +130,16 @@ class S3Objects:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         plain = (endpoint or "").startswith("http://")
         try:
-            self._store = require("obstore.store", "fleet").S3Store(
-                bucket,
-                prefix=prefix or None,
-                region=region,
-                client_options={**_TIMES, "allow_http": plain},
-                retry_config={"max_retries": _RETRIES},
-                **more,
+            self._store, self._reads = (
+                require("obstore.store", "fleet").S3Store(
+                    bucket,
+                    prefix=prefix or None,
+                    region=region,
+                    client_options={**times, "allow_http": plain},
+                    retry_config={"max_retries": retries},
+                    **more,
+                )
+                for times, retries in ((_TIMES, _RETRIES), (_READ_TIMES, _READ_RETRIES))
             )
         except Exception as error:  # the library's own tree, which names no base for wrong settings
             raise UsageError(f"{self._shown} cannot be used: {_line(error)}") from error
@@ -144,7 +149,7 @@ class S3Objects:
 
     def read(self, name: str, start: int, size_bytes: int) -> bytes:
         length = min(size_bytes, MAX_OBJECT_BYTES)
-        found = self._do(name, lambda: self._api.get_range(self._store, check_name(name), start=start, length=length))
+        found = self._do(name, lambda: self._api.get_range(self._reads, check_name(name), start=start, length=length))
         return bytes(found)
 
     def delete(self, name: str) -> None:

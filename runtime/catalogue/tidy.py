@@ -88,8 +88,10 @@ def _delete_segments(catalogue: Catalogue) -> tuple[int, int]:
 def _delete_unnamed(catalogue: Catalogue) -> tuple[int, int]:
     """Delete objects that were written, and whose receiver was killed before it said their names."""
     count = size_bytes = 0
-    before_s = time.time() - _UNNAMED_S
-    old = [one for one in catalogue.objects.list(SEGMENTS) if one.changed_s < before_s]
+    found = list(catalogue.objects.list(SEGMENTS))
+    # By the clock that has stamped the objects, where ours is ahead of it: one may just have been written.
+    before_s = min(time.time(), max((one.changed_s for one in found), default=0.0)) - _UNNAMED_S
+    old = [one for one in found if one.changed_s < before_s]
     for start in range(0, len(old), _BATCH):
         part = old[start : start + _BATCH]
         query = "select name from edgesem.segments where name = any(%s)"

@@ -88,6 +88,7 @@ class Uploader:
             except Exception as error:  # whatever it is, receiving goes on, and the frames are in the archive
                 self.trouble = str(error) or type(error).__name__
                 known = isinstance(error, EdgesemError)
+                writer = None  # the catalogue may come back empty, or from a backup
                 self._limited_log.warn("%s; frames wait in the archive", self.trouble, exc_info=not known)
                 failures += 1
                 wait_s = min(_MOST_WAIT_S, _LEAST_WAIT_S * 2 ** min(failures - 1, 8)) * random.uniform(0.5, 1)

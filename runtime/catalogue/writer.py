@@ -29,7 +29,6 @@ class CatalogueWriter:
 
     def __init__(self, database: Database, receiver: str) -> None:
         self._database, self._receiver = database, receiver
-        self._streams: dict[str, int] = {}
 
     def say_place(self, place: str) -> str:
         """Say where the objects are, if nobody has said it yet; what the catalogue says."""
@@ -48,7 +47,7 @@ class CatalogueWriter:
         also where it may have been added and nobody could say so; then it is added again, which changes nothing.
         """
         with self._database.connection() as connection, connection.transaction():
-            streams = self._numbers(connection, {one.stream for one in frames})
+            streams = _numbers(connection, (one.stream for one in frames))
             starts, size_bytes = {}, 0
             for one in frames:
                 starts[streams[one.stream], one.epoch, one.frame, one.time_ms] = one, size_bytes
@@ -83,23 +82,22 @@ class CatalogueWriter:
                     for key, (one, start) in ((key, starts[key]) for key in sorted(better))
                 ],
             )
-        self._streams = streams
         return len(new)
 
-    def _numbers(self, connection: Connection[Any], names: Iterable[str]) -> dict[str, int]:
-        """Numbers of streams, which are made for those that are new; to be kept once the transaction is committed."""
-        missing = sorted(set(names) - set(self._streams))
-        if missing:
-            query = "select name, id from edgesem.streams where name = any(%s)"
-            found = dict(connection.execute(query, (missing,)).fetchall())
-            unknown = [name for name in missing if name not in found]
-            if unknown:
-                connection.execute(
-                    "insert into edgesem.streams (name) select unnest(%s::text[]) on conflict do nothing", (unknown,)
-                )
-                found = dict(connection.execute(query, (missing,)).fetchall())
-            return {**self._streams, **found}
-        return self._streams
+
+def _numbers(connection: Connection[Any], names: Iterable[str]) -> dict[str, int]:
+    """Numbers of streams, which are made for those that are new. Read each time: a catalogue that was away may come
+    back with others."""
+    wanted = sorted(set(names))
+    query = "select name, id from edgesem.streams where name = any(%s)"
+    found = dict(connection.execute(query, (wanted,)).fetchall())
+    new = [name for name in wanted if name not in found]
+    if new:
+        connection.execute(
+            "insert into edgesem.streams (name) select unnest(%s::text[]) on conflict do nothing", (new,)
+        )
+        found = dict(connection.execute(query, (wanted,)).fetchall())
+    return found
 
 
 def add_to_blocks(

@@ -82,7 +82,7 @@ def export(
     if day and (since or until):
         raise UsageError("--day is a whole day: leave out --since and --until")
     since_s, until_s = parse_day(day) if day else time_window(since, until).values()
-    every_s = parse_span(every) if every else 0.0
+    every_s = parse_span(every, "--every") if every else 0.0
     synthesis = SynthesisOptions(steps, seed, realism, cast(DecoderSize, decoder))
     codecs = {codec.bundle.id: codec for codec in (load(folder) for folder in bundle or (None,))}
     with frame_store(archive, catalogue, catalogue_password_file, objects) as opened, _Writer(out, kind, fps) as writer:

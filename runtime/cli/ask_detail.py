@@ -120,7 +120,8 @@ def _fetch(
 
 
 def _heard(receiver: StreamReceiver, name: str, patience_s: float, *, sealed: bool) -> Stream:
-    """The stream, once its state has come. LinkError if nothing comes, UsageError if the sender gives no details."""
+    """The stream, once its state has come and it can be asked. LinkError if nothing comes, UsageError if its sender
+    gives no details."""
     deadline_s = time.monotonic() + patience_s
     while True:
         stream = receiver.streams.find(name)
@@ -128,7 +129,8 @@ def _heard(receiver: StreamReceiver, name: str, patience_s: float, *, sealed: bo
         if stream is not None and state is not None and (stream.birth is not None or not sealed):
             if state.detail is None:
                 raise UsageError(f"{name} keeps no pictures in full resolution: start its sender with --detail")
-            return stream
+            if receiver.connection.connected:  # retained messages come before it says so
+                return stream
         if time.monotonic() > deadline_s:
             why = receiver.connection.trouble or "check SITE/DEVICE/STREAM, and that the sender is connected"
             raise LinkError(f"nothing is heard of {name}: {why}")

@@ -14,6 +14,9 @@ from runtime.cli.options import Given, JsonOption, broker_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_WORST = 5
+"""Streams that are named of those that were dark."""
+
 
 @broker_options
 def bench_fleet(
@@ -28,6 +31,10 @@ def bench_fleet(
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds from frame to frame of a camera.")] = 10,
     receivers: Annotated[int, typer.Option(min=1, max=64, help="How many receivers divide the streams.")] = 2,
     size_bytes: Annotated[int, typer.Option("--bytes", min=300, max=60_000, help="Most bytes of a frame.")] = 3000,
+    inter_frames: Annotated[
+        bool,
+        typer.Option("--inter-frames/--no-inter-frames", help="Cameras refer to earlier frames that receivers hold."),
+    ] = True,
     promise_every: Annotated[int, typer.Option(min=0, help="Promise every N-th frame; 0: none.")] = 0,
     rabbitmq: Annotated[
         bool, typer.Option("--rabbitmq", help="Start three nodes of RabbitMQ as a cluster, and no mosquitto.")
@@ -63,9 +70,9 @@ def bench_fleet(
 ) -> None:
     """Measure how many cameras a broker and receivers on this machine bear.
 
-    Cameras are simulated: each has a connection of its own and follows the protocol with birth, state, frames and
-    promised frames; the frames are photographs of 320x240 pixels that were coded once. Broker and receivers are real;
-    without --broker, they are started. Delays are from capture to decoded.
+    Cameras are simulated: each has a connection of its own and follows the protocol with birth, state, inter frames and
+    promised frames; the frames are of short sequences of 320x240 pixels that were coded once. Broker and receivers are
+    real; without --broker, they are started. Delays are from capture to decoded.
 
     Example: edgesem bench fleet --cameras 100 --seconds 20
     """
@@ -81,6 +88,7 @@ def bench_fleet(
         interval_s=interval,
         receivers=receivers,
         budget_bytes=size_bytes,
+        inter_frames=inter_frames,
         promise_every=promise_every,
         broker="rabbitmq" if rabbitmq else "mosquitto",
         kill_receivers=kill_receivers,
@@ -111,6 +119,8 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
         f"{result['receivers']} receivers, {result['seconds']:g} s",
         f"{result['pictures']} of {result['sent']} pictures shown, {result['pictures_per_s']} a second; "
         f"delay {_delay(result['delay'])}",
+        f"{result['inter_share']:.0%} inter frames; {result['missing_reference']} came to a receiver that lacked their "
+        "reference",
     ]
     if result["warm_up_s"]:
         lines.append(f"of those captured in the {result['warm_up_s']:g} s before: {_delay(result['warm_up_delay'])}")
@@ -136,6 +146,10 @@ def _render(result: Mapping[str, Any]) -> RenderableType:
             f"{dark['kills']} times {faults[kind]}: streams dark for {dark['p50_s']:.1f} s (p50), "
             f"{dark['p95_s']:.1f} s (p95), {dark['max_s']:.1f} s at most"
         )
+    dark = [one for one in result["dark_streams"] if one["times"]]
+    if dark:
+        worst = ", ".join(f"{one['stream'].split('/')[1]} {one['dark_s']:.1f} s" for one in dark[:_WORST])
+        lines.append(f"{len(dark)} streams were dark for more than a second, longest in all: {worst}")
     after = [
         f"others on this machine took {result['others_cores']} of {result['processors']} processors",
         f"binds: {result['binds']}",

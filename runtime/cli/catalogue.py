@@ -40,8 +40,8 @@ def tidy(
     promised_s = parse_span(promised_max_age) if promised_max_age else None
     if promised_s is not None and promised_s < max_age_s:
         raise UsageError("ordinary frames go before promised ones: give a --promised-max-age that is not shorter")
-    now_s = time.time()
     with Catalogue.open(catalogue, catalogue_password_file, objects) as opened:
+        now_s = min(time.time(), opened.now_s)  # a clock that is ahead would delete what is not old
         done = delete_old(
             opened,
             before_s=now_s - max_age_s,

@@ -20,7 +20,7 @@ _LONGEST_DRAIN_S = 3.0
 _ON_THE_WAY_S = 0.01  # from our hands into the socket
 _LEAST_AIM_S, _AIM_OF_SWING_S = 0.01, 0.1
 _LEAST_FILL_S = 0.2
-_PLAIN_BYTES = 800  # below this, quality falls fast with size
+_PLAIN_BYTES = 600  # below this, quality falls fast with size
 _FINE_BYTES = 1500  # above this, it hardly grows
 _OFTEN_S, _SELDOM_S = 0.5, 2.0  # intervals between which frames above that come to have their share of the interval
 
@@ -164,8 +164,9 @@ class Control:
             )
         self._in_flight.append((now_s, size_bytes))
         self._in_flight_bytes += size_bytes
-        if base:  # a base layer that waited leaves the next frame where it was
-            self._due_s = max(self._due_s, now_s - self.interval_s / 2) + self.interval_s
+        if base:  # one that waited leaves the next frame where it was; after one not due, it is an interval away
+            due_s = max(self._due_s, now_s - self.interval_s / 2) + self.interval_s
+            self._due_s = min(due_s, now_s + self.interval_s)
 
     def acked(self, now_s: float, *, size_bytes: int, sent_s: float) -> None:
         """A message has come through."""

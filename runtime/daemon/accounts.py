@@ -21,7 +21,7 @@ LOCAL_USER = "edgesem"
 """The user that the broker makes by itself; it may do everything."""
 PASSWORD_BYTES = 24
 _MAX_BYTES = 1 << 20
-_LONGEST_NAME = 64
+LONGEST_NAME = 64
 
 # What each role may do below the base of its streams, and beside them.
 _DEVICE = (
@@ -52,8 +52,8 @@ class Account:
     streams: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.name) <= _LONGEST_NAME or set(self.name) & set(":/+#") or not _plain(self.name):
-            raise UsageError(f"account {self.name[:80]!r}: 1 to {_LONGEST_NAME} printable characters, none of : / + #")
+        if not 1 <= len(self.name) <= LONGEST_NAME or set(self.name) & set(":/+#") or not _plain(self.name):
+            raise UsageError(f"account {self.name[:80]!r}: 1 to {LONGEST_NAME} printable characters, none of : / + #")
         if self.role not in ROLES:
             raise UsageError(f"role {self.role!r} is none of {', '.join(ROLES)}")
         for stream in self.streams:

@@ -65,6 +65,7 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
         _wait_for_port(listen, patient=orphan or (home / "amqtt.json").exists())
         users, password_file = _users(listen, home)
         accounts = Accounts(home)
+        stamp = accounts.stamp()  # of those that are read after this, or of earlier ones: then they are read again
         listening = _with_accounts(_listening(settings, users, home), users, accounts, kind)
         about: dict[str, Any] = {
             "kind": kind,
@@ -87,7 +88,7 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
             def renew(old: Listening) -> Listening:
                 return _with_accounts(old, users, accounts, kind)
 
-            _supervise(kind, listening, home, service, listens, renew, accounts)
+            _supervise(kind, listening, home, service, listens, renew, accounts, stamp)
 
 
 def _supervise(
@@ -98,11 +99,13 @@ def _supervise(
     on_listening: Callable[[int], None],
     renew: Callable[[Listening], Listening],
     accounts: Accounts,
+    stamp: tuple[int, int],
 ) -> None:
-    """Keep a broker running until the service is to stop."""
+    """Keep a broker running until the service is to stop. `stamp` is that of the accounts in `listening`: those that
+    were changed before it listens, also while it is down, are taken up then."""
     wait_s, starts = _SHORTEST_WAIT_S, 0
     while not service.stop.is_set():
-        began_s, stamp = time.monotonic(), accounts.stamp()
+        began_s = time.monotonic()
         with _running_broker(kind, listening, home) as broker:
             if _comes_up(listening, broker.runs, service.stop):
                 starts += 1

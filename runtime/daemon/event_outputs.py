@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,8 @@ class EventOutputs:
         self._gatherer = EventGatherer(self.store, self._tell, quiet_s=quiet_s)
         self._hooks, self._publish, self._report = hooks, publish, report
         self._untold: deque[tuple[str, bytes]] = deque(maxlen=_MOST_UNTOLD)
+        self._lock = threading.Lock()
+        """Of two threads that publish, one would take away what the other has not published yet."""
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> EventOutputs:
@@ -70,19 +73,19 @@ class EventOutputs:
 
     def refresh(self) -> None:
         """Publish what could not be; to be called about each second."""
-        while self._untold:
-            topic, payload = self._untold[0]
-            try:
-                self._publish(topic, payload)
-            except EdgesemError:
-                return
-            with contextlib.suppress(IndexError):
+        with self._lock:
+            while self._untold:
+                try:
+                    self._publish(*self._untold[0])
+                except EdgesemError:
+                    return
                 self._untold.popleft()
 
     def _tell(self, record: EventRecord) -> None:
         """An event has begun, or has its clip."""
         message = {"v": 1, "time": utc_text(record.time_ms), **record.shown()}
-        self._untold.append((f"{record.topics.base}/event", json.dumps(message).encode()))
+        with self._lock:
+            self._untold.append((f"{record.topics.base}/event", json.dumps(message).encode()))
         self.refresh()
         folder = self.store.folder
         files = {"picture": record.picture_file(folder), "clip": record.clip_file(folder)}

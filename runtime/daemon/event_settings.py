@@ -56,12 +56,12 @@ class EventSettings:
     def options(self) -> EventOptions | None:
         """What the sender is told; None without events. Raises UsageError for a value that cannot be."""
         options = EventOptions(
-            before_s=parse_span(self.before),
-            after_s=parse_span(self.after),
+            before_s=parse_span(self.before, "event.before"),
+            after_s=parse_span(self.after, "event.after"),
             fps=self.fps,
             frame_bytes=self.frame_bytes,
             memory_bytes=self.memory_bytes,
-            longest_s=parse_span(self.longest),
+            longest_s=parse_span(self.longest, "event.longest"),
             most_an_hour=self.most_an_hour,
             novelty=self.novelty,
             causes=self.causes,

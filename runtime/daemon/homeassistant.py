@@ -64,6 +64,11 @@ class HomeAssistant:
         self._asked: deque[bytes] = deque(maxlen=_MOST_ASKED)
         self._limited_log = RateLimitedLog(log)
 
+    @property
+    def will(self) -> tuple[str, bytes]:
+        """Topic and message, retained, of what the broker says once the connection of this receiver is lost."""
+        return self.topic, OFFLINE
+
     def topics(self) -> dict[str, Callable[[bytes], None]]:
         """What to subscribe to, and what takes the messages; they are obeyed by the next `refresh`."""
         asks = {f"{self._base}/ask": self._asked.append} if self._control else {}

@@ -9,13 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesem.errors import EdgesemError, InputError
 from edgesem.files import write_whole
-from runtime.daemon.event_outputs import EventOutputs
-from runtime.daemon.homeassistant import HomeAssistant
-from runtime.daemon.homeassistant_device import jpeg_topic
+from edgesem.packet.packet import Packet
 from runtime.daemon.picture_quota import PictureQuota
 from runtime.daemon.receive_settings import OutSettings
 from runtime.process.rate_limit import RateLimitedLog
@@ -26,6 +24,10 @@ from runtime.receiver.sinks import VideoSink, encode_picture
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.receiver.undrawn import frame_name
 from runtime.web.gallery import Gallery
+
+if TYPE_CHECKING:
+    from runtime.daemon.event_outputs import EventOutputs
+    from runtime.daemon.homeassistant import HomeAssistant
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class PictureOutputs:
         Raises EdgesemError if a promised picture was not written.
         """
         out, path, failure = self._settings, None, None
-        picture = picture.stamped(out.stamp)
+        picture = picture.stamped(out.stamp) if picture.drawn else picture
         jpeg_wanted = out.jpeg_topic or out.home_assistant
         if self.events is not None:
             self.events.add(picture)
@@ -120,7 +122,8 @@ class PictureOutputs:
         except EdgesemError as error:
             failure = failure or error
         file = None if path is None else str(path)
-        self.report({"event": "picture", "stream": picture.stream, **asdict(picture.info), "file": file})
+        told = {**asdict(picture.info), "drawn": picture.drawn, "file": file}
+        self.report({"event": "picture", "stream": picture.stream, **told})
         with self._lock:
             self.pictures += 1
             self.unwritten += failure is not None
@@ -130,6 +133,20 @@ class PictureOutputs:
             if picture.packet.promised and path is None and out.folder is not None:
                 raise failure
             self._limited_log.warn("%s, frame %d: %s", picture.stream, picture.packet.frame, failure)
+
+    def needs_image(self, stream: str, packet: Packet) -> bool:
+        """Whether the picture of a packet goes anywhere: to a file, a topic, or a page that somebody looks at."""
+        out, side_info = self._settings, packet.side_info
+        if packet.promised or side_info.event is not None or side_info.detail is not None:
+            return True
+        if out.jpeg_topic or out.home_assistant or out.kind not in ("archive", "none"):
+            return True
+        looked_at = self.receiver is None or self.receiver.viewing.is_looked_at(stream)
+        return looked_at or self.gallery.is_awaited(stream)
+
+    def show(self, picture: ReceivedPicture) -> None:
+        """Take the image of a picture that was put without one, because nobody needed it then."""
+        self.gallery.show(picture.stamped(self._settings.stamp))
 
     @property
     def deleted(self) -> int:
@@ -240,6 +257,8 @@ class PictureOutputs:
         """Publish on the stream's JPEG topic, unless the broker has not confirmed the picture before yet."""
         if self.receiver is None:
             return
+        from runtime.daemon.homeassistant_device import jpeg_topic
+
         connection, stream, now_s = self.receiver.connection, picture.stream, time.monotonic()
         if now_s < self._publishing_until_s.get(stream, 0.0):
             return
@@ -251,7 +270,11 @@ class PictureOutputs:
             self._publishing_until_s.pop(stream, None)
 
         # Retained: who subscribes later gets the latest picture at once.
-        connection.publish(jpeg_topic(picture.topics), jpeg, retain=True, confirm=confirmed)
+        try:
+            connection.publish(jpeg_topic(picture.topics), jpeg, retain=True, confirm=confirmed)
+        except EdgesemError:
+            confirmed()  # nothing is under way: the next picture is not left out for it
+            raise
 
 
 def _size_bytes(path: Path | None) -> int:

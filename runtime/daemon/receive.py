@@ -11,25 +11,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgesem.bundle.bundle import Bundle
 from edgesem.errors import EdgesemError, LinkError
-from edgesem.semantics.embedding import Labels
-from runtime.catalogue.database import Database
-from runtime.catalogue.history import FleetHistory
-from runtime.catalogue.uploader import Uploader
-from runtime.daemon.event_hooks import EventHooks
-from runtime.daemon.event_outputs import EventOutputs
-from runtime.daemon.homeassistant import OFFLINE, HomeAssistant
 from runtime.daemon.picture_outputs import PictureOutputs
 from runtime.daemon.receive_settings import OutSettings, ReceiveSettings
-from runtime.daemon.receiver_metrics import metrics_of
 from runtime.process.service import running_service
-from runtime.receiver.archive import Archive
-from runtime.receiver.archive_viewer import ArchiveViewer
-from runtime.receiver.semantic_filter import SemanticFilter
+from runtime.receiver.frame_drawer import OnDemand
 from runtime.receiver.stream_receiver import StreamReceiver
+
+if TYPE_CHECKING:
+    from runtime.catalogue.uploader import Uploader
+    from runtime.daemon.event_outputs import EventOutputs
+    from runtime.daemon.homeassistant import HomeAssistant
+    from runtime.receiver.archive import Archive
+    from runtime.receiver.semantic_filter import SemanticFilter
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +59,7 @@ def run_receive(
             opened = _open_archive(out, out.archive_folder, sync_promised=bool(settings.catalogue.url))
             archive = stack.enter_context(opened)
         uploader = _uploader(settings, stack)
-        semantic_filter = None
-        if out.only:
-            labels = Labels.of(Bundle.open(settings.draw.bundle))
-            semantic_filter = SemanticFilter([labels.query(text) for text in out.only], out.only_score)
+        semantic_filter = _semantic_filter(settings) if out.only else None
         receiver = StreamReceiver(
             settings.broker.addresses(),
             settings.streams,
@@ -80,8 +73,9 @@ def run_receive(
             semantic_filter=semantic_filter,
             state_folder=settings.monitor.folder(),
             other_topics={} if home is None else home.topics(),
-            will=None if home is None else (home.topic, OFFLINE),
+            will=None if home is None else home.will,
             on_up=(lambda: None) if home is None else home.announce_again,
+            on_demand=OnDemand(outputs.needs_image, outputs.show),
         )
         stack.enter_context(receiver)
         outputs.attach(receiver)
@@ -89,10 +83,14 @@ def run_receive(
             stack.callback(home.close)
         url, server, viewer, fleet = None, None, None, None
         if (address := out.listen_address()) is not None:
+            from runtime.daemon.receiver_metrics import metrics_of
             from runtime.web.server import Server
 
             metrics = metrics_of(receiver, outputs.gallery, uploader)
             if archive is not None:
+                from runtime.catalogue.history import FleetHistory
+                from runtime.receiver.archive_viewer import ArchiveViewer
+
                 fleet = None if uploader is None else FleetHistory(uploader.database, archive)
                 viewer = stack.enter_context(ArchiveViewer(fleet or archive, settings.draw.bundles, stamp=out.stamp))
             server = stack.enter_context(
@@ -153,6 +151,9 @@ def run_receive(
 
 
 def _event_outputs(settings: ReceiveSettings, folder: Path, outputs: PictureOutputs) -> EventOutputs:
+    from runtime.daemon.event_hooks import EventHooks
+    from runtime.daemon.event_outputs import EventOutputs
+
     event = settings.event
 
     def publish(topic: str, payload: bytes) -> None:
@@ -175,8 +176,20 @@ def _uploader(settings: ReceiveSettings, stack: contextlib.ExitStack) -> Uploade
     catalogue, folder = settings.catalogue, settings.out.archive_folder
     if not catalogue.url or folder is None:
         return None
+    from runtime.catalogue.database import Database
+    from runtime.catalogue.uploader import Uploader
+
     database = stack.enter_context(Database(catalogue.url, catalogue.password_file))
     return stack.enter_context(Uploader(database, catalogue.objects, folder, period_s=catalogue.period_s))
+
+
+def _semantic_filter(settings: ReceiveSettings) -> SemanticFilter:
+    from edgesem.bundle.bundle import Bundle
+    from edgesem.semantics.embedding import Labels
+    from runtime.receiver.semantic_filter import SemanticFilter
+
+    labels = Labels.of(Bundle.open(settings.draw.bundle))
+    return SemanticFilter([labels.query(text) for text in settings.out.only], settings.out.only_score)
 
 
 def _catalogued(uploader: Uploader | None) -> dict[str, Any]:
@@ -186,6 +199,8 @@ def _catalogued(uploader: Uploader | None) -> dict[str, Any]:
 
 
 def _home_assistant(settings: ReceiveSettings) -> HomeAssistant:
+    from runtime.daemon.homeassistant import HomeAssistant
+
     out = settings.out
     return HomeAssistant(
         out.home_assistant_prefix,
@@ -197,6 +212,8 @@ def _home_assistant(settings: ReceiveSettings) -> HomeAssistant:
 
 
 def _open_archive(out: OutSettings, folder: Path, *, sync_promised: bool) -> Archive:
+    from runtime.receiver.archive import Archive
+
     max_age_s, promised_max_age_s = out.max_ages_s()
     return Archive(
         folder,

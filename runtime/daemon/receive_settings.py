@@ -13,7 +13,7 @@ from runtime.catalogue.settings import CatalogueSettings
 from runtime.daemon.event_settings import GatherSettings
 from runtime.mqtt.settings import BrokerSettings
 from runtime.protocol.shard import Shard
-from runtime.receiver.archive import MAX_BYTES as ARCHIVE_BYTES
+from runtime.receiver.archive_entry import MAX_BYTES as ARCHIVE_BYTES
 from runtime.receiver.options import Limits, ReceiverOptions
 from runtime.receiver.semantic_filter import MIN_SCORE
 from runtime.receiver.stamp import STAMPS
@@ -129,7 +129,8 @@ class OutSettings:
 
         Raises UsageError for what is no span of time, or promised frames that are to go before ordinary ones.
         """
-        ordinary_s, promised_s = (parse_span(text) if text else 0.0 for text in (self.max_age, self.promised_max_age))
+        ages = {"out.max_age": self.max_age, "out.promised_max_age": self.promised_max_age}
+        ordinary_s, promised_s = (parse_span(text, name) if text else 0.0 for name, text in ages.items())
         if promised_s and (not ordinary_s or promised_s < ordinary_s):
             raise UsageError(
                 f"promised_max_age {self.promised_max_age}: ordinary frames go before promised ones, "
@@ -139,7 +140,7 @@ class OutSettings:
 
     def listen_address(self) -> ListenAddress | None:
         """Where the live page is served, None if it is not. Raises UsageError if `http` is no address."""
-        return ListenAddress.parse(self.http) if self.http else None
+        return ListenAddress.parse(self.http, "out.http") if self.http else None
 
 
 @dataclass(frozen=True)

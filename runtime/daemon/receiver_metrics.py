@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runtime.catalogue.uploader import Uploader
 from runtime.daemon.state_metrics import LABELS, labels_of, state_metrics
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.web.gallery import Gallery
+
+if TYPE_CHECKING:
+    from runtime.catalogue.uploader import Uploader
 
 _PREFIX = "edgesem_receiver_"
 _STATE_PREFIX = "edgesem_state_"
@@ -19,7 +21,7 @@ _STATE_PREFIX = "edgesem_state_"
 _COUNTERS: dict[str, tuple[str, Callable[[Stream], float]]] = {
     "layers": ("layers received", lambda s: s.inbox.counters.layers),
     "bytes": ("bytes of packets received", lambda s: s.inbox.counters.size_bytes),
-    "pictures": ("pictures decoded", lambda s: s.pictures),
+    "pictures": ("frames decoded, whether somebody needed their picture or not", lambda s: s.pictures),
     "decode_seconds": ("time spent on decoding", lambda s: s.decode_s),
     "malformed": ("messages that were no packet of this stream", lambda s: s.inbox.counters.malformed),
     "other_bundle": (

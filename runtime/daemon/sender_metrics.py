@@ -40,7 +40,7 @@ def serve_metrics(where: str, pipeline: SenderPipeline, topics: Topics) -> None:
     """Answer Prometheus at `HOST:PORT` for as long as the process lives. EnvironmentMissing if the port is taken."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    address = ListenAddress.parse(where)
+    address = ListenAddress.parse(where, "monitor.metrics")
     registry = CollectorRegistry()
     registry.register(_Collector(pipeline, topics))
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgesem.errors import InputError, UsageError
 from edgesem.packet.keys import read_secret, write_private
-from runtime.daemon.accounts import PASSWORD_BYTES, Account, acl, topic_rules
+from runtime.daemon.accounts import LONGEST_NAME, PASSWORD_BYTES, Account, acl, topic_rules
 from runtime.fleet.inventory import Inventory
 from runtime.protocol.topics import from_file_name, to_file_name
 
@@ -46,6 +46,8 @@ def write_accounts(
             raise UsageError(f"--{option} {unknown[0]}: the inventory has no such account")
     if ill := sorted(name for name in names if _LATER.fullmatch(name)):
         raise UsageError(f"account {ill[0]}: a name that ends like this is one of a second login; rename the device")
+    if ill := sorted(name for name in names if (name in rotate or "all" in rotate) and not _has_room(name)):
+        raise UsageError(f"account {ill[0]}: its name is too long for a second login; rename it, or rotate others")
     home = folder / "passwords"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,6 +97,12 @@ def write_accounts(
         "gone": gone,
         "files": {kind: str(path) for kind, (path, _) in files.items()},
     }
+
+
+def _has_room(name: str) -> bool:
+    """Whether a later login of an account is a name of an account, and is known again by that of its file."""
+    last = f"{name}@999999"
+    return len(last) <= LONGEST_NAME and from_file_name(to_file_name(last)) is not None
 
 
 def _first(login: str) -> str:

@@ -110,14 +110,27 @@ class FleetListener:
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message; one that cannot be read is counted."""
-        if not payload:  # a retained message was deleted
-            return
         with self._lock:
             try:
                 topics, kind = Topics.parse(topic)
-                self._take(topics, kind, payload)
+                if payload:
+                    self._take(topics, kind, payload)
+                else:
+                    self._deleted(topics, kind)
             except PacketError:
                 self.malformed += 1
+
+    def _deleted(self, topics: Topics, kind: str) -> None:
+        """A retained message was deleted: of a camera that is no more, both are."""
+        stream = self._streams.get(topics.base)
+        if stream is None:
+            return
+        if kind == "birth":
+            stream.birth = None
+        elif kind == "state":
+            stream.state = stream.first_state = stream.last_state = None
+        if stream.birth is None and stream.state is None:
+            del self._streams[topics.base]
 
     def _take(self, topics: Topics, kind: str, payload: bytes) -> None:
         now_s = time.monotonic()
@@ -129,7 +142,9 @@ class FleetListener:
             fresh = stream.state is not None and stream.state.time_ms != state.time_ms
             stream.state = state
             if fresh and state.up:
-                stream.first_state = stream.first_state or (now_s, state)
+                first = stream.first_state
+                if first is None or first[1].epoch != state.epoch:  # a sender that starts anew counts anew
+                    stream.first_state = now_s, state
                 stream.last_state = now_s, state
         elif kind == "event":
             event = HeardEvent.from_bytes(payload)

@@ -139,7 +139,7 @@ def _troubles(one: HeardStream, said_s: float | None) -> Iterable[tuple[int, str
 
 
 def _late(state: State, birth: Birth | None) -> Iterable[tuple[int, str]]:
-    if state.paused:
+    if state.paused or state.live == "idle":  # thumbnails come at a pace of their own, which is not told
         return
     if state.age_s is None:
         yield 60, "no receiver has a picture of it"

@@ -133,7 +133,7 @@ export class Details {
     for (const chart of this.charts) chart.draw(this.samples, nowMs);
     this.picture.draw(stream);
     this.past.draw(nowMs, archive);
-    this.events.draw().then(() => (this.past.events = this.events.events));
+    this.events.draw().then(() => this.past.mark(this.events.events));
     this.part.draw(stream);
     this.mask.draw(stream);
     this.root.classList.toggle("elsewhere", Boolean(stream.elsewhere));

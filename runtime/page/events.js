@@ -20,7 +20,9 @@ export class EventList {
     this.root.hidden = true;
   }
   async draw() {
-    if (this.stream === null || performance.now() - this.fetchedMs < REFRESH_MS) return;
+    if (this.stream === null) return;
+    this.tellAges();
+    if (performance.now() - this.fetchedMs < REFRESH_MS) return;
     this.fetchedMs = performance.now();
     const { stream } = this;
     try {
@@ -35,12 +37,25 @@ export class EventList {
   }
   fill(events, nowMs) {
     this.events = events;
+    this.aheadMs = nowMs - performance.now();
     this.root.hidden = Boolean(this.stream) && !events.length;
     const shown = JSON.stringify(events);
-    if (shown === this.shown) return; // so that the focus stays where it is
-    this.shown = shown;
-    this.list.replaceChildren(...events.map((event) => this.item(event, nowMs)));
-    this.find(this.words);
+    if (shown !== this.shown) { // else the focus stays where it is
+      this.shown = shown;
+      this.list.replaceChildren(...events.map((event) => this.item(event, nowMs)));
+      this.find(this.words);
+    }
+    this.tellAges();
+  }
+  tellAges() {
+    const nowMs = this.aheadMs + performance.now();
+    [...this.list.children].forEach((item, index) => {
+      const event = this.events[index];
+      tell(item.querySelector(".at"), [
+        !this.stream && event.stream, clock(event.time_ms, true, nowMs), age((nowMs - event.time_ms) / 1000),
+        event.phase !== "complete" && "still coming",
+      ].filter(Boolean).join(" · "));
+    });
   }
   // Leaves those of which all words are in cause, label or camera.
   find(words) {
@@ -60,10 +75,6 @@ export class EventList {
     const find = (selector) => root.querySelector(selector);
     const what = event.label || event.cause;
     find(".what").textContent = what;
-    find(".at").textContent = [
-      !this.stream && event.stream, clock(event.time_ms, true, nowMs), age((nowMs - event.time_ms) / 1000),
-      event.phase !== "complete" && "still coming",
-    ].filter(Boolean).join(" · ");
     find("button").addEventListener("click", () => this.visit(event));
     const image = find("img");
     if (event.picture) image.src = event.picture;

@@ -56,6 +56,12 @@ export class Past {
     }
     this.label();
   }
+  // Events are lines in the strip, those too that come after it.
+  mark(events) {
+    if (events === this.events) return;
+    this.events = events;
+    if (this.untilMs) this.label();
+  }
   // The strip: where pictures are kept, where events were, and what time it is.
   label() {
     const place = (timeMs) => PARTS * (timeMs - this.sinceMs) / (this.untilMs - this.sinceMs);

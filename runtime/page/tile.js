@@ -29,6 +29,7 @@ export class Tile {
     this.stream = stream;
     this.picture.draw(stream);
     tell(this.trouble, stream.trouble ?? "");
+    this.trouble.title = stream.trouble ?? ""; // where there is no room for all of it
     this.root.classList.toggle("dead", Boolean(isDead(stream)));
     const { picture, state } = stream;
     tell(this.facts, [

@@ -23,12 +23,11 @@ from edgesem.errors import InputError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
 from runtime.receiver.age_limit import AgeLimit
-from runtime.receiver.archive_entry import Entry, Total
+from runtime.receiver.archive_entry import MAX_BYTES, Entry, Total
 from runtime.receiver.archive_file import FILE, is_full, open_file
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 4 << 30
 _PRUNE_EVERY = 256
 _PRUNED_SHARE = 0.05
 FREE_BYTES = 32 << 20

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 from edgesem.packet.packet import Packet
 
+MAX_BYTES = 4 << 30
+"""Size of an archive, if nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -96,12 +96,15 @@ class ArchiveViewer:
             self._places.release()
 
     def rest(self) -> None:
-        """End the decoder if nobody has looked back for a minute; to be called now and then."""
-        if self._decoder is None or time.monotonic() - self._used_s < _IDLE_S:
+        """End the decoder if nobody has looked back for a minute; to be called now and then. Does not wait:
+        packets of an object store that is away may take long."""
+        if self._decoder is None or time.monotonic() - self._used_s < _IDLE_S or not self._lock.acquire(blocking=False):
             return
-        with self._lock:
+        try:
             if time.monotonic() - self._used_s >= _IDLE_S:
                 self._end()
+        finally:
+            self._lock.release()
 
     def _chain(self, entry: Entry) -> list[tuple[Entry, Packet]]:
         """A frame and those that it is decoded from, up to a keyframe or one whose latent is held; the oldest last."""

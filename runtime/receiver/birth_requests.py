@@ -45,10 +45,10 @@ class BirthRequests:
         try:
             if due is None:
                 if len(self._due) < self._most:
-                    self._due[topics.base] = [now_s + wait_s for wait_s in reversed(_WAITS_S)]
                     self._subscribe(topics.birth)
+                    self._due[topics.base] = [now_s + wait_s for wait_s in reversed(_WAITS_S)]
             elif due and now_s >= due[-1]:
-                due.pop()
                 self._publish(topics.cmd, b"", 1)
+                due.pop()
         except EdgesemError as error:
             self._limited_log.warn("could not ask for the birth of %s: %s", topics.base, error)

@@ -12,6 +12,7 @@ from edgesem.errors import EdgesemError
 from edgesem.packet.packet import Packet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.decoder_template import DecoderTemplate
+from runtime.receiver.frame_queue import SkippedPicture
 from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
 
@@ -21,7 +22,7 @@ _LOOK_UP_S = 0.5
 _LAST_S = 3.0
 """At the end, a picture that is being decoded may take so long."""
 
-Draw = Callable[[DecoderProcess, Stream, Packet], None]
+Draw = Callable[[DecoderProcess, Stream, Packet | SkippedPicture], None]
 
 
 class DecoderPool:

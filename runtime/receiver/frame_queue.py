@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from edgesem.packet.packet import MAX_LAYERS, Packet
 from runtime.protocol.clock import elapsed_s
 from runtime.receiver.counters import ReceiverCounters
+from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.sender_start import SenderStart
 
 MAX_PROMISED = 64
 """Promised frames of a stream that wait for a decoder in memory; more wait on the disk."""
 FULLER_S = 1.0
 """A base layer alone does not replace a picture with more layers that was captured less than this before it."""
+
+
+@dataclass(eq=False)
+class SkippedPicture:
+    """A frame that was decoded without its picture, because nobody needed it. Use it under `Streams.lock`."""
+
+    packet: Packet
+    reference: HeldLatent | None
+    """What an inter frame refers to: it may have been forgotten elsewhere when the picture is asked for."""
+    asked: bool = False
+    """Whether it waits for a decoder, or one draws it."""
+    failures: int = 0
+    """How often a decoder could not draw it."""
 
 
 class FrameQueue:
@@ -38,9 +53,10 @@ class FrameQueue:
         self._ordinary: deque[tuple[SenderStart, Packet]] = deque()
         self._promised: deque[Packet] = deque()
         self._promised_next = False
+        self._skipped: SkippedPicture | None = None
 
     def __len__(self) -> int:
-        return len(self._ordinary) + len(self._promised)
+        return len(self._ordinary) + len(self._promised) + (self._skipped is not None)
 
     @property
     def promised(self) -> int:
@@ -67,6 +83,10 @@ class FrameQueue:
                 self._counters.dropped += 1
             self._ordinary.append((start, packet))
 
+    def add_skipped(self, skipped: SkippedPicture) -> None:
+        """Add the picture of a frame that was taken before, in place of another such: after the ordinary frames."""
+        self._skipped = skipped
+
     def add_promised(self, packet: Packet) -> None:
         """Add a promised frame, whether there is room or not."""
         self._promised.append(packet)
@@ -79,13 +99,17 @@ class FrameQueue:
             self._counters.dropped += 1
         self.add_promised(packet)
 
-    def pop(self) -> Packet | None:
-        """Take out the frame to decode next, ordinary and promised ones in turn; None if none waits."""
-        promised = bool(self._promised) and (self._promised_next or not self._ordinary)
-        if not promised and not self._ordinary:
-            return None
-        self._promised_next = not promised
-        return self._pop_promised() if promised else self._ordinary.popleft()[1]
+    def pop(self) -> Packet | SkippedPicture | None:
+        """Take out what to decode next, promised frames and the others in turn; None if nothing waits."""
+        others = bool(self._ordinary) or self._skipped is not None
+        if self._promised and (self._promised_next or not others):
+            self._promised_next = False
+            return self._pop_promised()
+        self._promised_next = True
+        if self._ordinary:
+            return self._ordinary.popleft()[1]
+        skipped, self._skipped = self._skipped, None
+        return skipped
 
     def _pop_promised(self) -> Packet:
         packet = self._promised.popleft()

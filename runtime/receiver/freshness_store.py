@@ -10,10 +10,10 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgesem.errors import InputError
+from runtime.receiver.fresh_start import FreshStart
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +34,6 @@ create table if not exists starts (
   primary key (stream, public_key)
 )
 """
-
-
-@dataclass(frozen=True)
-class FreshStart:
-    """The newest start of one device as a sender of one stream."""
-
-    stream: str
-    """The base of the stream's topics."""
-    public_key: bytes
-    birth: bytes
-    """The birth message as it came."""
-    newest: tuple[int, int] | None
-    """Epoch and frame of the newest ordinary packet that was sealed for this start."""
 
 
 class FreshnessStore:

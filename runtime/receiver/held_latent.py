@@ -43,7 +43,7 @@ class HeldLatent:
     @classmethod
     def of(cls, latent: Latent, gain: Gain) -> HeldLatent:
         """What holds a decoded latent to the bit."""
-        from edgesem.codec.coder import in_units  # who only holds it has no coder
+        from edgesem.codec.reference import in_units  # who only holds it has no coder
 
         steps = by_position(gain, latent.levels)
         eighths = np.rint(latent.values * steps * np.float32(MEAN_GRID)) + np.float32(0)  # -0 has no integer
@@ -61,7 +61,7 @@ class HeldLatent:
 
     def latent(self, gain: Gain) -> Latent:
         """The latent. ValueError if these bytes do not hold one."""
-        from edgesem.codec.coder import in_units
+        from edgesem.codec.reference import in_units
 
         shape = CHANNELS, -(-self.height // STRIDE), -(-self.width // STRIDE)
         levels = np.frombuffer(self.copied_levels, np.uint8).reshape(shape[1:]) if self.copied_levels else None

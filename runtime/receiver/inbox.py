@@ -17,7 +17,7 @@ from runtime.protocol.clock import clock_ms
 from runtime.protocol.piece import MAX_PIECE_BYTES, Piece
 from runtime.protocol.topics import Topics
 from runtime.receiver.counters import ReceiverCounters
-from runtime.receiver.frame_queue import FrameQueue
+from runtime.receiver.frame_queue import FrameQueue, SkippedPicture
 from runtime.receiver.piece_assembly import PieceAssembly
 from runtime.receiver.seals import SealedStart, StreamSeals
 from runtime.receiver.sender_conflict import SenderConflict
@@ -156,8 +156,8 @@ class Inbox:
         """Number of frames that wait for a decoder."""
         return len(self.queue)
 
-    def pop(self) -> Packet | None:
-        """Take out the frame to decode next; None if none waits."""
+    def pop(self) -> Packet | SkippedPicture | None:
+        """Take out what to decode next; None if nothing waits."""
         return self.queue.pop()
 
     def _parse(self, topic: str, payload: bytes) -> tuple[Packet, SealedStart | None]:

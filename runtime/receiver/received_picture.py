@@ -55,7 +55,7 @@ class ReceivedPicture:
     packet: Packet
     """The packet that was decoded: frame number, epoch, capture time, layers, side information."""
     image: NDArray[np.uint8]
-    """uint8 [H, W, 3], RGB; read-only."""
+    """uint8 [H, W, 3], RGB; read-only. Empty, [0, 0, 3], where the picture was not drawn."""
     steps: int
     """Steps of the flow decoder that it was synthesized with."""
     decode_s: float
@@ -77,6 +77,11 @@ class ReceivedPicture:
             clock_set=clock_is_set(packet, now_ms),
         )
         return self if image is self.image else replace(self, image=image)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is an image: a `StreamReceiver` with `on_demand` draws only those that somebody needs."""
+        return self.image.size > 0
 
     @property
     def info(self) -> PictureInfo:

@@ -61,10 +61,11 @@ def stamp_picture(
 
 def clock_is_set(packet: Packet, now_ms: int) -> bool:
     """Whether the clock of a packet's sender may have been right: its time is not of before this program, not ahead of
-    `now_ms` by more than a minute, and an ordinary frame's not an hour old. A smaller error is not seen."""
+    `now_ms` by more than a minute, and an ordinary frame's not an hour old. A smaller error is not seen. Where `now_ms`
+    is itself of before this program, as on a board without a clock, a promised frame's own time is better."""
     captured_ms = full_time_ms(packet, now_ms)
     oldest_ms = _OLDEST_MS if packet.promised else max(_OLDEST_MS, now_ms - _LATE_MS)
-    return oldest_ms <= captured_ms <= now_ms + _AHEAD_MS
+    return oldest_ms <= captured_ms <= (now_ms + _AHEAD_MS if now_ms >= _OLDEST_MS else _LAST_MS)
 
 
 def time_text(captured_ms: int | None) -> str:

@@ -15,7 +15,8 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
-from runtime.receiver.freshness_store import FreshStart
+from runtime.receiver.frame_queue import SkippedPicture
+from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.history import History
 from runtime.receiver.inbox import Inbox
 from runtime.receiver.stream_references import StreamReferences
@@ -62,6 +63,8 @@ class Stream:
     """When its sender was last asked to send each layer in a message of its own."""
     _grey_since: tuple[int, int] | None = None
     """The epoch, and since when (Unix milliseconds) the sender says in each state that its pictures have no colour."""
+    skipped: SkippedPicture | None = None
+    """The newest ordinary frame, if its picture was not drawn."""
     busy: bool = False
     """Whether a decoder works for it: one at a time, so that its pictures come in order."""
 

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgesem.errors import EdgesemError, LinkError, UsageError
 from runtime.mqtt.address import Address
@@ -21,11 +22,10 @@ from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
 from runtime.protocol.topics import Topics
-from runtime.receiver.archive import Archive
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_pool import DecoderPool
-from runtime.receiver.frame_drawer import FrameDrawer
-from runtime.receiver.freshness_store import FreshnessStore, FreshStart
+from runtime.receiver.frame_drawer import FrameDrawer, OnDemand
+from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.processors import allowed_processors
 from runtime.receiver.promised_store import PromisedStore
@@ -37,6 +37,10 @@ from runtime.receiver.stream import Stream
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.streams import Streams
 from runtime.receiver.viewing import Viewing
+
+if TYPE_CHECKING:
+    from runtime.receiver.archive import Archive
+    from runtime.receiver.freshness_store import FreshnessStore
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class StreamReceiver:
     room for another; it must not block. `state_folder` is where the newest birth and frame of each sealed stream are
     kept: without one, a receiver that starts anew shows recorded packets as new. `other_topics` are more topics to
     subscribe to, with what takes their messages, on the network thread; `will` is what the broker publishes for us,
-    retained, once the connection is lost.
+    retained, once the connection is lost. With `on_demand`, the pictures that it does not need are not drawn.
 
     All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
     itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if a bundle cannot be
@@ -86,6 +90,7 @@ class StreamReceiver:
         other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
         will: tuple[str, bytes] | None = None,
         on_up: Callable[[], None] = lambda: None,
+        on_demand: OnDemand | None = None,
     ) -> None:
         self.options = options or ReceiverOptions()
         self.max_steps = 0
@@ -104,7 +109,7 @@ class StreamReceiver:
         self._archive, self._semantic_filter = archive, semantic_filter
         self._on_stream_forgotten = on_stream_forgotten
         self._state_folder, self._other_topics, self._will = state_folder, dict(other_topics or {}), will
-        self._on_up = on_up
+        self._on_up, self._on_demand = on_up, on_demand
         self._subscriptions: ShardSubscriptions | None = None
         if self.options.shard is not None:
             memory = None if state_folder is None else ShardMemory(state_folder, self.options.limits.streams)
@@ -138,6 +143,8 @@ class StreamReceiver:
                 is_reserved = self._filter.is_named if self._key is None else lambda _: True
                 self._store = stack.enter_context(PromisedStore(self._folder, is_reserved=is_reserved))
             if self._state_folder is not None and self._key is not None:
+                from runtime.receiver.freshness_store import FreshnessStore
+
                 self._freshness = stack.enter_context(FreshnessStore(self._state_folder))
             self.streams = Streams(
                 bundle_ids=bundles.ids,
@@ -166,7 +173,9 @@ class StreamReceiver:
                 will=self._will,
                 retry=True,
             )
-            drawer = FrameDrawer(self.streams, bundles, self._on_picture, self._archive, self._semantic_filter)
+            drawer = FrameDrawer(
+                self.streams, bundles, self._on_picture, self._archive, self._semantic_filter, self._on_demand
+            )
             pool.begin(self.streams, drawer.draw)
             if self._freshness is not None:
                 ended = threading.Event()
@@ -262,6 +271,17 @@ class StreamReceiver:
             raise LinkError(f"{stream.name} cannot be asked: {stream.absence}; start it, or ask again when it is back")
         topic = stream.topics.cmd
         self.connection.publish(topic, self._signed(stream, topic, command.to_bytes()))
+
+    def draw_newest(self, name: str) -> bool:
+        """Have the picture of a stream's newest frame drawn, if it was skipped: it comes by `on_demand.show`.
+
+        Returns at once: whether it is on its way.
+        """
+        stream = self.streams.find(name)
+        if stream is None or not self.streams.draw_newest(stream):
+            return False
+        self.streams.on_ready()
+        return True
 
     def acknowledge_kept(self, picture: ReceivedPicture) -> None:
         """The caller has written a promised picture to a disk itself: its sender need not keep it any more.

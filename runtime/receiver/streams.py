@@ -18,7 +18,8 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.fair_scheduler import FairScheduler
 from runtime.receiver.feedback import Feedback
-from runtime.receiver.freshness_store import FreshStart
+from runtime.receiver.frame_queue import SkippedPicture
+from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.kept_frames import KeptFrames
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 0.3
 """A frame is decoded without its missing layers when none has come for so long."""
 
+_MOST_FAILURES = 3  # of drawing one picture
 _HAND_OVER_S = 1e-5
 """What a decoder's thread takes to wake up, and to take the interpreter's lock, if we leave that; at least."""
 
@@ -126,6 +128,8 @@ class Streams:
             remembered=remembered,
         )
         self._scheduler = FairScheduler(decoders)
+        self._incomplete: set[Stream] = set()
+        """Streams that may have a frame whose layers have not all come: these alone are looked through."""
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one MQTT message of a `pkt`, `birth` or `state` topic."""
@@ -162,6 +166,7 @@ class Streams:
                     log.info("receiving %s", stream.name)
                 if kind == "pkt":
                     self._requests.after_packet(stream)
+                    self._incomplete.add(stream)
                 ready = stream.inbox.waiting > 0
                 if ready:
                     self._changed.notify()
@@ -176,8 +181,8 @@ class Streams:
             time.sleep(_HAND_OVER_S)  # the frame shall not wait for its own acknowledgement
         self._feedback.publish_all()
 
-    def next_frame(self, timeout_s: float) -> tuple[Stream, Packet] | None:
-        """Wait for the frame to decode next, and mark its stream as busy; None if there is none in time."""
+    def next_frame(self, timeout_s: float) -> tuple[Stream, Packet | SkippedPicture] | None:
+        """Wait for what to decode next, and mark its stream as busy; None if there is nothing in time."""
         deadline_s = time.monotonic() + timeout_s
         with self.lock:
             while True:
@@ -185,15 +190,15 @@ class Streams:
                 look_s = self._release_incomplete(now_s)
                 stream = self._scheduler.next(self._table.all())
                 if stream is not None:
-                    packet = stream.inbox.pop()
-                    assert packet is not None
-                    return stream, packet
+                    frame = stream.inbox.pop()
+                    assert frame is not None
+                    return stream, frame
                 if now_s >= deadline_s:
                     return None
                 self._changed.wait(min(look_s, deadline_s) - now_s)
 
     def done(self, stream: Stream, *, decode_s: float, good: bool) -> None:
-        """A decoder has finished with a frame of `stream`, after `decode_s` seconds; `good`: there is a picture."""
+        """A decoder has finished with a frame of `stream`, after `decode_s` seconds; `good`: it could be decoded."""
         with self.lock:
             self._scheduler.done(stream, decode_s)
             stream.inbox.decode_ms = min(int(decode_s * 1000), 0xFFFFFFFF)
@@ -201,6 +206,42 @@ class Streams:
                 stream.pictures += 1
             else:
                 stream.inbox.counters.undecodable += 1
+            self._changed.notify()
+
+    def skip_picture(self, stream: Stream, skipped: SkippedPicture | None) -> None:
+        """Note the newest frame of a stream as one that was decoded without its picture; None: it has one."""
+        with self.lock:
+            stream.skipped = skipped
+
+    def draw_newest(self, stream: Stream) -> bool:
+        """Queue the picture of a stream's newest frame if it was skipped; whether it is on its way. Returns at once."""
+        with self.lock:
+            skipped = stream.skipped
+            if skipped is None:
+                return False
+            if not skipped.asked:
+                skipped.asked = True
+                stream.inbox.queue.add_skipped(skipped)
+                self._changed.notify()
+            return True
+
+    def is_skipped(self, stream: Stream, frame: Packet | SkippedPicture) -> bool:
+        """Whether this is still the newest frame of the stream, and has no picture."""
+        with self.lock:
+            skipped = stream.skipped
+            return skipped is not None and frame in (skipped, skipped.packet)
+
+    def done_skipped(self, stream: Stream, skipped: SkippedPicture, *, decode_s: float, drawn: bool) -> None:
+        """A decoder has finished with a picture that was skipped; its frame was counted before.
+
+        One that could not be drawn is tried again when it is asked for again, but not for ever.
+        """
+        with self.lock:
+            self._scheduler.done(stream, decode_s)
+            skipped.asked = False
+            skipped.failures += not drawn
+            if stream.skipped is skipped and (drawn or skipped.failures >= _MOST_FAILURES):
+                stream.skipped = None
             self._changed.notify()
 
     def flush(self) -> None:
@@ -282,9 +323,12 @@ class Streams:
     def _release_incomplete(self, now_s: float) -> float:
         """Release frames whose missing layers have not come in time; returns when to look again."""
         look_s = now_s + self._patience_s  # what comes from here on cannot be due before: it need not wake anybody
-        for stream in self._table.all():
+        for stream in list(self._incomplete):
             due_s = stream.inbox.release_incomplete(now_s, self._patience_s)
-            look_s = min(look_s, due_s or look_s)
+            if due_s is None:
+                self._incomplete.remove(stream)
+            else:
+                look_s = min(look_s, due_s)
         return look_s
 
     def _count_stray(self, message: str, *details: object) -> None:

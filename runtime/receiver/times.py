@@ -12,11 +12,13 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def parse_span(text: str) -> float:
-    """Seconds of a span such as 90s, 30min, 2h, 3d or 4w. Raises UsageError for anything else."""
+def parse_span(text: str, name: str = "") -> float:
+    """Seconds of a span such as 90s, 30min, 2h, 3d or 4w. Raises UsageError for anything else, with the `name` of what
+    was set to it."""
     span = _SPAN.fullmatch(text.strip())
     if span is None:
-        raise UsageError(f"{text!r} is no span of time: write 90s, 30min, 2h, 3d or 4w")
+        where = f"{name}: " if name else ""
+        raise UsageError(f"{where}{text!r} is no span of time: write 90s, 30min, 2h, 3d or 4w")
     return float(span[1]) * _SECONDS[span[2]]
 
 

@@ -94,6 +94,11 @@ class Viewing:
         with self._changed:
             return self._is_watched(name)
 
+    def is_looked_at(self, name: str) -> bool:
+        """The same, but for `never`: who looks is shown pictures then too, although no sender is told."""
+        with self._changed:
+            return not self._closed and (self._mode == "always" or self._looks(name))
+
     def close(self) -> None:
         """Nobody watches any more, which is said while there still is a connection."""
         with self._changed:
@@ -103,8 +108,10 @@ class Viewing:
             self._thread.join()
 
     def _is_watched(self, name: str) -> bool:
-        looks = name in self._held or self._until_s.get(name, 0.0) > time.monotonic()
-        return not self._closed and (self._mode == "always" or (self._mode == "page" and looks))
+        return not self._closed and (self._mode == "always" or (self._mode == "page" and self._looks(name)))
+
+    def _looks(self, name: str) -> bool:
+        return name in self._held or self._until_s.get(name, 0.0) > time.monotonic()
 
     def _wake(self) -> None:
         """Have the thread look now."""

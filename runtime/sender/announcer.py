@@ -73,7 +73,11 @@ class Announcer:
         with self._lock:
             data = self._make().to_bytes(self._identity, base=self._topics.base, key=self._key)
             self._said, self._said_s, self._again_s = data, time.monotonic(), float("inf")
-        self._connection().publish(self._topics.birth, data, retain=True)
+        try:
+            self._connection().publish(self._topics.birth, data, retain=True)
+        except LinkError:
+            self.asked()
+            raise
 
     def heard(self, payload: bytes) -> None:
         """Take what came on our own birth topic; for the network thread."""

@@ -42,7 +42,8 @@ class FrameSlot:
     """Slot of one frame, overwritten by each newer one, and a rule of when it may be taken.
 
     A frame may be taken once its interval since the one before has passed and the control has room for it. A frame that
-    waits for room longer than an interval counts as skipped: `skip` is called, under the lock. With `look_at_all`, a
+    waits for room longer than an interval counts as skipped: `skip` is called, under the lock. A frame that somebody
+    waits for (`send_newest`) goes beside those that are due, which stay where they are. With `look_at_all`, a
     frame may be taken without room: somebody decides by its content what becomes of it. Frames that are due to be
     promised are queued as they come; `refuse` is called, under the lock, for one that finds the queue full, because the
     processor is too slow. Pauses and snapshots, which receivers ask for, are kept here too: a snapshot is taken in a
@@ -90,6 +91,8 @@ class FrameSlot:
         """Whether no frames are wanted at this time of the day."""
         self._next_s = clock()
         """Before this, the next frame would be one more than was asked for."""
+        self._awaited = False
+        """Whether somebody waits for a frame that is not due."""
         self._waits_since_s: float | None = None
         """Since when a frame waits for nothing but room, or when one was last skipped meanwhile."""
         self._busy = self._closed = False
@@ -148,9 +151,14 @@ class FrameSlot:
             self._arrived.notify_all()
 
     def send_newest(self) -> None:
-        """Somebody waits for a picture: the newest frame that there was is due now, also if it was sent before."""
+        """Somebody waits for a picture: the newest frame that there was goes now, also if it was sent before.
+
+        The frames that are due stay so: a camera that gives no more than those would else be late from then on.
+        """
         with self._arrived:
-            self._next_s = self._clock()
+            self._awaited = True
+            if self._viewers is not None and self._viewers.watched:
+                self._next_s = min(self._next_s, self._clock() + self._control.interval_s)
             if self._offered is None:
                 self._offered = self._latest
             self._arrived.notify_all()
@@ -185,7 +193,7 @@ class FrameSlot:
         """Whether a newer frame is there than the one taken last, and could be taken now. Under the lock."""
         if self._to_promise or self._event_waits:
             return True
-        return self._offered is not None and (not self._look_at_all or self._clock() >= self._next_s)
+        return self._offered is not None and (not self._look_at_all or self._awaited or self._clock() >= self._next_s)
 
     @property
     def idle(self) -> bool:
@@ -224,11 +232,12 @@ class FrameSlot:
                     return self._taken_at(now_s, interval_s, self._to_promise.popleft())
                 condition, timeout_s = self._arrived, IDLE_S
                 if self._offered is not None and not self.paused:
-                    if now_s < self._next_s:
+                    if now_s < self._next_s and not self._awaited:
                         timeout_s = min(self._next_s - now_s, IDLE_S)
                     elif self._look_at_all or self._publisher.budget_bytes(self._ready_in_s()) is not None:
                         queued, self._offered = QueuedFrame(self._offered), None
-                        return self._taken_at(now_s, interval_s, queued)
+                        beside, self._awaited = self._awaited and now_s < self._next_s, False
+                        return self._taken_at(now_s, interval_s, queued, beside=beside)
                     else:
                         self._wait_for_room(now_s, interval_s)
                         condition, timeout_s = self._publisher.changed, ROOM_S
@@ -252,9 +261,12 @@ class FrameSlot:
             self.beat_s, self._busy, self._event_turn = self._clock(), True, False
         return QueuedFrame(frame, self.recorder.options.frame_bytes)
 
-    def _taken_at(self, now_s: float, interval_s: float, queued: QueuedFrame) -> QueuedFrame:
+    def _taken_at(self, now_s: float, interval_s: float, queued: QueuedFrame, *, beside: bool = False) -> QueuedFrame:
+        """Note that a frame is taken; `beside`: it is none of those that are due."""
         self._busy = True
-        if queued.handle is None:
+        if beside:
+            self._waits_since_s = None
+        elif queued.handle is None:
             self._next_s = max(self._next_s + interval_s, now_s - interval_s / 4)
             if self._viewers is not None and not (self._look_at_all or queued.max_bytes or self._viewers.watched):
                 self._next_s = max(self._next_s, now_s + self._viewers.idle_every_s)

@@ -34,13 +34,26 @@ class LayerOutlet:
         rest, self._rest = self._rest, packet
         return rest
 
+    def whole_bytes(self, now_s: float, *, rate_bps: float) -> int:
+        """A frame of no more, with all that MQTT adds, goes in one message because it is small; 0: none does.
+
+        Fewer do while the rate is not known (0): more messages tell more of it.
+        """
+        if now_s < self.separate_until_s:
+            return 0
+        return self._format.whole_bytes if rate_bps > 0 else self._format.whole_bytes // 2
+
     def next(self, now_s: float, *, rate_bps: float) -> Outgoing | None:
         """The next message, or None."""
         if (rest := self._rest) is None:
             return None
-        separate = now_s < self.separate_until_s
-        part = next_part(rest, rate_bps=rate_bps, around_bytes=self._format.around_bytes, separate=separate)
-        return Outgoing(part, self._format.around_bytes + part.size_bytes, rest=rest)
+        around_bytes = self._format.around_bytes
+        part = rest
+        whole = self.base_waits and around_bytes + rest.size_bytes <= self.whole_bytes(now_s, rate_bps=rate_bps)
+        if not whole:
+            separate = now_s < self.separate_until_s
+            part = next_part(rest, rate_bps=rate_bps, around_bytes=around_bytes, separate=separate)
+        return Outgoing(part, around_bytes + part.size_bytes, rest=rest)
 
     def gone(self, message: Outgoing) -> bool:
         """A message was published, or is dropped; False if a newer frame is there, or it is none of an ordinary one."""

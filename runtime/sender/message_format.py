@@ -7,6 +7,8 @@ from edgesem.packet.seal import TAG_BYTES, Seal
 from runtime.protocol.piece import PIECE_BYTES, Piece
 from runtime.protocol.topics import Topics
 
+_WORTH = 4
+"""Layers go in messages of their own where these cost less than one part in so many of the frame."""
 _MQTT_BYTES = 8  # of a PUBLISH besides topic and payload: fixed header, topic length, packet id, properties
 
 
@@ -17,8 +19,12 @@ class MessageFormat:
         self._topics, self._seal = topics, seal
         self.around_bytes = len(topics.layer(0)) + _MQTT_BYTES + (TAG_BYTES if seal is not None else 0)
         """What a message has besides its packet."""
-        self.around_frame_bytes = MAX_LAYERS * self.around_bytes + (MAX_LAYERS - 1) * HEADER_BYTES
+        apart_bytes = (MAX_LAYERS - 1) * (self.around_bytes + HEADER_BYTES)
+        self.around_frame_bytes = self.around_bytes + apart_bytes
         """What the messages of a frame have, all together, besides the packet that they were split from."""
+        self.whole_bytes = _WORTH * apart_bytes
+        """A frame of no more, with what a message has besides, goes in one: what its layers would cost in messages of
+        their own is better spent on the picture."""
         self.around_piece_bytes = len(topics.piece) + _MQTT_BYTES + PIECE_BYTES + (TAG_BYTES if seal is not None else 0)
         """What a message with a piece has besides the bytes that it brings."""
 

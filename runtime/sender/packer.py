@@ -21,6 +21,7 @@ from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import SideInformation
 from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.congestion.interface import LinkControl
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.clock import unix_ms
 from runtime.sender.detail import fit_bytes
 from runtime.sender.events import FramePacked, PictureResized, SceneCut, SenderEvent
@@ -90,6 +91,7 @@ class Packer:
         self._min_q = round(min_quality * 255)
         self._on_event = on_event
         self._references, self._copying = references, Copying()
+        self._limited_log = RateLimitedLog(log)
         self._mean = RunningMean() if denoise and references is not None else None
         self._clock = clock
         self.picture_size = PictureSize()
@@ -139,7 +141,7 @@ class Packer:
         ordinary = not (smallest or thumbnail)
         started_s = self._clock()
         budget_bytes = max(budget_bytes, 1)
-        around_bytes = self._publisher.format.around_frame_bytes
+        around_bytes = self._publisher.around_frame_bytes(budget_bytes)
         if self.frame > _LAST_FRAME:
             self.epoch, self.frame = self._next_epoch(), 0
         options = PackOptions(epoch=self.epoch, frame=self.frame, time_ms=frame.time_ms)
@@ -160,6 +162,13 @@ class Packer:
         except BudgetError as error:
             if ordinary:
                 if not self._resize(frame, None):
+                    if budget_bytes < self._control.min_bytes:  # more was asked for before, and may not be had
+                        self._limited_log.warn(
+                            "no picture fits into %d bytes, it needs %d: raise the limit of a frame, or send smaller "
+                            "pictures",
+                            budget_bytes,
+                            error.smallest_bytes + around_bytes,
+                        )
                     self._control.min_bytes = max(self._control.min_bytes, error.smallest_bytes + around_bytes)
                 return None
             packet = self._codec.pack(latent, budget_bytes=error.smallest_bytes, options=options)

@@ -1,4 +1,7 @@
-"""Packetizer: puts a frame's layers into messages; the base layer goes alone, unless all take but a moment."""
+"""Packetizer: puts a frame's layers into messages; the base layer goes alone, unless all take but a moment.
+
+A small frame does not come here: it goes whole (`LayerOutlet`).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Publisher of one stream: hands the layers of the newest frame, and promised frames, to the link as it has room.
 
 A frame's layers go out while the control has room: the base layer first, those above it as many in one message as the
-link takes in a short time, and all in one where it takes them in a moment. The next frame takes the place of what still
-waits, so nothing stale stands here, and the MQTT client never holds more than the control's window.
+link takes in a short time, and all in one where it takes them in a moment or the frame is small. The next frame takes
+the place of what still waits, so nothing stale stands here, and the MQTT client never holds more than the control's
+window.
 """
 
 from __future__ import annotations
@@ -141,6 +142,13 @@ class Publisher:
         most_bytes = self.frame_limits.frame_bytes(now_s, self._control.interval_s) if self._up else None
         budget_bytes = None if most_bytes is None else self.sizes.frame_bytes(now_s, ready_in_s)
         return None if most_bytes is None or budget_bytes is None else min(budget_bytes, most_bytes)
+
+    def around_frame_bytes(self, budget_bytes: int) -> int:
+        """What the messages of a frame have besides its packet, if all of them together have at most this budget."""
+        with self.lock:
+            whole_bytes = self.layers.whole_bytes(self._clock(), rate_bps=self.sizes.rate_bps)
+        # Just above what goes whole, a frame of less in one message is larger than one with room for four of them.
+        return min(self.format.around_bytes + max(0, budget_bytes - whole_bytes), self.format.around_frame_bytes)
 
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""

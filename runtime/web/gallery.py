@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from runtime.receiver.received_picture import PictureInfo, ReceivedPicture
 from runtime.receiver.sinks import encode_picture
@@ -19,6 +21,7 @@ class LatestPicture:
     number: int
     """Counts the pictures of the stream: another number is another picture."""
     jpeg: bytes
+    """Empty while it is not drawn, because nobody looks."""
     info: PictureInfo
     shown_s: float
     """When it came, by the monotonic clock."""
@@ -38,12 +41,14 @@ class Gallery:
         self._latest: dict[str, LatestPicture] = {}
         self._promised: dict[str, LatestPicture] = {}
         self._details: dict[str, LatestPicture] = {}
+        self._awaited: Counter[str] = Counter()
+        """How many wait until the latest picture of a stream is drawn."""
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, picture: ReceivedPicture) -> LatestPicture:
         """Show a picture as the latest of its stream, or as its latest detail, and return it as JPEG."""
-        jpeg = encode_picture(picture.image, "jpg", picture.provenance)
+        jpeg = encode_picture(picture.image, "jpg", picture.provenance) if picture.drawn else b""
         with self._changed:
             if picture.packet.side_info.detail is not None:
                 known = self._details.get(picture.stream)
@@ -62,6 +67,41 @@ class Gallery:
                 if shown is None or shown.age_s >= latest.age_s:
                     self._promised[picture.stream] = latest
         return latest
+
+    def show(self, picture: ReceivedPicture) -> None:
+        """Take the image of a picture that was put without one, if it still is the latest of its stream."""
+        jpeg = encode_picture(picture.image, "jpg", picture.provenance)
+        with self._changed:
+            latest = self._latest.get(picture.stream)
+            frame = picture.packet.epoch, picture.packet.frame
+            if latest is not None and not latest.jpeg and (latest.info.epoch, latest.info.frame) == frame:
+                info = replace(latest.info, steps=picture.info.steps, decode_s=picture.info.decode_s)
+                self._latest[picture.stream] = replace(latest, jpeg=jpeg, info=info)
+                self._changed.notify_all()
+
+    def drawn(self, stream: str, ask: Callable[[], object], timeout_s: float) -> LatestPicture | None:
+        """The latest picture of a stream once it is drawn, for which `ask` is called, which says whether it will be.
+
+        None if it will not, if that takes too long, if the stream is gone, or after `close`.
+        """
+        with self._changed:
+            self._awaited[stream] += 1
+        try:
+            timeout_s = timeout_s if ask() else 0.0
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._is_drawn(stream), timeout_s)
+                latest = self._latest.get(stream)
+                return latest if latest is not None and latest.jpeg and not self._closed else None
+        finally:
+            with self._changed:
+                self._awaited[stream] -= 1
+                if not self._awaited[stream]:
+                    del self._awaited[stream]
+
+    def is_awaited(self, stream: str) -> bool:
+        """Whether somebody waits until the latest picture of a stream is drawn."""
+        with self._changed:
+            return stream in self._awaited
 
     def remove(self, stream: str) -> None:
         """Show nothing more of a stream."""
@@ -84,10 +124,13 @@ class Gallery:
         return self._details.get(stream)
 
     def wait_for_next(self, stream: str, number: int, timeout_s: float) -> LatestPicture | None:
-        """Wait for a picture with a number other than `number`; None if there is none in time, or after `close`."""
+        """Wait for a picture that is drawn and has a number other than `number`.
+
+        None if there is none in time, if the stream is gone, or after `close`.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._number(stream) != number, timeout_s)
-            return self._latest.get(stream) if not self._closed and self._number(stream) != number else None
+            self._changed.wait_for(lambda: self._closed or self._has_other(stream, number), timeout_s)
+            return self._latest.get(stream) if not self._closed and self._has_other(stream, number) else None
 
     @property
     def closed(self) -> bool:
@@ -100,6 +143,11 @@ class Gallery:
             self._closed = True
             self._changed.notify_all()
 
-    def _number(self, stream: str) -> int:
+    def _is_drawn(self, stream: str) -> bool:
+        """Whether there is nothing to wait for, also because the stream is gone."""
         latest = self._latest.get(stream)
-        return latest.number if latest else 0
+        return latest is None or bool(latest.jpeg)
+
+    def _has_other(self, stream: str, number: int) -> bool:
+        latest = self._latest.get(stream)
+        return number != 0 if latest is None else latest.number != number and bool(latest.jpeg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgesem.errors import UsageError
@@ -19,6 +19,8 @@ from runtime.web.gallery import Gallery, LatestPicture
 REPEAT_S = 5.0
 """Seconds after which the newest picture is sent again by default: half of the shortest time-out of a player."""
 _FIRST_REPEAT_S = 0.5
+DRAW_S = 10.0
+"""A picture that was skipped, as nobody looked, is waited for so long: less than a client waits."""
 LONGEST_REPEAT_S = 10.0
 _SHORTEST_REPEAT_S = 0.1
 _LONGEST_AGE_S = 86400.0
@@ -61,16 +63,21 @@ def bound_unread(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNCONFIRMED_S))
 
 
-def parts(gallery: Gallery, stream: str, options: VideoOptions) -> Iterator[bytes]:
+def parts(
+    gallery: Gallery, stream: str, options: VideoOptions, ask: Callable[[], object] = lambda: False
+) -> Iterator[bytes]:
     """What to send, a picture at a time: each new one, again after half a second, then each `options.repeat_s`.
 
-    Ends when the stream is gone, its newest picture is older than `options.max_age_s`, or the gallery is closed.
+    `ask` has the newest picture drawn, if it was skipped, and says whether it will be. Ends when that takes too long,
+    the stream is gone, its newest picture is older than `options.max_age_s`, or the gallery is closed.
     """
     yield f"--{_BOUNDARY}\r\n".encode()
     number, wait_s = 0, 0.0
     while not gallery.closed:
         latest = gallery.wait_for_next(stream, number, wait_s) or gallery.latest(stream)
         if latest is None or not options.shows(latest):
+            return
+        if not latest.jpeg and (latest := gallery.drawn(stream, ask, DRAW_S)) is None:
             return
         is_new, number = latest.number != number, latest.number
         wait_s = min(options.repeat_s, _FIRST_REPEAT_S) if is_new else options.repeat_s

@@ -25,7 +25,7 @@ from runtime.receiver.viewing import LOOK_S
 from runtime.web import elsewhere, event_list, look_back, mjpeg
 from runtime.web.asks import command_of, detail_of, size_of
 from runtime.web.elsewhere import Fleet
-from runtime.web.gallery import Gallery
+from runtime.web.gallery import Gallery, LatestPicture
 from runtime.web.overview import overview
 from runtime.web.page_handler import ANSWER_S, PageHandler, is_number
 
@@ -73,9 +73,16 @@ class Site:
     """What other receivers have taken; None without a catalogue."""
 
     def look(self, stream: str, for_s: float = LOOK_S) -> None:
-        """Somebody looks at a stream's pictures: if its sender sends them on demand, it is told."""
+        """Somebody looks at a stream's pictures: they are drawn, and its sender is told if it sends them on demand."""
         if self.receiver.streams.find(stream) is not None:
             self.receiver.viewing.look(stream, for_s)
+            self.receiver.draw_newest(stream)
+
+    def drawn(self, stream: str, latest: LatestPicture | None) -> LatestPicture | None:
+        """The latest picture of a stream once it is drawn; None if it is not drawn in time."""
+        if latest is None or latest.jpeg:
+            return latest
+        return self.gallery.drawn(stream, lambda: self.receiver.draw_newest(stream), mjpeg.DRAW_S)
 
 
 class RequestHandler(PageHandler):
@@ -183,7 +190,11 @@ class RequestHandler(PageHandler):
         elif kind == "jpg":
             if not asked:  # the page, which names a picture in its query, says apart what it shows
                 self.site.look(stream, _JPEG_LOOK_S)
-            self.answer(200, "image/jpeg", latest.jpeg, captured_s=time.time() - latest.age_s)
+            drawn = self.site.drawn(stream, latest)
+            if drawn is None:
+                self.answer_json(503, {"error": f"the newest picture of {stream} is not drawn yet: ask again"})
+            else:
+                self.answer(200, "image/jpeg", drawn.jpeg, captured_s=time.time() - drawn.age_s)
         elif not gallery.followers.acquire(blocking=False):
             self.answer_json(503, {"error": "too many videos are followed already"})
         else:
@@ -230,7 +241,7 @@ class RequestHandler(PageHandler):
             return
         mjpeg.bound_unread(self.connection)
         with self.site.receiver.viewing.hold(stream):
-            for part in mjpeg.parts(self.site.gallery, stream, options):
+            for part in mjpeg.parts(self.site.gallery, stream, options, lambda: self.site.receiver.draw_newest(stream)):
                 self.set_deadline(ANSWER_S)  # of a client that does not read, too
                 self.wfile.write(part)
                 self.set_deadline(ANSWER_S)  # the next one may be `LONGEST_REPEAT_S` away

@@ -1,6 +1,8 @@
 """Headless Chromium, asked over a pipe by the DevTools protocol: no port, no package."""
 
+import base64
 import contextlib
+import io
 import json
 import os
 import queue
@@ -11,6 +13,7 @@ import threading
 from itertools import count
 
 import pytest
+from PIL import Image
 
 from tests.support.publishing import DEADLINE_S, wait_for
 
@@ -94,6 +97,11 @@ class Browser:
         self._ask("Page.navigate", url=url)
         self.until("document.readyState == 'complete' && location.href != 'about:blank'")
 
+    def leave(self):
+        """Show nothing: a page would go on asking its server."""
+        self._ask("Page.navigate", url="about:blank")
+        self.until("location.href == 'about:blank'")
+
     def prefer(self, scheme):
         """Prefer a colour scheme, `dark` or `light`."""
         self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -132,6 +140,11 @@ class Browser:
             ("mouseReleased", points[-1]),
         ]:
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def screenshot(self):
+        """What the window shows, as a PIL image."""
+        data = base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"])
+        return Image.open(io.BytesIO(data)).convert("RGB")
 
     def axe(self, source):
         """What axe-core (its source) finds wrong on the page: rule and elements."""

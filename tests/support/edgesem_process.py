@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 WAIT_S = 120
+_FIRST_PORT = 10_000
 
 
 class EdgesemProcess:
@@ -74,7 +77,17 @@ class EdgesemProcess:
 
 
 def free_port():
-    """A port that nobody listens on at this moment."""
+    """A port that nobody uses at this moment, and that the system gives to nobody who does not ask for it.
+
+    Among those that it gives to outgoing connections, and to servers on port 0, one may be gone before it is used.
+    """
+    with contextlib.suppress(OSError):  # a system other than Linux
+        first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        while first_given > 2 * _FIRST_PORT:
+            port = _FIRST_PORT + secrets.randbelow(first_given - _FIRST_PORT)
+            with socket.socket() as sock, contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                return port
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]

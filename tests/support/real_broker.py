@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,16 @@ def wait_for_port(port, process, patience_s=WAIT_S):
         assert process.poll() is None, f"it ended with exit code {process.returncode}"
         assert time.monotonic() < deadline_s, f"nobody listens on {port}"
         time.sleep(0.02)
+
+
+def processes_of(word):
+    """Numbers of the processes that have this word on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if str(word).encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def draw_pictures(folder, count=8, size=(96, 80)):

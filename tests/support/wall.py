@@ -33,10 +33,8 @@ def walls():
         twenty = enter(ReceiveDaemon(broker, "wall/+/main", "--http", "0"))
         one = enter(ReceiveDaemon(broker, "wall/camera-00/main", "--http", "0"))
         connection = enter(Connection(broker.address, name="cameras"))
-        for topics in CAMERAS:
-            born = birth(sealed=False, bundle_id=codec().bundle.id)
-            connection.publish(topics.birth, born.to_bytes(identity(), base=topics.base))
-            connection.publish(topics.state, state_of(topics).to_bytes())
+        born = birth(sealed=False, bundle_id=codec().bundle.id)
+        births = {topics: born.to_bytes(identity(), base=topics.base) for topics in CAMERAS}
         number, missing = 0, {(daemon, topics) for daemon in (one, twenty) for topics in CAMERAS}
         missing -= {(one, topics) for topics in CAMERAS[1:]}
 
@@ -49,7 +47,9 @@ def walls():
                 if stream["picture"] and stream["state"]
             }
             left = [(daemon, topics) for daemon, topics in missing if (daemon, topics.name) not in shown]
-            for topics in {topics for _, topics in left}:
+            for topics in {topics for _, topics in left}:  # a receiver may not have subscribed yet
+                connection.publish(topics.birth, births[topics])
+                connection.publish(topics.state, state_of(topics).to_bytes())
                 connection.publish(topics.layer(0), frame(number).to_bytes())
             number += 1
             return not left

@@ -21,12 +21,11 @@ import numpy.typing as npt
 from edgesem.bundle.runner import open_runner
 from edgesem.codec import budget
 from edgesem.codec.codec import Codec
-from edgesem.codec.coder import in_units
 from edgesem.codec.context import ContextModel
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.options import PackOptions
-from edgesem.codec.reference import in_steps
+from edgesem.codec.reference import in_steps, in_units
 from edgesem.codec.rounding import coded_of
 from edgesem.entropy import rans
 from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, positions, reference_graph, whole, within

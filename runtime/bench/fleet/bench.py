@@ -15,7 +15,17 @@ from typing import Any
 
 from edgesem.errors import LinkError, UsageError
 from runtime.bench.fleet.brokers import started
-from runtime.bench.fleet.figures import SPARE, Delays, Kill, dark_of, over_time, parts_of, repeated, what_binds
+from runtime.bench.fleet.figures import (
+    SPARE,
+    Delays,
+    Kill,
+    dark_of,
+    dark_streams,
+    over_time,
+    parts_of,
+    repeated,
+    what_binds,
+)
 from runtime.bench.fleet.load import Load
 from runtime.bench.fleet.nodes import Brokers, NodeBytes
 from runtime.bench.fleet.process_use import ProcessUse, busy_s, use_of
@@ -33,7 +43,8 @@ _DRAIN_S, _PROMISED_S = 20.0, 60.0
 """How long pictures that come late are waited for, and promised frames that no receiver keeps yet."""
 _QUIET_S = 5.0
 """Without a picture for so long, nothing more comes: ordinary frames may be lost."""
-_RECORDED = 8
+_RECORDED, _INTER_FRAMES = 4, 6
+"""Sequences that are recorded, and the inter frames of each: at a frame in 10 s, enough until the next keyframe."""
 _WINDOWS = 12
 """Delays over time are told for so many parts of the run at most."""
 _KILLS_FROM, _KILLS_TO = 0.1, 0.85
@@ -57,7 +68,9 @@ def run_load(
     does not start, and what `RunCatalogue` raises."""
     busy_s()  # tells at once if there is no /proc
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesem-fleet-")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesem-fleet-", ignore_cleanup_errors=True))
+        )
         brokers: Brokers | None = None
         catalogue: RunCatalogue | None = None
         if load.catalogue:
@@ -100,13 +113,12 @@ class _Run:
         """Bytes through each node of the broker, until it was killed last."""
         self._filmed: Job = {}
         tell(f"{load.cameras} cameras connect")
-        packets = record(_RECORDED, load.size, load.budget_bytes)
-        self._packet_bytes = sum(map(len, packets)) / len(packets)
+        sequences = record(_RECORDED, load.size, load.budget_bytes, _INTER_FRAMES if load.inter_frames else 0)
         job = {
             "addresses": [_plain(one) for one in addresses],
             "version": version,
             "site": self._site,
-            "packets": [b64encode(one).decode() for one in packets],
+            "sequences": [[b64encode(one).decode() for one in sequence] for sequence in sequences],
             "cameras": load.cameras,
             "interval_s": load.interval_s,
             "seconds": load.warm_up_s + load.seconds,
@@ -159,11 +171,14 @@ class _Run:
         processors = allowed_processors()
         ours_cores = sum(use.cpu_s for name, use in uses.items() if name != "cameras") / seconds
         done = self._receivers.done
+        names = [f"{self._site}/camera-{number}/main" for number in range(load.cameras)]
         own = sum(stream["size_bytes"] for one in done for stream in one["streams"])
         return {
             **asdict(load),
-            "packet_bytes": round(self._packet_bytes),
+            "packet_bytes": round(self._totals["frame_bytes"] / sent),
             "sent": sent,
+            "inter_share": round(self._totals["inter_frames"] / sent, 3),
+            "missing_reference": sum(stream["missing_reference"] for one in done for stream in one["streams"]),
             "pictures": pictures,
             "pictures_per_s": round(in_time / seconds, 2),
             "not_shown": sent - pictures,
@@ -196,7 +211,8 @@ class _Run:
             "cameras_on_two_cores": round(2 * SPARE / ours_cores * in_time / seconds * load.interval_s)
             if ours_cores
             else None,
-            "dark": dark_of(self._kills, shown, load.interval_s, load.receivers),
+            "dark": dark_of(self._kills, shown, load.interval_s, load.receivers, began_s + seconds),
+            "dark_streams": [asdict(one) for one in dark_streams(shown, names, began_s, seconds, load.interval_s)],
         }
 
     def _disturb(self, began_s: float) -> None:
@@ -280,8 +296,8 @@ class _Run:
             now_s = time.monotonic()
             if shown != before:
                 before, changed_s = shown, now_s
-            waits = sent != self._totals.get("sent") or self._totals["waiting"] > 0
-            if not waits and (shown >= sent or now_s - changed_s > _QUIET_S):
+            waits = self._totals.get("sent", 0) < sent or self._totals["waiting"] > 0
+            if not waits and (shown >= self._totals["sent"] or now_s - changed_s > _QUIET_S):
                 return
             if now_s - began_s > (_PROMISED_S if waits else _DRAIN_S):
                 return

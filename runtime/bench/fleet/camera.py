@@ -1,7 +1,7 @@
 """Simulated camera: one device with a connection of its own, which follows the protocol as a sender does.
 
-It publishes birth, state and frames, takes acknowledgements, keeps promised frames until a receiver does, and comes
-back when its broker is lost. It captures nothing and controls no rate.
+It publishes birth, state and frames, takes acknowledgements, refers to frames that receivers hold, keeps promised
+frames until a receiver does, and comes back when its broker is lost. It captures nothing and controls no rate.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgesem.errors import PacketError
 from edgesem.packet.keys import Identity
 from edgesem.packet.seal import SALT_BYTES
-from runtime.bench.fleet.recorded import Stamper
+from edgesem.packet.side_information import Reference
+from runtime.bench.fleet.recorded import Stamper, Step
 from runtime.mqtt.address import Address
 from runtime.mqtt.session import VERSIONS
 from runtime.protocol.ack import Ack
 from runtime.protocol.birth import Birth
 from runtime.protocol.clock import unix_ms
+from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
+from runtime.sender.references import References
 
 BIRTH_S, STATE_S = 60.0, 10.0
-_RESEND_S = 10.0
+_RESEND_S, _LAST_RESEND_S = 10.0, 600.0
+"""A promised frame is sent again after so long, and then after twice as long each time."""
 _KEEP_ALIVE_S = 15
 
 
@@ -47,12 +51,15 @@ class Camera:
         clock: Callable[[], float],
     ) -> None:
         self.sent = self.promised = self.kept = self.acked = self.lost_connections = 0
-        self.waiting: dict[int, tuple[bytes, float]] = {}
-        """Promised frames that no receiver keeps yet, by number, and when each was sent last."""
+        self.inter_frames = self.frame_bytes = 0
+        self.waiting: dict[int, tuple[bytes, float, float]] = {}
+        """Promised frames that no receiver keeps yet, by number; when each is sent again, and after how long then."""
         self._topics, self._addresses, self._version, self._stamper = topics, list(addresses), version, stamper
         self._fps, self._promise_every, self._clock = fps, promise_every, clock
         self._which = random.randrange(1 << 16)
         self._epoch, self._salt = random.randrange(1 << 16), secrets.token_bytes(SALT_BYTES)
+        self._references = References(lambda *_: None, epoch=self._epoch)
+        """Which frames receivers hold; in place of a latent, each has its step of the recorded sequences."""
         self._identity = Identity(secrets.token_bytes(32))
         self._started_ms = unix_ms()
         self._place = random.randrange(len(self._addresses))
@@ -80,17 +87,34 @@ class Camera:
     def film(self) -> None:
         """Publish the next frame. One that falls due without a connection is left out, but a promised one is kept."""
         promised = bool(self._promise_every) and self.sent % self._promise_every == 0
-        if not self.up and not promised:
-            return
+        if self.up or promised:
+            self._send(promised)
+
+    def _send(self, promised: bool) -> None:
         frame = self.sent
-        packet = self._stamper.packet(self._which + frame, epoch=self._epoch, frame=frame, promised=promised)
+        step, reference = self._choose(promised)
+        packet = self._stamper.packet(step, epoch=self._epoch, frame=frame, promised=promised, reference=reference)
         payload = packet.to_bytes()
         self.sent += 1
+        self.frame_bytes += len(payload)
         if promised:
             self.promised += 1
-            self.waiting[frame] = payload, self._clock()
+            self.waiting[frame] = payload, self._clock() + _RESEND_S, 2 * _RESEND_S
+        else:
+            self.inter_frames += reference is not None
+            self._references.made(packet, step, None, self._clock())
         if self.up:
             self.client.publish(self._topics.layer(0), payload, qos=1)
+
+    def _choose(self, promised: bool) -> tuple[Step, Reference | None]:
+        """What to send next: the inter frame that is predicted from a frame that receivers hold whole, and the name of
+        that frame; or a keyframe, as a promised frame is."""
+        held = None if promised else self._references.choose(self._clock())
+        step = None if held is None else held.latent()
+        following = None if step is None else self._stamper.following(step)
+        if held is None or following is None:
+            return self._stamper.keyframe(self._which + self.sent), None
+        return following, held.name
 
     def say_birth(self) -> None:
         """Publish the birth."""
@@ -123,7 +147,7 @@ class Camera:
             reconnects=self.lost_connections,
         )
         self._publish(self._topics.state, state.to_bytes(), qos=0)
-        self._send_again(_RESEND_S)
+        self._send_again()
 
     def leave(self) -> None:
         """End as a sender does: with a last state, and without a trace at the broker."""
@@ -131,11 +155,12 @@ class Camera:
             self._publish(topic, b"", qos=1)
         self.client.disconnect()
 
-    def _send_again(self, older_s: float) -> None:
+    def _send_again(self) -> None:
+        """Send the promised frames whose time has come."""
         now_s = self._clock()
-        for frame, (payload, sent_s) in list(self.waiting.items()):
-            if self.up and now_s - sent_s >= older_s:
-                self.waiting[frame] = payload, now_s
+        for frame, (payload, at_s, after_s) in list(self.waiting.items()):
+            if self.up and at_s <= now_s:
+                self.waiting[frame] = payload, now_s + after_s, min(2 * after_s, _LAST_RESEND_S)
                 self.client.publish(self._topics.layer(0), payload, qos=1)
 
     def _publish(self, topic: str, payload: bytes, qos: int) -> None:
@@ -149,18 +174,27 @@ class Camera:
         self.up = True
         self.say_birth()
         self.say_state()
-        self._send_again(0.0)
+        self.waiting = {frame: (payload, 0.0, _RESEND_S) for frame, (payload, *_) in self.waiting.items()}
+        self._send_again()
 
     def _gone(self, *_: Any) -> None:
         self.lost_connections += self.up
         self.up = False
 
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        if message.topic != self._topics.ack:
-            return
         with contextlib.suppress(PacketError):
-            ack = Ack.from_bytes(bytes(message.payload))
-            if ack.epoch == self._epoch:
-                self.acked += 1
-                if ack.kept and self.waiting.pop(ack.frame, None) is not None:
-                    self.kept += 1
+            if message.topic == self._topics.ack:
+                self._acknowledged(Ack.from_bytes(bytes(message.payload)))
+            elif message.topic == self._topics.cmd and self._wants_keyframe(Command.from_bytes(bytes(message.payload))):
+                self._send(promised=False)
+
+    def _wants_keyframe(self, command: Command) -> bool:
+        """Whether a command has a frame sent at once."""
+        return command.kind == "key" and self._references.ask_for_key(self._clock())
+
+    def _acknowledged(self, ack: Ack) -> None:
+        self._references.acknowledged(ack, self._clock())
+        if ack.epoch == self._epoch:
+            self.acked += 1
+            if ack.kept and self.waiting.pop(ack.frame, None) is not None:
+                self.kept += 1

@@ -69,20 +69,52 @@ def repeated(shown: Iterable[Shown], promised: bool) -> int:
     return sum(count - 1 for count in counted.values())
 
 
-def dark_s(shown: Iterable[Shown], since_s: float, interval_s: float) -> list[float]:
-    """For each stream that was seen before and after `since_s`, how much longer than its interval it showed nothing."""
+def dark_s(shown: Iterable[Shown], since_s: float, until_s: float, interval_s: float) -> list[float]:
+    """For each stream that was seen before `since_s`, how much longer than its interval it showed nothing then, up to
+    `until_s`, the end of the run, where it was not seen again."""
     times: dict[str, list[float]] = {}
     for one in shown:
         times.setdefault(one.stream, []).append(one.received_s)
     found = []
     for seen in times.values():
         before, after = [s for s in seen if s <= since_s], [s for s in seen if s > since_s]
-        if before and after:
-            found.append(max(0.0, min(after) - max(before) - interval_s))
+        if before:
+            found.append(max(0.0, min(after, default=until_s) - max(before) - interval_s))
     return found
 
 
-def dark_of(kills: Sequence[Kill], shown: Sequence[Shown], interval_s: float, shards: int) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class DarkStream:
+    """How long one stream was dark, in all of a run."""
+
+    stream: str
+    times: int
+    """How often its next picture was late by more than `LATE_S`."""
+    dark_s: float
+    """By how much, in sum."""
+    longest_s: float
+
+
+def dark_streams(
+    shown: Iterable[Shown], names: Iterable[str], began_s: float, seconds: float, interval_s: float
+) -> list[DarkStream]:
+    """How long each of the streams `names` was dark in `seconds` from `began_s` on, the darkest first."""
+    ended_s = began_s + seconds
+    times: dict[str, list[float]] = {name: [began_s] for name in names}
+    for one in shown:
+        if began_s < one.received_s < ended_s:
+            times[one.stream].append(one.received_s)
+    found = []
+    for name, seen in times.items():
+        gaps = np.diff([*sorted(seen), ended_s]) - interval_s
+        late = gaps[gaps > LATE_S]
+        found.append(DarkStream(name, len(late), float(late.sum()), float(late.max(initial=0.0))))
+    return sorted(found, key=lambda one: (-one.dark_s, one.stream))
+
+
+def dark_of(
+    kills: Sequence[Kill], shown: Sequence[Shown], interval_s: float, shards: int, until_s: float
+) -> dict[str, dict[str, Any]]:
     """For each kind of kill how many there were, and how long streams were dark: those of the receiver that was killed,
     or those of the one that gave streams away, or all."""
     found: dict[str, list[list[float]]] = {}
@@ -92,7 +124,7 @@ def dark_of(kills: Sequence[Kill], shown: Sequence[Shown], interval_s: float, sh
             for one in shown
             if kill.kind not in ("receiver", "move") or shard_of(Topics.named(one.stream), shards) == kill.number
         ]
-        found.setdefault(kill.kind, []).append(dark_s(mine, kill.at_s, interval_s))
+        found.setdefault(kill.kind, []).append(dark_s(mine, kill.at_s, until_s, interval_s))
     told = {}
     for kind, one_kill in found.items():
         dark = [seconds for one in one_kill for seconds in one]

@@ -22,6 +22,8 @@ class Load:
     receivers: int = 2
     size: tuple[int, int] = (320, 240)
     budget_bytes: int = 3000
+    inter_frames: bool = True
+    """Cameras refer to frames that receivers hold; without, all frames are keyframes."""
     promise_every: int = 0
     """Every so many frames of a camera one is promised; 0: none."""
     broker: str = "mosquitto"

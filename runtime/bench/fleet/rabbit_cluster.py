@@ -134,8 +134,8 @@ class RabbitCluster:
 
     def end(self) -> None:
         """As `Brokers.end`."""
-        for server in self._servers.values():
-            end(server)
+        for number in list(self._servers):  # whole process groups: a part that runs on would write to the folder
+            self.kill(number)
         self._stack.close()
 
     def _own_networks(self) -> Networks:

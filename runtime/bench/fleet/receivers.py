@@ -83,6 +83,7 @@ class Receivers:
         hosts = ",".join(f"mqtts://{one}" if one.tls else str(one) for one in self._addresses)
         arguments = [f"{self._site}/+/+", "--broker", hosts, "--shard", f"{index}/{self._shards}", "--workers", "1"]
         arguments += ["--out", str(self._folder / f"out{index}"), "--state-dir", str(self._folder / f"state{index}")]
+        arguments += ["--view", "always"]  # or frames would be decoded and not drawn, as nobody looks at them
         arguments += ["--user", first.user] if first.user else []
         files = {"ca-file": first.ca_file, "cert-file": first.cert_file, "key-file": first.key_file}
         for name, path in files.items():

@@ -34,7 +34,7 @@ class Swarm:
 
     def __init__(self, job: Job) -> None:
         addresses = [Address(**one) for one in job["addresses"]]
-        stamper = Stamper([b64decode(one) for one in job["packets"]])
+        stamper = Stamper([[b64decode(one) for one in sequence] for sequence in job["sequences"]])
         self._interval_s, self._seconds = float(job["interval_s"]), float(job["seconds"])
         _allow_descriptors(job["cameras"] + _DESCRIPTORS)
         self.cameras = [
@@ -96,7 +96,7 @@ class Swarm:
         return True
 
     def _tell(self) -> None:
-        names = ("sent", "promised", "kept", "acked", "lost_connections")
+        names = ("sent", "promised", "kept", "acked", "lost_connections", "inter_frames", "frame_bytes")
         totals = {name: sum(getattr(camera, name) for camera in self.cameras) for name in names}
         emit(event="totals", waiting=sum(len(camera.waiting) for camera in self.cameras), **totals)
 

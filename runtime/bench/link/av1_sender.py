@@ -219,8 +219,8 @@ class Av1Sender:
         if budget_bytes is None:
             return False
         (tick, frame), self._waiting = self._waiting, None
-        around_bytes = HEADER_BYTES + MAX_LAYERS * self._around_bytes
         capacity_bps = self._control.state()["capacity_bps"]
+        around_bytes = self._fragments(budget_bytes, capacity_bps) * (HEADER_BYTES + self._around_bytes)
         left_bytes = max(1, budget_bytes - around_bytes)
         data, is_key = self._follower.encode(frame, left_bytes, capacity_bps, key=self._key_asked)
         if is_key:

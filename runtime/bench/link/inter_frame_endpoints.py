@@ -21,6 +21,7 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.latent import Latent
 from edgesem.codec.options import PackOptions
 from edgesem.errors import EdgesemError, LinkError
+from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from runtime.bench.link.clip import ping_pong
 from runtime.bench.link.endpoints import (
@@ -129,6 +130,7 @@ def run_receiver(job: Job) -> None:
             if work is None:
                 continue
             stream, packet = work
+            assert isinstance(packet, Packet)  # no picture is skipped here
             started_s, good = time.monotonic(), False
             try:
                 held = streams.references.find(stream, packet)

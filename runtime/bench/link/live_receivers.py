@@ -98,7 +98,7 @@ class SemanticReceiver:
         """Decode what is complete, or as complete as it will be."""
         if now_s >= self._last_s + PATIENCE_S and self._start.reassembly.due_s(PATIENCE_S) is not None:
             self._queue.add(self._start, self._start.reassembly.early())
-        while (packet := self._queue.pop()) is not None:
+        while isinstance(packet := self._queue.pop(), Packet):
             self._decode(packet, now_s)
 
     def _decode(self, packet: Packet, now_s: float) -> None:

@@ -406,8 +406,11 @@ def test_the_template_is_a_setup_once_it_is_filled_in(tmp_path, capsys, name):
     assert text == template(Board.load(name))
     path = tmp_path / "cam.toml"
     path.write_text(text)
-    with pytest.raises((UsageError, InputError)):  # what has to be filled in is not taken for an answer
-        Setup.read(path, Board.load(name))
+    for blank, filled in (("<id_ed25519.pub>", KEY), ("<broker.example.org>", "broker.example.org")):
+        with pytest.raises(UsageError, match=f"is '{blank}' as in the template"):
+            Setup.read(path, Board.load(name))
+        path.write_text(path.read_text().replace(blank, filled))
+    Setup.read(path, Board.load(name))
     for file in ("wifi.txt", "mqtt.password", "ca.pem", "seal.key"):
         (tmp_path / file).write_text("twelve letters")
     (tmp_path / "id_ed25519.pub").write_text(KEY)

@@ -21,8 +21,9 @@ from edgesem.bundle.manifest import MANIFEST, digest_of
 from edgesem.bundle.runner import open_runner
 from edgesem.codec.budget import MAX_TRIALS
 from edgesem.codec.codec import Codec
-from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.coder import Coder
 from edgesem.codec.options import PackOptions
+from edgesem.codec.rounding import Rounder
 from edgesem.entropy.schedule import PASSES
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
@@ -129,9 +130,9 @@ def test_two_layers_tell_about_how_large_the_packet_gets(codec):
 def test_a_first_trial_that_is_wrong_leaves_the_last_layers_out(codec, monkeypatch):
     latents = [codec.analyze(read_picture(photo)) for photo in PHOTOS[:8]]
     trials, passes = [], []
-    real_trial, real_fill = Coder.try_level, Trial._fill
+    real_trial, real_took = Coder.try_level, Rounder.took
     monkeypatch.setattr(Coder, "try_level", lambda self, *a, **k: trials.append(a) or real_trial(self, *a, **k))
-    monkeypatch.setattr(Trial, "_fill", lambda self, *pass_: passes.append(pass_) or real_fill(self, *pass_))
+    monkeypatch.setattr(Rounder, "took", lambda self, *pass_: passes.append(pass_) or real_took(self, *pass_))
     for latent in latents:
         for bpp in (0.1, 0.3):
             codec.pack(latent, budget_bytes=int(latent.width * latent.height * bpp / 8))
@@ -141,8 +142,8 @@ def test_a_first_trial_that_is_wrong_leaves_the_last_layers_out(codec, monkeypat
 
 def test_the_finest_quality_is_rounded_once(codec, monkeypatch):
     latent = codec.analyze(read_picture(PHOTOS[0])[:240, :320])
-    passes, real = [], Trial._fill
-    monkeypatch.setattr(Trial, "_fill", lambda self, *pass_: passes.append(pass_) or real(self, *pass_))
+    passes, real = [], Rounder.took
+    monkeypatch.setattr(Rounder, "took", lambda self, *pass_: passes.append(pass_) or real(self, *pass_))
     assert codec.pack(latent, budget_bytes=100_000).q == 255
     assert len(passes) == len(PASSES)
 

@@ -20,7 +20,8 @@ from edgesem.codec.compiled_context import CompiledKnown, compile_networks
 from edgesem.codec.context import RunnersKnown
 from edgesem.codec.network_form import OtherForm, form_of
 from edgesem.codec.options import PackOptions
-from edgesem.entropy.schedule import CHANNELS, PASSES, PERIOD, VALUE_LIMIT
+from edgesem.codec.rounding import Rounder, Wanted
+from edgesem.entropy.schedule import CHANNELS, PASSES, PERIOD, VALUE_LIMIT, CodedPositions
 from edgesem.errors import BundleError
 from edgesem.packet.side_information import Reference, SideInformation
 from tests.support.rans import compile_kernel
@@ -56,7 +57,7 @@ def test_the_kernel_expects_what_onnx_runtime_does(networks, seed, height, width
         copied = random.random(shape) < random.random() if copies else None
     for way in range(both.kernel.ways):
         both.kernel.way = way
-        known = CompiledKnown(both, levels, reference, had, copied)
+        known = CompiledKnown(both, levels, reference, had, CodedPositions(shape, copied))
         other = RunnersKnown(runners, levels, reference, had, copied)
         for index in range(len(PASSES)):
             mean, scale = known.expect(index)
@@ -66,6 +67,51 @@ def test_the_kernel_expects_what_onnx_runtime_does(networks, seed, height, width
             decided = np.clip(mean + random.integers(-limit, limit + 1, mean.shape), -VALUE_LIMIT, VALUE_LIMIT)
             known.add(index, decided.astype(np.float32))
             other.add(index, decided.astype(np.float32))
+
+
+@given(st.integers(0, 2**32), st.integers(1, 13), st.integers(1, 13), st.booleans())
+@few
+def test_a_pass_in_one_is_what_its_parts_decide(networks, seed, height, width, even):
+    both, _, kind = networks
+    random, shape = np.random.default_rng(seed), (height, width)
+    levels = random.integers(0, 256, shape).astype(np.int32)
+    reference = had = copied = None
+    if kind == "reference":
+        reference = random.integers(-VALUE_LIMIT, VALUE_LIMIT + 1, (CHANNELS, *shape)).astype(np.float32)
+        had, copied = random.integers(0, 256, shape).astype(np.int32), random.random(shape) < random.random()
+    positions = CodedPositions(shape, copied)
+    values = random.laplace(0, 10 ** random.uniform(-1, 3), (CHANNELS, *shape)).astype(np.float32)
+    steps = BUNDLE.gain[140][:, None, None] if even else random.uniform(0.1, 3, values.shape).astype(np.float32)
+    tables = BUNDLE.tables if reference is None else BUNDLE.reference_tables
+    knowns = [CompiledKnown(both, levels, reference, had, positions) for _ in range(2)]
+    rounders = [Rounder(values, steps, tables, positions, 4, inter=reference is not None) for _ in range(2)]
+    for index in range(len(PASSES)):
+        mean, scale = knowns[0].expect(index)
+        parts = rounders[0](index, mean.ravel(), scale.ravel()).reshape(mean.shape).clip(-VALUE_LIMIT, VALUE_LIMIT)
+        knowns[0].add(index, parts)
+        one = rounders[1]
+        decided, entries = knowns[1].decide(index, one.wanted(index), tables, one.least(index))
+        one.took(index, entries)
+        assert np.array_equal(decided, parts)
+        assert np.array_equal(knowns[0]._rows, knowns[1]._rows)
+        group = PASSES[index].group
+        assert np.array_equal(one.entries[group][-1], rounders[0].entries[group][-1])
+    assert one.bits == rounders[0].bits
+
+
+def test_a_pass_with_what_is_not_there_is_an_index_error(networks):
+    found, _, kind = networks
+    reference = None if kind == "key" else np.zeros((CHANNELS, 3, 5), np.float32)
+    positions = CodedPositions((3, 5), None)
+    known = CompiledKnown(found, np.zeros((3, 5), np.int32), reference, np.zeros((3, 5)), positions)
+    rounder = Rounder(np.zeros((CHANNELS, 3, 5)), np.ones((CHANNELS, 1, 1)), BUNDLE.tables, positions, 4, inter=False)
+    planes, steps, places = rounder.wanted(4)
+    with pytest.raises(IndexError):
+        known.decide(4, Wanted(planes, steps, places + 9), BUNDLE.tables, 0)
+    with pytest.raises(IndexError):
+        known.decide(4, Wanted(planes, steps, places), BUNDLE.tables, 64)
+    with pytest.raises(TypeError):
+        known.decide(4, Wanted(planes, steps, places[1:]), BUNDLE.tables, 0)
 
 
 @pytest.mark.parametrize("index", range(len(PASSES)))
@@ -245,10 +291,10 @@ def test_what_lies_beyond_an_array_is_an_index_error(networks, data):
         found,
         np.zeros((3, 5), np.int32),
         *((np.zeros((CHANNELS, 3, 5)), np.zeros((3, 5))) if kind != "key" else (None,) * 2),
-        None,
+        CodedPositions((3, 5), None),
     )
     network = found.passes[index]
-    plan, weights, rest = network.plan_for(5, known._length), network.weights, network.rest
+    plan, weights, rest = network.plan_for(5, known._length).copy(), network.weights, network.rest
     places = known._places(index)
     if not places.size:
         return
@@ -295,12 +341,13 @@ import numpy as np
 from edgesem.codec import compiled_context
 from edgesem.codec.compiled_context import CompiledKnown, compile_networks
 from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
+from edgesem.codec.rounding import Rounder
 from edgesem.entropy.kernel import Kernel
-from edgesem.entropy.schedule import CHANNELS, PASSES
+from edgesem.entropy.schedule import CHANNELS, PASSES, CodedPositions
 
 loops = Kernel(Path(sys.argv[1]))
 compiled_context.load = lambda: loops
-folder, errors = Bundle.open().folder, 0
+folder, tables, errors = Bundle.open().folder, Bundle.open().tables, 0
 for names in (KEY, REFERENCE):
     networks = compile_networks([folder / name for name in names])
     for seed in range(120):
@@ -309,15 +356,21 @@ for names in (KEY, REFERENCE):
         shape = tuple(random.integers(1, 9, 2))
         reference = None if names is KEY else random.integers(-2047, 2048, (CHANNELS, *shape)).astype(np.float32)
         had = None if names is KEY else np.full(shape, 90)
-        known = CompiledKnown(networks, random.integers(0, 256, shape), reference, had, None)
+        positions = CodedPositions(shape, random.random(shape) < 0.3)
+        known = CompiledKnown(networks, random.integers(0, 256, shape), reference, had, positions)
+        rounder = Rounder(random.normal(0, 9, (CHANNELS, *shape)), np.ones((CHANNELS, 1, 1)), tables, positions, 4,
+                          inter=had is not None)
         for index in range(len(PASSES)):
             network, places = networks.passes[index], known._places(index)
-            plan = network.plan_for(shape[1], known._length)
+            plan = network.plan_for(shape[1], known._length).copy()
+            wanted, least = rounder.wanted(index), rounder.least(index)
             if seed % 3:
                 plan[random.integers(plan.size)] += random.integers(-9, 9) * 10 ** random.integers(0, 9)
             try:
                 found = loops.expect(known._rows, places, (plan, network.weights, network.rest), 6, -1)
                 known.add(index, np.zeros((PASSES[index].stop - PASSES[index].start, places.size), np.float32))
+                loops.decide(known._rows, places, (plan, network.weights, network.rest), -1, wanted, tables, least,
+                             known._where(index))
             except IndexError:
                 errors += 1
 print("errors", errors)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import edgesem
+from edgesem.codec.coder import Trial
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import ANCHORS, drawings
 from edgesem.codec.options import PackOptions
+from edgesem.codec.rounding import Rounder
 from edgesem.entropy.schedule import CHANNELS
 from edgesem.errors import PacketError
 from edgesem.files import read_picture
@@ -150,6 +152,19 @@ def test_budgets_are_kept_with_copies_and_are_spent_on_refinement(codec, street)
         levels.append(float(stream.received.levels.mean()))
     assert max(sizes) <= 900
     assert levels[-1] > levels[0] + 40
+
+
+def test_a_part_that_is_far_too_big_is_given_up_before_its_last_layers(codec, street, monkeypatch):
+    passes, took = [], Rounder.took
+    monkeypatch.setattr(Rounder, "took", lambda self, *pass_: passes.append(pass_) or took(self, *pass_))
+    packets, counts = [], []
+    for least_bytes in (Trial.least_bytes, lambda self, layers: 0.0):
+        monkeypatch.setattr(Trial, "least_bytes", least_bytes)
+        stream, before = Stream(codec), len(passes)
+        packets.append([stream.send(noisy(street, seed), budget_bytes=500).to_bytes() for seed in range(8)])
+        counts.append(len(passes) - before)
+    assert packets[0] == packets[1]
+    assert counts[0] < counts[1]
 
 
 def test_fewer_layers_keep_the_copies_whole(codec, street):

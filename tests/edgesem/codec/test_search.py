@@ -12,6 +12,8 @@ from edgesem.codec import budget, copying, motion
 from edgesem.codec.copying import Copying, Differences
 from edgesem.codec.latent import Latent, by_position
 from edgesem.codec.options import PackOptions
+from edgesem.codec.reference import in_steps
+from edgesem.codec.rounding import count_large
 from edgesem.entropy.schedule import CHANNELS
 from edgesem.packet import copy_map
 from edgesem.packet.side_information import Reference, SideInformation
@@ -48,7 +50,8 @@ def test_what_is_copied_is_what_plain_python_copies(both, seed, height, width, e
     def decide():
         differences = Differences(error, change, had, room)
         copies = differences.copies(by_position(GAIN, levels), levels, refined)
-        likely = [differences.likely_bytes(GAIN[level], level) for level in (0, 100, 255)]
+        knots = np.array([0, 100, 255], np.int32)
+        likely = differences.likely_bytes(GAIN[knots], knots)
         return None if copies is None else (copies.mask.tolist(), copies.data), likely
 
     plain, fast = both(decide)
@@ -75,6 +78,42 @@ def test_motion_is_what_plain_python_finds(both, seed, height, width, dy, dx):
     part = np.s_[:, top : top + 8, left : left + 8]
     values[part] = np.roll(reference.values, (dy, dx), (1, 2))[part]
     plain, fast = both(motion.find, replace(reference, values=values), reference, GAIN[150])
+    assert plain == fast
+
+
+@given(st.integers(0, 2**32), sides, sides)
+@thorough
+def test_noise_and_differences_are_those_of_plain_python(both, seed, height, width):
+    random = np.random.default_rng(seed)
+    size = 16 * width, 16 * height
+    frames = [Latent(planes(random, height, width) * np.float32(0.01), *size) for _ in range(3)]
+    reference = Latent(planes(random, height, width), *size, 100, origin=planes(random, height, width))
+
+    def differ():
+        decides = Copying()
+        for frame in frames:
+            decides.look(frame)
+        found = decides.against(frames[-1], reference, 200)
+        return decides.noise.tolist(), found._error.tolist(), found._change.tolist()
+
+    plain, fast = both(differ)
+    assert plain == fast
+
+
+@given(st.integers(0, 2**32), sides, sides, st.booleans(), st.booleans(), st.booleans())
+@thorough
+def test_steps_and_what_is_large_are_those_of_plain_python(both, seed, height, width, even, refers, copies):
+    random = np.random.default_rng(seed)
+    values = planes(random, height, width)
+    steps = GAIN[140][:, None, None] if even else random.uniform(0.1, 3, values.shape).astype(np.float32)
+    halves = random.random(values.shape) < 0.2
+    values[halves] = ((np.rint(values * steps * 8) + np.float32(0.5)) / 8 / steps)[halves]
+    latent = Latent(values, 16 * width, 16 * height, 140)
+    known = random.integers(-30, 31, values.shape).astype(np.float32) if refers else None
+    copied = random.random((height, width)) < 0.4 if copies else None
+    plain, fast = both(in_steps, latent, steps)
+    assert np.array_equal(plain, fast)
+    plain, fast = both(count_large, values, steps, known, copied)
     assert plain == fast
 
 
@@ -114,9 +153,29 @@ def test_arrays_of_other_shapes_are_refused(compiled):
     with pytest.raises(TypeError, match="two limits"):
         compiled.count(values, np.zeros((9, 2, 4), np.float32))
     with pytest.raises(TypeError, match="a scale for each"):
-        compiled.excess(values, np.ones((2, 1, 1), np.float32), 0.1, 0.2)
+        compiled.excess(values, np.ones((1, 2, 1, 1), np.float32), 0.1, 0.2)
     with pytest.raises(IndexError):
-        compiled.excess(values, np.ones((3, 2, 1), np.float32), 0.1, 0.2)
+        compiled.excess(values, np.ones((1, 3, 2, 1), np.float32), 0.1, 0.2)
+    one, two = np.ones((3, 1, 1), np.float32), np.ones((3, 2, 1), np.float32)
+    for steps, error in ((one[1:], TypeError), (two, IndexError)):
+        with pytest.raises(error):
+            compiled.in_steps(values, steps, 9)
+        with pytest.raises(error):
+            compiled.large(values, steps, None, None, 0.4)
+        with pytest.raises(error):
+            compiled.in_units(np.zeros((3, 1), np.float32), np.array([0]), steps[..., 0], values.reshape(3, 20))
+    with pytest.raises(TypeError, match="one shape"):
+        compiled.large(values, one, values[:, 1:], None, 0.4)
+    with pytest.raises(TypeError, match="as many positions"):
+        compiled.large(values, one, None, np.ones((2, 2), bool), 0.4)
+    with pytest.raises(TypeError, match="one shape"):
+        compiled.off(values, values[1:], np.ones(3, np.float32), 4)
+    with pytest.raises(TypeError, match="one shape"):
+        compiled.differ(values, values, values[1:], np.ones(3, np.float32), 4)
+    for place in (-1, 20, 2**40):
+        with pytest.raises(IndexError):
+            compiled.in_units(np.zeros((3, 1), np.float32), np.array([place]), one[..., 0], values.reshape(3, 20))
+    assert not values.any()
     with pytest.raises(TypeError, match="one shape"):
         compiled.match(values, values[:, 1:], np.ones((1, 2), bool), 4, (0, 0, 4), (4, 20),
                        np.zeros((1, 2), np.float32), np.zeros((1, 2, 2), np.int16))  # fmt: skip

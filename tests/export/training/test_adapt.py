@@ -13,6 +13,7 @@ from edgesem.errors import ExportError, InputError, UsageError
 from edgesem.files import find_pictures, read_picture, write_picture
 from export.bundle.tables import count_references
 from export.cli import adapt as command
+from export.cli.options import _weights_folder
 from export.data.crops import LEAST_CROP, fitting_crop
 from export.training import adapt
 from export.training.adapt import AdaptConfig, adapt_codec, bounded, gain
@@ -98,6 +99,14 @@ def test_frames_of_a_clip_are_written_whole_and_kept_apart_from_those_of_another
     assert other != folder
     assert [path.read_bytes() for path in find_pictures(other)] != first
     assert command._folder_of(other, tmp_path / "work") == other
+
+
+def test_installed_without_the_weights_it_finds_those_of_the_checkout_it_is_called_in(frames, tmp_path, monkeypatch):
+    assert _weights_folder(START.parent) == START.parent
+    assert _weights_folder(tmp_path / "none") == Path("export/weights")
+    monkeypatch.setattr(command, "WEIGHTS", tmp_path)
+    with pytest.raises(InputError, match="call it in a checkout of edgesem"):
+        command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1)
 
 
 def test_a_board_that_there_is_not_is_refused_before_any_training(frames, tmp_path):

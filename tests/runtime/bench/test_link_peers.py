@@ -1,6 +1,7 @@
 """bench link --peers: edgesem's sender and senders of AV1 over the same model, judged by what a viewer sees."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.support.traces import trace_of
 
 av = pytest.importorskip("av")
 
-from runtime.bench.link.av1_sender import Av1Options, ConstantQuality, ConstantRate  # noqa: E402
+from runtime.bench.link.av1_sender import Av1Options, Av1Sender, ConstantQuality, ConstantRate  # noqa: E402
 
 needs_svtav1 = pytest.mark.skipif(
     int(av.__version__.split(".")[0]) < 18 or "libsvtav1" not in av.codecs_available,
@@ -89,6 +90,22 @@ def test_crf_gets_finer_while_there_is_room_and_coarser_at_once_where_there_is_n
     cut = np.ascontiguousarray(images[0][::-1])
     assert len(follower.encode(cut, 3000, None)[0]) < keys[-1] / 2
     follower.close()
+
+
+@pytest.mark.parametrize(("budget_bytes", "messages"), [(400, 1), (900, 2), (5000, 4)])
+def test_a_frame_of_av1_has_its_budget_less_what_its_messages_cost(budget_bytes, messages):
+    sent = []
+    control = SimpleNamespace(
+        budget_bytes=lambda now_s: budget_bytes,
+        state=lambda: {"capacity_bps": None},
+        sent=lambda now_s, *, size_bytes, base: sent.append(size_bytes),
+    )
+    follower = SimpleNamespace(encode=lambda frame, most_bytes, capacity_bps, *, key: (bytes(most_bytes), key))
+    sender = Av1Sender(follower, control, around_bytes=40, publish=lambda *_: None)
+    sender.offer(0, np.zeros((8, 8, 3), np.uint8))
+    assert sender.step(0.0)
+    assert len(sent) == messages
+    assert sum(sent) == budget_bytes
 
 
 @needs_svtav1

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from edgesem.semantics.embedding import to_bytes
 from runtime.catalogue.block import BLOCK_FRAMES
 from runtime.catalogue.catalogue import Catalogue
 from runtime.catalogue.database import PASSWORD_VARIABLE, Database
+from runtime.catalogue.migrations import migrate
 from runtime.catalogue.objects import open_objects
 from runtime.catalogue.search import search
 from runtime.catalogue.tidy import tidy
@@ -213,6 +215,27 @@ def test_packets_are_found_from_another_working_folder(database, tmp_path, monke
     assert catalogue.packet(entry).frame == 0
 
 
+def test_a_catalogue_that_comes_back_empty_or_with_other_numbers_is_filled(database, tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.catalogue.uploader._MOST_WAIT_S", 0.2)
+    with Archive(tmp_path / "a") as archive:
+        fill(archive, GATE, range(3))
+        with Uploader(database, str(tmp_path / "objects"), tmp_path / "a", period_s=0.1) as uploader:
+            wait_for(lambda: uploader.uploaded == 3)
+            with database.connection() as connection:
+                connection.execute("drop schema edgesem cascade")
+            fill(archive, GATE, range(3, 6))
+            wait_for(lambda: uploader.uploaded == 6)
+            assert frames_of(Catalogue(database)) == [(GATE, number, 1) for number in range(3, 6)]
+            with database.connection() as connection, connection.transaction():
+                connection.execute("drop schema edgesem cascade")
+                migrate(connection)  # as another receiver does, which takes another stream
+                connection.execute("insert into edgesem.about values (%s)", (str(tmp_path / "objects"),))
+                connection.execute("insert into edgesem.streams (name) values (%s)", (YARD,))
+            fill(archive, GATE, range(6, 9))
+            wait_for(lambda: uploader.uploaded == 9)
+    assert frames_of(Catalogue(database)) == [(GATE, number, 1) for number in range(6, 9)]
+
+
 def test_the_place_of_packets_may_be_away_too(database, tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.catalogue.uploader._MOST_WAIT_S", 0.2)
     place = tmp_path / "objects"
@@ -300,6 +323,22 @@ def test_old_frames_go_and_promised_ones_later(database, tmp_path, monkeypatch):
         assert tidy(catalogue, before_s=9e9, promised_before_s=9e9).frames == 146
         assert catalogue.rows("select count(*) from edgesem.blocks")[0][0] == 0
         assert search(catalogue, labels().query_of("x", vector(3))) == ([], 0)
+
+
+def test_a_clock_that_is_ahead_deletes_nothing(postgres, database, tmp_path, monkeypatch, capsys):
+    place, now_s = tmp_path / "objects", time.time()
+    with Archive(tmp_path / "a") as archive:
+        archive.add(GATE, packet(1, to_bytes(vector(1)), time_ms=1), now_s - 100)
+        archive.add(GATE, packet(2, to_bytes(vector(2)), time_ms=2), now_s - 20 * 86400)
+        bring(database, place, tmp_path / "a")
+    under_way = segment_name("other")  # written, and its receiver will name it in a moment
+    open_objects(str(place)).put(under_way, b"x")
+    monkeypatch.setattr("time.time", lambda: now_s + 30 * 86400)
+    tidies = ["catalogue", "tidy", "--catalogue", postgres.url, "--objects", str(place)]
+    assert main([*tidies, "--max-age", "10d"]) == 0
+    assert "1 frames deleted, and 0 objects" in capsys.readouterr().out
+    assert [one.frame for one in Catalogue(database).entries()] == [1]
+    assert (place / under_way).exists()
 
 
 def test_a_backup_can_be_restored(postgres, database, tmp_path):

@@ -214,8 +214,8 @@ def test_one_frame_a_second_that_may_fill_a_thin_link():
         (1.0, 24e3, 1230),  # 0.4 of it, and 10 ms
         (1.0, 96e3, 1720),  # a third of 0.4 of it, and 10 ms
         (2.0, 96e3, 9720),  # 0.4 of it, and 10 ms: younger pictures would gain little
-        (1.0, 8e3, 800),  # of 1010
-        (1.0, 4e3, 505),  # less than 800 in all of it
+        (1.0, 8e3, 600),  # of 1010
+        (1.0, 4e3, 505),  # less than 600 in all of it
     ],
 )
 def test_with_few_frames_a_second_a_frame_is_the_smaller_the_longer_it_takes(interval_s, rate_bps, budget_bytes):
@@ -319,3 +319,15 @@ def test_on_a_quiet_or_idle_link_no_round_trip_is_measured():
         control.acked(second + 0.05, size_bytes=500, sent_s=float(second))
         assert not control.wants_rtt(second + 0.5)
     assert not control.wants_rtt(500.0)
+
+
+def test_a_frame_that_was_not_due_leaves_the_time_of_the_next_one():
+    control = Control(interval_s=0.5)
+    control.connected(0.0, 0.05)
+    for number in range(8):  # 20 kbit/s
+        control.sent(number / 2, size_bytes=500, base=True)
+        control.acked(number / 2 + 0.25, size_bytes=500, sent_s=number / 2)
+    control.sent(4.0, size_bytes=200, base=True)
+    control.sent(4.05, size_bytes=200, base=True)  # somebody has asked for it
+    assert control.room(4.05, size_bytes=600, base=False)
+    assert not control.room(4.05, size_bytes=1500, base=False)  # at 4.5 it would be in the way

@@ -19,7 +19,8 @@ from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import find_tool
 from runtime.protocol.topics import Topics
 from tests.support.edgesem_process import WAIT_S, EdgesemProcess, edgesem_processes, free_port
-from tests.support.real_broker import draw_pictures, wait_for_port
+from tests.support.publishing import wait_for
+from tests.support.real_broker import draw_pictures, processes_of, wait_for_port
 
 needs_mosquitto = pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 GATE, YARD = Topics("home", "gate", "main"), Topics("home", "yard", "main")
@@ -52,22 +53,19 @@ def account(capsys, state, *args):
 
 def may(publisher, listener, topic):
     """Whether what one connection publishes on `topic` comes to the other, which hears a marker after it."""
-    heard = queue.Queue()
+    heard, settled = queue.Queue(), queue.Queue()
+    marker = {"gate": GATE.ack, "view": GATE.state}.get(listener.user, "marker")  # what the listener may hear
     with (
-        Connection(listener, name="l", subscribe=[topic, "marker/#"], on_message=lambda *m: heard.put(m)),
+        Connection(listener, name="l", subscribe=[topic, marker], on_message=lambda *m: heard.put(m)),
         Connection(publisher, name="p") as sender,
         Connection(replace(listener, user="edgesem", password=_admin[0]), name="m") as admin,
     ):
-        confirmed = queue.Queue()
-        sender.publish(topic, b"x", confirm=lambda *_: confirmed.put(1))
-        with contextlib.suppress(queue.Empty):  # a refusal may be told as one
-            confirmed.get(timeout=2)
-        admin.publish(topic, b"end")
-        admin.publish("marker/end", b"")
+        sender.publish(topic, b"x", confirm=lambda: settled.put(1), refuse=settled.put)
+        settled.get(timeout=WAIT_S)
+        admin.publish(marker, b"end")
         found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(heard.get(timeout=1)[1])
+        while b"end" not in found:
+            found.append(heard.get(timeout=WAIT_S)[1])
     return b"x" in found
 
 
@@ -210,6 +208,18 @@ def test_a_killed_broker_leaves_nothing_in_the_way(start, kind):
     first.wait_for("listening")
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     assert start("--port", port, "--kind", kind).wait_for("listening")["starts"] == 1
+
+
+@needs_mosquitto
+def test_an_account_that_is_added_while_the_broker_is_down_is_taken_up(start, tmp_path, capsys):
+    broker = start("--port", free_port())
+    about = broker.wait_for("listening")
+    (server,) = processes_of(tmp_path / "s" / "broker" / "mosquitto.conf")
+    os.kill(server, signal.SIGKILL)
+    wait_for(lambda: "has ended by itself" in (tmp_path / "broker.log").read_text())
+    gate = login(about, "gate", account(capsys, tmp_path / "s", "add", "gate")["password_file"])
+    broker.wait_for("listening", lambda event: event["starts"] == 2)
+    _wait_until_in(gate)
 
 
 @needs_mosquitto

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from edgesem.files import read_packet
 from edgesem.provenance import read_provenance
 from runtime.capture.frame import PHOTOS
 from runtime.capture.privacy_mask import FILL
+from runtime.cli.ask_detail import _heard
 from runtime.mqtt.mosquitto import find_tool
+from runtime.protocol.state import State
 from tests.support.edgesem_process import WAIT_S, edgesem_processes
 from tests.support.publishing import wait_for
 from tests.support.real_broker import Mosquitto
@@ -185,3 +188,17 @@ def test_a_sender_without_full_pictures_says_so(tmp_path, ask, camera):
         assert code
         assert "start its sender with --detail" in " ".join(words.split())
     assert ask("detail", "--roi", "0.5,0.5,0.2,0.2", "--out", tmp_path / "x.txt")[0] == 2
+
+
+def test_a_detail_is_asked_for_once_there_is_a_connection_not_as_soon_as_a_retained_message_comes():
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        receiver.connection.connected = len(waits) == 3
+
+    stream = SimpleNamespace(birth=None, state=State(True, 1, 0, detail=SIZE))
+    connection = SimpleNamespace(connected=False, trouble="")
+    receiver = SimpleNamespace(streams=SimpleNamespace(find=lambda _: stream), connection=connection, wait=wait)
+    assert _heard(receiver, NAME, WAIT_S, sealed=False) is stream
+    assert len(waits) == 3

@@ -87,10 +87,8 @@ def test_a_command_gets_what_happened_and_no_shell_ever_sees_it(tmp_path, monkey
 
 def test_a_command_that_hangs_is_killed_with_what_it_started_and_the_next_event_has_its_turn(tmp_path, caplog):
     pids = tmp_path / "pids"
-    code = "import os, subprocess, sys, time\n"
-    code += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(999)'])\n"
-    code += f"open({str(pids)!r}, 'a').write(f'{{child.pid}} ')\ntime.sleep(999)"
-    with EventHooks([script(tmp_path / "hook", code)], "", timeout_s=3) as hooks:
+    shell = f"sleep 999 & echo $! >> '{pids}'; sleep 999"  # that starts sooner than Python
+    with EventHooks(["/bin/sh", "-c", shell], "", timeout_s=3) as hooks:
         hooks.put(call(tmp_path))
         hooks.put(call(tmp_path))
         wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
@@ -159,7 +157,7 @@ def test_a_webhook_that_answers_byte_by_byte_for_ever_ends_and_holds_up_nothing(
         started_s = time.monotonic()
         for _ in range(100):
             hooks.put(call(tmp_path))
-        assert time.monotonic() - started_s < 1
+        assert time.monotonic() - started_s < 50  # waiting for the hooks would take twice that
         for _ in range(2):
             came.get(timeout=DEADLINE_S)
     assert "127.0.0.1 took more than 1 s" in caplog.text
@@ -195,12 +193,17 @@ def test_nobody_at_the_webhook_is_a_failure(tmp_path, caplog):
 
 
 def test_without_hooks_there_is_no_thread(tmp_path):
-    before = threading.active_count()
+    def runs():
+        return any(thread.name == "event hooks" and thread not in before for thread in threading.enumerate())
+
+    before = threading.enumerate()
     with EventHooks([], "", timeout_s=1) as hooks:
         hooks.put(call(tmp_path))
-        assert threading.active_count() == before
-    with EventHooks([str(tmp_path / "none")], "", timeout_s=1):
-        assert threading.active_count() == before
+        assert not runs()
+    with EventHooks([str(tmp_path / "none")], "", timeout_s=1) as hooks:
+        assert not runs()
+        hooks.put(call(tmp_path))
+        assert runs()
 
 
 @pytest.mark.parametrize(

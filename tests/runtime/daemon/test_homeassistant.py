@@ -1,6 +1,7 @@
 """Home Assistant: the devices that it is told of, their figures, and what it asks."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -207,8 +208,8 @@ def test_home_assistant_finds_a_device_with_its_pictures_and_figures():
         camera.connection.publish(
             camera.topics.state, State(True, 1, 0, capacity_bps=64_000, data=data, paused=True, live="idle").to_bytes()
         )
-        more = json.loads(home.next("homeassistant/device/")[1])["components"]
-        assert {"data_left", "live", "viewing"} <= set(more)
+        _, payload = home.next("homeassistant/device/", lambda payload: json.loads(payload) != config)
+        assert {"data_left", "live", "viewing"} <= set(json.loads(payload)["components"])
         assert home.figures(figures, paused=True)["data_left_bytes"] == 20
         camera.connection.publish(camera.topics.state, State(False, 1, 0).to_bytes())
         home.next(streams, lambda payload: payload == b"offline")
@@ -223,8 +224,10 @@ def test_what_home_assistant_asks_is_done_and_nonsense_costs_a_log_line():
         parts = json.loads(home.next("homeassistant/device/")[1])["components"]
         topic, figures = parts["snapshot"]["command_topic"], parts["paused"]["state_topic"]
         assert not {"watch", "event"} & set(parts)  # its sender has not said that it can
-        camera.connection.publish(camera.topics.state, State(True, 1, 0, makes_events=True, watch="").to_bytes())
-        parts = json.loads(home.next("homeassistant/device/")[1])["components"]
+        says = State(True, 1, 0, makes_events=True, watch="", interval_s=300.0)  # it is not silent before this ends
+        camera.connection.publish(camera.topics.state, says.to_bytes())
+        _, payload = home.next("homeassistant/device/", lambda payload: json.loads(payload)["components"] != parts)
+        parts = json.loads(payload)["components"]
 
         def ask(payload):
             home.connection.publish(topic, payload.encode())
@@ -261,7 +264,7 @@ def test_what_home_assistant_asks_is_done_and_nonsense_costs_a_log_line():
         ask(parts["watch"]["command_template"].replace("{{ value | tojson }}", '"a person"'))
         assert asked("watch").queries == ("a person",)
         assert home.figures(figures, max_bytes=30_000, max_rate_bps=0)["watch"] == ""  # it does not look for it yet
-        state = State(True, 1, 0, makes_events=True, watch="a person", max_bytes=2500, max_rate_bps=8000)
+        state = replace(says, watch="a person", max_bytes=2500, max_rate_bps=8000)
         camera.connection.publish(camera.topics.state, state.to_bytes())
         assert home.figures(figures, watch="a person", max_bytes=2500, max_rate_bps=8000)
         ask(parts["watch"]["command_template"].replace("{{ value | tojson }}", '""'))

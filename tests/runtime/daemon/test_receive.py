@@ -252,7 +252,8 @@ def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
         (["--steps", "9"], "draw.steps"),
         (["--shard", ""], "write I/N"),
         (["--as", "mkv"], "--out"),
-        (["--http", "here"], "HOST:PORT"),
+        (["--http", "here"], "out.http: 'here' is no address to listen on"),
+        (["--max-age", "5"], "out.max_age: '5' is no span of time"),
         (["--as", "gif"], "out.kind"),
     ],
 )

@@ -31,6 +31,7 @@ from runtime.protocol.topics import Topics
 from runtime.settings import PromiseSettings, SourceSettings, StreamSettings
 from tests.support import dashboard
 from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
+from tests.support.real_broker import processes_of
 from tests.support.viewer import Viewer
 
 TOPICS = Topics("home", "t", "main")
@@ -180,13 +181,10 @@ def test_a_frozen_broker_is_left_and_taken_up_again(start, tmp_path, pictures):
     (tmp_path / "send.toml").write_text("[broker]\nack_timeout_s = 1\n")
     sender = send(start, tmp_path, pictures, "--loop", "--config", tmp_path / "send.toml", *there)
     sender.wait_for("sent")
-    server = next(
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if str(folder).encode() in path.read_bytes() and b"mosquitto.conf" in path.read_bytes()
-    )
+    (server,) = processes_of(folder / "broker" / "mosquitto.conf")
+    began = len(sender.events)
     os.kill(server, signal.SIGSTOP)
-    sender.wait_for("disconnected")
+    sender.wait_for("disconnected", after=began)
     began = len(sender.events)
     os.kill(server, signal.SIGCONT)
     sender.wait_for("connected", after=began)

@@ -32,8 +32,8 @@ def wake(broker, tmp_path):
     password.chmod(0o600)
     there = ("--port", broker.address.port, "--user", broker.address.user, "--password-file", password)
 
-    def wake(*more, there=there, meanwhile=lambda: None, loop=("--loop",)):
-        about = ("--device", "t", "--fps", 20, *loop, "--state-dir", tmp_path / "state")
+    def wake(*more, there=there, meanwhile=lambda: None, loop=("--loop",), state="state"):
+        about = ("--device", "t", "--fps", 20, *loop, "--state-dir", tmp_path / state)
         process = EdgesemProcess("send", pictures, *about, *there, *more, log=tmp_path / "send.log")
         try:
             meanwhile()
@@ -50,6 +50,17 @@ def once(process):
     return told
 
 
+def late(wake, come_so_far, *more, **about):
+    """A wake whose deadline passes, late enough for `come_so_far(told)`, also on a busy machine: its exit code, what it
+    has told, and the name of its state folder."""
+    for deadline_s in (8, 30, WAIT_S):
+        state = f"state{deadline_s}"
+        code, process = wake(*more, "--deadline", deadline_s, state=state, **about)
+        if come_so_far(once(process)):
+            break
+    return code, once(process), state
+
+
 def test_the_newest_picture_goes_to_a_receiver_and_the_wake_ends(broker, wake):
     with ReceiveDaemon(broker, "home/t/+") as daemon:
         code, process = wake("--once")
@@ -64,11 +75,10 @@ def test_the_newest_picture_goes_to_a_receiver_and_the_wake_ends(broker, wake):
 
 
 def test_promised_frames_stay_on_the_disk_without_a_receiver_and_the_next_wake_brings_them(broker, wake, tmp_path):
-    code, process = wake("--frames", 3, "--promise-every", 1, "--deadline", 15)
-    told = once(process)
+    code, told, state = late(wake, lambda told: told["promised_waiting"] == 3, "--frames", 3, "--promise-every", 1)
     assert (code, told["left"], told["taken"], told["promised_waiting"]) == (LEFT, 3, 3, 3)
     with ReceiveDaemon(broker, "home/t/+", "--out", str(tmp_path / "out")):
-        code, process = wake("--once", "--promise-every", 1)
+        code, process = wake("--once", "--promise-every", 1, state=state)
         told = once(process)
     assert (code, told["left"], told["promised_waiting"]) == (0, 0, 0)
     assert len(list((tmp_path / "out").rglob("*.es"))) == 4
@@ -83,16 +93,14 @@ def test_a_folder_with_fewer_pictures_than_asked_for_is_no_failure(broker, wake)
 
 
 def test_an_ordinary_picture_that_no_receiver_has_is_left_and_said_so(wake):
-    code, process = wake("--once", "--deadline", 15)
-    told = once(process)
+    code, told, _ = late(wake, lambda told: "first_byte_s" in told, "--once")
     assert (code, told["left"], told["taken"]) == (LEFT, 1, 0)
     assert "first_byte_s" in told
     assert "received_s" not in told
 
 
 def test_without_a_broker_it_ends_at_the_deadline_and_says_why(wake):
-    code, process = wake("--once", "--deadline", 15, there=("--port", free_port()))
-    told = once(process)
+    code, told, _ = late(wake, lambda told: told["trouble"], "--once", there=("--port", free_port()))
     assert (code, told["left"]) == (LEFT, 1)
     assert told["trouble"]
     assert "connected_s" not in told
@@ -114,10 +122,14 @@ def test_what_a_wake_has_cost_counts_in_the_data_budget_also_after_a_restart(bro
 
 def test_a_person_reads_one_line_of_what_is_left(tmp_path):
     pictures = draw_pictures(tmp_path / "pictures", count=2)
-    about = ("--once", "--promise-every", "1", "--deadline", "15", "--port", str(free_port()))
-    argv = [sys.executable, "-m", "edgesem", "send", str(pictures), *about, "--state-dir", str(tmp_path / "state")]
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=WAIT_S)
-    assert ended.returncode == LEFT
+    about = ("--once", "--promise-every", "1", "--port", str(free_port()))
+    for deadline_s in (8, 30, WAIT_S):  # on a busy machine, nothing may be taken before the first
+        own = ("--deadline", str(deadline_s), "--state-dir", str(tmp_path / f"state{deadline_s}"))
+        argv = [sys.executable, "-m", "edgesem", "send", str(pictures), *about, *own]
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=2 * WAIT_S)
+        assert ended.returncode == LEFT
+        if "0 frames taken" not in ended.stderr:
+            break
     assert "1 frames taken, 1 left, 1 of them on the disk (" in ended.stderr
 
 

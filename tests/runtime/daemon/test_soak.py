@@ -31,8 +31,7 @@ def rss_mb(pid):
 
 
 def children(pid):
-    found = Path("/proc").glob("[0-9]*/stat")
-    return [int(path.parent.name) for path in found if path.read_text().rpartition(")")[2].split()[1] == str(pid)]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def growth_mb(rows, who):

@@ -17,6 +17,7 @@ from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
 from runtime.demo.demo import run_demo
 from runtime.demo.transfer import Options
+from tests.support.edgesem_process import WAIT_S
 from tests.support.real_broker import needs_mosquitto
 
 
@@ -92,7 +93,7 @@ class Demo:
 
 def test_the_command_prints_its_report_and_leaves_nothing_behind(pictures, tmp_path):
     demo = Demo(tmp_path, "--source", str(pictures), "--frames", "2", "--interval", "0.2", "--link", "1mbit", "--json")
-    stdout, stderr = demo.process.communicate(timeout=80)
+    stdout, stderr = demo.process.communicate(timeout=WAIT_S)
     assert demo.process.returncode == 0, stderr
     assert json.loads(stdout)["ok"] is True
     assert "2/2" in stderr
@@ -107,14 +108,14 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(number, pictures, tmp_
             break
     assert len(demo.leftovers()) > 1
     demo.process.send_signal(number)
-    demo.process.communicate(timeout=30)
+    demo.process.communicate(timeout=WAIT_S)
     assert demo.process.returncode == 128 + number
     assert demo.leftovers() == []
 
 
 def test_a_source_without_pictures_fails_with_one_line(tmp_path):
     demo = Demo(tmp_path, "--source", str(tmp_path))
-    stdout, stderr = demo.process.communicate(timeout=30)
+    stdout, stderr = demo.process.communicate(timeout=WAIT_S)
     assert (demo.process.returncode, stdout) == (1, "")
     assert "no pictures" in stderr
     assert "Traceback" not in stderr
@@ -123,14 +124,14 @@ def test_a_source_without_pictures_fails_with_one_line(tmp_path):
 
 def test_a_wrong_rate_is_a_usage_error(tmp_path):
     demo = Demo(tmp_path, "--link", "quick")
-    _, stderr = demo.process.communicate(timeout=30)
+    _, stderr = demo.process.communicate(timeout=WAIT_S)
     assert demo.process.returncode == 2
     assert "--link" in stderr
 
 
 def test_a_decoder_that_fails_ends_the_demo_with_its_words(pictures, tmp_path):
     demo = Demo(tmp_path, "--source", str(pictures), "--bundle", str(tmp_path / "nowhere"))
-    _, stderr = demo.process.communicate(timeout=60)
+    _, stderr = demo.process.communicate(timeout=WAIT_S)
     assert demo.process.returncode == 1
     assert "nowhere" in stderr
     assert "Traceback" not in stderr

@@ -144,6 +144,17 @@ def test_passwords_stay_and_a_rotated_account_has_two_until_the_later_one_is_pro
     assert "user home-a@3\n" in (out / "mosquitto.acl").read_text()
 
 
+@pytest.mark.parametrize("name", ["d" * 59, "\u4e0a" * 30])
+def test_an_account_whose_second_login_would_have_no_name_is_not_rotated(tmp_path, name):
+    (tmp_path / "fleet.toml").write_text(f'[devices."home/a"]\n[devices."home/{name}"]\n')
+    fleet, out = Inventory.read(tmp_path / "fleet.toml"), tmp_path / "out"
+    for rotate in ([f"home-{name}"], ["all"]):
+        with pytest.raises(UsageError, match="too long for a second login"):
+            write_accounts(fleet, out, rotate)
+    assert sorted(write_accounts(fleet, out)["new"]) == ["home-a", f"home-{name}"]
+    assert write_accounts(fleet, out, ["home-a"])["new"] == ["home-a@2"]
+
+
 def test_what_is_no_account_is_refused_and_what_is_gone_is_said(fleet, tmp_path, capsys):
     out = tmp_path / "out"
     write_accounts(fleet, out)

@@ -55,6 +55,12 @@ def test_what_needs_attention_stands_first():
     assert [one.urgency > 0 for one in found] == [True] * 10 + [False]
 
 
+def test_a_camera_that_nobody_watches_may_be_late():
+    idle, watched = (heard(live, replace(FINE, age_s=50.0, live=live)) for live in ("idle", "watched"))
+    assert [one.urgency > 0 for one in fleet_status([idle, watched], now_ms=NOW_MS)] == [True, False]
+    assert names(fleet_status([idle, watched], now_ms=NOW_MS)) == ["watched", "idle"]
+
+
 def test_a_slow_camera_may_be_late():
     slow = heard("slow", replace(FINE, age_s=50.0), fps=1 / 60)
     assert fleet_status([slow], now_ms=NOW_MS)[0].urgency == 0
@@ -82,6 +88,30 @@ def test_a_sender_that_just_spoke_is_not_silent_whatever_its_clock_says():
     [late] = fleet_status([stream], now_ms=NOW_MS, now_s=heard_s + 31)
     assert (late.urgency, late.said_s) == (90, 31)
     assert late.attention.startswith("silent")
+
+
+def test_a_sender_that_starts_anew_is_counted_anew():
+    listener, topics = FleetListener(), Topics("home", "x", "main")
+    for epoch, frames in ((1, 0), (1, 500), (2, 10), (2, 20)):
+        listener.take(topics.state, State(True, epoch, 1000 * epoch + frames, frames=frames).to_bytes())
+    [stream] = listener.heard()
+    (first_s, first), (last_s, last) = stream.first_state, stream.last_state
+    assert (first.epoch, first.frames, last.frames) == (2, 10, 20)
+    assert stream.fps == 10 / (last_s - first_s)
+
+
+def test_a_camera_whose_messages_were_deleted_is_forgotten():
+    listener, topics = FleetListener(), Topics("home", "x", "main")
+    made = birth(sealed=False).to_bytes(identity(), base=topics.base)
+    for topic in (topics.birth, topics.state):
+        listener.take(topics.birth, made)
+        listener.take(topics.state, FINE.to_bytes())
+        listener.take(topic, b"")
+        assert len(listener.heard()) == 1
+    listener.take(topics.birth, b"")
+    assert listener.heard() == []
+    listener.take(topics.birth, b"")
+    assert listener.malformed == 0
 
 
 def test_the_last_event_of_a_stream_is_shown():

@@ -1,5 +1,6 @@
 """Archive viewer: archived pictures of a time, drawn beside the live ones."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ from runtime.receiver.archive_drawer import ArchiveDrawer
 from runtime.receiver.archive_viewer import ArchiveViewer
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.synthesis import SynthesisOptions
-from tests.support.publishing import codec, frame, plain
+from tests.support.publishing import DEADLINE_S, codec, frame, plain
 
 GATE = "home/gate/main"
 
@@ -94,6 +95,34 @@ def test_a_decoder_that_nobody_needs_is_ended(viewer, monkeypatch):
     viewer.rest()
     assert child.wait(10) is not None
     assert at(viewer, 1000.0).entry.frame == 0
+
+
+def test_rest_does_not_wait_for_packets_that_take_long(viewer, archive, monkeypatch):
+    at(viewer, 2000.0)
+    monkeypatch.setattr(archive_viewer, "_IDLE_S", 0.0)
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow:
+        """The archive, whose packets stand in an object store that does not answer."""
+
+        newest = archive.newest
+
+        def packet(self, entry):
+            asked.set()
+            assert answered.wait(DEADLINE_S)
+            return archive.packet(entry)
+
+    viewer.archive = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        picture = pool.submit(at, viewer, 1000.0)
+        assert asked.wait(DEADLINE_S)
+        rests = pool.submit(viewer.rest)
+        try:
+            rests.result(DEADLINE_S / 4)
+            assert not picture.done()
+        finally:
+            answered.set()
+        assert picture.result().entry.frame == 0
 
 
 def test_pictures_of_one_viewer_are_drawn_in_turn_and_kept_within_bounds(viewer, monkeypatch):

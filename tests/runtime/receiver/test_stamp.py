@@ -11,7 +11,7 @@ from edgesem.packet.side_information import SideInformation
 from edgesem.provenance import Provenance
 from runtime.protocol.topics import Topics
 from runtime.receiver.received_picture import ReceivedPicture
-from runtime.receiver.stamp import DRAWN, INVENTED, NO_CLOCK, stamp_picture
+from runtime.receiver.stamp import DRAWN, INVENTED, NO_CLOCK, clock_is_set, stamp_picture
 from tests.support.publishing import codec, frame
 
 PHOTO = np.random.default_rng(1).integers(60, 200, (240, 320, 3), np.uint8)
@@ -125,6 +125,17 @@ def test_a_clock_that_was_not_set_is_told():
         assert all(place_of(NO_CLOCK, one.stamped(kind).image) for one in wrong)
         assert not any(place_of(NO_CLOCK, one.stamped(kind).image) for one in right)
     assert place_of("1970-01-01 02:01:30 +02:00", wrong[0].stamped("bar").image)
+
+
+def test_a_receiver_whose_own_clock_was_not_set_believes_promised_frames():
+    start_ms = 90_000  # of a board without a clock, which begins at 1970
+    whole = SideInformation(time_high=CAPTURED_MS >> 32)
+    promised = replace(frame(1), time_ms=CAPTURED_MS % 2**32, promised=True, side_info=whole)
+    assert clock_is_set(promised, start_ms)
+    assert clock_is_set(promised, CAPTURED_MS)
+    assert not clock_is_set(promised, CAPTURED_MS - 7_200_000)  # then the sender's is ahead
+    assert not clock_is_set(frame(1), start_ms)
+    assert not clock_is_set(replace(promised, side_info=SideInformation(time_high=0)), start_ms)
 
 
 def test_a_picture_without_a_time_says_so():

@@ -13,6 +13,7 @@ from runtime.protocol.ack import Ack
 from runtime.protocol.command import Command
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
+from runtime.receiver.inbox import Inbox
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.stream_filter import StreamFilter
@@ -109,6 +110,20 @@ def test_a_waiting_decoder_is_woken_by_a_frame():
     deliver(streams, plain(1))
     thread.join(20)
     assert taken[0][1].frame == 1
+
+
+def test_streams_whose_frames_are_whole_are_not_looked_through(monkeypatch):
+    looked, look = [], Inbox.release_incomplete
+    monkeypatch.setattr(Inbox, "release_incomplete", lambda self, *given: looked.append(self) or look(self, *given))
+    streams = streams_of(patience_s=0.0)
+    for number in range(50):
+        deliver(streams, plain(1), device=f"cam{number}")
+    while (job := streams.next_frame(0)) is not None:
+        streams.done(job[0], decode_s=0.0, good=True)
+    looked.clear()
+    deliver(streams, plain(2, total_layers=4, chunks=(b"base", b"more")), device="cam7")
+    assert streams.next_frame(0)[1].frame == 2
+    assert [inbox.waiting for inbox in looked] == [0]
 
 
 def test_an_incomplete_frame_is_ready_after_its_patience():

@@ -3,10 +3,12 @@
 import contextlib
 import queue
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from edgesem.errors import LinkError
 from edgesem.packet.keys import Identity
 from runtime import SenderOptions, StreamSender
 from runtime.mqtt.connection import Connection
@@ -125,3 +127,20 @@ def test_it_is_said_again_when_the_clock_is_set_and_now_and_then(tmp_path, addre
         for _ in range(2):
             next_birth(heard)
         assert running.alive
+
+
+def test_a_birth_that_the_link_does_not_take_is_said_again_soon(tmp_path):
+    said, refuses = queue.Queue(), [LinkError("it takes 100 messages at a time")]
+
+    def publish(topic, payload, **_):
+        if refuses:
+            raise refuses.pop()
+        said.put(payload)
+
+    connection = SimpleNamespace(connected=True, retains=True, publish=publish)
+    about = Birth(1, "d", 0, 0, 1.0, 3, b"x" * 16, 0, False, "gate", start=1)
+    identity = Identity.open(tmp_path / "identity")
+    with announcer.Announcer(
+        topics=TOPICS, make=lambda: about, identity=identity, key=None, connection=lambda: connection
+    ):
+        assert said.get(timeout=WAIT_S)

@@ -19,8 +19,8 @@ STEP_S = 0.005
 class World:
     """A camera that takes a frame each interval from 100 s on, and a link that has no room now and then."""
 
-    def __init__(self, busy=(), idle_every_s=None):
-        self.now_s = 99.0
+    def __init__(self, busy=(), idle_every_s=None, begin_s=99.0):
+        self.now_s = begin_s
         self.viewers = None if idle_every_s is None else Viewers(idle_every_s, lambda: self.now_s)
         self.frames, self.skipped, self.busy = 0, 0, busy
         self.lock = threading.RLock()
@@ -119,9 +119,30 @@ def test_with_nobody_watching_frames_are_rare_and_the_first_viewer_gets_the_last
     assert numbers == [0, 10, 20, 30]
     assert world.viewers.renew(1, 10.0)
     world.frame_slot.send_newest()
-    assert int(world.frame_slot.take(wait=False).frame.name) == world.frames - 1
-    numbers = [number for number, _ in world.take(3)]
-    assert numbers == [world.frames - 3, world.frames - 2, world.frames - 1]
+    seen = world.frames
+    assert int(world.frame_slot.take(wait=False).frame.name) == seen - 1
+    assert [number for number, _ in world.take(3)] == [seen, seen + 1, seen + 2]
+
+
+def test_a_picture_that_somebody_waits_for_leaves_the_others_on_time():
+    world = World(begin_s=100.0 - STEP_S)
+    world.take(4)
+    world.now_s += INTERVAL_S / 2
+    world.frame_slot.send_newest()
+    assert world.frame_slot.take(wait=False).frame.name == "3"  # again, and at once
+    taken = world.take(10)
+    assert [number for number, _ in taken] == list(range(4, 14))
+    assert max(late_s for _, late_s in taken) < 0.01
+
+
+def test_a_newer_picture_goes_to_whoever_waits_without_room_for_one():
+    world = World(busy=[(0.35, 0.57)], begin_s=100.0 - STEP_S)
+    world.take(4)
+    world.now_s += INTERVAL_S / 2
+    world.frame_slot.send_newest()
+    taken = world.take(10)
+    assert [number for number, _ in taken] == list(range(5, 15))
+    assert max(late_s for number, late_s in taken if number != 5) < 0.01
 
 
 def test_a_thumbnail_that_found_no_room_is_made_up_for_by_the_next_frame():

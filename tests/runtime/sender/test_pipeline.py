@@ -37,6 +37,55 @@ def test_all_that_mqtt_adds_fits_into_the_budget(make):
     assert sum(part.size_bytes + len(TOPICS.layer(0)) + 8 for part in parts) <= 2000
 
 
+def test_a_small_frame_goes_in_one_message_and_has_what_the_others_would_cost(make):
+    bench = make(budget_bytes=700)
+    bench.control.rate_bps = 10e3  # it takes the link half a second, so this is not for speed
+    bench.sender.connected()
+    bench.offer()
+    whole, confirm = bench.next()
+    assert len(whole.chunks) == 4
+    assert 690 <= whole.size_bytes + len(TOPICS.layer(0)) + 8 <= 700
+    confirm()
+    bench.command("apart")
+    bench.offer()
+    apart = [bench.next()[0] for _ in range(4)]
+    assert [len(part.chunks) for part in apart] == [1, 1, 1, 1]
+    assert sum(part.size_bytes + len(TOPICS.layer(0)) + 8 for part in apart) <= 700
+
+
+@pytest.mark.parametrize("rate_bps", [10e3, None])
+def test_no_frame_gets_less_of_a_larger_budget(make, rate_bps):
+    bench = make()
+    bench.control.rate_bps = rate_bps
+    bench.sender.connected()
+    publisher = bench.sender.publisher
+    left_bytes = [budget - publisher.around_frame_bytes(budget) for budget in range(1, 3000)]
+    assert left_bytes == sorted(left_bytes)
+    assert left_bytes[2000] == 2001 - publisher.format.around_frame_bytes
+
+
+def test_a_budget_that_four_messages_would_use_up_goes_to_the_picture_before_the_rate_is_known(make):
+    bench = make(budget_bytes=256, limit_bytes=lambda: 256)
+    assert 256 - bench.sender.publisher.around_frame_bytes(256) > 190
+
+
+def test_that_no_picture_fits_is_told(make, caplog):
+    bench = make(budget_bytes=256, limit_bytes=lambda: 256)
+    bench.sender.connected()
+    for _ in range(2):
+        bench.offer()
+        bench.expect("skipped")
+    assert "no picture fits into 256 bytes, it needs 4" in caplog.text
+
+
+def test_layers_go_in_messages_of_their_own_where_those_cost_little_beside_the_frame(make):
+    bench = make(budget_bytes=3000)
+    bench.control.rate_bps = 10e3
+    bench.sender.connected()
+    bench.offer()
+    assert len(bench.next()[0].chunks) == 1
+
+
 def test_nothing_is_taken_or_published_without_a_connection(make):
     bench = make()
     bench.offer("stale")

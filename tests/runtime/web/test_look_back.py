@@ -15,6 +15,7 @@ from PIL import Image
 from edgesem.errors import PacketError, UsageError
 from runtime.mqtt.loopback_broker import Broker
 from runtime.protocol.command import Command
+from runtime.protocol.state import State
 from runtime.receiver.archive import Archive
 from runtime.web.asks import KINDS, command_of
 from runtime.web.look_back import MOST_TIMES
@@ -47,6 +48,8 @@ def served(tmp_path_factory):
     ):
         camera.send_until_heard(1000)
         daemon.next("picture")
+        state = State(True, 1, 0, interval_s=300.0)  # it is not silent before these tests end
+        camera.connection.publish(camera.topics.state, state.to_bytes())
         yield camera, daemon
 
 

@@ -11,19 +11,24 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import yaml
 
+from edgesem.provenance import Provenance
 from runtime.mqtt.loopback_broker import Broker
-from runtime.receiver.received_picture import PictureInfo
+from runtime.protocol.topics import Topics
+from runtime.receiver.received_picture import PictureInfo, ReceivedPicture
 from runtime.web import mjpeg
 from runtime.web.gallery import Gallery, LatestPicture
 from tests.support.browser import Browser, needs_chromium
-from tests.support.publishing import DEADLINE_S, wait_for
+from tests.support.edgesem_process import WAIT_S
+from tests.support.publishing import DEADLINE_S, codec, frame, wait_for
 from tests.support.real_broker import needs_mosquitto
 from tests.support.receive_daemon import Camera, ReceiveDaemon
 from tests.support.rtsp import RELAY, needs_rtsp_server, running
@@ -134,6 +139,9 @@ def test_a_picture_that_is_too_old_is_none(video):
     assert error.value.code == 503
 
 
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
+
+
 def shown(jpeg, age_s, number=1):
     info = PictureInfo(1, 1, False, 8, 8, 1, 100, 1, 0, 0.0, delay_s=age_s)
     return LatestPicture(number, jpeg, info, shown_s=time.monotonic())
@@ -154,6 +162,41 @@ def test_a_video_ends_when_its_newest_picture_is_too_old_and_with_its_stream():
     assert list(parts) == []
 
 
+def test_a_video_whose_picture_was_skipped_begins_when_it_is_drawn_or_ends():
+    gallery, drawn = Gallery(), shown(b"drawn", 0.0)
+    gallery._latest["a/b/c"] = shown(b"", 0.0)
+
+    def draw():
+        gallery._latest["a/b/c"] = drawn
+        return True
+
+    parts = mjpeg.parts(gallery, "a/b/c", mjpeg.VideoOptions(), draw)
+    assert [next(parts)[:2], b"drawn" in next(parts)] == [b"--", True]
+    gallery._latest["a/b/c"] = shown(b"", 0.0, number=2)
+    assert len(list(mjpeg.parts(gallery, "a/b/c", mjpeg.VideoOptions()))) == 1  # it will not be drawn
+
+
+def test_who_waits_for_a_picture_learns_at_once_that_its_stream_is_gone():
+    gallery = Gallery()
+    gallery._latest["a/b/c"] = shown(b"", 0.0)
+
+    def ask():
+        gallery.remove("a/b/c")
+        return True
+
+    assert gallery.drawn("a/b/c", ask, timeout_s=3600) is None
+
+
+def test_a_picture_that_is_drawn_later_says_how_it_was_drawn():
+    gallery, packet = Gallery(), frame(1)
+    provenance = Provenance.of(packet, codec().bundle)
+    skipped = ReceivedPicture("a/b/c", Topics("a", "b", "c"), packet, NO_IMAGE, 0, 0.01, 0.5, provenance)
+    gallery.put(skipped)
+    gallery.show(replace(skipped, image=np.zeros((16, 16, 3), np.uint8), steps=2, decode_s=0.7, delay_s=9.0))
+    info = gallery.latest("a/b/c").info
+    assert (info.steps, info.decode_s, info.delay_s) == (2, 0.7, 0.5)
+
+
 def test_ffmpeg_s_library_plays_it(video):
     with av.open(f"{video}.mjpg?repeat=0.1", timeout=DEADLINE_S) as container:
         assert container.format.name == "mpjpeg"
@@ -171,7 +214,7 @@ def test_ffmpeg_as_frigate_calls_it(video, kind, before):
     command = ["ffmpeg", "-loglevel", "error", *before, *FRIGATE, "-i", video + kind]
     command += ["-r", "5", "-vf", "fps=5,scale=64:48", "-frames:v", "6"]
     command += ["-pix_fmt", "yuv420p", "-f", "rawvideo", "pipe:"]
-    run = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    run = subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False)
     assert (run.returncode, len(run.stdout)) == (0, 6 * 64 * 48 * 3 // 2), run.stderr
 
 
@@ -179,7 +222,7 @@ def test_ffmpeg_as_frigate_calls_it(video, kind, before):
 def test_ffmpeg_records_it_as_h264_at_a_constant_rate(video, tmp_path):
     command = ["ffmpeg", "-loglevel", "error", *FRIGATE, "-i", f"{video}.mjpg?repeat=0.2"]
     command += ["-r", "5", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-t", "2", str(tmp_path / "clip.mp4")]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=WAIT_S)
     with av.open(str(tmp_path / "clip.mp4")) as clip:
         assert len(list(clip.decode(video=0))) >= 8
 

@@ -169,7 +169,7 @@ def test_the_page_works_in_a_folder_of_a_proxy(walls, browser):
             browser.open(url, *DESKTOP)
             browser.until("document.querySelector('.tile img')?.naturalWidth")
             assert browser.complaints == []
-            browser.evaluate("location.href = 'about:blank'")  # or it would go on asking
+            browser.leave()
         finally:
             server.shutdown()
             thread.join()
@@ -183,4 +183,5 @@ def test_pictures_age_while_the_receiver_does_not_answer(walls, browser):
     age = "Number.parseFloat(document.querySelector('.age').textContent)"
     before = browser.evaluate(age)
     browser.until(f"{age} > {before}")
+    browser.leave()
     browser.complaints.clear()

@@ -285,6 +285,43 @@ def test_events_are_listed_and_lead_to_their_time(page):
     page.until("!details.open && !location.hash")
 
 
+def test_events_that_come_after_the_strip_are_marked_on_it_at_once(page):
+    page.evaluate("""
+      {
+        window.strips = 0;
+        const { fetch } = window;
+        window.fetch = async (what, ...rest) => {
+          const answer = await fetch(what, ...rest);
+          window.strips += String(what).startsWith("archive.json?");
+          while (String(what).startsWith("events?") && !window.strips) await new Promise((go) => setTimeout(go, 20));
+          return answer;
+        };
+        details.close();
+      }
+    """)
+    page.until("!details.open && !location.hash")
+    page.evaluate("document.querySelector('.tile').click()")
+    page.until("window.strips && details.querySelector('.marks').getAttribute('d')")
+    assert page.evaluate("window.strips") == 1
+
+
+def test_events_grow_old_while_they_are_shown(page):
+    page.until("details.querySelector('.events .at').textContent.includes(' old')")
+    page.evaluate("""
+      {
+        const { fetch } = window;
+        window.fetch = async (what, ...rest) => {
+          const answer = await fetch(what, ...rest);
+          if (!String(what).startsWith("events?")) return answer;
+          return new Response(JSON.stringify({ ...await answer.json(), time_ms: Date.now() + 7260000 }));
+        };
+        const now = performance.now.bind(performance);
+        performance.now = () => now() + 20000; // it asks again now
+      }
+    """)
+    page.until("details.querySelector('.events .at').textContent.includes(' · 2 h old')")
+
+
 def test_another_camera_begins_at_present_and_without_a_tool(page):
     scrub(page, 100)
     page.until("details.querySelector('img').src.startsWith('blob:')")

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from importlib.resources import files
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,7 +35,8 @@ def watching(broker):
 def watched(broker):
     """A receiver with a live page, and the camera that it shows."""
     with Camera(broker, "page") as camera, watching(broker) as daemon:
-        state = State(True, 1, 0, capacity_bps=64_000, rtt_s=0.05, budget_bytes=1500, frames=3)
+        # It is not silent before these tests end.
+        state = State(True, 1, 0, capacity_bps=64_000, rtt_s=0.05, budget_bytes=1500, frames=3, interval_s=300.0)
         camera.send_until_heard()
         camera.connection.publish(camera.topics.state, state.to_bytes())
         daemon.next("picture")
@@ -133,6 +135,14 @@ def test_the_page_names_what_it_loads_from_where_it_stands(watched):
         text = get(f"{daemon.url}{path}").decode()
         assert re.findall(r"""(?:from|import) ["'`](?!\./)""", text) == []
         assert re.findall(r"""(?:href|src|fetch|post)(?:=|\()["'`]/[^"'`]*""", text) == []
+
+
+def test_the_guide_names_every_mark_of_a_picture():
+    script = files("runtime.page").joinpath("picture.js").read_text("utf-8")
+    marks = re.findall(r"""\[["`]([a-z ]+)""", script.partition("badgesOf")[2].partition("];")[0])
+    assert len(marks) > 7
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "live-page.md").read_text("utf-8")
+    assert [mark for mark in marks if f"\n| {mark.strip()}" not in guide] == []
 
 
 def test_bad_numbers_get_a_400(watched):
