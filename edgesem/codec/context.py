@@ -141,7 +141,8 @@ class Walk:
         flat, flat_steps = (one.reshape(CHANNELS, -1) for one in (planes, steps))
         for index, (sweep, decided) in enumerate(zip(PASSES, self._decided, strict=True)):
             own = np.s_[sweep.start : sweep.stop]
-            loops.in_units(decided, self._positions.of(index), flat_steps[own], flat[own])
+            in_rows = np.ascontiguousarray(decided)  # numpy gives a choice of columns by columns
+            loops.in_units(in_rows, self._positions.of(index), flat_steps[own], flat[own])
         return planes
 
 

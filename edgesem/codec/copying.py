@@ -195,10 +195,13 @@ def _excess(planes: Values, scale: Planes, *, counted: bool = True) -> tuple[Val
     loops = kernel.load()
     if loops is not None:
         return loops.excess(planes, scale, LEFT, SYMBOL_STEPS**2, counted=counted)
-    off = planes * scale
-    symbols = (off > np.float32(SYMBOL_STEPS**2)).sum(1, dtype=np.float32)
-    off -= np.float32(LEFT)
-    return np.add.accumulate(np.maximum(off, 0, out=off), 1, out=off)[:, -1], symbols  # one by one, as the kernel does
+    saved, symbols = [], []
+    for one in scale:  # all at once would take many times a large picture's memory
+        off = planes * one
+        symbols.append((off > np.float32(SYMBOL_STEPS**2)).sum(0, dtype=np.float32))
+        off -= np.float32(LEFT)
+        saved.append(np.add.accumulate(np.maximum(off, 0, out=off), 0, out=off)[-1].copy())  # as the kernel adds them
+    return np.stack(saved), np.stack(symbols)
 
 
 def _smooth(saved: Values, border: float) -> tuple[Mask, int]:

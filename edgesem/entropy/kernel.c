@@ -10,6 +10,10 @@
 
 #include <stdint.h>
 
+#if !defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ != 0
+#error "a float must be computed as a float: on 32-bit x86 compile with -msse2 -mfpmath=sse, or do without the kernel"
+#endif
+
 #define EXPORT __attribute__((visibility("default")))
 #define MASK 0xFFFF
 #define WORDS_END -1    /* the symbols need more words than there are */

@@ -1,4 +1,5 @@
-/* Search: what a sender works out about a latent before it codes it. No bytes depend on how, only on which decisions.
+/* Search: what a sender works out about a latent before it codes it. No bytes depend on how, only on which decisions; but
+   for `edgesem_in_steps` and `edgesem_in_units`, which a receiver needs, too: they give the same on every machine.
 
    Part of the library that kernel.c begins; the same rules hold. Sums of floats are taken in one order, that in which
    edgesem/codec/{budget,copying,motion}.py take them without these functions. Planes are [channels][positions]. */
