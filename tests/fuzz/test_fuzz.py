@@ -37,7 +37,8 @@ def fuzz(target: str, folder: Path, *options: str) -> None:
     limits = ["-rss_limit_mb=1024", "-timeout=60", f"-artifact_prefix={crashes}/"]
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
         run = subprocess.run(
-            [sys.executable, str(HARNESS), target, *options, *limits, str(corpus)],
+            # The fuzzer counts the most memory that it had, and a child begins with its parent's. Not a grandchild.
+            ["timeout", "900", sys.executable, str(HARNESS), target, *options, *limits, str(corpus)],
             capture_output=True,
             text=True,
             cwd=HARNESS.parents[2],

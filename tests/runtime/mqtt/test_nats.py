@@ -1,9 +1,11 @@
 """A real NATS server with its MQTT interface: frames, promised frames, births to a wildcard, and what does not fit."""
 
+import contextlib
 import subprocess
 
 import pytest
 
+from edgesem.errors import LinkError
 from edgesem.packet.keys import new_key
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
@@ -91,5 +93,6 @@ def test_a_name_with_a_dot_does_not_fit(port):
     """NATS ends the connection of who publishes on such a topic."""
     with connection(port, "sender", retry=True) as sender:
         wait_for(lambda: sender.connected)
-        sender.publish(Topics("home", "cam.1", "main").layer(0), b"x")
+        with contextlib.suppress(LinkError):  # it may have ended before the call is over
+            sender.publish(Topics("home", "cam.1", "main").layer(0), b"x")
         wait_for(lambda: sender.reconnects or sender.trouble)
