@@ -13,12 +13,13 @@ import numpy as np
 from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
 from edgesem.bundle.pixel_input import feed_of
 from edgesem.codec import budget, motion
+from edgesem.codec.coder import Coder
 from edgesem.codec.compiled_context import compile_networks
 from edgesem.codec.context import ContextModel
 from edgesem.codec.copying import Differences
 from edgesem.codec.latent import Latent
 from edgesem.entropy import kernel, rans
-from edgesem.entropy.schedule import CHANNELS, VALUE_LIMIT
+from edgesem.entropy.schedule import CHANNELS, VALUE_LIMIT, CodedPositions
 from edgesem.errors import PacketError
 
 MESSAGES = 90  # ten for each number of lanes
@@ -67,7 +68,17 @@ for names in (KEY, REFERENCE):
             expected.update(mean.astype("<i4").tobytes() + scale.astype("<i4").tobytes())
             return mean + random.integers(-limit, limit + 1, mean.size).astype(np.float32)
 
-        model.walk(levels, 4, None if names is KEY else random.random(shape) < 0.3).values(fill)
+        copied = None if names is KEY else random.random(shape) < 0.3
+        model.walk(levels, 4, CodedPositions((int(shape[0]), int(shape[1])), copied)).values(fill)
+
+coder = Coder(bundle, networks_of)
+for seed in range(6):
+    random = np.random.Generator(np.random.Philox(seed))
+    height, width = random.integers(1, 9, 2).tolist()
+    latents = [random.laplace(0, 0.5, (CHANNELS, height, width)).astype(np.float32) for _ in range(2)]
+    known = coder.try_level(Latent(latents[0], 16 * width, 16 * height), 120, 4)
+    trial = coder.try_level(Latent(latents[1], 16 * width, 16 * height), 100, 4, reference=known.decoded)
+    expected.update(b"".join(known.code() + trial.code()) + trial.decoded.values.astype("<f4").tobytes())
 
 decided = hashlib.sha256()
 for seed in range(24):
