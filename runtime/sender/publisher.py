@@ -147,7 +147,8 @@ class Publisher:
         """What the messages of a frame have besides its packet, if all of them together have at most this budget."""
         with self.lock:
             whole_bytes = self.layers.whole_bytes(self._clock(), rate_bps=self.sizes.rate_bps)
-        # Just above what goes whole, a frame of less in one message is larger than one with room for four of them.
+        # Somewhat above what goes whole, the largest frame that does has more picture than one with room for four
+        # messages: then the rest of the budget stays unused.
         return min(self.format.around_bytes + max(0, budget_bytes - whole_bytes), self.format.around_frame_bytes)
 
     def put(self, packet: Packet) -> None:
