@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
-from edgesem.files import find_pictures, read_picture
+from edgesem.files import find_pictures, read_picture, write_picture
 from runtime.capture.frame import PHOTOS
 from tests.support.loss_weights import alexnet_file, vgg_arrays
 
@@ -18,12 +18,31 @@ if find_spec("torch") is None:  # the extra export is not installed
 else:
     import torch
 
+    from export.training import codec
+
     torch.set_num_threads(1)  # each worker of pytest-xdist has a core
+
+    @pytest.fixture(scope="session", autouse=True)
+    def few_crops_for_the_klt():
+        """A run begins with the KLT of 60 crops: that of 600 would take longer than all its steps."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "KLT_CROPS", 60)
+            yield
 
 
 @pytest.fixture(scope="session")
 def frames():
     return [np.ascontiguousarray(read_picture(path)[:192, :192]) for path in find_pictures(PHOTOS)[:6]]
+
+
+@pytest.fixture(scope="session")
+def small_photos(tmp_path_factory) -> Path:
+    """A folder with pieces of 208x208 pixels of five photographs: a bench or an export of them takes seconds."""
+    folder = tmp_path_factory.mktemp("small") / "photos"
+    folder.mkdir()
+    for path in find_pictures(PHOTOS)[::3]:
+        write_picture(np.ascontiguousarray(read_picture(path)[:208, :208]), folder / f"{path.stem}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")
