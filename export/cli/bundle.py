@@ -114,6 +114,10 @@ def quantize(
         str, typer.Option(help="cpu: U8S8 for ONNX Runtime; tensorrt: S8S8, symmetric, for TensorRT.")
     ] = "cpu",
     backend: Annotated[str, typer.Option(help="ort, or optimum: the ORTQuantizer (encoder only).")] = "ort",
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run of train --decoder-int8: that decoder, with its ranges.", show_default="none"),
+    ] = None,
     percent: Annotated[float, typer.Option(min=0, help="Rate that it may cost, in percent.")] = 2.0,
     sign: SignOption = None,
     json_: JsonOption = False,
@@ -122,11 +126,14 @@ def quantize(
 
     Ranges come from real pictures, never from noise. The report ranks the layers by what rounding each alone costs.
 
+    A decoder that was trained for it (--run) has all its convolutions in int8.
+
     Example: edgesem quantize bundle --data photos
     """
     from edgesem.bundle.bundle import Bundle
+    from export.bundle.int8_decoder import quantize_run
     from export.bundle.pipeline import seal
-    from export.quantization.forms import evaluation_pieces, quantize_part
+    from export.quantization.forms import evaluation_pieces, feeds, quantize_part, speedup
     from export.quantization.quantize import PROFILES
     from export.quantization.replacement_cost import CostMeter
 
@@ -138,26 +145,36 @@ def quantize(
         raise UsageError("--backend must be ort or optimum, and --part encoder or decoder")
     if backend == "optimum" and part != "encoder":
         raise UsageError("optimum's quantizer is for graphs of one input: use --backend ort for the decoder")
+    if run is not None and (part, profile, backend) != ("decoder", "cpu", "ort"):
+        raise UsageError("--run is for --part decoder, --profile cpu and --backend ort")
     opened = Bundle.open(own_bundle(bundle))
     frames = calibration_frames(data)
     form = PROFILES[profile]
     path = bundle / f"{part}{form.suffix}.onnx"
     trial = path.with_name(f".{path.name}.part")
     try:
+        meter = CostMeter(opened, evaluation_pieces(frames))
         with stage_progress("quantizing") as show:
-            result = quantize_part(
-                opened,
-                part,
-                trial,
-                frames,
-                CostMeter(opened, evaluation_pieces(frames)),
-                profile=form,
-                target_percent=percent,
-                backend=backend,
-                always_rank=True,
-                progress=show,
-            )
-        report = {"bundle": bundle, "graph": path.name, "backend": backend, **result.report()}
+            if run is not None:
+                result = quantize_run(run, trial, meter, percent, show)
+            else:
+                result = quantize_part(
+                    opened,
+                    part,
+                    trial,
+                    frames,
+                    meter,
+                    profile=form,
+                    target_percent=percent,
+                    backend=backend,
+                    always_rank=True,
+                    progress=show,
+                )
+        found = result.report()
+        if profile == "cpu":
+            plain = opened.folder / f"{part}.onnx"
+            found["speedup_here"] = round(speedup(plain, trial, feeds(opened, part, frames[:1])[0]), 2)
+        report = {"bundle": bundle, "graph": path.name, "backend": backend, **found}
         if result.met:
             trial.replace(path)
     except (EdgesemError, OSError):
@@ -168,7 +185,7 @@ def quantize(
         trial.unlink(missing_ok=True)
     if result.met:
         key = "int8" if profile == "cpu" else "tensorrt"
-        entry = {(part if profile == "cpu" else path.name): {"kept": True, **result.report()}}
+        entry = {(part if profile == "cpu" else path.name): {"kept": True, **found}}
         before = opened.manifest.get(key)
         forms = {**before, **entry} if isinstance(before, dict) else entry
         seal(bundle, {**opened.manifest, key: forms}, identity_of(sign))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import typer
@@ -71,9 +72,10 @@ def own_bundle(bundle: Path | None) -> Path:
 
 
 def result_folder(out: Path) -> Path:
-    """`out`, which is made if it is not there. Raises InputError when it cannot be."""
+    """`out`, which is made if it is not there. Raises InputError where nothing can be written into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            return out
     except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-    return out
+        raise InputError(f"cannot write into the folder {out}: {error.strerror}; name another one") from error

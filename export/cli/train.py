@@ -62,6 +62,13 @@ def train(
             show_default=False,
         ),
     ] = None,
+    decoder_int8: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train instead the base decoder of this run for int8: edgesem quantize --run makes the graph.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
         Path | None,
@@ -99,7 +106,7 @@ def train(
     plot: PlotOption = True,
     json_: JsonOption = False,
 ) -> None:
-    """Train encoder, base decoder and context model together, or a flow decoder, references, or a large decoder.
+    """Train encoder, base decoder and context model together, or a flow decoder, references, another decoder.
 
     Stops by the clock, and goes on from its last checkpoint when called again.
 
@@ -126,6 +133,7 @@ def train(
     about: dict[str, Any] = {"ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2, "start": start.name if start else ""}
     about |= given_options(None, lambda_low=lambda_low, lambda_high=lambda_high)
     kinds = {"--flow": flow, "--joint": joint, "--reference": reference, "--decoder-large": decoder_large}
+    kinds["--decoder-int8"] = decoder_int8
     if len(asked := [kind for kind, folder in kinds.items() if folder is not None]) > 1:
         raise UsageError(f"one of {', '.join(kinds)} at a time, got {' and '.join(asked)}")
     if start_range is not None:
@@ -155,6 +163,11 @@ def train(
 
         large = LargeConfig(codec=str(decoder_large.resolve()), **given, **about)
         result = shown_run(lambda show: train_large(large, out, start=start, progress=show, options=options))
+    elif decoder_int8 is not None:
+        from export.training.int8 import Int8Config, train_int8
+
+        rounding = Int8Config(codec=str(decoder_int8.resolve()), **given, **about)
+        result = shown_run(lambda show: train_int8(rounding, out, start=start, progress=show, options=options))
     else:
         settings = TrainConfig(teacher=teacher, start_range=start_range, **given, **about)
         result = shown_run(lambda show: train_codec(settings, out, start=start, progress=show, options=options))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit, log, progress
+from edgesem.cli.console import emit, log, plain_json, progress
 from edgesem.errors import UsageError
 from edgesem.files import write_whole
-from export.cli.options import JsonOption, result_folder
+from export.cli.options import BundleOption, JsonOption, result_folder
 
 if TYPE_CHECKING:
     from edgesem.quality.metrics import Frame
 
+_LEAST_HZ, _MOST_HZ = 0.01, 240.0
 _QUICK = (
     "edgesem-intra,edgesem-reference,svtav1-p8,svtav1-p10-rtc,aom-rt8,x265-medium,x264-veryfast,x264-veryfast-qp,"
     "avif-s8"
@@ -35,7 +35,7 @@ def bench_video(
             show_default=f"{_QUICK}, as far as they are there",
         ),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to measure.", show_default="the default one")] = None,
+    bundle: BundleOption = None,
     start: Annotated[float, typer.Option(min=0, max=1, help="Where in each clip to begin, in 0..1 of its time.")] = 0.0,
     frames: Annotated[int, typer.Option(min=2, help="Frames of each clip, at most.")] = 30,
     key_interval: Annotated[float, typer.Option(min=0.1, help="Seconds from one keyframe to the next.")] = 60.0,
@@ -76,11 +76,10 @@ def bench_video(
     """
     import edgesem
     from edgesem.video import find_videos
-    from export.bench.rd.seen import trained_on
-    from export.bench.video import measure, peers
-    from export.bench.video.flicker import figures
+    from export.bench.video import measure
     from export.bench.video.plot import plot
     from export.bench.video.probe import probe as look_closely
+    from export.bench.video.report import report as measured
     from export.bench.video.where import where as book
     from export.cli.video_tables import tables
     from export.data.clips import read_clip
@@ -88,40 +87,28 @@ def bench_video(
     names, missing = _names(codecs)
     flow_steps = _steps(probe)
     rates = _rates(fps)
+    judges = _judges(vgg, lpips)
     codec = edgesem.load(bundle)
     if ("edgesem-reference" in names or flow_steps or where) and not codec.has_reference:
         raise UsageError("this bundle has no references: export one with --reference, or leave edgesem-reference out")
     paths = find_videos(data)
     clips = {
-        (path.name, rate): read_clip(path, rate_hz=rate, start=start, most=frames) for path in paths for rate in rates
+        (path.name, rate): read_clip(path, rate_hz=rate, start=start, most=frames) for rate in rates for path in paths
     }
     if middle:
         clips = {name: ([_middle(frame, middle) for frame in found], real) for name, (found, real) in clips.items()}
+    folder = result_folder(out)  # what it lacks is said before the minutes of measuring
     report: dict[str, Any] = {
         "steps": steps,
         "clips": [path.name for path in paths],
         "fps": rates,
         "key_interval_s": key_interval,
+        "missing": missing,
     }
-    judges = _judges(vgg, lpips)
-    found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in names}
-    by_clip: dict[str, dict[str, dict[str, Any]]] = {}
     with progress("coding clips", len(clips) * sum(measure.settings_of(name) for name in names)) as bar:
-        for rate in rates:
-            rows = []
-            for path in paths:
-                pictures, real = clips[path.name, rate]
-                rows.append(
-                    measure.points(names, codec, pictures, real, key_interval, bar.advance, steps=steps, judges=judges)
-                )
-                for name, points in rows[-1].items():
-                    by_clip.setdefault(path.name, {}).setdefault(name, {})[f"{rate:g}"] = points
-            for name in names:
-                found[name][f"{rate:g}"] = _mean([by_name[name] for by_name in rows])
-    if names:
-        report["still"] = {
-            path.name: measure.still(names, codec, clips[path.name, rates[0]][0][0], rates[0]) for path in paths
-        }
+        report |= measured(
+            names, codec, clips, key_interval_s=key_interval, steps=steps, judges=judges, done=bar.advance
+        )
     if where:
         report["where"] = {}
         with progress("booking bits", 5 * len(paths)) as bar:
@@ -133,35 +120,10 @@ def bench_video(
             for (name, rate), (pictures, _) in clips.items():
                 report["probe"].setdefault(name, {})[f"{rate:g}"] = look_closely(codec, pictures, flow_steps)
                 bar.advance()
-    seen = trained_on(codec.bundle.manifest)
-    report |= {"codecs": found, "judges": list(judges), "trained_on": seen}
-    report["untrained"] = None if seen is None else [one for one in (*measure.MEASURES, *judges) if one not in seen]
-    report["missing"] = missing
-    report["versions"] = {name: peers.version(name) for name in names if name not in measure.OURS}
-    report |= {
-        "bundle": codec.bundle.digest,
-        "by_clip": by_clip,
-        "frames": {n: len(c[0]) for (n, _), c in clips.items()},
-    }
-    report["flicker_of_clips"] = {
-        path.name: {f"{rate:g}": figures(*[clips[path.name, rate][0]] * 2) for rate in rates} for path in paths
-    }
-    shares: dict[str, Callable[[Any, Any], float | None]] = {
-        "share_of_bytes": measure.share_at_equal_quality,
-        "share_of_bytes_by_gmsd": partial(measure.share_at_equal_quality, measure="gmsd"),
-        "share_of_encode_time": measure.share_of_time,
-    }
-    mine = "edgesem-reference"
-    pairs = [(mine, other) for other in names if mine in found and other != mine]
-    for key, share in shares.items():
-        report[key] = {
-            f"{one} / {other}": {rate: share(found[one][rate], found[other][rate]) for rate in found[one]}
-            for one, other in pairs
-        }
-    report = _with_null(report)
-    write_whole(result_folder(out) / "video.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    report = plain_json(report)
+    write_whole(folder / "video.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     if names:
-        plot(report, out / "video.png")
+        plot(report, folder / "video.png")
     emit(report, json_, tables)
 
 
@@ -173,7 +135,8 @@ def _names(codecs: str | None) -> tuple[list[str], dict[str, str]]:
     from export.bench.video import peers
     from export.bench.video.measure import OURS
 
-    names = [] if codecs == "none" else [name.strip() for name in (codecs or _QUICK).split(",")]
+    asked = [] if codecs == "none" else (codecs or _QUICK).split(",")
+    names = dict.fromkeys(name.strip() for name in asked)
     there: list[str] = []
     missing: dict[str, str] = {}
     for name in names:
@@ -208,8 +171,10 @@ def _rates(fps: str) -> list[float]:
         rates = [float(part) for part in fps.split(",")]
     except ValueError:
         rates = []
-    if not rates or min(rates) <= 0:
-        raise UsageError(f"--fps takes frame rates with commas, such as 1,5,10, not {fps!r}")
+    if not rates or not all(_LEAST_HZ <= rate <= _MOST_HZ for rate in rates):
+        raise UsageError(
+            f"--fps takes frame rates from {_LEAST_HZ:g} to {_MOST_HZ:g} with commas, such as 1,5,10, not {fps!r}"
+        )
     return rates
 
 
@@ -229,22 +194,3 @@ def _middle(frame: Frame, side: int) -> Frame:
     height, width = frame.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return frame[top : top + side, left : left + side].copy()
-
-
-def _mean(rows: list[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """Means over clips, setting by setting: of a figure that a clip does not have, over the others."""
-    return [{key: _known([row[key] for row in at]) for key in at[0]} for at in zip(*rows, strict=True)]
-
-
-def _known(values: list[float]) -> float:
-    known = [value for value in values if value == value]
-    return sum(known) / len(known) if known else float("nan")
-
-
-def _with_null(value: Any) -> Any:
-    """The same with null for what is not a number, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _with_null(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_null(one) for one in value]
-    return None if value != value else value

@@ -37,7 +37,7 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
         parts.append(table(("codec", "not measured, because"), tuple(report["missing"].items()), left=2))
     if shares:
         parts.append(table(("codecs", "fps", "bytes at equal MS-SSIM", "equal GMSD", "CPU time, inter frame"), shares))
-    if "still" in report:
+    if report["still"]:
         parts.append(_still(report["still"]))
     if "probe" in report:
         parts.append(_probed(report["probe"]))
@@ -81,12 +81,14 @@ def _probed(probe: Mapping[str, Any]) -> Table:
 
 
 def _still(still: Mapping[str, Any]) -> Table:
-    shown = table(("clip", "codec", "keyframe, bytes", "identical frame", "noisy frame", "CPU s"), (), left=2)
+    columns = ("clip", "codec", "frame", "bytes", "of its keyframe", "MS-SSIM", "GMSD", "CPU s")
+    shown = table(columns, (), left=3)
     for clip, codecs in still.items():
         for name, row in codecs.items():
-            costs = [f"{row[f'{kind}_bytes']:.0f} bytes, {row[f'{kind}_share']:.1%}" for kind in ("identical", "noisy")]
-            cells = (f"{row['key_bytes']:.0f}", *costs, _shown(row["noisy_encode_cpu_s"]))
-            shown.add_row(clip, name, *cells)
+            for kind in ("identical", "noisy"):
+                size_bytes, share = f"{row[f'{kind}_bytes']:.0f}", f"{row[f'{kind}_share']:.1%}"
+                figures = (_shown(row[f"{kind}_{figure}"]) for figure in ("ms_ssim", "gmsd", "encode_cpu_s"))
+                shown.add_row(clip, name, kind, size_bytes, share, *figures)
     return shown
 
 

@@ -42,8 +42,9 @@ def read_weights(*paths: Path) -> tuple[Arrays, str]:
             data = path.read_bytes()
             found |= _named(_read(path))
         except Exception as error:  # readers of three formats have no common base
+            reason = next(iter(str(error).splitlines()), type(error).__name__)  # torch adds a page of advice
             raise InputError(
-                f"{path} cannot be read as weights ({error}): name an npz, a safetensors file, or one of torch.save"
+                f"{path} cannot be read as weights ({reason}): name an npz, a safetensors file, or one of torch.save"
             ) from error
         seen.update(data)
     return found, seen.hexdigest()

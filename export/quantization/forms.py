@@ -19,7 +19,8 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
 from edgesem.errors import UsageError
 from edgesem.quality.metrics import Frame
-from export.quantization.quantize import CPU, TENSORRT, Feed, Profile, to_half
+from export.quantization.quantize import CPU, TENSORRT, Profile, to_half
+from export.quantization.ranges import Feed
 from export.quantization.replacement_cost import Cost, CostMeter
 from export.quantization.sensitivity import Quantized, quantize_to_target
 

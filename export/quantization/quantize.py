@@ -18,18 +18,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from edgesem.errors import ExportError, InputError, UsageError
 from export.graphs import edit as graph_edit
 from export.graphs.edit import LAYERS, MOVES
+from export.quantization.ranges import Feed, Ranges, narrowed
 
 _NORMS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax", "Sqrt", "Pow")
-
-Feed = dict[str, npt.NDArray[np.float32]]
-Ranges = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def prepare(source: Path, target: Path, profile: Profile = CPU) -> list[str]:
 
 
 def calibrate(prepared: Path, feeds: Sequence[Feed]) -> Ranges:
-    """The range of every tensor over `feeds`, which must be what the graph sees in use: real pictures.
+    """The range of every tensor that rounds it best over `feeds`, which must be what the graph sees in use: pictures.
 
     Raises UsageError without feeds: ranges of random numbers make a graph that is wrong and looks right.
     """
@@ -106,7 +102,7 @@ def calibrate(prepared: Path, feeds: Sequence[Feed]) -> Ranges:
         )
         left = iter(feeds)
         calibrator.collect_data(SimpleNamespace(get_next=lambda: next(left, None)))
-        return dict(calibrator.compute_data().data)
+        return narrowed(prepared, calibrator.compute_data().data, feeds)
 
 
 def quantize(prepared: Path, target: Path, ranges: Ranges, profile: Profile, exclude: Collection[str] = ()) -> None:

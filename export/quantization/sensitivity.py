@@ -12,7 +12,8 @@ import numpy as np
 
 from edgesem.bundle.runner import OrtRunner
 from export.graphs.cost import layer_macs
-from export.quantization.quantize import CPU, Feed, Profile, Ranges, calibrate, prepare, quantize, quantize_with_optimum
+from export.quantization.quantize import CPU, Profile, calibrate, prepare, quantize, quantize_with_optimum
+from export.quantization.ranges import Feed, Ranges
 from export.quantization.replacement_cost import Cost
 
 _PROBES = 3  # pictures that each layer is tried on alone

@@ -29,6 +29,7 @@ from export.training.losses import ms_ssim, psnr_db, rate
 from export.training.ssimulacra2 import distance
 
 STAGE = ("encoder.embed.", "encoder.mix.", "encoder.stage.", "encoder.add.")  # what only a teacher has
+KLT_CROPS = 600  # of photographs, from which linear paths and normalisation begin
 MS_SSIM_WEIGHT = 1800.0  # (1 - MS-SSIM) * 1800 is about 255^2 * MSE between 24 and 30 dB
 SSIMULACRA2_WEIGHT = 10.0  # of 100 * log(1 + distance / 100), which is as steep as MS-SSIM's then
 FLAT_WEIGHT = 2.5  # of squared error in means over 16x16 pixels, for each share of MS-SSIM
@@ -194,7 +195,7 @@ def train(
             move_range(net, config.start_range, (config.lambda_low, config.lambda_high))
         config = replace(config, ms_ssim_from=-1.0)  # the part with squared error alone is behind it
     elif not (out / "checkpoint.pt").exists():
-        net.start_from_klt(crops.batch(600))
+        net.start_from_klt(crops.batch(KLT_CROPS))
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.varied_batch(config.batch)

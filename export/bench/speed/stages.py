@@ -80,8 +80,9 @@ def _stages(codec: edgesem.Codec, frame: Frame, budget_bytes: int) -> tuple[dict
         "code": trial.code,
     }
     for name, other in BASELINES.items():
-        encode = partial(baseline(other).encode, frame)
-        setting, coded = finest(encode, budget_bytes) or (0, encode(0))
+        codec_beside = baseline(other)
+        encode = partial(codec_beside.encode, frame)
+        setting, coded = finest(encode, budget_bytes, codec_beside.highest) or (0, encode(0))
         sizes[name], stages[name] = len(coded), partial(encode, setting)
     stages["unpack"] = lambda: codec.unpack(edgesem.Packet.from_bytes(data))
     stages["draw"] = lambda: codec.synthesize(received)

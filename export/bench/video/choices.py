@@ -9,12 +9,11 @@ import numpy as np
 
 from edgesem.codec.codec import Codec
 from edgesem.codec.copying import Copying
-from edgesem.codec.latent import LEVELS, Latent
-from edgesem.codec.options import PackOptions
+from edgesem.codec.latent import Latent
 from edgesem.codec.running_mean import RunningMean
-from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
 from export.bench.video import scenes
+from export.bench.video.chain import chained
 
 FRAMES = 9  # after the keyframe
 MOTION_LEVEL = 140
@@ -69,17 +68,9 @@ def _row(
     mean: RunningMean | None = None,
 ) -> Row:
     """Bytes and MS-SSIM of inter frames that each refer to the one before."""
-    known: Latent | None = None
     sizes, quality = [], []
-    for number, (frame, original) in enumerate(zip(frames, originals, strict=True)):
-        latent = codec.analyze(frame)
-        copying.look(latent)
-        if mean is not None:
-            latent = mean.add(latent, copying.noise)
-        side_info = SideInformation(reference=None if known is None else Reference(number - 1, 4))
-        options = PackOptions(side_info=side_info, reference=known, copying=copying, frame=number)
-        packet, known = codec.pack_decoded(latent, quality=level / LEVELS, options=options)
-        if packet.side_info.reference is not None:
-            sizes.append(packet.size_bytes)
-            quality.append(ms_ssim(original, codec.synthesize(known)))
+    for original, one in zip(originals, chained(codec, frames, level, copying=copying, mean=mean), strict=True):
+        if not one.is_key:
+            sizes.append(one.packet.size_bytes)
+            quality.append(ms_ssim(original, codec.synthesize(one.decoded)))
     return {"bytes": float(np.mean(sizes)), "ms_ssim": float(np.mean(quality))}

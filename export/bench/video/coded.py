@@ -17,6 +17,8 @@ class Coded:
     picture: Frame
     encode_s: float
     encode_cpu_s: float
+    from_background: bool | None = None
+    """Of a keyframe of edgesem: whether it is predicted from a background picture of the bundle."""
 
 
 ClipCoder = Callable[[Sequence[Frame]], Iterator[Coded]]
@@ -29,7 +31,11 @@ class Clock:
     def __init__(self) -> None:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
 
-    def coded(self, size_bytes: int, decode: Callable[[], Frame]) -> Coded:
+    def cpu_s(self) -> float:
+        """Processor time so far."""
+        return time.process_time() - self._cpu_s
+
+    def coded(self, size_bytes: int, decode: Callable[[], Frame], *, from_background: bool | None = None) -> Coded:
         """The frame that was encoded since; the time of decoding does not count."""
-        wall_s, cpu_s = time.perf_counter() - self._wall_s, time.process_time() - self._cpu_s
-        return Coded(size_bytes, decode(), wall_s, cpu_s)
+        wall_s, cpu_s = time.perf_counter() - self._wall_s, self.cpu_s()
+        return Coded(size_bytes, decode(), wall_s, cpu_s, from_background)

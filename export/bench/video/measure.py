@@ -9,13 +9,11 @@ from functools import partial
 import numpy as np
 
 from edgesem.codec.codec import Codec
-from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent
-from edgesem.codec.options import PackOptions
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, bd_rate, gmsd, ms_ssim, ms_ssim_db, psnr
 from export.bench.video import peers, scenes
+from export.bench.video.chain import chained
 from export.bench.video.coded import ClipCoder, Clock, Coded
 from export.bench.video.flicker import figures
 
@@ -45,8 +43,9 @@ def points(
     """Means over a clip's frames of each codec at each of its settings, coarsest first; ours drawn with `steps`.
 
     All codecs take turns frame by frame, so what else the machine does hits their times alike. inter_cpu_s: the median
-    of all frames but the first, which is a keyframe. flicker and the three after it: see `export.bench.video.flicker`;
-    NaN where nothing stands still. judges: more measures by name.
+    of all frames but the first, which is a keyframe. background_share, of edgesem: of its keyframes, those that are
+    predicted from a background picture of the bundle. flicker and the three after it: see
+    `export.bench.video.flicker`; NaN where nothing stands still. judges: more measures by name.
     """
     all_coders = {name: _coders(name, codec, rate_hz, max(1, round(key_interval_s * rate_hz)), steps) for name in names}
     rows: dict[str, list[Row]] = {name: [] for name in names}
@@ -64,7 +63,7 @@ def still(names: Sequence[str], codec: Codec, frame: Frame, rate_hz: float) -> d
 
     identical_share: the keyframe's frame again; noisy_share: the same with noise that is new in each frame, keyframe
     included. Of the setting whose keyframe has the MS-SSIM next to that of a packet of STILL_LEVEL; the means of
-    STILL_FRAMES frames.
+    STILL_FRAMES frames, MS-SSIM and GMSD of the last of them.
     """
     target = ms_ssim(
         frame, codec.synthesize(codec.unpack(codec.pack(codec.analyze(frame), quality=_share(STILL_LEVEL))))
@@ -84,6 +83,7 @@ def still(names: Sequence[str], codec: Codec, frame: Frame, rate_hz: float) -> d
                 f"{kind}_share": size_bytes / key.size_bytes,
                 f"{kind}_bytes": size_bytes,
                 f"{kind}_ms_ssim": ms_ssim(scene[-1], others[-1].picture),
+                f"{kind}_gmsd": gmsd(scene[-1], others[-1].picture),
                 f"{kind}_encode_cpu_s": float(np.mean([one.encode_cpu_s for one in others])),
             }
     return found
@@ -118,6 +118,7 @@ def share_of_time(mine: Sequence[Row], other: Sequence[Row]) -> float:
 
 def _row(frames: Sequence[Frame], coded: Sequence[Coded], judges: Mapping[str, Judge]) -> Row:
     pairs = [(frame, one.picture) for frame, one in zip(frames, coded, strict=True)]
+    keyframes = [one.from_background for one in coded if one.from_background is not None]
     measures: dict[str, Judge] = {**dict(zip(MEASURES, (ms_ssim, psnr, gmsd), strict=True)), **judges}
     return {
         "bytes_per_frame": float(np.mean([one.size_bytes for one in coded])),
@@ -126,6 +127,7 @@ def _row(frames: Sequence[Frame], coded: Sequence[Coded], judges: Mapping[str, J
         "encode_s": float(np.mean([one.encode_s for one in coded])),
         "encode_cpu_s": float(np.mean([one.encode_cpu_s for one in coded])),
         "inter_cpu_s": float(np.median([one.encode_cpu_s for one in coded[1:] or coded])),
+        **({"background_share": float(np.mean(keyframes))} if keyframes else {}),
     }
 
 
@@ -141,23 +143,14 @@ def _intra(codec: Codec, q: int, steps: int, frames: Sequence[Frame]) -> Iterato
     for frame in frames:
         clock = Clock()
         packet = codec.pack(codec.analyze(frame), quality=_share(q))
-        yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, None, steps))
+        draw = partial(_drawn, codec, packet, None, steps)
+        yield clock.coded(packet.size_bytes, draw, from_background=packet.side_info.background is not None)
 
 
 def _referring(codec: Codec, q: int, key_every: int, steps: int, frames: Sequence[Frame]) -> Iterator[Coded]:
-    """Each frame refers to the one before, as it does where acknowledgements come back within a frame's time."""
-    known: Latent | None = None
-    copying = Copying()
-    for index, frame in enumerate(frames):
-        clock = Clock()
-        reference = None if index % key_every == 0 else known
-        side_info = SideInformation() if reference is None else SideInformation(reference=Reference(index - 1, 4))
-        latent = codec.analyze(frame)
-        copying.look(latent)
-        options = PackOptions(side_info=side_info, reference=reference, copying=copying, frame=index)
-        packet, mine = codec.pack_decoded(latent, quality=_share(q), options=options)
-        yield clock.coded(packet.size_bytes, partial(_drawn, codec, packet, reference, steps))
-        known = mine
+    for one in chained(codec, frames, q, key_every=key_every):
+        draw = partial(_drawn, codec, one.packet, one.reference, steps)
+        yield one.clock.coded(one.packet.size_bytes, draw, from_background=one.from_background)
 
 
 def _drawn(codec: Codec, packet: Packet, reference: Latent | None, steps: int) -> Frame:

@@ -10,16 +10,8 @@ import numpy as np
 
 from edgesem.errors import require
 from edgesem.quality.metrics import ms_ssim_db
-from export.bench.figure import legend_below, save_figure
+from export.bench.figure import legend_below, save_figure, style_of
 
-_COLOURS = {
-    "edgesem": "#D55E00",
-    "svtav1": "#CC79A7",
-    "aom": "#E69F00",
-    "x264": "#0072B2",
-    "x265": "#009E73",
-    "avif": "#7F7F7F",
-}
 _SOLID = ("edgesem-reference", "svtav1-p8", "x264-veryfast", "x265-medium", "avif-s8")
 _TICKS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 
@@ -43,7 +35,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
                     [ms_ssim_db(row["ms_ssim"]) for row in rows],
                     style,
                     marker="o",
-                    color=_COLOURS[name.split("-")[0]],
+                    color=style_of(name)[0],
                     label=name,
                 )
             panel.set_xscale("log")

@@ -18,6 +18,7 @@ from edgesem.entropy.schedule import STRIDE
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
+from export.bench.video.chain import chained
 from export.bench.video.flicker import figures
 
 PROBED_LEVEL = 140
@@ -37,16 +38,8 @@ def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[s
 
 def again(codec: Codec, frame: Frame) -> float:
     """Bytes of a frame that is the same as the one it refers to, over those of a keyframe; the mean of three more."""
-    latent, copying = codec.analyze(frame), Copying()
-    key, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS)
-    sizes = []
-    for number in range(3):
-        copying.look(latent)
-        side_info = SideInformation(reference=Reference(number, 4))
-        options = PackOptions(side_info=side_info, reference=known, copying=copying)
-        packet, known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, options=options)
-        sizes.append(packet.size_bytes)
-    return float(np.mean(sizes)) / key.size_bytes
+    key, *others = (one.packet.size_bytes for one in chained(codec, [frame] * 4, PROBED_LEVEL))
+    return float(np.mean(others)) / key
 
 
 def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str, Any]:

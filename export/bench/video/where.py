@@ -8,7 +8,6 @@ The books are of frames that copy nothing; what copies make of the scenes stands
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,9 +21,7 @@ from edgesem.bundle.runner import open_runner
 from edgesem.codec import budget
 from edgesem.codec.codec import Codec
 from edgesem.codec.context import ContextModel
-from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
-from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps, in_units
 from edgesem.codec.rounding import coded_of
 from edgesem.entropy import rans
@@ -32,6 +29,7 @@ from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, position
 from edgesem.entropy.tables import MAX_RADIUS
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
+from export.bench.video.chain import chained
 from export.bench.video.choices import choices
 from export.bench.video.scenes import Scene, scenes
 
@@ -250,27 +248,22 @@ def _copied(codec: Codec, frames: Sequence[Frame]) -> list[dict[str, float]]:
 
     key_s and encode_s are processor time, of the keyframe and of this frame, its analysis included.
     """
-    copying, known, key_bytes, key_s = Copying(), None, 0, 0.0
+    key_bytes, key_s = 0, 0.0
     rows: list[dict[str, float]] = []
-    for number, frame in enumerate(frames):
-        before_s = time.thread_time()
-        latent = codec.analyze(frame)
-        copying.look(latent)
-        side_info = SideInformation(reference=None if known is None else Reference(number - 1, len(GROUPS)))
-        options = PackOptions(side_info=side_info, reference=known, copying=copying, frame=number)
-        packet, known = codec.pack_decoded(latent, quality=LEVEL / LEVELS, options=options)
-        encode_s = time.thread_time() - before_s
-        if packet.side_info.reference is None:
-            key_bytes, key_s = packet.size_bytes, encode_s
+    for frame, one in zip(frames, chained(codec, frames, LEVEL), strict=True):
+        encode_s, reference = one.clock.cpu_s(), one.packet.side_info.reference
+        if reference is None:
+            key_bytes, key_s = one.packet.size_bytes, encode_s
             continue
+        key = codec.trial(codec.analyze(frame), LEVEL).decoded
         rows.append(
             {
-                "bytes": packet.size_bytes,
-                "share_of_key": packet.size_bytes / key_bytes,
-                "copied_share_of_positions": 0.0 if packet.copied is None else float(packet.copied.mean()),
-                "map_bytes": len(packet.side_info.reference.copies),
-                "ms_ssim": ms_ssim(frame, codec.synthesize(known)),
-                "ms_ssim_of_keyframe": ms_ssim(frame, codec.synthesize(codec.trial(latent, LEVEL).decoded)),
+                "bytes": one.packet.size_bytes,
+                "share_of_key": one.packet.size_bytes / key_bytes,
+                "copied_share_of_positions": 0.0 if one.packet.copied is None else float(one.packet.copied.mean()),
+                "map_bytes": len(reference.copies),
+                "ms_ssim": ms_ssim(frame, codec.synthesize(one.decoded)),
+                "ms_ssim_of_keyframe": ms_ssim(frame, codec.synthesize(key)),
                 "key_s": key_s,
                 "encode_s": encode_s,
             }

@@ -26,8 +26,10 @@ PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A still gradient with a square that moves, 2 s at 10 frames a second."""
-    pictures = [np.tile(np.arange(208, dtype=np.uint8)[None, :, None], (176, 1, 3)) for _ in range(20)]
+    """A still gradient with a little noise and a square that moves, 2 s at 10 frames a second."""
+    random = np.random.default_rng(0)
+    gradient = np.tile(np.arange(208, dtype=np.uint8)[None, :, None], (176, 1, 3))
+    pictures = [gradient + random.integers(0, 3, gradient.shape, np.uint8) for _ in range(20)]
     for index, picture in enumerate(pictures):
         picture[60:100, 4 * index : 4 * index + 40] = (250, 40, 40)
     return write_video(tmp_path_factory.mktemp("clip") / "square.mp4", pictures, codec="libx264", options={"crf": "10"})
@@ -137,6 +139,23 @@ def test_steps_that_there_are_not_are_refused(clip, tmp_path, capsys):
     assert "--probe" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--codecs", "x264-nix"], "libx264"),
+        (["--codecs", "x264-nix", "--out", "{clip}/results"], "cannot write into the folder"),  # said before coding
+        (["--fps", "nan"], "--fps"),
+        (["--fps", "5,1e9"], "--fps"),
+        (["--data", "{clip}.gone"], "No such file"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(clip, tmp_path, capsys, more, said):
+    argv = ["bench", "video", "--data", str(clip), "--out", str(tmp_path), "--fps", "2", "--frames", "2"]
+    argv += ["--codecs", "x264-veryfast", *(part.format(clip=clip) for part in more), "--json"]
+    assert cli.main(argv) in (1, 2)
+    assert said in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
 def test_the_command_writes_json_and_a_plot(clip, tmp_path, capsys):
     out = tmp_path / "out"
     names = "edgesem-reference,x264-veryfast,avif-s8"
@@ -160,6 +179,11 @@ def test_the_command_writes_json_and_a_plot(clip, tmp_path, capsys):
         assert f"{ours / theirs:.0%}" in printed
         assert set(report["share_of_bytes_by_gmsd"][pair]) == {"2"}
     assert (out / "video.png").stat().st_size > 1000
+    for row in report["still"]["square.mp4"].values():
+        kinds = ("bytes", "share", "ms_ssim", "gmsd", "encode_cpu_s")
+        assert all(row[f"{scene}_{kind}"] > 0 for scene in ("identical", "noisy") for kind in kinds)
+    assert "identical" in printed
+    assert "noisy" in printed
 
 
 def test_a_codec_of_the_usual_ones_that_is_not_there_has_a_row_that_says_so(clip, tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from edgesem.engine_build import Sizes, build_plan
 from edgesem.errors import ExportError, UsageError
 from export.bundle import verify as verification
 from export.bundle.verify import tensorrt_builds
+from export.graphs import exactness
 from tests.support.bundles import quiet, with_file
 
 
@@ -61,13 +62,17 @@ def test_sizes_of_a_camera():
             Sizes.of(wrong)
 
 
-def test_every_graph_builds_with_tensorrt_rtx_in_every_form(bundle, frames, tmp_path):
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.long)])
+def test_graphs_build_with_tensorrt_rtx_in_every_form(every, bundle, frames, tmp_path, monkeypatch):
+    """Of the 22 context networks, which are of two kinds, one of each, or all of them."""
     trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
-    found = tensorrt_builds(bundle, frames, quiet)
+    contexts = exactness.context_graphs(bundle)[::every]
+    assert len(contexts) == 22 // every
+    monkeypatch.setattr(verification, "context_graphs", lambda _: list(contexts))
+    found = tensorrt_builds(bundle, frames[:2], quiet)
     forms = {f"{part}.trt-{form}.onnx" for part in ("encoder", "decoder", "flow") for form in ("fp16", "int8")}
-    parts = {name.split(".")[0] for name in bundle.files if name.endswith(".onnx")} - {"head", "vision"}
-    wanted = {name for name in forms if name.split(".")[0] in parts}
-    wanted |= {f"{part}.onnx" for part in parts if part.startswith("context")}
+    parts = {name.split(".")[0] for name in bundle.files if name.endswith(".onnx")}
+    wanted = {name for name in forms if name.split(".")[0] in parts} | {path.name for path in contexts}
     assert set(found) == {*wanted, "tensorrt_rtx", "compute_capabilities"}
     assert all(found[name]["engine_bytes"] > 1000 for name in wanted)
     (tmp_path / "broken.onnx").write_bytes(b"no graph")

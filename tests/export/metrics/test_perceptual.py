@@ -31,9 +31,11 @@ def test_lpips_grows_with_damage_from_zero(lpips):
 def test_a_file_without_lpips_weights_is_refused(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"not an archive")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    for name in ("bad.npz", "other.npz", "missing.npz"):
-        with pytest.raises(InputError, match=name):
+    (tmp_path / "text.mp4").write_text("no video")
+    for name in ("bad.npz", "other.npz", "missing.npz", "text.mp4"):
+        with pytest.raises(InputError, match=name) as said:
             Lpips(tmp_path / name)
+        assert len(str(said.value).splitlines()) == 1  # torch would add a page of advice
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def frames(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def adapted(frames, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("adapted") / "run"
-    config = AdaptConfig(data=str(frames), photographs=str(PHOTOS), minutes=0.05, crop=176, batch=2)
+    config = AdaptConfig(data=str(frames), photographs=str(PHOTOS), minutes=0.02, crop=176, batch=2)
     adapt_codec(config, START, out, progress=quiet)
     return out
 

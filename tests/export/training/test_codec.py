@@ -32,7 +32,7 @@ from tests.support.bundles import quiet
 
 def config(**changes) -> TrainConfig:
     changes = {"teacher": False, **changes}
-    return TrainConfig(**{"data": str(PHOTOS), "minutes": 0.03, "crop": 176, "batch": 1, **changes})
+    return TrainConfig(**{"data": str(PHOTOS), "minutes": 0.02, "crop": 176, "batch": 1, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def export_run(run: Path, out: Path, name: str, data: Path = PHOTOS) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(run) -> Path:
+def bundle(run, small_photos) -> Path:
     """A bundle whose tables were fitted on a packed file."""
-    pack(PHOTOS, run.parent / "photos.pack")
+    pack(small_photos, run.parent / "photos.pack")
     export_run(run, run.parent / "bundle", "tiny", run.parent / "photos.pack")
     return run.parent / "bundle"
 

@@ -34,7 +34,7 @@ from tests.support.bundles import quiet
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "run"
-    config = TrainConfig(data=str(PHOTOS), minutes=0.02, crop=176, batch=1)
+    config = TrainConfig(data=str(PHOTOS), minutes=0.01, crop=176, batch=1)
     train(config, folder, progress=quiet)
     return folder
 
@@ -51,7 +51,7 @@ def test_a_teacher_starts_as_the_encoder_that_it_contains():
 
 
 def test_a_student_gets_the_teachers_codec_and_an_encoder_of_its_own(teacher, tmp_path):
-    config = DistillConfig(data=str(PHOTOS), minutes=0.03, crop=176, batch=1)
+    config = DistillConfig(data=str(PHOTOS), minutes=0.01, crop=176, batch=1)
     weights = distill(config, teacher / "weights.safetensors", tmp_path / "student", progress=quiet)
     before, after = CodecNet(), CodecNet()
     load_weights(before, teacher / "weights.safetensors")
@@ -83,7 +83,7 @@ def test_a_flow_decoder_starts_by_giving_back_the_base_picture():
 def test_a_flow_teacher_becomes_a_student_of_few_steps(teacher, alexnet_weights, tmp_path):
     small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
     first = train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "many", progress=quiet)
-    config = FlowConfig(**small, minutes=0.03, lpips=str(alexnet_weights), critic_from=-1.0)
+    config = FlowConfig(**small, minutes=0.01, lpips=str(alexnet_weights), critic_from=-1.0)
     train_flow(config, tmp_path / "few", start=first, progress=quiet)
     net, found = open_flow(tmp_path / "few")
     assert found == config
@@ -100,7 +100,7 @@ def test_codec_and_flow_learn_together_and_are_opened_apart(teacher, alexnet_wei
     small = {"data": str(PHOTOS), "codec": str(teacher), "crop": 176, "batch": 1}
     train_flow(FlowConfig(**small, minutes=0.01), tmp_path / "flow", progress=quiet)
     small["codec"] = str(tmp_path / "both")
-    config = JointConfig(**small, minutes=0.03, lpips=str(alexnet_weights), critic_from=-1.0, ms_ssim_from=-1.0)
+    config = JointConfig(**small, minutes=0.01, lpips=str(alexnet_weights), critic_from=-1.0, ms_ssim_from=-1.0)
     train_joint(config, teacher / "weights.safetensors", tmp_path / "flow", tmp_path / "both", progress=quiet)
     codec, found = open_run(tmp_path / "both")
     flow, _ = open_flow(tmp_path / "both")

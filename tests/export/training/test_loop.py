@@ -74,7 +74,7 @@ def test_a_run_is_left_with_the_threads_that_it_found_and_takes_those_that_it_is
     monkeypatch.setattr(
         torch, "set_num_threads", lambda count, real=torch.set_num_threads: (used.append(count), real(count))
     )
-    train(config(photos, minutes=0.02), tmp_path / "run", progress=quiet)
+    train(config(photos), tmp_path / "run", progress=quiet)
     assert used[0] == 1  # it begins with one, and tries more
     assert torch.get_num_threads() in (1, 2, 4, 8)
     train(config(photos), tmp_path / "other", progress=quiet, options=RunOptions(threads=3))
@@ -152,7 +152,7 @@ def test_averaged_weights_soon_forget_what_they_began_with():
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(photos, tmp_path, capsys):
     argv = ["train", "--data", str(photos), "--out", str(tmp_path / "run"), "--board", "--crop", "176", "--batch", "1"]
-    assert cli.main([*argv, "--minutes", "0.05", "--no-plot", "--threads", "1"]) == 0
+    assert cli.main([*argv, "--minutes", "0.02", "--no-plot", "--threads", "1"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "%" in line]
     assert len(lines) == 1
     assert "step" in lines[0]

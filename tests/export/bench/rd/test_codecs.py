@@ -87,6 +87,18 @@ def test_every_codec_finds_its_best_file_within_a_budget(name, budgets):
     assert psnr(frame, codec.decode(small, (128, 160))) < psnr(frame, codec.decode(large, (128, 160)))
 
 
+@pytest.mark.parametrize("name", ["jpeg", "webp-m4", "avif-s10", "jxl-e1"])
+def test_a_budget_for_more_than_the_finest_file_gets_the_finest_one(name):
+    if name.startswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if name.startswith("jxl"):
+        pytest.importorskip("pillow_jxl")
+    codec, frame = baseline(name), photo(64, 80)
+    (data,) = codec.fit(frame, [1 << 20])
+    assert data == codec.encode(frame, codec.highest)
+    assert psnr(frame, codec.decode(data, (64, 80))) > 35
+
+
 @pytest.mark.parametrize("budget", [9, 10, 11, 42, 49, 110, 5000])
 def test_the_finest_setting_is_found_by_few_trials(budget):
     tried: list[int] = []
