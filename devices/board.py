@@ -112,13 +112,13 @@ def names(folder: Path = BOARDS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
-def detect(root: Path = Path("/"), arch: str | None = None, folder: Path = BOARDS) -> tuple[Board, str]:
+def detect(root: Path = Path("/"), arch: str | None = None) -> tuple[Board, str]:
     """The board that this machine is, and the model that its device tree names (empty without one)."""
     try:
         model = (root / _MODEL).read_bytes()[:256].rstrip(b"\0").decode(errors="replace")
     except OSError:
         model = ""
-    return match(model, arch or platform.machine(), folder), model
+    return match(model, arch or platform.machine()), model
 
 
 def match(model: str, arch: str, folder: Path = BOARDS) -> Board:

@@ -58,7 +58,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(data) > MAX_CONFIG_BYTES:
         raise UsageError(f"{path} has more than {MAX_CONFIG_BYTES} bytes: this is no configuration")
     try:
-        tree: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
+        tree: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))  # with or without the mark of Windows' editors
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 from its byte {error.start + 1} on: save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # what TOML and UTF-8 refuse, and nesting without end
         raise UsageError(f"{path} is not TOML: {error}") from error
     return tree

@@ -68,7 +68,7 @@ def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[n
     that is seen in the file's header, before a pixel is decoded.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         about = path.stat()
@@ -92,6 +92,9 @@ def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[n
         raise InputError(f"{path} does not exist") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} has too many pixels, at most {MAX_SIDE} a side can be coded: shrink it") from error
+    except UnidentifiedImageError as error:  # its own words name an object in memory
+        why = "its bytes are of no picture format that is read here" if data else "it is empty"
+        raise InputError(f"cannot read {path} as a picture: {why}") from error
     except Exception as error:  # ours, or whatever Pillow's readers raise for a damaged file
         raise InputError(f"cannot read {path} as a picture: {error}") from error
 

@@ -73,14 +73,21 @@ class LowDelayEncoder:
         self._frames = 0
 
     def encode(self, frame: Frame) -> bytes:
-        """The packet of the next frame. Raises UsageError if the encoder held it back, or knows one of its options not.
+        """The packet of the next frame. Raises UsageError if the encoder held it back, or does not take its options.
 
         SVT-AV1 of PyAV before 18 holds frames back.
         """
         picture = self._av.VideoFrame.from_ndarray(even_sides(frame), format="rgb24")
         picture.pts = self._frames
-        with scheduling_kept():
-            data = b"".join(bytes(part) for part in self._encoder.encode(picture))
+        options = self._encoder.options
+        try:
+            with scheduling_kept():
+                data = b"".join(bytes(part) for part in self._encoder.encode(picture))
+        except self._av.FFmpegError as error:
+            raise UsageError(
+                f"{self._library} of PyAV {self._av.__version__} does not code frames of {picture.width}x"
+                f"{picture.height}, {float(self._encoder.framerate):g} a second, with {options}: {error.strerror}"
+            ) from error
         if self._encoder.options:  # FFmpeg leaves there what it did not understand, without a word
             raise UsageError(f"{self._library} of PyAV {self._av.__version__} does not know {self._encoder.options}")
         if not data:

@@ -120,7 +120,7 @@ def parse_trace(name: str, data: bytes) -> Trace:
     if np.any(np.diff(times_ms) < 0):
         raise InputError(f"trace {name}: times go backwards; sort the lines")
     if times_ms[-1] > _MAX_MS:
-        raise InputError(f"trace {name}: ends at {times_ms[-1] / 1000:.0f} s, at most {_MAX_MS // 1000} s are taken")
+        raise InputError(f"trace {name}: ends at {times_ms[-1] / 1000:g} s, at most {_MAX_MS // 1000} s are taken")
     return _mahimahi(name, times_ms) if columns == 1 else _throughput(name, times_ms, table[:, 1])
 
 
@@ -131,7 +131,7 @@ def _mahimahi(name: str, times_ms: NDArray[np.float64]) -> Trace:
 
 def _throughput(name: str, times_ms: NDArray[np.float64], mbps: NDArray[np.float64]) -> Trace:
     if mbps.max() * 1e6 > _MAX_RATE_BPS:
-        raise InputError(f"trace {name}: {mbps.max():.0f} Mbit/s, at most {_MAX_RATE_BPS / 1e6:.0f} are taken")
+        raise InputError(f"trace {name}: {mbps.max():g} Mbit/s, at most {_MAX_RATE_BPS / 1e6:.0f} are taken")
     starts_ms = np.round(times_ms - times_ms[0]).astype(np.int64)
     # The last line has no end: it is taken to hold as long as the others do on average.
     last_ms = max(1, round(float(starts_ms[-1]) / max(1, len(starts_ms) - 1)))

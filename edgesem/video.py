@@ -111,8 +111,8 @@ def _undistorted(width: int, height: int, aspect: Fraction | None) -> tuple[int,
 
 def find_videos(path: Path) -> list[Path]:
     """The video files in a folder, sorted, or the one file that is named. Raises InputError if there are none."""
-    if path.is_file():
-        return [path]
+    if not path.is_dir():
+        return [path]  # what it lacks is said when it is opened
     found = sorted(p for p in path.glob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     if not found:
         raise InputError(f"no videos ({', '.join(VIDEO_SUFFIXES)}) in {path}: name a video file or a folder of some")

@@ -178,7 +178,8 @@ def card(
             os.replace(work, out)
     result = {**plan, "init": kind, "seed": seed}
     result |= {"release": release.version, "release_bytes": release.size_bytes}
-    emit(result, json_, lambda r: display.plan(r, "put the card in the board and switch it on"))
+    first = "" if out is None else f"write {out} to a card, "
+    emit(result, json_, lambda r: display.plan(r, f"{first}put the card in the board and switch it on"))
 
 
 def _of_image(facts: ImageFacts, python: str) -> dict[str, Any]:

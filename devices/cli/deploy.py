@@ -70,11 +70,13 @@ def deploy(
     from devices.board import Board, match
     from devices.cli import display
     from devices.deployment import deploy as deploying
-    from devices.deployment.release import ReleaseMaker
+    from devices.deployment.release import ReleaseMaker, bundle_files
     from devices.deployment.rollout import hold, roll_out
     from devices.shell import Shell
 
     groups = groups_of(hosts, inventory, group)
+    if bundle is not None:
+        bundle_files(bundle)  # one that is wrong is told before any board is asked
     access = ssh_access(port, identity, ssh_config, python, root)
     named = Board.load(board) if board else None
     files = {"send.toml": _read_config(config)} if config else None
@@ -157,6 +159,8 @@ def status(
     for entry in found if not json_ else ():
         entry |= {key: entry.get("sender", {}).get(key) for key in ("frames", "acknowledged")}
         units = entry.get("units", {}).items()
+        if entry["ok"] and not entry.get("running"):
+            entry["running"] = "nothing is installed"
         entry["units"] = {name.removeprefix("edgesem-").removesuffix(".service"): state for name, state in units}
     columns = ("host", "running", "previous", "on_probation", "units", "frames", "acknowledged", "error")
     _tell(found, columns, json_)

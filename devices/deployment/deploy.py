@@ -69,10 +69,12 @@ class Access:
 
     def agent(self, host: str, step: str, *args: str) -> tuple[str, ...]:
         """The ssh command that runs one step of the agent, whose source comes first on stdin."""
-        sudo = self.root == "/" and not host.startswith("root@")
         start = _START.format(size=len(agent_source()))
-        words = [*(["sudo", "-n"] if sudo else []), self.python, "-c", start, step, *args, "--root", self.root]
-        return self.argv(host, *words)
+        return self.argv(host, *self.as_root(host), self.python, "-c", start, step, *args, "--root", self.root)
+
+    def as_root(self, host: str) -> tuple[str, ...]:
+        """What comes before a command that only root may run."""
+        return ("sudo", "-n") if self.root == "/" and not host.startswith("root@") else ()
 
 
 def check_host(host: str) -> None:
@@ -279,7 +281,8 @@ def logs(board: Board, lines: int) -> list[str]:
     if board.access.root != "/":
         words: tuple[str, ...] = ("tail", "-n", str(lines), f"{board.access.root}/var/log/edgesem.log")
     else:
-        words = ("sudo", "-n", "journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
+        words = ("journalctl", "--no-pager", "-o", "short-iso", "-n", str(lines), "-u", "edgesem-*")
+        words = (*board.access.as_root(board.host), *words)
     argv = board.access.argv(board.host, *words)
     done = board.shell.run(*argv, read_only=True, check=False, error=LinkError, timeout_s=_QUIET_S)
     if done.code:

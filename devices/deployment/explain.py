@@ -24,6 +24,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     (r"no route to host|network is unreachable|timed out", "is the board on, and in this network?"),
 )
 _SUDO = r"sudo: .*(password|terminal)|not in the sudoers file|may not run sudo"
+_NO_SUDO = r"sudo: (command )?not found"
 _NO_ROOT = "the user may not become root there without a password: allow it in sudoers, or reach the board as root@"
 
 
@@ -37,6 +38,8 @@ def explained(done: CommandResult, by_hand: str) -> str:
 def _cause(said: str, code: int, by_hand: str) -> str:
     """Likely cause and next step; "" for words that are not known. What the board's programs say is not looked at."""
     if code != _SSH_FAILED:
+        if re.search(_NO_SUDO, said):
+            return "the board has no sudo: install it there, or reach the board as root@"
         return _NO_ROOT if re.search(_SUDO, said) else ""
     if changed := _CHANGED.search(said):
         return (

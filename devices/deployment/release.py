@@ -49,24 +49,20 @@ class Release:
     _manifest: dict[str, tuple[str, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def make(
-        cls, wheels: Iterable[Path], bundle: Path | None, board: Board, *, system_packages: bool | None = None
-    ) -> Release:
+    def make(cls, wheels: Iterable[Path], bundle: Path | None, board: Board) -> Release:
         """The release of these wheels and this bundle for a board. Its version tells its content, to the byte."""
         files: dict[str, Path | bytes] = {f"wheels/{path.name}": path for path in wheels}
         ours = [name for name in files if name.startswith("wheels/edgesem-")]
         if len(ours) != 1 or not any(name.startswith("wheels/pip-") for name in files):
             raise UsageError(f"the wheels must hold one of edgesem and one of pip, found: {', '.join(files) or 'none'}")
         if bundle is not None:
-            files |= {f"bundle/{path.name}": path for path in _bundle_files(bundle)}
+            files |= {f"bundle/{path.name}": path for path in bundle_files(bundle)}
         files |= {f"units/{name}": data for name, data in unit_files(board).items()}
         files["agent.py"] = agent_source()
         manifest = {name: _fingerprint(content) for name, content in sorted(files.items())}
         content = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
         label = f"{ours[0].split('-')[1]}-{content[:10]}"
-        if system_packages is None:
-            system_packages = "tensorrt" in board.run.runners
-        return cls(label, files, system_packages, manifest)
+        return cls(label, files, "tensorrt" in board.run.runners, manifest)
 
     @property
     def manifest(self) -> bytes:
@@ -133,7 +129,8 @@ def _fingerprint(content: Path | bytes) -> tuple[str, int]:
     return hashlib.sha256(data).hexdigest(), len(data)
 
 
-def _bundle_files(folder: Path) -> list[Path]:
+def bundle_files(folder: Path) -> list[Path]:
+    """The files of a bundle. BundleError if one is missing or altered."""
     from edgesem.bundle.bundle import Bundle
     from edgesem.bundle.manifest import MANIFEST
 

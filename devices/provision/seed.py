@@ -68,6 +68,8 @@ class Setup:
     @classmethod
     def read(cls, path: Path, board: Board) -> Setup:
         """The setup in a TOML file, checked; paths in it are relative to its folder."""
+        if not path.exists():
+            raise InputError(f"{path} does not exist: `edgesem device card --template > {path}` makes one to fill in")
         tree = read_toml(path)
         sections = {name: tree.pop(name, None) for name in ("send", "receive", "files")}
         if "etc" in tree:

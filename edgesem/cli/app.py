@@ -8,6 +8,7 @@ and says what to install.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -153,7 +154,7 @@ class _Command:
         problem = self.problem
         if problem is None:
             assert self.run is not None
-            app.command(name, help=self.help, epilog=self.example or None)(self.run)
+            app.command(name, cls=_FiniteCommand, help=self.help, epilog=self.example or None)(self.run)
             return
         app.command(
             name,
@@ -163,6 +164,18 @@ class _Command:
             epilog=self.example or None,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         )(self.run or (lambda: None))
+
+
+class _FiniteCommand(TyperCommand):
+    """A command whose numbers are finite: `nan` is within every range that Typer checks."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        left: list[str] = super().parse_args(context, args)
+        for option in self.params:
+            value = context.params.get(option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise typer.BadParameter(f"{value} is not a finite number", ctx=context, param=option)
+        return left
 
 
 def _refusing(problem: EdgesemError) -> type[TyperCommand]:

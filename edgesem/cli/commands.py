@@ -190,7 +190,13 @@ def info(
     else:
         packet = read_packet(path)
         result = {"file": path, **_describe(packet, packet.to_bytes()), "bundle": _bundle_of(packet)}
-    emit(result, json_, lambda r: pairs(r, what))
+    emit(result, json_, lambda _: pairs(_brief(result), what))
+
+
+def _brief(result: dict[str, Any]) -> dict[str, Any]:
+    """A description without what has a line for each file, trial or run of training: that is for machines."""
+    shown = {key: value for key, value in result.items() if key not in ("files", "int8", "parity", "training")}
+    return shown if shown == result else {**shown, "more": "files, int8, parity, training: with --json"}
 
 
 class _Clock:

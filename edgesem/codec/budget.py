@@ -21,10 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.codec.coder import Coder, Trial
+from edgesem.codec.coder import Coder
 from edgesem.codec.copying import Differences
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
+from edgesem.codec.trial import Trial
 from edgesem.entropy import kernel
 from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import BudgetError

@@ -5,39 +5,35 @@ Frame -> analyze -> Latent -> pack(budget) -> Packet -> unpack -> Latent -> synt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.bundle import Bundle
-from edgesem.bundle.graph_runner import output_of
+from edgesem.bundle.graph_runner import GraphRunner, output_of
 from edgesem.bundle.pixel_input import feed_of
-from edgesem.bundle.runner import Precision, Runtime, open_runner
+from edgesem.bundle.runner import Precision, Runtime
 from edgesem.codec import budget
 from edgesem.codec.background import Backgrounds
-from edgesem.codec.coder import Coder, Trial
-from edgesem.codec.compiled_context import CompiledNetworks, compile_networks
-from edgesem.codec.context import Networks
+from edgesem.codec.coder import Coder
 from edgesem.codec.copying import Differences
 from edgesem.codec.drawing import DecoderSize, Drawing
 from edgesem.codec.frames import Frame, check_frame
+from edgesem.codec.graphs import Graphs
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
+from edgesem.codec.trial import Trial
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.errors import BudgetError, BundleError, PacketError, UsageError
 from edgesem.packet.packet import MAX_CHUNK_BYTES, Packet
-from edgesem.packet.side_information import Region
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from edgesem.bundle.graph_runner import GraphRunner
 
 
 class Codec:
@@ -45,7 +41,7 @@ class Codec:
 
     It keeps nothing between frames but the networks, which are loaded when they are first needed and stay until
     `close`, or the end of a `with` block. All methods may be called from several threads at once, except `use` and
-    `close`: what is loaded lazily is loaded once, under a lock.
+    `close`.
 
     Pickled, or copied, it is opened anew from the bundle's folder, with networks of its own.
 
@@ -55,17 +51,11 @@ class Codec:
     def __init__(
         self, bundle: Bundle, threads: int = 1, *, precision: Precision = "auto", runtime: Runtime = "auto"
     ) -> None:
-        self.bundle, self._threads = bundle, threads
-        self._precision, self._runtime = precision, runtime
-        self._runners: dict[str, GraphRunner] = {}
-        self._lock = RLock()
-        self._opened = ExitStack()
-        self._closed = False
-        self._lent = False
-        self._compiled: dict[Sequence[str], CompiledNetworks | None] = {}
-        self._coder = Coder(bundle, lambda names: self._networks(names))
+        self.bundle = bundle
+        self._graphs = Graphs(bundle, threads, precision, runtime)
+        self._coder = Coder(bundle, self._graphs.networks)
         self._backgrounds = Backgrounds(bundle, lambda packet: self._coder.decode(packet, None))
-        self._drawing = Drawing(bundle, lambda name: self._runner(name))
+        self._drawing = Drawing(bundle, self._graphs.runner)
 
     def __enter__(self) -> Self:
         return self
@@ -74,48 +64,16 @@ class Codec:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._closed or self._lent:
-            raise UsageError(
-                "this codec cannot be pickled or copied: "
-                + ("it is closed" if self._closed else "a runner was lent to it")
-            )
-        return _reopened, (self.bundle, self._threads, self._precision, self._runtime)
+        bundle, threads, precision, runtime = self._graphs.opened_with()
+        return partial(Codec, precision=precision, runtime=runtime), (bundle, threads)
 
     def close(self) -> None:
-        """Free the networks, on a GPU too. Closing twice is fine; using the codec afterwards raises UsageError."""
-        with self._lock:
-            self._closed = True
-            self._runners.clear()
-            self._compiled.clear()
-            self._opened.close()
+        """Free the networks, on a GPU too, for good. Closing twice is fine."""
+        self._graphs.close()
 
     def use(self, part: str, runner: GraphRunner) -> None:
-        """Let `runner` do the work of a part ("encoder", "decoder") from now on, whatever the bundle has for it.
-
-        It stays the caller's: `close` does not close it.
-        """
-        self._runners[f"{part}.onnx"], self._lent = runner, True
-        self._compiled.clear()
-
-    def _runner(self, name: str) -> GraphRunner:
-        with self._lock:
-            if self._closed:
-                raise UsageError("this codec is closed: load another one")
-            if name not in self._runners:
-                part = name.removesuffix(".onnx")
-                runner = open_runner(self.bundle, part, self._threads, self._precision, self._runtime, pixels=True)
-                self._opened.callback(runner.close)
-                self._runners[name] = runner
-            return self._runners[name]
-
-    def _networks(self, names: Sequence[str]) -> Networks:
-        """The networks of these graphs: compiled ones where that can be, unless a runner of one was lent."""
-        with self._lock:
-            if names not in self._compiled and not self._closed:
-                lent = any(name in self._runners for name in names)
-                files = [self.bundle.folder / name for name in names]
-                self._compiled[names] = None if lent else compile_networks(files)
-            return self._compiled.get(names) or [self._runner(name) for name in names]
+        """Let `runner` run a part ("encoder", "decoder") from now on. It stays the caller's: `close` leaves it open."""
+        self._graphs.lend(f"{part}.onnx", runner)
 
     def analyze(self, frame: Frame) -> Latent:
         """The latent of a frame, uint8 [H, W, 3], RGB, sides of 16 to 4096 pixels: one run of the encoder network.
@@ -126,7 +84,7 @@ class Codec:
         height, width = check_frame(frame).shape[:2]
         if height % STRIDE or width % STRIDE:
             frame = np.pad(frame, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), "edge")
-        runner = self._runner("encoder.onnx")
+        runner = self._graphs.runner("encoder.onnx")
         found = runner.run(feed_of(frame, pixels=getattr(runner, "takes_pixels", False)))
         latent = output_of(found, "latent", (1, CHANNELS, frame.shape[0] // STRIDE, frame.shape[1] // STRIDE))
         if not np.isfinite(latent).all():
@@ -187,10 +145,10 @@ class Codec:
         self, latent: Latent, budget_bytes: int | None, quality: float | None, options: PackOptions
     ) -> tuple[Packet, Latent]:
         options = options.with_motion(latent, self.bundle.gain)
-        if budget_bytes is not None:
+        if quality is None:
+            assert budget_bytes is not None
             chunks, trial = budget.fit(self._coder, latent, options, budget_bytes)
         else:
-            assert quality is not None
             if not 0 <= quality <= 1:
                 raise UsageError(f"quality must be 0 to 1, got {quality}")
             trial = self._coder.try_options(latent, round(quality * LEVELS), options)
@@ -220,18 +178,12 @@ class Codec:
         self,
         latent: Latent,
         level: int,
-        layers: int = len(GROUPS),
-        region: Region | None = None,
         reference: Latent | None = None,
         ledger: npt.NDArray[np.float64] | None = None,
         differences: Differences | None = None,
     ) -> Trial:
-        """Round a latent at one quality (0..255) and look up what its symbols cost, without coding them.
-
-        `ledger`, float64 [positions], gets the bits of each position added. `differences` say what is copied from the
-        reference.
-        """
-        return self._coder.try_level(latent, level, layers, region, reference, ledger, differences)
+        """A latent rounded at one quality (0..255), with what its symbols cost: see `Coder.try_level`."""
+        return self._coder.try_level(latent, level, len(GROUPS), None, reference, ledger, differences)
 
     @property
     def backgrounds(self) -> tuple[Latent, ...]:
@@ -240,13 +192,13 @@ class Codec:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the bundle can code inter frames, which refer to earlier pictures."""
+        """Whether the bundle can code inter frames."""
         return self.bundle.has_reference
 
     def is_cut(self, latent: Latent, packet: Packet, previous: Packet | None = None) -> bool:
         """Whether a keyframe of this latent, of the same quality, would be no larger than `packet`, an inter frame.
 
-        `previous`, the keyframe before, mostly saves the trial that tells.
+        `previous`, the keyframe before, mostly saves a trial.
         """
         return budget.is_cut(self._coder, latent, packet, previous)
 
@@ -293,9 +245,8 @@ class Codec:
         steps. seed: of its noise. realism: 0 gives the base picture, 1 all of the added detail. decoder: see
         `decoder_for`.
 
-        Every machine decodes the same symbols, and so the same latent. The pictures that it draws of them, by floats,
-        may differ by one grey level in a few pixels between machines, runtimes and numbers of threads. There is no
-        integer decoder: what must be reproduced to the bit, such as evidence, is the packet and not the picture.
+        Every machine decodes the same latent, but draws with floats: pictures may differ by one grey level in a few
+        pixels between machines, runtimes and numbers of threads. The packet is what can be reproduced to the bit.
 
         Raises UsageError for values out of range, for steps without a flow decoder, and as `decoder_for`.
         """
@@ -331,10 +282,6 @@ class Codec:
         packet = Packet.from_bytes(data)
         latent = self.unpack(packet if layers is None else packet.prefix(layers), reference)
         return self.synthesize(latent, steps=steps, seed=seed, realism=realism, decoder=decoder)
-
-
-def _reopened(bundle: Bundle, threads: int, precision: Precision, runtime: Runtime) -> Codec:
-    return Codec(bundle, threads, precision=precision, runtime=runtime)
 
 
 def load(

@@ -27,7 +27,8 @@ def parse_box(text: str, width: int, height: int) -> Box:
     sides = (1.0, 1.0) if "." in text else (float(width), float(height))
     left, top, wide, high = (number / sides[place % 2] for place, number in enumerate(numbers))
     if not (left >= 0 and top >= 0 and 0 < wide <= 1 - left + 1e-6 and 0 < high <= 1 - top + 1e-6):
-        raise UsageError(f"the region {text} leaves the picture of {width}x{height}, or has no size")
+        what = "left, top, width and height as shares of it, 0 to 1" if "." in text else f"of {width}x{height}"
+        raise UsageError(f"the region {text} leaves the picture ({what}), or has no size")
     return left, top, wide, high
 
 

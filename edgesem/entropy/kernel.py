@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.entropy.library_file import check_whole
+from edgesem.entropy.library import open_library
 from edgesem.entropy.search_loops import Planes, Rows, SearchLoops
 from edgesem.entropy.tables import Indices, Integers, Tables
 from edgesem.errors import PacketError, UsageError
@@ -28,6 +28,29 @@ VARIABLE = "EDGESEM_KERNEL"
 LIBRARY = Path(__file__).with_name("libkernel.so")
 _VERSION = 4  # of the functions' arguments, as in kernel.c
 _WORDS_END = -1
+_NETWORK = "i16[] i32[] i32[] i16[] i32[] n n n"  # rows, places, plan, weights, biases; outputs, own, way
+_ROUNDING = "n n i32* i32[] i32[]"  # lowest table, first, radius, centre, what is added to a mean
+_FUNCTIONS = {  # what the functions in C take: see `open_library`
+    "kernel_version": "",
+    "best_way": "",
+    "put": "u64[] i32[] u64* u64[] u16[]",
+    "get": "u64[] i64[] u64* u64* i64* i32[] u16[] i32*",
+    "round": f"f32* f32[] f32* n f32* n i64[] {_ROUNDING} i32*",
+    "expect": f"{_NETWORK} f32* f32*",
+    "decide": f"{_NETWORK} f32* n f32* n i64* {_ROUNDING} n n n n n n f32* f32* i32*",
+    "note": "i16[] i32[] f32* n n n n n n n",
+    "fill": "i16[] i32[] f32* bool* n n n n n n",
+    "count": "f32* n n n f32* n i32*",
+    "excess": "f32* n n f32* n n f f f32* f32?",
+    "off": "f32* f32* n n f32* f f32*",
+    "differ": "f32* f32* f32* f32* n n f f32* f32*",
+    "in_steps": "f32* n n f32* n f f32*",
+    "large": "f32* f32? n n f32* n bool? f",
+    "in_units": "f32* n i64[] f32* n f32* n",
+    "smooth": "f32* n n f n bool*",
+    "match": "f32* f32* n n n bool* n n n n f d f32* i16*",
+    "patches": "u8* n n u8*",
+}
 
 States = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint16]
@@ -41,48 +64,13 @@ class Kernel(SearchLoops):
     """
 
     def __init__(self, path: Path) -> None:
-        import ctypes
-
-        self._ctypes = ctypes
-        check_whole(path)
-        library = ctypes.CDLL(str(path))
-        a, n = ctypes.c_void_p, ctypes.c_int64  # the address of an array; a number or a length
-        f, d = ctypes.c_float, ctypes.c_double
-
-        def function(name: str, *arguments: type[Any]) -> Any:
-            found = library[f"edgesem_{name}"]
-            found.argtypes, found.restype = arguments, n
-            return found
-
-        try:
-            version = function("kernel_version")()
-            self._put = function("put", a, n, a, n, a, a, n, a, n)
-            self._get = function("get", a, n, a, n, a, a, a, a, n, a, n, a)
-            self._round = function("round", a, a, n, a, n, a, n, a, n, n, n, a, a, n, a, n, a)
-            self._expect = function("expect", a, n, a, n, a, n, a, n, a, n, n, n, n, a, a)
-            self._note = function("note", a, n, a, n, a, n, n, n, n, n, n, n)
-            self._decide = function("decide", a, n, a, n, a, n, a, n, a, n, n, n, n, a, n, a, n, a, n, n, a, a, n, a, n,
-                                    n, n, n, n, n, n, a, a, a)  # fmt: skip
-            self._fill = function("fill", a, n, a, n, a, a, n, n, n, n, n, n)
-            self._load_search(function, a, n, f, d)
-            self.ways = function("best_way")() + 1
-        except AttributeError as error:
-            raise OSError(f"{path} is no kernel: {error}") from error
+        c = open_library(path, "edgesem_", _FUNCTIONS)
+        super().__init__(c)
+        version = c.kernel_version()
         if version != _VERSION:
             raise OSError(f"{path} has version {version}, not {_VERSION}")
+        self.ways = c.best_way() + 1
         self.way = self.ways - 1  # which instruction set computes the networks, of those that this machine has
-
-    def _at(self, array: npt.NDArray[Any], dtype: type[np.generic]) -> int:
-        """Where an array begins, if it is what C takes it for: one value behind the other, of this type."""
-        if array.dtype != dtype or not array.flags.c_contiguous:
-            raise TypeError(
-                f"entropy coder: an array of {array.dtype}, or one with gaps, is no array of {dtype.__name__}"
-            )
-        memory: Any = array  # its stubs do not say before Python 3.12 that it is a buffer
-        try:
-            return int(self._ctypes.addressof(self._ctypes.c_char.from_buffer(memory)))
-        except (TypeError, ValueError):  # nothing in it, or for reading only; by itself this takes three times as long
-            return array.ctypes.data
 
     def put(self, state: States, entries: Integers, tables: Tables, words: Words) -> int:
         """Code rows of entries, one for each state, the last first, into the end of `words`; how many words that took.
@@ -90,17 +78,7 @@ class Kernel(SearchLoops):
         The states are changed in place. Raises IndexError if there is no such entry, or no room for the words.
         """
         entries = np.ascontiguousarray(entries, np.int32)
-        written: int = self._put(
-            self._at(state, np.uint64),
-            state.size,
-            self._at(entries, np.int32),
-            entries.size,
-            self._at(tables.frequency, np.uint64),
-            self._at(tables.start, np.uint64),
-            tables.frequency.size,
-            self._at(words, np.uint16),
-            words.size,
-        )
+        written: int = self._c.put(state, entries, tables.frequency, tables.start, words)
         if written < 0:
             raise IndexError("entropy coder: no table has such an entry, or there is no room for its words")
         return written
@@ -113,19 +91,8 @@ class Kernel(SearchLoops):
         """
         scale = np.ascontiguousarray(scale, np.int64)
         entries = np.empty(scale.size, np.int32)
-        taken: int = self._get(
-            self._at(state, np.uint64),
-            state.size,
-            self._at(scale, np.int64),
-            scale.size,
-            self._at(tables.frequency, np.uint64),
-            self._at(tables.start, np.uint64),
-            self._at(tables.ends, np.int64),
-            self._at(tables.likeliest, np.int32),
-            tables.ends.size,
-            self._at(words, np.uint16),
-            words.size,
-            self._at(entries, np.int32),
+        taken: int = self._c.get(
+            state, scale, tables.frequency, tables.start, tables.ends, tables.likeliest, words, entries
         )
         if taken == _WORDS_END:
             raise PacketError("packet: the symbols end early")
@@ -150,24 +117,9 @@ class Kernel(SearchLoops):
         if mean.shape != scale.shape or mean.size != len(planes) * places.size or len(steps) != len(planes):
             raise TypeError("entropy coder: there must be a mean, a scale and a value for each symbol")
         entries = np.empty(mean.size, np.int32)
-        count: int = self._round(
-            self._at(mean, np.float32),
-            self._at(scale, np.float32),
-            mean.size,
-            self._at(planes, np.float32),
-            planes.shape[1],
-            self._at(steps, np.float32),
-            steps.shape[1],
-            self._at(places, np.int64),
-            places.size,
-            least,
-            tables.first,
-            self._at(tables.radius, np.int32),
-            self._at(tables.centre, np.int32),
-            tables.radius.size,
-            self._at(tables.eighths, np.int32),
-            tables.eighths.size,
-            self._at(entries, np.int32),
+        count: int = self._c.round(
+            *(mean, scale, planes, planes.shape[1], steps, steps.shape[1], places),
+            *(least, tables.first, tables.radius, tables.centre, tables.eighths, entries),
         )
         if count < 0:
             raise IndexError("entropy coder: a scale index names no table, or a place no position")
@@ -180,25 +132,8 @@ class Kernel(SearchLoops):
 
         network: its plan, weights, and biases with shifts. Raises IndexError where it would read beyond an array.
         """
-        plan, weights, rest = network
         mean, scale = np.empty((2, n, places.size), np.float32)
-        if places.size and self._expect(
-            self._at(rows, np.int16),
-            rows.size,
-            self._at(places, np.int32),
-            places.size,
-            self._at(plan, np.int32),
-            plan.size,
-            self._at(weights, np.int16),
-            weights.size,
-            self._at(rest, np.int32),
-            rest.size,
-            n,
-            own,
-            self.way,
-            self._at(mean, np.float32),
-            self._at(scale, np.float32),
-        ):
+        if places.size and self._c.expect(rows, places, *network, n, own, self.way, mean, scale):
             raise IndexError("context model: a network sees more than there is")
         return mean, scale
 
@@ -217,43 +152,18 @@ class Kernel(SearchLoops):
 
         where: as of `note`; with a second number below 0 nothing is noted. Raises IndexError as they do.
         """
-        (plan, weights, rest), (planes, steps, at) = network, wanted
+        planes, steps, at = wanted
         n = len(planes)
         if len(steps) != n or at.shape != places.shape:
             raise TypeError("context model: there must be steps for each channel, and a position for each place")
         mean, scale = np.empty((2, n, places.size), np.float32)
         entries, coded = np.empty(mean.size, np.int32), 0
         if places.size:
-            coded = self._decide(
-                self._at(rows, np.int16),
-                rows.size,
-                self._at(places, np.int32),
-                places.size,
-                self._at(plan, np.int32),
-                plan.size,
-                self._at(weights, np.int16),
-                weights.size,
-                self._at(rest, np.int32),
-                rest.size,
-                n,
-                own,
-                self.way,
-                self._at(planes, np.float32),
-                planes.shape[1],
-                self._at(steps, np.float32),
-                steps.shape[1],
-                self._at(at, np.int64),
-                least,
-                tables.first,
-                self._at(tables.radius, np.int32),
-                self._at(tables.centre, np.int32),
-                tables.radius.size,
-                self._at(tables.eighths, np.int32),
-                tables.eighths.size,
-                *where,
-                self._at(mean, np.float32),
-                self._at(scale, np.float32),
-                self._at(entries, np.int32),
+            coded = self._c.decide(
+                *(rows, places, *network, n, own, self.way),
+                *(planes, planes.shape[1], steps, steps.shape[1], at),
+                *(least, tables.first, tables.radius, tables.centre, tables.eighths),
+                *(*where, mean, scale, entries),
             )
         if coded < 0:
             raise IndexError("context model: a network sees more than there is, or there is no such table or position")
@@ -263,15 +173,7 @@ class Kernel(SearchLoops):
         """Put values [n, places] into rows, as context.c says. Raises IndexError where that would be beyond them."""
         if values.shape[1:] != places.shape:
             raise TypeError("context model: there must be as many values as places")
-        if self._note(
-            self._at(rows, np.int16),
-            rows.size,
-            self._at(places, np.int32),
-            places.size,
-            self._at(values, np.float32),
-            values.shape[0],
-            *where,
-        ):
+        if self._c.note(rows, places, values, len(values), *where):
             raise IndexError("context model: values lie beyond the rows")
 
     def fill(
@@ -281,8 +183,7 @@ class Kernel(SearchLoops):
         reference = np.ascontiguousarray(reference, np.float32)
         if reference.shape[1:] != places.shape or copied.shape != places.shape:
             raise TypeError("context model: there must be as many values as places")
-        if self._fill(self._at(rows, np.int16), rows.size, self._at(places, np.int32), places.size,
-                      self._at(reference, np.float32), self._at(copied, np.bool_), len(reference), *where):  # fmt: skip
+        if self._c.fill(rows, places, reference, copied, len(reference), *where):
             raise IndexError("context model: values lie beyond the rows")
 
 

@@ -103,7 +103,7 @@ class _Writer:
             self.top -= self._kernel.put(self.state[:width], entries, self._tables, self.words[: self.top])
             return
         if width <= _FEW_LANES:
-            words = self._put_one(entries) if width == 1 else self._put_few(entries, width)
+            words = self._put_few(entries, width)
             self.words[self.top - len(words) : self.top] = words[::-1]
             self.top -= len(words)
             return
@@ -119,20 +119,8 @@ class _Writer:
                 x = np.where(full, x >> _WORD, x)
             self.state[:width] = x + x // f * (_TOTAL - f) + start[place : place + width]
 
-    def _put_one(self, entries: Symbols) -> list[int]:
-        """The words that one lane writes, the last to be read first."""
-        spilled: list[int] = []
-        x = int(self.state[0])
-        for limit, frequency, rest, start in map(self._tables.coding.__getitem__, entries[::-1].tolist()):
-            if x >= limit:
-                spilled.append(x & 0xFFFF)
-                x >>= 16
-            x += x // frequency * rest + start
-        self.state[0] = x
-        return spilled
-
     def _put_few(self, entries: Symbols, width: int) -> list[int]:
-        """The same of several lanes."""
+        """The words that a few lanes write, the last to be read first."""
         coding = self._tables.coding
         state = self.state[:width].tolist()
         spilled: list[int] = []

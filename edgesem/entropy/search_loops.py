@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,22 +19,8 @@ class SearchLoops:
     All raise TypeError for arrays that do not fit each other, and IndexError for what lies beyond one.
     """
 
-    def _load_search(self, function: Callable[..., Any], a: Any, n: Any, f: Any, d: Any) -> None:
-        """Get the functions: `function` takes a name and types, of an array, a whole number, a float and a double."""
-        self._count = function("count", a, n, n, n, a, n, a)
-        self._excess = function("excess", a, n, n, a, n, n, f, f, a, a)
-        self._off = function("off", a, a, n, n, a, f, a)
-        self._differ = function("differ", a, a, a, a, n, n, f, a, a)
-        self._in_steps = function("in_steps", a, n, n, a, n, f, a)
-        self._large = function("large", a, a, n, n, a, n, a, f)
-        self._in_units = function("in_units", a, n, a, n, a, n, a, n)
-        self._smooth = function("smooth", a, n, n, f, n, a)
-        self._match = function("match", a, a, n, n, n, a, n, n, n, n, f, d, a, a)
-        self._patches = function("patches", a, n, n, a)
-
-    @abstractmethod
-    def _at(self, array: npt.NDArray[Any], dtype: type[np.generic]) -> int:
-        """Where an array begins, if it is what C takes it for."""
+    def __init__(self, c: SimpleNamespace) -> None:
+        self._c = c
 
     def count(self, values: Planes, limits: Planes) -> Integers:
         """How many of one position in four of [n, h, w], up to 256 a side, exceed `limits` [k, 2, n]: [k, 2, n].
@@ -46,8 +30,7 @@ class SearchLoops:
         values, counts = np.ascontiguousarray(values, np.float32), np.empty(limits.shape, np.int32)
         if limits.shape[1:] != (2, len(values)):
             raise TypeError(f"search: there must be two limits for each of {len(values)} planes")
-        _within(self._count(self._at(values, np.float32), *values.shape, self._at(limits, np.float32), len(limits),
-                            self._at(counts, np.int32)))  # fmt: skip
+        _within(self._c.count(values, *values.shape, limits, len(limits), counts))
         return counts
 
     def excess(
@@ -59,9 +42,8 @@ class SearchLoops:
         if scale.shape[1] != len(planes):
             raise TypeError("search: there must be a scale for each plane")
         sums, counts = np.zeros((2, len(scale), *planes.shape[1:]), np.float32)
-        _within(self._excess(self._at(planes, np.float32), len(planes), planes[0].size, self._at(scale, np.float32),
-                             scale[0, 0].size, len(scale), left, large, self._at(sums, np.float32),
-                             self._at(counts, np.float32) if counted else None))  # fmt: skip
+        sizes = len(planes), planes[0].size, scale, scale[0, 0].size, len(scale)
+        _within(self._c.excess(planes, *sizes, left, large, sums, counts if counted else None))
         return sums, counts
 
     def off(self, own: Planes, other: Planes, scale: Planes, most: float) -> Planes:
@@ -70,8 +52,7 @@ class SearchLoops:
         off = np.zeros(own.shape[1:], np.float32)
         if own.shape != other.shape or scale.shape != own.shape[:1]:
             raise TypeError("search: arrays of planes must have one shape, and a scale for each plane")
-        _within(self._off(self._at(own, np.float32), self._at(other, np.float32), len(own), off.size,
-                          self._at(scale, np.float32), most, self._at(off, np.float32)))  # fmt: skip
+        _within(self._c.off(own, other, len(own), off.size, scale, most, off))
         return off
 
     def differ(
@@ -83,8 +64,7 @@ class SearchLoops:
         if not own.shape == reference.shape == origin.shape or noise.shape != own.shape[:1]:
             raise TypeError("search: arrays of planes must have one shape, and noise for each plane")
         error, change = np.empty((2, *own.shape), np.float32)
-        _within(self._differ(*(self._at(one, np.float32) for one in given), len(own), own[0].size, times,
-                             self._at(error, np.float32), self._at(change, np.float32)))  # fmt: skip
+        _within(self._c.differ(*given, len(own), own[0].size, times, error, change))
         return error, change
 
     def in_steps(self, planes: Planes, steps: Planes, most: float) -> Planes:
@@ -93,8 +73,7 @@ class SearchLoops:
         if len(steps) != len(planes):
             raise TypeError("search: there must be steps for each plane")
         found = np.empty(planes.shape, np.float32)
-        _within(self._in_steps(self._at(planes, np.float32), len(planes), planes[0].size, self._at(steps, np.float32),
-                               steps[0].size, most, self._at(found, np.float32)))  # fmt: skip
+        _within(self._c.in_steps(planes, len(planes), planes[0].size, steps, steps[0].size, most, found))
         return found
 
     def large(
@@ -112,17 +91,8 @@ class SearchLoops:
             raise TypeError("search: arrays of planes must have one shape, and steps for each plane")
         if copied is not None and copied.shape != planes.shape[1:]:
             raise TypeError("search: there must be as many positions that may be copied as a plane has")
-        found: int = self._large(
-            self._at(planes, np.float32),
-            None if reference is None else self._at(reference, np.float32),
-            len(planes),
-            planes[0].size if len(planes) else 0,
-            self._at(steps, np.float32),
-            steps[0].size if len(planes) else 1,
-            None if copied is None else self._at(copied, np.bool_),
-            limit,
-        )
-        return _within(found)
+        count, each = (planes[0].size, steps[0].size) if len(planes) else (0, 1)
+        return _within(self._c.large(planes, reference, len(planes), count, steps, each, copied, limit))
 
     def in_units(self, values: Planes, places: npt.NDArray[np.int64], steps: Planes, planes: Planes) -> None:
         """Put values [n, places], in 1/8 steps, into planes [n, positions] at their places, in units of the encoder.
@@ -131,16 +101,13 @@ class SearchLoops:
         """
         if values.shape != (len(planes), places.size) or len(steps) != len(planes):
             raise TypeError("search: there must be a value for each place, and steps for each plane")
-        _within(self._in_units(self._at(values, np.float32), len(values), self._at(places, np.int64), places.size,
-                               self._at(steps, np.float32), steps.shape[1], self._at(planes, np.float32),
-                               planes.shape[1]))  # fmt: skip
+        _within(self._c.in_units(values, len(values), places, steps, steps.shape[1], planes, planes.shape[1]))
 
     def smooth(self, saved: Planes, border: float, sweeps: int) -> tuple[npt.NDArray[np.bool_], int]:
         """What is copied of positions [h, w], up to 256 a side, that save so much if they are coded, where borders cost
         so much; and the bits of the map of that."""
         saved, copied = np.ascontiguousarray(saved, np.float32), np.empty(saved.shape, bool)
-        return copied, _within(self._smooth(self._at(saved, np.float32), *saved.shape, border, sweeps,
-                                            self._at(copied, np.bool_)))  # fmt: skip
+        return copied, _within(self._c.smooth(saved, *saved.shape, border, sweeps, copied))
 
     def match(
         self,
@@ -162,16 +129,14 @@ class SearchLoops:
         blocks = tuple(-(-side // block) for side in wanted.shape[1:])
         if wanted.shape != had.shape or not changed.shape == best.shape == blocks or field.shape != (*blocks, 2):
             raise TypeError("search: arrays of planes, or of blocks, must have one shape")
-        _within(self._match(self._at(wanted, np.float32), self._at(had, np.float32), *wanted.shape,
-                            self._at(changed, np.bool_), block, *around, *costs, self._at(best, np.float32),
-                            self._at(field, np.int16)))  # fmt: skip
+        _within(self._c.match(wanted, had, *wanted.shape, changed, block, *around, *costs, best, field))
 
     def patches(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The 4 x 4 pixels of a frame [4h, 4w, 3], one patch behind the other: [h, w, 48]."""
         patches = np.empty((frame.shape[0] // 4, frame.shape[1] // 4, 48), np.uint8)
         if patches.size != frame.size:
             raise TypeError("search: a frame must have three channels and sides of whole patches")
-        self._patches(self._at(frame, np.uint8), *patches.shape[:2], self._at(patches, np.uint8))
+        self._c.patches(frame, *patches.shape[:2], patches)
         return patches
 
 

@@ -84,8 +84,13 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match="more than"):
         load(tmp_path, "#" * (MAX_CONFIG_BYTES + 1))
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="is not TOML"):
+    with pytest.raises(UsageError, match="not UTF-8 from its byte 1 on: save it as UTF-8"):
         load_config(tmp_path / "b.toml", Garden)
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbf[pump]\r\ncount = 2\r\n")
+    assert load_config(tmp_path / "c.toml", Garden).pump.count == 2
 
 
 @given(st.text(max_size=200))

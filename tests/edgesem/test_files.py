@@ -72,6 +72,10 @@ def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
         files.read_picture(tmp_path / "nowhere.png")
     with pytest.raises(InputError, match=str(tmp_path)):
         files.read_picture(tmp_path)
+    for content, why in ((b"", "it is empty"), (b"hello", "of no picture format")):
+        (tmp_path / "no.png").write_bytes(content)
+        with pytest.raises(InputError, match=f"as a picture: .*{why}"):
+            files.read_picture(tmp_path / "no.png")
     monkeypatch.chdir(tmp_path)
     Path("it").mkdir()  # a name that stands in the reason too
     with pytest.raises(InputError, match="cannot read it as a picture: it is no file"):

@@ -123,6 +123,8 @@ def test_a_box_in_pixels_or_in_parts():
     for text in ("1,2,3", "a,b,c,d", "0,0,65,10", "0,0,0,10", "-1,0,5,5", "nan,0,1,1", "0.5,0,0.6,1"):
         with pytest.raises(UsageError, match="region"):
             parse_box(text, 64, 64)
+    with pytest.raises(UsageError, match=r"leaves the picture \(left, top, width and height as shares"):
+        parse_box("0.9,0.5,1.0,0.5", 1, 1)  # as somebody asks who does not know the size
 
 
 def test_a_region_covers_the_box_and_nothing_far_from_it():

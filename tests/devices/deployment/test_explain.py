@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from devices.deployment.deploy import logs
+from devices.deployment.deploy import Access, logs
 from devices.deployment.explain import explained
 from devices.shell import CommandResult
 from edgesem.cli import main as cli
@@ -57,8 +57,30 @@ def test_a_key_that_the_board_does_not_take_and_a_closed_port_are_told(stand, tm
         stand.remote(config).ask("status")
 
 
+def test_a_board_without_edgesem_says_so(stand, capsys):
+    link = ["--ssh-config", str(stand.config), "--root", str(stand.root), "--python", sys.executable]
+    assert cli.main(["device", "status", "board", *link]) == 0
+    assert "nothing is installed" in capsys.readouterr().out
+
+
+def test_a_bundle_that_is_not_there_is_told_before_any_board_is_asked(tmp_path, capsys):
+    assert cli.main(["device", "deploy", "board.invalid", "--bundle", str(tmp_path / "none")]) == 1
+    said = capsys.readouterr().err
+    assert "none" in said
+    assert "asking" not in said
+
+
 def test_the_words_of_a_program_on_the_board_are_not_taken_for_those_of_ssh():
     said = b"pip: Connection timed out; Host key verification failed.\n"
     assert explained(CommandResult(1, b"", said), "ssh board").endswith("(ssh ended with 1)")
     asked = explained(CommandResult(1, b"", b"sudo: a password is required\n"), "ssh board")
     assert "may not become root there without a password" in asked
+    for shell in (b"bash: line 1: sudo: command not found\n", b"sh: 1: sudo: not found\n"):
+        assert "reach the board as root@" in explained(CommandResult(127, b"", shell), "ssh board")
+
+
+def test_who_is_root_already_needs_no_sudo_for_the_log_either():
+    access = Access()
+    assert access.as_root("edge@board") == ("sudo", "-n")
+    assert access.as_root("root@board") == ()
+    assert "sudo" not in access.agent("root@board", "status")

@@ -68,6 +68,8 @@ except BrokenPipeError:
     pass
 """
 HOSTILE = ("escapes", "types", "list", "lacks", "deep", "words", "wide", "long", "endless", "loud", "after")
+HOSTILE_SOON = tuple(kind for kind in HOSTILE if kind not in ("endless", "loud"))
+"""Without those of which megabytes are read before they are given up."""
 
 
 @pytest.fixture
@@ -83,7 +85,8 @@ def ssh(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("json_", [(), ("--json",)])
 def test_no_board_ends_the_command_for_the_others(ssh, capsys, json_):
-    hosts = ["good-board", "markup-board", *(f"{kind}-board" for kind in HOSTILE)]
+    hostile = HOSTILE if json_ else HOSTILE_SOON
+    hosts = ["good-board", "markup-board", *(f"{kind}-board" for kind in hostile)]
     assert cli.main(["device", "status", *hosts, *json_]) == 1
     shown = capsys.readouterr()
     assert "\x1b]" not in shown.out + shown.err

@@ -93,6 +93,11 @@ def yaml_scalars(text: str) -> dict:
     return yaml.safe_load(text)
 
 
+def test_a_setup_that_is_not_there_is_told_with_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match=r"cam\.toml does not exist: `edgesem device card --template > .*cam\.toml`"):
+        Setup.read(tmp_path / "cam.toml", PI)
+
+
 @pytest.mark.parametrize(
     "odd", ["next\x85line", "line\u2028separator", "rub\x7fout", "\ufeffmark", "Café 📷", "a\u200bb"]
 )
@@ -376,7 +381,7 @@ def test_the_command_plans_first_and_makes_the_card_when_told(tmp_path, config, 
         (("--out", "{folder}/card.img", "--board", "jetson-orin-nano"), "edgesem device jetson prepare"),
         (("--out", "{folder}/card.img", "--board", "jetson-nano"), "edgesem device deploy"),
         (("--out", "{folder}/card.img", "--board", "generic-x86"), "edgesem device deploy"),
-        (("--out", "{folder}/card.img", "--config", "{folder}/nothing.toml"), "cannot read"),
+        (("--out", "{folder}/card.img", "--config", "{folder}/nothing.toml"), "does not exist: `edgesem device card"),
     ],
 )
 def test_a_card_that_can_not_be_meant_is_refused_before_anything_is_read(tmp_path, config, capsys, more, complaint):

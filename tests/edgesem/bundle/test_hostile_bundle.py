@@ -335,7 +335,7 @@ class Saying:
 @pytest.mark.parametrize(("part", "output"), [("encoder", "latent"), ("decoder", "picture"), ("context_03", "scale")])
 def test_numbers_that_cannot_be_are_refused_or_clipped(part, output, value):
     with edgesem.load() as codec:
-        codec.use(part, Saying(codec._runner(f"{part}.onnx"), output, np.float32(value)))
+        codec.use(part, Saying(codec._graphs.runner(f"{part}.onnx"), output, np.float32(value)))
         try:
             picture = codec.synthesize(codec.unpack(codec.pack(codec.analyze(FRAME), quality=0.3)))
         except BundleError:

@@ -37,7 +37,7 @@ def test_a_codec_gives_what_one_with_a_lent_runner_of_floats_does():
     for height, width in ((70, 33), (64, 64)):
         picture = frame(height, width)[:, ::-1]
         assert np.array_equal(plain.analyze(picture).values, lent.analyze(picture).values)
-    assert plain._runner("encoder.onnx").takes_pixels
+    assert plain._graphs.runner("encoder.onnx").takes_pixels
 
 
 def test_a_graph_of_floats_stays_as_it_is():

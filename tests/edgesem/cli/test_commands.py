@@ -204,6 +204,14 @@ def test_info_of_a_bundle_gives_size_and_cost(run):
     assert run("info", Path(edgesem.__file__).parent / "default_bundle")[1] == result
 
 
+def test_a_human_is_spared_what_is_for_machines(capsys):
+    assert cli.main(["info", "default"]) == 0
+    shown = capsys.readouterr().out
+    assert "runs_here.encoder.graph" in shown
+    assert "sha256" not in shown
+    assert len(shown.splitlines()) < 80
+
+
 def test_a_human_reads_tables(photo, tmp_path, capsys):
     packet, picture = tmp_path / "a.es", tmp_path / "a.png"
     for args in (

@@ -49,6 +49,15 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def waiting(
+    seconds: Annotated[float, typer.Option(min=0)] = 1.0, json_: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Wait.
+
+    Example: edgesem waiting --seconds 2
+    """
+
+
 HERE = f"{__name__}:"
 
 
@@ -93,6 +102,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(args, capsys):
     assert said.err.count("\n") == 1
     assert cli.main([*args, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-nan"])
+def test_numbers_that_are_none_are_refused_though_typer_finds_them_in_range(monkeypatch, capsys, value):
+    offer(monkeypatch, waiting=HERE + "waiting")
+    assert cli.main(["waiting", "--seconds", "2"]) == 0
+    assert cli.main(["waiting", f"--seconds={value}"]) == 2
+    assert "--seconds" in (said := capsys.readouterr().err)
+    assert "not a finite number" in said
 
 
 def test_json_before_the_command_says_where_it_belongs(capsys):

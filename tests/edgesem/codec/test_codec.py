@@ -337,7 +337,7 @@ def test_a_bundle_of_another_format_is_refused_by_name(tmp_path):
 def test_a_closed_codec_frees_its_networks_and_refuses_to_work(frame):
     with edgesem.load() as codec:
         data = codec.encode(frame, quality=0.2)
-        networks = (*codec._runners.values(), *codec._compiled.values())
+        networks = (*codec._graphs._runners.values(), *codec._graphs._compiled.values())
         held = [weakref.ref(one) for one in networks if one is not None]
         del networks
         assert len(held) > 1
@@ -355,7 +355,7 @@ def test_threads_that_begin_together_load_each_network_once_and_see_the_same(fra
         opened[part] += 1
         return open_runner(bundle, part, *more, **options)
 
-    monkeypatch.setattr("edgesem.codec.codec.open_runner", counting)
+    monkeypatch.setattr("edgesem.codec.graphs.open_runner", counting)
     count, codec = 4, edgesem.load()
     together = Barrier(count)
 

@@ -15,8 +15,7 @@ import edgesem
 from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
 from edgesem.bundle.graph_file import read_graph
 from edgesem.bundle.runner import OrtRunner
-from edgesem.codec import codec as codec_module
-from edgesem.codec import compiled_context
+from edgesem.codec import compiled_context, graphs
 from edgesem.codec.compiled_context import CompiledKnown, compile_networks
 from edgesem.codec.context import RunnersKnown
 from edgesem.codec.network_form import OtherForm, form_of
@@ -129,7 +128,7 @@ def test_the_phases_of_a_pass_have_the_same_taps_known(index):
 def test_packets_and_latents_are_those_of_onnx_runtime(compiled, monkeypatch, inter):
     monkeypatch.setattr(compiled_context, "load", lambda: compiled)
     fast, slow = edgesem.load(), edgesem.load()
-    monkeypatch.setattr(slow, "_networks", lambda names: [slow._runner(name) for name in names])
+    monkeypatch.setattr(slow._coder, "_networks_of", lambda names: [slow._graphs.runner(name) for name in names])
     random = np.random.default_rng(5)
     for height, width, budget in ((240, 320, 1500), (117, 203, 700)):
         frame = np.kron(random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3)), np.ones((8, 8, 1)))
@@ -147,7 +146,7 @@ def test_packets_and_latents_are_those_of_onnx_runtime(compiled, monkeypatch, in
             assert np.array_equal(*found)
         fewer = (one.pack(latent, budget_bytes=budget, options=replace(options, layers=2)) for one in (fast, slow))
         assert next(fewer).to_bytes() == next(fewer).to_bytes()
-    assert any(isinstance(one, compiled_context.CompiledNetworks) for one in fast._compiled.values())
+    assert any(isinstance(one, compiled_context.CompiledNetworks) for one in fast._graphs._compiled.values())
 
 
 def test_a_runner_that_was_lent_does_the_work(monkeypatch):
@@ -162,7 +161,7 @@ def test_a_runner_that_was_lent_does_the_work(monkeypatch):
 def test_without_a_kernel_there_are_no_compiled_networks(monkeypatch):
     monkeypatch.setattr(compiled_context, "load", lambda: None)
     assert compile_networks([FOLDER / name for name in KEY]) is None
-    monkeypatch.setattr(codec_module, "compile_networks", lambda files: None)
+    monkeypatch.setattr(graphs, "compile_networks", lambda files: None)
     codec = edgesem.load()
     assert codec.unpack(codec.pack(codec.analyze(np.zeros((16, 16, 3), np.uint8)), quality=0.5)).values.shape == (
         96,

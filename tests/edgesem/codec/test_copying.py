@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import edgesem
-from edgesem.codec.coder import Trial
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import ANCHORS, drawings
 from edgesem.codec.options import PackOptions
 from edgesem.codec.rounding import Rounder
+from edgesem.codec.trial import Trial
 from edgesem.entropy.schedule import CHANNELS
 from edgesem.errors import PacketError
 from edgesem.files import read_picture
@@ -73,7 +73,7 @@ def test_the_same_frame_again_is_a_packet_without_symbols_and_no_network_runs(co
     stream = Stream(codec)
     stream.send(street)
     ran = []
-    for name, runner in list(codec._runners.items()):
+    for name, runner in list(codec._graphs._runners.items()):
         if name.startswith("context"):
             monkeypatch.setattr(runner, "run", lambda feed, name=name: ran.append(name))
     again = stream.send(street)

@@ -104,7 +104,7 @@ def test_a_codec_is_pickled_and_copied(codec, again):
 
 def test_a_codec_that_cannot_be_pickled_says_why():
     codec = edgesem.load()
-    runner = codec._runner("encoder.onnx")
+    runner = codec._graphs.runner("encoder.onnx")
     codec.use("encoder", runner)
     with pytest.raises(UsageError, match="lent"):
         pickle.dumps(codec)
