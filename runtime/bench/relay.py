@@ -1,4 +1,4 @@
-"""Rate-limited TCP relay: a thin link on this machine.
+"""TCP relay: a thin link on this machine, or a server that can be made unreachable.
 
     sender -> relay (token bucket, both directions) -> broker
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 _SEGMENT_BYTES = 1400  # loopback would otherwise move 64 KB at a time, far more than a thin link holds
 _RECEIVE_BUFFER_BYTES = 2048
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass
@@ -47,25 +48,26 @@ class TokenBucket:
 class Relay:
     """Relay that forwards every connection to `127.0.0.1:port` to the target, each direction at `rate_bps`.
 
-    All connections share the two buckets, as they would share a radio. Use it as a context manager.
+    All connections share the two buckets, as they would share a radio; a rate of None is no limit. Thread-safe. Use it
+    as a context manager.
     """
 
-    def __init__(self, *, target: tuple[str, int], rate_bps: float) -> None:
-        self.chunk_bytes = int(min(16384, max(256, rate_bps / 8 * 0.02)))
+    def __init__(self, *, target: tuple[str, int], rate_bps: float | None) -> None:
+        self.chunk_bytes = _CHUNK_BYTES if rate_bps is None else int(min(16384, max(256, rate_bps / 8 * 0.02)))
         self.forwarded_bytes = 0
         """Bytes that went from the sender's side to the target."""
         self._target = target
-        self._up = _Shaper(rate_bps, self.chunk_bytes)
-        self._down = _Shaper(rate_bps, self.chunk_bytes)
+        self._up, self._down = (None if rate_bps is None else _Shaper(rate_bps, self.chunk_bytes) for _ in range(2))
+        self._lock, self._reachable = threading.Lock(), True
         self._stopping = threading.Event()
         self._passing = threading.Event()
         self._passing.set()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket()
-        # Inherited by every accepted connection; set before listen, or the window is agreed without them.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        if hasattr(socket, "TCP_MAXSEG"):
+        if rate_bps is not None:
+            # Inherited by every accepted connection; set before listen, or the window is agreed without them.
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
             self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -78,8 +80,8 @@ class Relay:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._passing.set()
-        for sock in (self._listener, *tuple(self._open)):
-            _shut(sock)
+        self.stop()
+        _shut(self._listener)
         for thread in tuple(self._threads):
             thread.join(timeout=5)
 
@@ -90,6 +92,18 @@ class Relay:
     def mend(self) -> None:
         """Let everything through again, first what waited."""
         self._passing.set()
+
+    def stop(self) -> None:
+        """Make the target unreachable: all connections end, and each that comes."""
+        with self._lock:
+            self._reachable = False
+            for sock in tuple(self._open):
+                _shut(sock)
+
+    def start(self) -> None:
+        """Make it reachable again."""
+        with self._lock:
+            self._reachable = True
 
     def _run(self, name: str, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name=f"relay.{name}", daemon=True)  # type: ignore[arg-type]
@@ -110,14 +124,21 @@ class Relay:
             far.settimeout(None)
             for sock in (near, far):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open.add(sock)
+            with self._lock:
+                reachable = self._reachable
+                if reachable:
+                    self._open |= {near, far}
+            if not reachable:
+                _shut(near)
+                _shut(far)
+                continue
             self._run("up", self._pump, near, far, self._up, True)
             self._run("down", self._pump, far, near, self._down, False)
 
-    def _pump(self, source: socket.socket, sink: socket.socket, shaper: _Shaper, count: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, shaper: _Shaper | None, count: bool) -> None:
         with contextlib.suppress(OSError):  # either end hung up: the other one must learn it
             while data := source.recv(self.chunk_bytes):
-                if self._stopping.wait(shaper.wait_s(len(data))):
+                if shaper is not None and self._stopping.wait(shaper.wait_s(len(data))):
                     break
                 self._passing.wait()
                 sink.sendall(data)

@@ -58,9 +58,10 @@ class CaptureContext:
     @property
     def camera_number(self) -> int:
         """The number after the colon of a URI such as `csi:1`; 0 without one, UsageError if it is none."""
-        number = self.uri.partition(":")[2] or "0"
+        kind, _, number = self.uri.partition(":")
+        number = number or "0"
         if not number.isdecimal() or len(number) > 3:
-            raise UsageError(f"{self.uri}: after the colon stands the camera's number, such as csi:0")
+            raise UsageError(f"{self.uri}: after the colon stands the camera's number, such as {kind}:0")
         return int(number)
 
     @property

@@ -23,7 +23,10 @@ def piped_pictures(argv: list[str], size_bytes: int, stop: threading.Event) -> I
                 if len(data) < size_bytes:
                     if stop.wait(_STOP_S):  # systemd, or a shell, has told it to end before us
                         return
-                    raise EnvironmentMissing(f"it has ended (exit code {process.wait()}): {shlex.join(argv)}")
+                    raise EnvironmentMissing(
+                        f"the camera's program has ended (exit code {process.wait()}); what it says itself stands "
+                        f"above. To try it by hand: {shlex.join(argv)}"
+                    )
                 yield data
         finally:
             process.kill()

@@ -23,8 +23,13 @@ Picture = NDArray[np.uint8]
 
 
 def stdin_frames(context: CaptureContext) -> Iterator[Frame]:
-    """The pictures of standard input as they come. InputError for anything but PNM."""
-    return context.paced(read_pnm(sys.stdin.buffer), 0)
+    """The pictures of standard input as they come. InputError for anything but PNM, and for an end without any."""
+    came = False
+    for frame in context.paced(read_pnm(sys.stdin.buffer), 0):
+        came = True
+        yield frame
+    if not came and not context.stop.is_set():
+        raise InputError("standard input ended before its first picture: see what the program that writes to it says")
 
 
 def read_pnm(stream: BinaryIO) -> Iterator[tuple[Picture, str]]:

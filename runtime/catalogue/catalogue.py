@@ -5,25 +5,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
-from edgesem.errors import EdgesemError, InputError, PacketError
-from edgesem.packet.event_mark import MAX_LABEL_BYTES
-from edgesem.packet.packet import MAX_LAYERS, MAX_PACKET_BYTES, Packet
+from edgesem.errors import InputError, PacketError
+from edgesem.packet.packet import Packet
+from runtime.catalogue.catalogue_entry import (
+    ENTRY_COLUMNS,
+    CatalogueEntry,
+    CatalogueEvent,
+    entry_of,
+    event_of,
+    total_of,
+)
 from runtime.catalogue.database import Database
-from runtime.catalogue.objects import MAX_OBJECT_BYTES, Objects, check_name, open_objects
+from runtime.catalogue.objects import Objects, open_objects
 from runtime.catalogue.writer import add_to_blocks
-from runtime.protocol.topics import Topics
 from runtime.receiver.archive_entry import Entry, Total
 
-ENTRY_COLUMNS = (
-    "streams.name, f.epoch, f.frame, f.captured_s, f.layers, f.size_bytes, f.promised, f.grey, "
-    "segments.name, f.start, f.time_ms"
-)
-"""Of `entry_of`, in its order."""
 FRAMES = (
     "edgesem.frames f join edgesem.streams on streams.id = f.stream join edgesem.segments on segments.id = f.segment"
 )
@@ -35,37 +35,6 @@ _COMPLETED = "search"
 _READ_BYTES = 256 << 10
 """So much of an object is read at a time: the frames that one is decoded from stand near it."""
 _KEPT_PIECES = 16
-_MOST_CAUSE = 16
-_LATEST_S = 253_402_300_799.0  # of the year 9999
-
-
-@dataclass(frozen=True)
-class CatalogueEntry(Entry):
-    """One frame of the catalogue; `id` is 0, as its names are what tells it apart."""
-
-    segment: str = ""
-    """Name of the object that has its packet."""
-    start: int = 0
-    """First byte of it there."""
-    time_ms: int = 0
-    """The sender's clock at capture, as its packet has it."""
-
-
-class CatalogueEvent(NamedTuple):
-    """One event, as the marks of its frames say."""
-
-    stream: str
-    id: str
-    """8 hexadecimal digits, drawn by its sender."""
-    begun_s: float
-    """Unix time."""
-    cause: str
-    label: str
-    frames: int
-    """Of it, so many are catalogued."""
-    first_s: float
-    last_s: float
-    """Capture of the first and of the last one of these, in Unix seconds."""
 
 
 class Catalogue:
@@ -276,60 +245,3 @@ def _where(stream: str | None, since_s: float | None, until_s: float | None) -> 
             where.append(clause)
             values.append(value)
     return " and ".join(where), values
-
-
-def entry_of(row: Sequence[Any]) -> CatalogueEntry:
-    """The entry of a row of `ENTRY_COLUMNS`. InputError for values that no receiver has written."""
-    try:
-        stream, epoch, frame, captured_s, layers, size_bytes, promised, grey, segment, start, time_ms = row
-        Topics.named(stream)
-        check_name(segment)
-        good = (
-            all(type(one) is int for one in (epoch, frame, layers, size_bytes, start, time_ms))
-            and min(epoch, frame) >= 0
-            and max(epoch, frame, abs(time_ms)) < 2**53
-            and abs(captured_s) <= _LATEST_S
-            and 1 <= layers <= MAX_LAYERS
-            and 0 < size_bytes <= MAX_PACKET_BYTES
-            and 0 <= start <= MAX_OBJECT_BYTES
-        )
-    except (EdgesemError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"a row of the catalogue is damaged: {error!s:.200}") from error
-    if not good:
-        raise InputError(f"a row of the catalogue is damaged: frame {frame!r:.30} of {stream:.200}")
-    return CatalogueEntry(
-        0, stream, epoch, frame, captured_s, layers, size_bytes, bool(promised), bool(grey), segment, start, time_ms
-    )
-
-
-def total_of(row: Sequence[Any]) -> Total:
-    """What is catalogued of a stream. InputError for values that no receiver has written."""
-    total = Total(*row)
-    try:
-        Topics.named(total.stream)
-        good = all(abs(one) <= _LATEST_S for one in (total.first_s, total.last_s))
-    except (EdgesemError, TypeError, AttributeError) as error:
-        raise InputError(f"a row of the catalogue is damaged: {error!s:.200}") from error
-    if not good:
-        raise InputError(f"a row of the catalogue is damaged: a time of {total.stream:.200}")
-    return total
-
-
-def event_of(row: Sequence[Any]) -> CatalogueEvent:
-    """The event of a row. InputError for values that no receiver has written."""
-    try:
-        stream, event, begun_s, cause, label, frames, first_s, last_s = row
-        Topics.named(stream)
-        good = (
-            all(isinstance(text, str) and text.isprintable() for text in (cause, label))
-            and len(cause) <= _MOST_CAUSE
-            and len(label) <= MAX_LABEL_BYTES
-            and 0 < event < 2**32
-            and frames > 0
-            and all(abs(one) <= _LATEST_S for one in (begun_s, first_s, last_s))
-        )
-    except (EdgesemError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"an event of the catalogue is damaged: {error!s:.200}") from error
-    if not good or type(event) is not int or type(frames) is not int:
-        raise InputError(f"an event of the catalogue is damaged, of {stream:.200}")
-    return CatalogueEvent(stream, f"{event:08x}", begun_s, cause, label, frames, first_s, last_s)

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from edgesem.errors import EdgesemError, InputError, LinkError
 from edgesem.packet.packet import Packet
-from runtime.catalogue.catalogue import Catalogue, CatalogueEntry
+from runtime.catalogue.catalogue import Catalogue
+from runtime.catalogue.catalogue_entry import CatalogueEntry
 from runtime.catalogue.database import Database
 from runtime.receiver.archive import Archive
 from runtime.receiver.archive_entry import Entry

@@ -33,7 +33,10 @@ class Found(NamedTuple):
 
 
 class Objects(Protocol):
-    """Objects by name. Each call raises LinkError where the place does not answer, InputError for what is not there."""
+    """Objects by name. Each call raises LinkError where the place does not answer, InputError for what is not there.
+
+    `read` also raises InputError for an object that the place does not give out.
+    """
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, whole or not at all."""
@@ -98,6 +101,8 @@ class FolderObjects:
                 return file.read(min(size_bytes, MAX_OBJECT_BYTES))
         except FileNotFoundError as error:
             raise InputError(f"{path} is not there") from error
+        except (PermissionError, IsADirectoryError) as error:  # of this object alone
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except OSError as error:
             raise LinkError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -149,8 +154,15 @@ class S3Objects:
 
     def read(self, name: str, start: int, size_bytes: int) -> bytes:
         length = min(size_bytes, MAX_OBJECT_BYTES)
-        found = self._do(name, lambda: self._api.get_range(self._reads, check_name(name), start=start, length=length))
-        return bytes(found)
+        denied = self._api.exceptions.PermissionDeniedError  # also for one that lies in an archive of the provider
+
+        def get() -> Any:
+            try:
+                return self._api.get_range(self._reads, check_name(name), start=start, length=length)
+            except denied as error:
+                raise InputError(f"{self._shown} does not give {name}: {_line(error)}") from error
+
+        return bytes(self._do(name, get))
 
     def delete(self, name: str) -> None:
         try:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from edgesem.errors import InputError, PacketError
 from edgesem.semantics.embedding import EMBEDDING_BYTES, Query, from_bytes
 from runtime.catalogue.block import BLOCK_FRAMES, similarities
-from runtime.catalogue.catalogue import ENTRY_COLUMNS, FRAMES, Catalogue, entry_of
+from runtime.catalogue.catalogue import FRAMES, Catalogue
+from runtime.catalogue.catalogue_entry import ENTRY_COLUMNS, entry_of
 from runtime.receiver.search import Hit
 
 log = logging.getLogger(__name__)

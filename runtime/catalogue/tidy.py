@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
+from edgesem.errors import LinkError
 from runtime.catalogue.catalogue import Catalogue
 from runtime.catalogue.objects import check_name
 from runtime.catalogue.uploader import SEGMENTS
 
 _BATCH = 10_000
+_CLOCK = f"{SEGMENTS}/clock"
+"""An object that is written, and deleted, for the time that it is stamped with."""
 _UNNAMED_S = 86_400.0
 """An object that nobody names is deleted after so long: a receiver writes it before it says its name."""
 
@@ -23,18 +26,11 @@ class Tidied(NamedTuple):
     object_bytes: int
 
 
-def tidy(
-    catalogue: Catalogue,
-    *,
-    before_s: float,
-    promised_before_s: float,
-    report: Callable[[int], None] = lambda _: None,
-) -> Tidied:
+def tidy(catalogue: Catalogue, *, before_s: float, promised_before_s: float) -> Tidied:
     """Delete ordinary frames that were captured before `before_s` (Unix seconds), and promised ones by the other time.
 
-    An object goes when none of its frames is left, so one with a promised frame stays as long as that. `report` is
-    called with the number of frames that were deleted so far. Can be ended and begun again at any time. Raises what a
-    `Catalogue` raises.
+    An object goes when none of its frames is left, so one with a promised frame stays as long as that. Can be ended
+    and begun again at any time. Raises what a `Catalogue` raises.
     """
     frames = 0
     for promised, until_s in ((False, before_s), (True, promised_before_s)):
@@ -46,7 +42,6 @@ def tidy(
                 (until_s, promised, _BATCH),
             )
             frames += count
-            report(frames)
             if count < _BATCH:
                 break
     newest_s = max(before_s, promised_before_s)
@@ -88,8 +83,11 @@ def _delete_segments(catalogue: Catalogue) -> tuple[int, int]:
 def _delete_unnamed(catalogue: Catalogue) -> tuple[int, int]:
     """Delete objects that were written, and whose receiver was killed before it said their names."""
     count = size_bytes = 0
+    # By the clock that stamps the objects, where ours is ahead of it: one may just have been written.
+    with contextlib.suppress(LinkError):  # without it, an object is old only beside a newer one
+        catalogue.objects.put(_CLOCK, b"")
     found = list(catalogue.objects.list(SEGMENTS))
-    # By the clock that has stamped the objects, where ours is ahead of it: one may just have been written.
+    catalogue.objects.delete(_CLOCK)
     before_s = min(time.time(), max((one.changed_s for one in found), default=0.0)) - _UNNAMED_S
     old = [one for one in found if one.changed_s < before_s]
     for start in range(0, len(old), _BATCH):

@@ -126,7 +126,7 @@ def show(
             for one in opened.streams()
         ]
         if isinstance(opened, Archive):
-            about = {"archive": str(opened.path), "file_bytes": opened.path.stat().st_size}
+            about = {"archive": str(opened.path), "file_bytes": _file_bytes(opened.path)}
         else:
             about = {"catalogue": opened.database.shown, "file_bytes": opened.size_bytes}
         emit({**about, "streams": rows}, json_, _render)
@@ -195,6 +195,12 @@ class _Writer:
         for path in {*self.files, *(video.file for video in self._videos.values())}:
             if path is not None and path.suffix == ".mkv":
                 path.unlink(missing_ok=True)
+
+
+def _file_bytes(path: Path) -> int:
+    """Size of an archive on the disk, with what SQLite has not moved into the file itself yet."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _time_text(time_s: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesem.cli.console import emit
+from edgesem.cli.console import emit, log
 from edgesem.errors import PacketError, UsageError
 from runtime.cli.options import BundleOption, Given, JsonOption, broker_options, expanded
 from runtime.protocol.command import Command
@@ -249,6 +249,8 @@ def _with_box(sender: _Sender, box: str | None) -> tuple[_Sender, str]:
 
 def _ask(sender: _Sender, kind: str, **fields: object) -> None:
     """Send the command and print what was asked. UsageError for fields that cannot be."""
+    from rich.text import Text
+
     from edgesem.config import load_config
     from runtime.cli.ask_client import AskSettings, ask, ask_all
 
@@ -259,13 +261,15 @@ def _ask(sender: _Sender, kind: str, **fields: object) -> None:
     target, settings = sender.targets(), load_config(None, AskSettings, sender.broker)
     addresses, key = settings.broker.addresses(), settings.seal.key()
     if isinstance(target, list):
-        troubles = ask_all(addresses, target, command, key)
+        with log.status(Text(f"asking {len(target)} senders")):
+            troubles = ask_all(addresses, target, command, key)
         streams = [{"stream": name, "asked": not trouble, "error": trouble} for name, trouble in troubles.items()]
         emit({"asked": kind, "streams": streams}, sender.json_, _render_group)
         if any(troubles.values()):
             raise typer.Exit(1)
         return
-    ask(addresses, target, command, key)
+    with log.status(Text(f"asking {target.name}")):  # in a name, brackets are no markup
+        ask(addresses, target, command, key)
     emit({"stream": target.name, "asked": kind}, sender.json_, lambda r: f"{r['stream']} was asked: {r['asked']}")
 
 

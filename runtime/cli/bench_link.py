@@ -35,7 +35,8 @@ def bench_link(
     senders: Annotated[
         str,
         typer.Option(
-            help="Senders to compare, separated by commas; with --peers edgesem, av1-p8, av1-p10-rtc, av1-p8-crf.",
+            help="Senders to compare, separated by commas; with --peers edgesem, av1-p8, av1-p10-rtc, av1-p8-crf, "
+            "av1-p4, av1-p4-crf.",
             show_default="all",
         ),
     ] = "",

@@ -171,7 +171,8 @@ def _render_status(result: Mapping[str, Any]) -> RenderableType:
         for one in result["cameras"]
     ]
     ill = sum(one["urgency"] > 0 for one in result["cameras"])
-    title = f"{len(rows)} cameras, {ill} need attention" if rows else "no camera was heard"
+    counted = f"{len(rows)} camera{'s' if len(rows) != 1 else ''}, {ill} need{'s' if ill == 1 else ''} attention"
+    title = counted if rows else "no camera was heard"
     names = ("stream", "attention", "age", "link", "frame", "promised", "program", "bundle")
     return table(names, rows, title, left=2)
 

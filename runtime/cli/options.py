@@ -55,7 +55,7 @@ class Flag(NamedTuple):
     """What `--help` says of an option, and which setting it gives."""
 
     key: str
-    """Dotted, such as `stream.fps`."""
+    """Dotted, such as `stream.fps`. An option whose name begins with `--no-` sets it to false."""
     kind: type
     """That of the setting, which is not imported for `--help`; a list may be given again and again."""
     help: str
@@ -118,6 +118,9 @@ def setting_options(flags: Mapping[str, Flag]) -> Callable[[Callable[..., None]]
 
 def _gathered(flags: Mapping[str, Flag], values: Mapping[str, Any]) -> Given:
     given = {flag.key: values[flag.parameter] for flag in flags.values()}
+    for names, flag in flags.items():
+        if names.startswith("--no-") and given[flag.key]:
+            given[flag.key] = False
     return {key: tuple(value) or None if isinstance(value, list) else value for key, value in given.items()}
 
 

@@ -41,9 +41,8 @@ _FLAGS = {
     "--decoder": Flag(
         "draw.decoder",
         str,
-        "Base decoder; auto: the large one if the bundle has it and no frame waits.",
+        "Base decoder: small, large, or auto (the large one if the bundle has it and no frame waits).",
         "auto",
-        metavar="auto|small|large",
     ),
     "--out": Flag("out.folder", Path, "Folder for the pictures; promised frames are acknowledged only with one."),
     "--as": Flag(
@@ -72,14 +71,12 @@ _FLAGS = {
     ),
     "--jpeg-topic": Flag("out.jpeg_topic", bool, "Publish each stream's latest picture as JPEG."),
     "--home-assistant": Flag(
-        "out.home_assistant", bool, "Do that, and announce each stream to Home Assistant as a device."
+        "out.home_assistant", bool, "As --jpeg-topic, and announce each stream to Home Assistant as a device."
     ),
-    "--on-event-webhook": Flag("event.webhook", str, "And POST event and picture to this URL, as a form.", "none"),
-    "--home-assistant-control/--no-home-assistant-control": Flag(
+    "--no-home-assistant-control": Flag(
         "out.home_assistant_control",
         bool,
-        "With --home-assistant: whether it may ask for snapshots, pauses and the like, or only look.",
-        "it may",
+        "With --home-assistant: it may only look, and ask for no snapshots, pauses and the like.",
     ),
     "--only": Flag(
         "out.only", list[str], 'Draw only pictures that show this, such as "a person at a door"; may be repeated.'
@@ -130,6 +127,9 @@ _FLAGS = {
     "--promised-max-age": Flag(
         "out.promised_max_age", str, "Delete promised frames after so long, such as 365d.", "never"
     ),
+    "--on-event-webhook": Flag(
+        "event.webhook", str, "With --out: POST event and picture to this URL, as a form.", "none"
+    ),
 }
 
 
@@ -155,8 +155,9 @@ def receive(
     ] = None,
     bundle: BundlesOption = None,
     state_dir: StateDirOption = None,
-    pictures: Annotated[int | None, typer.Option(min=1, help="End after N pictures.", show_default="never")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="End after N seconds.", show_default="never")] = None,
+    # Without `min`: Typer writes the range into a column so wide that the names of options are cut at 80 columns
+    pictures: Annotated[int | None, typer.Option(help="End after N pictures.", show_default="never")] = None,
+    seconds: Annotated[float | None, typer.Option(help="End after N seconds.", show_default="never")] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print each picture, and the figures at the end, as one line of JSON.")
     ] = False,
@@ -173,6 +174,8 @@ def receive(
     from runtime.daemon.receive_settings import ReceiveSettings
     from runtime.protocol.shard import Shard
 
+    if (pictures is not None and pictures < 1) or (seconds is not None and not seconds >= 0):
+        raise UsageError("--pictures is at least 1, --seconds at least 0")
     if given["shard"] is not None:
         Shard.parse(given["shard"])  # also an empty one, of a variable that is not set: it would be all streams
     given |= {

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesem.errors import EdgesemError, UsageError
-from runtime.daemon.homeassistant_device import HomeAssistantDevice, Offers, availability_topic, figures
+from runtime.daemon.homeassistant_device import HomeAssistantDevice, Offers, availability_topic
+from runtime.daemon.homeassistant_figures import figures
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.command import Command
 from runtime.protocol.topics import Topics
@@ -59,6 +60,8 @@ class HomeAssistant:
         self._bundle, self._control, self._events = bundle, control, events
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
+        self._removed: deque[_Device] = deque()
+        """Whose absence is not published yet."""
         self._is_online = False
         """Whether it was said on this connection that this receiver runs."""
         self._asked: deque[bytes] = deque(maxlen=_MOST_ASKED)
@@ -81,11 +84,11 @@ class HomeAssistant:
                 self._devices[stream] = _Device(HomeAssistantDevice(topics, self.prefix, self._base))
 
     def remove(self, stream: str) -> None:
-        """A stream is not received any more."""
+        """A stream is not received any more, which the next `refresh` publishes: one may be announcing it now."""
         with self._lock:
             device = self._devices.pop(stream, None)
-        if device is not None and device.available:
-            self._publish(availability_topic(device.about.topics), OFFLINE)
+            if device is not None:
+                self._removed.append(device)
 
     def announce_again(self, payload: bytes = ONLINE) -> None:
         """Home Assistant has started, or the broker is another: all is said again at the next refresh."""
@@ -103,11 +106,15 @@ class HomeAssistant:
         while self._asked:
             self._obey(self._asked.popleft())
         with self._lock:
-            devices = list(self._devices.items())
+            devices, gone = list(self._devices.items()), list(self._removed)
             known, self._is_online = self._is_online, True
         if not known and not self._publish(self.topic, ONLINE):
             self._is_online = False
             return
+        for removed in gone:
+            if removed.available and not self._publish(availability_topic(removed.about.topics), OFFLINE):
+                return
+            self._removed.popleft()
         for name, device in devices:
             stream = receiver.streams.find(name)
             if stream is not None and not self._tell(device, stream):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesem.errors import EdgesemError, LinkError, UsageError
+from edgesem.errors import EdgesemError, LinkError
 from edgesem.files import write_whole
 from runtime.capture.gpio_line import GpioLine
 from runtime.capture.network import without_login
@@ -29,7 +29,6 @@ from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
 from runtime.sender.data_budget import DataBudget
 from runtime.sender.events import MessageRefused, SenderEvent
-from runtime.sender.options import SenderOptions
 from runtime.sender.semantic_trigger import open_trigger
 from runtime.sender.stream_sender import StreamSender
 
@@ -53,12 +52,8 @@ def run_send(settings: SendSettings, on_event: OnEvent) -> dict[str, Any]:
     for what must be repaired first, and if the source fails; a lost link is none of these. A source that ends before
     there was any connection is a LinkError, which says why there was none.
     """
-    with running_service() as service:
-        daemon = _SendDaemon(settings, on_event, service)
-        try:
-            return daemon.run()
-        finally:
-            daemon.close()
+    with running_service() as service, contextlib.closing(_SendDaemon(settings, on_event, service)) as daemon:
+        return daemon.run()
 
 
 def _open_data_budget(settings: SendSettings, topics: Topics) -> DataBudget | None:
@@ -99,31 +94,10 @@ class _SendDaemon:
         codec = edgesem.load(stream.bundle, threads=stream.threads)
         data_budget = _open_data_budget(settings, self._topics)
         self._thrifty = data_budget is not None
-        on_demand = settings.live.mode == "on-demand"
-        if on_demand and settings.once.frames:
-            raise UsageError("--live on-demand waits for somebody who watches, --once sends and ends: choose one")
-        if settings.event.on and (settings.once.frames or settings.promise.every == 1):
-            raise UsageError("--events needs a sender that goes on, and promises no frame already: leave out --once")
         self._stream_sender = StreamSender(
             address,
             self._topics,
-            SenderOptions(
-                fps=stream.fps,
-                max_bytes=stream.max_bytes,
-                max_rate_bps=stream.max_rate_bps,
-                spool_bytes=settings.promise.max_bytes,
-                size=(settings.source.width, settings.source.height),
-                min_quality=stream.min_quality,
-                key_interval_s=stream.key_interval_s,
-                most_receivers=stream.most_receivers,
-                denoise=stream.denoise,
-                sharp=stream.prefer == "sharp",
-                promise_every=settings.promise.every,
-                ack_timeout_s=settings.broker.ack_timeout_s,
-                idle_every_s=settings.live.idle_every_s if on_demand else 0.0,
-                events=settings.event.options(),
-                state_interval_s=settings.monitor.state_s,
-            ),
+            settings.options(),
             codec=codec,
             folder=settings.monitor.folder(),
             identity=identity,
@@ -179,18 +153,18 @@ class _SendDaemon:
             trouble = self._stream_sender.connection.trouble  # as it is before we leave
         if self._failure is not None:
             raise self._failure
-        state = self._pipeline.state()
+        state, left = self._pipeline.state(), {}
         if self._wake is not None:
             report = self._wake.report(trouble or self._refusal)
             self._on_event(report)
-            self._on_event({"event": "done", **state.as_dict()})
-            return {**state.as_dict(), "left": report["left"]}
-        if self._source_ended.is_set() and not self._service.stop.is_set():
-            self._check_delivered(state, trouble)
-        if state.promised_waiting:
-            log.info("%d promised frames stay on the disk for the next start", state.promised_waiting)
+            left = {"left": report["left"]}
+        else:
+            if self._source_ended.is_set() and not self._stop.is_set():
+                self._check_delivered(state, trouble)
+            if state.promised_waiting:
+                log.info("%d promised frames stay on the disk for the next start", state.promised_waiting)
         self._on_event({"event": "done", **state.as_dict()})
-        return state.as_dict()
+        return state.as_dict() | left
 
     def _check_delivered(self, state: State, trouble: str) -> None:
         """LinkError if the broker took nothing: there was no connection, or it refused what was sent."""
@@ -243,8 +217,7 @@ class _SendDaemon:
         while not self._stop.wait(_WAKE_S) and self._failure is None:
             if wake.step(source_ended=self._source_ended.is_set()):
                 return
-            if not self._stream_sender.alive:
-                self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
+            self._check_alive()
             if time.monotonic() - beat_s >= _BEAT_S:
                 beat_s = time.monotonic()
                 self._stream_sender.count_wire()
@@ -288,23 +261,25 @@ class _SendDaemon:
             if now_s - reported_s >= state_s or seen != shown:
                 reported_s, shown = now_s, seen
                 self._stream_sender.report_state()
-            if not self._stream_sender.alive:
-                self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
+            self._check_alive()
+            if self._failure is not None:
                 return
             if self._source_ended.is_set():
-                if self._failure is not None:
-                    return
                 ended_s = now_s if ended_s is None else ended_s
-                waiting = state.promised_waiting
-                if moved != (waiting, self._pipeline.counters.pieces):
-                    moved_s, moved = now_s, (waiting, self._pipeline.counters.pieces)
+                waiting, counters = state.promised_waiting, self._pipeline.counters
+                if moved != (waiting, counters.pieces):
+                    moved_s, moved = now_s, (waiting, counters.pieces)
                 patience_s = _LAST_PROMISES_S if waiting else _LAST_FRAMES_S
-                if not self._pipeline.counters.connections and not self._stream_sender.connection.trouble:
+                if not counters.connections and not self._stream_sender.connection.trouble:
                     patience_s = max(patience_s, _FIRST_CONNECTION_S)  # it is still being made
                 if (self._pipeline.idle and not waiting) or now_s - moved_s > patience_s:
                     return
                 if self._settings.promise.linger_s and now_s - ended_s > self._settings.promise.linger_s:
                     return
+
+    def _check_alive(self) -> None:
+        if not self._stream_sender.alive:
+            self._failure = EdgesemError("a thread of the sender has ended: see the log above, please report it")
 
     def _moves(self, now_s: float) -> bool:
         """Whether frames really move, or could: what systemd's watchdog is told."""

@@ -10,6 +10,7 @@ from runtime.daemon.event_settings import EventSettings
 from runtime.daemon.send_schedule import Position, Schedule
 from runtime.mqtt.settings import BrokerSettings
 from runtime.sender.data_budget import DataLimits
+from runtime.sender.options import SenderOptions
 from runtime.settings import (
     MonitorSettings,
     PromiseSettings,
@@ -117,3 +118,30 @@ class SendSettings:
     event: EventSettings = field(default_factory=EventSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    def __post_init__(self) -> None:
+        if self.live.mode == "on-demand" and self.once.frames:
+            raise UsageError("--live on-demand waits for somebody who watches, --once sends and ends: choose one")
+        if self.event.on and (self.once.frames or self.promise.every == 1):
+            raise UsageError("--events needs a sender that goes on, and promises no frame already: leave out --once")
+
+    def options(self) -> SenderOptions:
+        """The options of the sender."""
+        stream = self.stream
+        return SenderOptions(
+            fps=stream.fps,
+            max_bytes=stream.max_bytes,
+            max_rate_bps=stream.max_rate_bps,
+            spool_bytes=self.promise.max_bytes,
+            size=(self.source.width, self.source.height),
+            min_quality=stream.min_quality,
+            key_interval_s=stream.key_interval_s,
+            most_receivers=stream.most_receivers,
+            denoise=stream.denoise,
+            sharp=stream.prefer == "sharp",
+            promise_every=self.promise.every,
+            ack_timeout_s=self.broker.ack_timeout_s,
+            idle_every_s=self.live.idle_every_s if self.live.mode == "on-demand" else 0.0,
+            events=self.event.options(),
+            state_interval_s=self.monitor.state_s,
+        )

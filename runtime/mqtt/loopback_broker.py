@@ -24,7 +24,6 @@ from runtime.process.child import Child, Job, emit, run_child, stdin_closed
 
 _HOST = "127.0.0.1"
 _START_S = 15.0
-_ATTEMPTS = 3
 
 
 def choose_kind() -> str:
@@ -49,20 +48,19 @@ class Broker:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesem-broker-")))
             start = {"mosquitto": self._start_mosquitto, "amqtt": self._start_amqtt}[self.kind]
             user, password = f"edgesem-{secrets.token_hex(4)}", secrets.token_urlsafe(24)
-            failure = ""
-            for attempt in range(_ATTEMPTS):
-                # Another program may take the port between our looking and the broker's binding: hence attempts.
-                version = "5" if self.kind == "mosquitto" else "3.1.1"
-                self.address = Address(_HOST, _free_port(), user=user, password=password, version=version)
-                home = folder / str(attempt)
-                home.mkdir(mode=0o700)
+            version = "5" if self.kind == "mosquitto" else "3.1.1"
+            with socket.socket() as held:
+                held.bind((_HOST, 0))
+                # From here on, the system lets who names this port bind it, as the broker does, and gives it to nobody.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                port: int = held.getsockname()[1]
+                self.address = Address(_HOST, port, user=user, password=password, version=version)
                 try:
-                    start(home, stack)
-                    break
+                    start(folder, stack)
                 except EnvironmentMissing as error:
-                    failure = str(error)
-            else:
-                raise EnvironmentMissing(f"the broker {self.kind} did not start: {failure}; repair or remove it")
+                    raise EnvironmentMissing(
+                        f"the broker {self.kind} did not start: {error}; repair or remove it"
+                    ) from error
             self._stack = stack.pop_all()
         return self
 
@@ -110,13 +108,6 @@ def amqtt_job(listening: Listening, home: Path) -> Job:
         "cert_file": str(listening.cert_file or ""),
         "key_file": str(listening.key_file or ""),
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((_HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def answers(host: str, port: int) -> bool:

@@ -41,6 +41,7 @@ _MOST_FILTERS = 8
 """Of one SUBSCRIBE: AWS IoT Core ends a connection that asks for more at a time."""
 _MOST_IN_FLIGHT = 0xFFFF
 _AROUND_BYTES = 16  # of a PUBLISH besides topic and payload, at most
+_NO_REASON = "Unspecified error"  # paho's words where the broker has said nothing
 
 
 class Session:
@@ -331,7 +332,8 @@ class Session:
 
     def _disconnected(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._settle(f"the broker hung up ({reason})")
-        self.trouble = self.trouble or str(reason)
+        said = "" if str(reason) == _NO_REASON else str(reason)
+        self.trouble = self.trouble or said or "it broke off: the broker or the link is gone"
         self.ended.set()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import Iterator
 
 from runtime.process.signals import stop_on_signals
-from runtime.process.systemd import notify
 
 _M_ARENA_MAX = -8  # of glibc's <malloc.h>
 
@@ -21,11 +21,11 @@ class Service:
 
     def ready(self) -> None:
         """Tell systemd that the daemon serves now."""
-        notify("READY=1")
+        _notify("READY=1")
 
     def alive(self) -> None:
         """Tell systemd's watchdog that the daemon works; without it for `WatchdogSec`, systemd starts it again."""
-        notify("WATCHDOG=1")
+        _notify("WATCHDOG=1")
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def running_service() -> Iterator[Service]:
         try:
             yield Service(stop)
         finally:
-            notify("STOPPING=1")
+            _notify("STOPPING=1")
 
 
 def _share_heap() -> None:
@@ -50,3 +50,13 @@ def _share_heap() -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _notify(message: str) -> None:
+    """Tell systemd `READY=1`, `WATCHDOG=1`, `STOPPING=1` or `STATUS=...`; nothing happens where it did not start us."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(message.encode(), address)

@@ -25,7 +25,8 @@ class Topics:
         for part in (self.site, self.device, self.stream):
             if not 1 <= len(part) <= _MAX_PART or set(part) & set("/+#") or not part.isprintable():
                 raise UsageError(
-                    f"topic part {part[:_MAX_PART]!r}: must have 1 to {_MAX_PART} printable characters, none of / + #"
+                    f"topic part {part[:_MAX_PART]!r} (site, device or stream): must have 1 to {_MAX_PART} printable "
+                    "characters, none of / + #"
                 )
 
     @classmethod

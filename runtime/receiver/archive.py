@@ -22,28 +22,21 @@ import numpy.typing as npt
 from edgesem.errors import InputError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
+from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver import archive_room
 from runtime.receiver.age_limit import AgeLimit
 from runtime.receiver.archive_entry import MAX_BYTES, Entry, Total
-from runtime.receiver.archive_file import FILE, is_full, open_file
+from runtime.receiver.archive_file import FILE, SOUND, is_full, open_file
 
 log = logging.getLogger(__name__)
 
 _PRUNE_EVERY = 256
-_PRUNED_SHARE = 0.05
+_SAY_EVERY_S = 3600.0
+"""That a full disk lets the archive grow no more is logged so often."""
 FREE_BYTES = 32 << 20
 """With less free on the disk than this, old frames make room for new ones."""
-_BATCH = 1000
-"""Frames that are deleted at a time, while others wait to be added."""
-_RELEASED_PAGES = 4096
-_RELEASED_SHARE = 0.25
-"""Where more of the file is free than this, its end is given back to the disk."""
 _SPARE_BYTES = 16 << 10
 """Free pages of the file that a frame needs beyond its own bytes, for the indexes."""
-SOUND = (
-    "typeof(id) = 'integer' and typeof(stream) = 'text' and typeof(epoch) = 'integer' and typeof(frame) = 'integer' "
-    "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
-)
-"""Of a row that is not damaged."""
 _ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised, grey"
 
 
@@ -74,6 +67,7 @@ class Archive:
         self._age_limits = AgeLimit(max_age_s), AgeLimit(promised_max_age_s)
         """Of ordinary frames, and of promised ones."""
         self._lock, self._added = threading.Lock(), 0
+        self._room_log = RateLimitedLog(log, every_s=_SAY_EVERY_S)
         if not create and not self.path.is_file():
             raise InputError(f"{folder} holds no {FILE}: name that of edgesem receive --archive, or of its --out")
         self._base: sqlite3.Connection | None = None
@@ -113,7 +107,12 @@ class Archive:
             with self._lock:
                 base = self._opened()
                 if self._is_short(packet.size_bytes):
-                    self._prune(keep_bytes=None)  # while there is room for deleting; its pages are used again
+                    self._room_log.warn(
+                        "%s: less than %d MiB of its disk are free, which stay free (out.free_bytes): the oldest "
+                        "frames make room",
+                        *(self.path, self._free_bytes >> 20),
+                    )
+                    archive_room.prune(base, None)  # while there is room for deleting; its pages are used again
                 if self._sync_promised:
                     base.execute(f"pragma synchronous={'full' if packet.promised else 'normal'}")
                 base.execute(
@@ -126,7 +125,7 @@ class Archive:
                 )
                 self._added += 1
                 if self._added % _PRUNE_EVERY == 0:
-                    self._prune(self._max_bytes)
+                    archive_room.prune(base, self._max_bytes)
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"{self.path} does not take frame {packet.frame} of {stream}: {error}") from error
 
@@ -134,12 +133,15 @@ class Archive:
         """Delete what is too old, and what is beyond `max_bytes`. InputError if the disk does not take that."""
         try:
             for promised, limit in enumerate(self._age_limits):
-                before_s = limit.before_s(self._newest_s(promised))
-                while before_s is not None and self._expire(promised, before_s) == _BATCH:
-                    pass
+                with self._lock:
+                    before_s = limit.before_s(archive_room.newest_s(self._opened(), promised))
+                while before_s is not None:  # others add frames in between
+                    with self._lock:
+                        if not archive_room.expire(self._opened(), promised, before_s):
+                            break
             with self._lock:
-                self._prune(self._max_bytes)
-                self._release()
+                archive_room.prune(self._opened(), self._max_bytes)
+                archive_room.release(self._opened())
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"{self.path} cannot be tidied: {error}") from error
 
@@ -266,56 +268,8 @@ class Archive:
     def _is_short(self, size_bytes: int) -> bool:
         """Whether the disk is nearly full, and what was deleted has left no room for a frame in the file either."""
         disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize < self._free_bytes and self._file_bytes()[1] < size_bytes + _SPARE_BYTES
-
-    def _file_bytes(self) -> tuple[int, int]:
-        """Bytes of the file that are in use, and those that are free in it. A sum over all rows would read it whole."""
-        pages, free, page_bytes = (
-            int(self._opened().execute(f"pragma {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * page_bytes, free * page_bytes
-
-    def _prune(self, keep_bytes: int | None) -> None:
-        """Delete the oldest frames, the ordinary ones first: what is beyond `keep_bytes`, or a part of all if None.
-
-        Under the lock.
-        """
-        total, _ = self._file_bytes()
-        if keep_bytes is not None and total <= keep_bytes:
-            return
-        excess, ids = total - (total if keep_bytes is None else keep_bytes) * (1 - _PRUNED_SHARE), []
-        for number, size_bytes in self._opened().execute(
-            "select id, size_bytes from frames order by promised, captured_s, id"
-        ):
-            if excess <= 0:
-                break
-            ids.append((number,))
-            excess -= size_bytes
-        self._opened().executemany("delete from frames where id = ?", ids)
-
-    def _newest_s(self, promised: int) -> float:
-        """When the newest frame was captured; far in the future if there is none."""
-        query = f"select captured_s from frames where promised = ? and {SOUND} order by captured_s desc limit 1"
-        with self._lock:
-            row = self._opened().execute(query, (promised,)).fetchone()
-        return float("inf") if row is None else float(row[0])
-
-    def _expire(self, promised: int, before_s: float) -> int:
-        """Delete some frames that were captured before `before_s`; how many. Others add frames in between."""
-        oldest = "select id from frames where promised = ? and captured_s < ? limit ?"
-        with self._lock:
-            done = self._opened().execute(f"delete from frames where id in ({oldest})", (promised, before_s, _BATCH))
-            return done.rowcount
-
-    def _release(self) -> None:
-        """Give a part of the free end of the file back to the disk, if it is large. Under the lock."""
-        used, free = self._file_bytes()
-        if free > _RELEASED_SHARE * (used + free):
-            # `execute` would end after the first page.
-            self._opened().executescript(
-                f"pragma incremental_vacuum({_RELEASED_PAGES}); pragma wal_checkpoint(truncate)"
-            )
+        free_in_file = archive_room.file_bytes(self._opened())[1]
+        return disk.f_bavail * disk.f_frsize < self._free_bytes and free_in_file < size_bytes + _SPARE_BYTES
 
 
 def _where(stream: str | None, since_s: float | None, until_s: float | None) -> tuple[str, list[object]]:

@@ -19,6 +19,11 @@ create table if not exists frames (
   unique (stream, epoch, frame, time_ms)
 )
 """
+SOUND = (
+    "typeof(id) = 'integer' and typeof(stream) = 'text' and typeof(epoch) = 'integer' and typeof(frame) = 'integer' "
+    "and typeof(captured_s) = 'real' and typeof(layers) = 'integer' and typeof(size_bytes) = 'integer'"
+)
+"""Of a row that is not damaged."""
 _FILE_MODE = 0o640
 _FULL_BYTES = 1 << 20
 

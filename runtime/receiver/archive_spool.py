@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from edgesem.errors import InputError
 from edgesem.semantics.embedding import EMBEDDING_BYTES
-from runtime.receiver.archive import SOUND
-from runtime.receiver.archive_file import FILE, open_file
+from runtime.receiver.archive_file import FILE, SOUND, open_file
 
 # A frame is noted in the transaction that adds it, so that a kill can come at any time.
 # "or ignore" would not hold in `spool_fuller`: the conflict clause of the statement that fires a trigger overrides it.

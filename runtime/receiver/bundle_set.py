@@ -39,10 +39,9 @@ class BundleSet:
         """The bundle with this id, or None."""
         return self._bundles.get(bundle_id)
 
-    def max_steps(self, bundle_id: int | None = None) -> int:
-        """Most steps of the flow decoder that a bundle can do (without an id: that any of them can); 0: none."""
-        bundles = self._bundles.values() if bundle_id is None else filter(None, [self.get(bundle_id)])
-        return MAX_STEPS if any(FLOW in bundle.files for bundle in bundles) else 0
+    def max_steps(self) -> int:
+        """Most steps of the flow decoder that one of them can do; 0: none."""
+        return MAX_STEPS if any(FLOW in bundle.files for bundle in self._bundles.values()) else 0
 
     @property
     def has_reference(self) -> bool:

@@ -12,7 +12,7 @@ from edgesem.errors import EdgesemError
 from edgesem.packet.packet import Packet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.decoder_template import DecoderTemplate
-from runtime.receiver.frame_queue import SkippedPicture
+from runtime.receiver.skipped_picture import SkippedPicture
 from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
 

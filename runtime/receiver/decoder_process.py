@@ -137,7 +137,10 @@ class DecoderProcess:
     def _start(self) -> None:
         self._pipe, far = Pipe()
         with far:
-            self._process = self._program(far) if self._template is None else self._template.copy(far)
+            if self._template is None:
+                self._process = program("decoder_process", far.fileno(), str(self._nice), *named(self._bundles))
+            else:
+                self._process = self._template.copy(far)
         try:
             head, _ = _receive(self._pipe)
         except (OSError, EOFError, ValueError) as error:
@@ -146,17 +149,6 @@ class DecoderProcess:
         if "error" in head:
             self._end()
             raise BundleError(head["error"])
-
-    def _program(self, far: Connection) -> subprocess.Popen[bytes]:
-        bundles = [str(bundle or "") for bundle in self._bundles]
-        arguments = ["-m", "runtime.receiver.decoder_process", str(far.fileno()), str(self._nice), *bundles]
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[far.fileno()],
-            env=child_environment(),
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
-        )
 
     def _ask(self, order: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Send an order and wait for its answer, `timeout_s` at most: then TimeoutError, and the process must end."""
@@ -195,12 +187,23 @@ def _receive(pipe: Connection) -> tuple[dict[str, Any], list[bytes]]:
     return head, [pipe.recv_bytes(_MAX_BYTES) for _ in range(min(3, head["parts"]))]
 
 
-def child_environment() -> dict[str, str]:
-    """Environment of a Python that decodes."""
+def program(module: str, pipe: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """A new Python that runs a module of this package, with one end of a pipe."""
     # Our own folder first: a `runtime/` where the user happens to be is not ours.
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-    return {**os.environ, **settings}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"runtime.receiver.{module}", str(pipe), *arguments],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[pipe],
+        env={**os.environ, **settings},
+        start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
+    )
+
+
+def named(bundles: Sequence[Path | None]) -> list[str]:
+    """Folders of bundles as arguments of a program; empty for the one that ships."""
+    return [str(bundle or "") for bundle in bundles]
 
 
 def be_nice(nice: int) -> None:

@@ -3,7 +3,7 @@
 What is loaded is in memory once however many decoders there are, and a further one runs within milliseconds. The
 template itself decodes nothing of others: a packet that has harmed one decoder has harmed no later one.
 
-The program is `python -m runtime.receiver.decoder_template FD NICE BUNDLE...`. FD is a socket: first the template says
+The program is `python -m runtime.receiver.decoder_template FD BUNDLE...`. FD is a socket: first the template says
 as JSON that it is ready ({}) or why not ({"error"}), then each request is a letter and a process id, and each answer a
 process id: C with one end of a decoder's pipe makes a copy that serves it (0: that could not be), K ends a copy. It
 ends when the socket is closed, and its copies with it. It has one thread, as what is forked must.
@@ -28,7 +28,7 @@ from typing import Any
 
 from edgesem.bundle.runner import give_back
 from edgesem.errors import BundleError, EdgesemError, LinkError
-from runtime.receiver.decoder_process import NICE, be_nice, child_environment, open_codecs, serve
+from runtime.receiver.decoder_process import NICE, be_nice, named, open_codecs, program, serve
 
 _REQUEST = struct.Struct("<cI")
 _ANSWER = struct.Struct("<I")
@@ -42,12 +42,12 @@ _LONGEST_S = 10.0
 class DecoderTemplate:
     """Template of decoders for packets of each of the `bundles` (folders; None is the one that ships).
 
-    Use it as a context manager. `nice` says how far the priority of its copies is below ours. Entering raises
-    BundleError if a bundle cannot be used, LinkError if the process does not start. Thread-safe.
+    Use it as a context manager. Entering raises BundleError if a bundle cannot be used, LinkError if the process does
+    not start. Thread-safe.
     """
 
-    def __init__(self, bundles: Sequence[Path | None] = (None,), *, nice: int = NICE) -> None:
-        self._bundles, self._nice = bundles, nice
+    def __init__(self, bundles: Sequence[Path | None] = (None,)) -> None:
+        self._bundles = bundles
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket
@@ -88,16 +88,8 @@ class DecoderTemplate:
 
     def _start(self) -> None:
         self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        bundles = [str(bundle or "") for bundle in self._bundles]
-        arguments = ["-m", "runtime.receiver.decoder_template", str(far.fileno()), str(self._nice), *bundles]
         with far:
-            self._process = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[far.fileno()],
-                env=child_environment(),
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
-            )
+            self._process = program("decoder_template", far.fileno(), *named(self._bundles))
         try:
             ready = self._control.recv(_MAX_READY_BYTES)
             found: dict[str, Any] = json.loads(ready) if ready else {"lost": "it has ended"}
@@ -143,8 +135,8 @@ class DecoderCopy:
         return 0
 
 
-def _run(control: socket.socket, nice: int, bundles: Sequence[str]) -> None:
-    be_nice(nice)
+def _run(control: socket.socket, bundles: Sequence[str]) -> None:
+    be_nice(NICE)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent's standard output is for its results
     try:
         codecs = open_codecs(bundles)
@@ -204,4 +196,4 @@ def _die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError, ConnectionResetError), socket.socket(fileno=int(sys.argv[1])) as _control:
-        _run(_control, int(sys.argv[2]), sys.argv[3:])
+        _run(_control, sys.argv[2:])

@@ -27,32 +27,32 @@ class Feedback:
     ) -> None:
         self.receiver = receiver
         self._publish, self._sealed, self._limited_log = publish, sealed, limited_log
-        self._queue: deque[tuple[str, Seal | None, Ack | Command]] = deque()
+        self._queue: deque[tuple[str, Seal | None, Ack | Command, int]] = deque()
 
     def ack(self, topics: Topics, ack: Ack, seal: Seal | None) -> None:
         """Queue an acknowledgement, to be signed with `seal`."""
-        self._add(topics.ack, ack, seal)
+        self._add(topics.ack, ack, seal, 1 if ack.kept else 0)
 
-    def command(self, topics: Topics, command: Command, seal: Seal | None) -> None:
+    def command(self, topics: Topics, command: Command, seal: Seal | None, *, qos: int = 1) -> None:
         """Queue a command, to be signed with `seal`."""
-        self._add(topics.cmd, command, seal)
+        self._add(topics.cmd, command, seal, qos)
 
     def publish_all(self) -> None:
         """Publish what is queued."""
         while self._queue:
             try:
-                topic, seal, message = self._queue.popleft()
+                topic, seal, message, qos = self._queue.popleft()
             except IndexError:  # another thread was faster
                 return
             if isinstance(message, Ack) and self.receiver:
                 message = replace(message, receiver=self.receiver)
             payload = message.to_bytes() if seal is None else seal.sign(message.to_bytes(), topic)
             try:
-                self._publish(topic, payload, 0 if isinstance(message, Ack) and not message.kept else 1)
+                self._publish(topic, payload, qos)
             except EdgesemError as error:
                 self._limited_log.warn("nothing could be published on %s: %s", topic, error)
 
-    def _add(self, topic: str, message: Ack | Command, seal: Seal | None) -> None:
+    def _add(self, topic: str, message: Ack | Command, seal: Seal | None, qos: int) -> None:
         if seal is None and self._sealed:  # nothing was opened yet, so there is nothing to sign with
             return
-        self._queue.append((topic, seal if self._sealed else None, message))
+        self._queue.append((topic, seal if self._sealed else None, message, qos))

@@ -19,9 +19,9 @@ from edgesem.provenance import Provenance
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
-from runtime.receiver.frame_queue import SkippedPicture
 from runtime.receiver.received_picture import ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
+from runtime.receiver.skipped_picture import SkippedPicture
 from runtime.receiver.stamp import clock_is_set
 from runtime.receiver.stream import Stream
 from runtime.receiver.streams import Streams
@@ -90,7 +90,7 @@ class FrameDrawer:
                 needed = passes and self._needs_image(stream, packet)
                 image, latent = decoder.decode(packet, options, reference, draw=needed)
                 if passes and not packet.promised:
-                    self._streams.skip_picture(stream, None if needed else SkippedPicture(packet, reference))
+                    self._streams.skipped.note(stream, None if needed else SkippedPicture(packet, reference))
                 if latent is not None:
                     self._streams.references.hold(stream, packet, latent)
                 decode_s = time.monotonic() - started_s
@@ -108,8 +108,9 @@ class FrameDrawer:
         finally:
             took_s = time.monotonic() - started_s if decode_s is None else decode_s
             self._streams.done(stream, decode_s=took_s, good=decode_s is not None)
-        if self._streams.is_skipped(stream, packet) and self._needs_image(stream, packet):  # somebody came meanwhile
-            self._streams.draw_newest(stream)
+        skipped = self._streams.skipped
+        if skipped.is_newest(stream, packet) and self._needs_image(stream, packet):  # somebody came meanwhile
+            skipped.draw(stream)
         if drawn and packet.promised:
             self._streams.mark_drawn(stream, packet)
 
@@ -125,7 +126,7 @@ class FrameDrawer:
         started_s, packet, drawn = time.monotonic(), skipped.packet, False
         try:
             bundle = self._bundles.get(packet.bundle_id)
-            if bundle is not None and self._on_demand is not None and self._streams.is_skipped(stream, skipped):
+            if bundle is not None and self._on_demand is not None and self._streams.skipped.is_newest(stream, skipped):
                 options = self._options(stream, bundle)
                 image, _ = decoder.decode(packet, options, skipped.reference)
                 decode_s = time.monotonic() - started_s

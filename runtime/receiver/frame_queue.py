@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edgesem.packet.packet import MAX_LAYERS, Packet
 from runtime.protocol.clock import elapsed_s
 from runtime.receiver.counters import ReceiverCounters
-from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.sender_start import SenderStart
+from runtime.receiver.skipped_picture import SkippedPicture
 
 MAX_PROMISED = 64
 """Promised frames of a stream that wait for a decoder in memory; more wait on the disk."""
 FULLER_S = 1.0
 """A base layer alone does not replace a picture with more layers that was captured less than this before it."""
-
-
-@dataclass(eq=False)
-class SkippedPicture:
-    """A frame that was decoded without its picture, because nobody needed it. Use it under `Streams.lock`."""
-
-    packet: Packet
-    reference: HeldLatent | None
-    """What an inter frame refers to: it may have been forgotten elsewhere when the picture is asked for."""
-    asked: bool = False
-    """Whether it waits for a decoder, or one draws it."""
-    failures: int = 0
-    """How often a decoder could not draw it."""
 
 
 class FrameQueue:

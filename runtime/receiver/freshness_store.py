@@ -9,18 +9,20 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from edgesem.errors import InputError
-from runtime.receiver.fresh_start import FreshStart
+from edgesem.errors import EdgesemError, InputError
+from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver.stream import FreshStart
 
 log = logging.getLogger(__name__)
 
 FILE = "freshness.sqlite"
 _FORMAT = 1
 _ALL = "select stream, public_key, birth, epoch, frame from starts order by number"
-_LAST_S = 3.0
+_WRITE_S = 1.0
+_LAST_S = 5.0
 _MOST = 10_000
 """Starts that are remembered; those heard longest ago go first."""
 _TABLE = """
@@ -39,12 +41,18 @@ create table if not exists starts (
 class FreshnessStore:
     """Freshness store in `folder`. Thread-safe. Only births that a stream's key has authenticated belong here.
 
-    Raises InputError if the file cannot be used. Use it as a context manager.
+    From `begin` on, a thread writes each second, and at the end, what the receiver gives as new. Raises InputError if
+    the file cannot be used. Use it as a context manager.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self._lock = threading.Lock()
+        self._unsaved: dict[tuple[str, bytes], FreshStart] = {}
+        """What the disk has not taken yet, by stream and public key."""
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._limited_log = RateLimitedLog(log)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
@@ -62,9 +70,17 @@ class FreshnessStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_LAST_S)  # a disk that hangs must not hold up the end of the program
         if self._lock.acquire(timeout=_LAST_S):  # else the disk hangs over what is being saved
             self._base.close()
             self._lock.release()
+
+    def begin(self, news: Callable[[], Iterable[FreshStart]]) -> None:
+        """Write from now on what `news()` gives: what is new since its last call."""
+        self._thread = threading.Thread(target=self._run, args=(news,), name="freshness", daemon=True)
+        self._thread.start()
 
     def load(self) -> list[FreshStart]:
         """All starts, those heard longest ago first. Raises InputError if the file cannot be read."""
@@ -98,6 +114,22 @@ class FreshnessStore:
                 )
         except sqlite3.Error as error:
             raise InputError(f"{self.path} does not take what is to be remembered: {error}") from error
+
+    def _run(self, news: Callable[[], Iterable[FreshStart]]) -> None:
+        while not self._ended.wait(_WRITE_S):
+            self._write(news)
+        self._write(news)
+
+    def _write(self, news: Callable[[], Iterable[FreshStart]]) -> None:
+        try:
+            self._unsaved |= {(one.stream, one.public_key): one for one in news()}
+            if self._unsaved:
+                self.save(self._unsaved.values())
+                self._unsaved.clear()
+        except EdgesemError as error:
+            self._limited_log.warn("%s", error)
+        except Exception:
+            log.exception("the newest frames could not be remembered")
 
     def _open(self) -> None:
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))

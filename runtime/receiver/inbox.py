@@ -17,11 +17,12 @@ from runtime.protocol.clock import clock_ms
 from runtime.protocol.piece import MAX_PIECE_BYTES, Piece
 from runtime.protocol.topics import Topics
 from runtime.receiver.counters import ReceiverCounters
-from runtime.receiver.frame_queue import FrameQueue, SkippedPicture
+from runtime.receiver.frame_queue import FrameQueue
 from runtime.receiver.piece_assembly import PieceAssembly
 from runtime.receiver.seals import SealedStart, StreamSeals
 from runtime.receiver.sender_conflict import SenderConflict
 from runtime.receiver.sender_start import SenderStart, UnsealedStarts
+from runtime.receiver.skipped_picture import SkippedPicture
 
 Settle = Callable[[bool, bool, Callable[[], bool]], None]
 """`settle(safe, new, claim)`: whether a promised frame is on our disk now, and whether it was not there before.

@@ -169,7 +169,10 @@ class PromisedStore:
         disk = os.statvfs(folder)
         free_bytes = disk.f_bavail * disk.f_frsize - self._free_bytes
         if free_bytes < size_bytes or (disk.f_files and disk.f_favail < _FREE_FILES):
-            raise InputError(f"{folder}: {self._free_bytes} bytes and {_FREE_FILES} files are left alone: make room")
+            raise InputError(
+                f"{folder}: its disk has {disk.f_bavail * disk.f_frsize >> 20} MiB free, and "
+                f"{self._free_bytes >> 20} MiB and {_FREE_FILES} files are left free: make room (its sender keeps it)"
+            )
         if self._is_reserved(topics):
             return
         own_bytes = self.undrawn.used_bytes(topics) + size_bytes

@@ -18,7 +18,7 @@ class SenderRequests:
     """Requests to senders. Use it under `Streams.lock`; `Feedback.publish_all` sends them outside of it."""
 
     def __init__(self, feedback: Feedback, bundle_ids: Sequence[int]) -> None:
-        self._feedback, self._bundle_ids = feedback, tuple(bundle_ids)[:MOST_BUNDLES]
+        self._feedback, self._bundle_ids = feedback, tuple(bundle_ids)
 
     def after_packet(self, stream: Stream) -> None:
         """Ask for what the stream's latest packet shows to be needed."""
@@ -28,7 +28,24 @@ class SenderRequests:
             self._feedback.command(stream.topics, Command("apart"), inbox.seal)
         if inbox.other_bundle is not None and now_s - stream.told_bundle_s >= _BUNDLE_EVERY_S:
             stream.told_bundle_s = now_s
-            self._feedback.command(stream.topics, Command("bundle", bundles=self._bundle_ids), inbox.other_seal)
+            command = Command("bundle", bundles=self._bundle_ids[:MOST_BUNDLES])
+            self._feedback.command(stream.topics, command, inbox.other_seal)
+
+    def after_news(self, stream: Stream) -> None:
+        """Ask for a first keyframe if birth and state tell of a sender that has sent frames before we came.
+
+        Once for each start of a sender: what else is missing shows when it is referred to. With QoS 0, because many
+        streams may be heard of at once, and a broker takes few messages of QoS 1 at a time.
+        """
+        birth, state = stream.birth, stream.state
+        if birth is None or state is None or not state.up or birth.epoch != state.epoch:
+            return
+        if stream.asked_first == birth.salt or birth.bundle_id not in self._bundle_ids or not self._feedback.receiver:
+            return
+        stream.asked_first = birth.salt
+        if state.frames and not stream.references.has_any(birth.epoch):
+            stream.asked_key_s = time.monotonic()
+            self._feedback.command(stream.topics, Command("key"), stream.inbox.seals.for_commands, qos=0)
 
     def keyframe(self, stream: Stream) -> None:
         """Ask for a keyframe, once a second at most. Not where we have no number: nobody would refer to our frames."""

@@ -15,10 +15,9 @@ from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.birth import Birth
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
-from runtime.receiver.frame_queue import SkippedPicture
-from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.history import History
 from runtime.receiver.inbox import Inbox
+from runtime.receiver.skipped_picture import SkippedPicture
 from runtime.receiver.stream_references import StreamReferences
 from runtime.receiver.synthesis import SynthesisOptions
 
@@ -26,6 +25,19 @@ _MOST_BIRTHS = 4
 _LEAST_SILENT_S, _MOST_SILENT_S = 60.0, 86400.0
 _MISSED = 3
 """A sender of which so many messages in a row have not come is dead or cut off."""
+
+
+@dataclass(frozen=True)
+class FreshStart:
+    """What is remembered of the newest start of one device as a sender of one sealed stream: its birth and frame."""
+
+    stream: str
+    """The base of the stream's topics."""
+    public_key: bytes
+    birth: bytes
+    """The birth message as it came."""
+    newest: tuple[int, int] | None
+    """Epoch and frame of the newest ordinary packet that was sealed for this start."""
 
 
 @dataclass(eq=False)
@@ -57,6 +69,8 @@ class Stream:
     """Their memory."""
     asked_key_s: float = float("-inf")
     """When its sender was last asked for a keyframe."""
+    asked_first: bytes = b""
+    """The start of the sender, by its salt, of which it is settled whether a first keyframe is asked for."""
     told_bundle_s: float = float("-inf")
     """When its sender was last told that we do not have its bundle."""
     asked_apart_s: float = float("-inf")

@@ -22,6 +22,8 @@ class StreamFilter:
         if not 1 <= len(streams) <= _MAX_FILTERS:
             raise UsageError(f"{len(streams)} streams named, 1 to {_MAX_FILTERS} can be: use + for any name")
         self._layers, self._shard = layers, shard
+        self.sharded = shard is not None
+        """Whether other receivers take a part of the streams."""
         self._filters: list[tuple[str | None, ...]] = []
         """Site, device and stream; None for any name."""
         for stream in streams:

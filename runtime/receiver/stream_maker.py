@@ -11,10 +11,9 @@ from edgesem.packet.seal import Seal
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.topics import Topics
-from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.inbox import Inbox, Settle
 from runtime.receiver.options import Limits
-from runtime.receiver.stream import Stream
+from runtime.receiver.stream import FreshStart, Stream
 from runtime.receiver.synthesis import SynthesisOptions
 
 

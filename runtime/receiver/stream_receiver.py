@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesem.errors import EdgesemError, LinkError, UsageError
+from edgesem.errors import LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
-from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.protocol.clock import clock_ms
 from runtime.protocol.command import Command
@@ -25,14 +24,12 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_pool import DecoderPool
 from runtime.receiver.frame_drawer import FrameDrawer, OnDemand
-from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.options import ReceiverOptions
 from runtime.receiver.processors import allowed_processors
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.received_picture import PictureHandOver, ReceivedPicture
 from runtime.receiver.semantic_filter import SemanticFilter
-from runtime.receiver.shard_memory import ShardMemory
-from runtime.receiver.shard_subscriptions import ShardSubscriptions
+from runtime.receiver.shard_subscriptions import ShardMemory, ShardSubscriptions
 from runtime.receiver.stream import Stream
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.streams import Streams
@@ -40,37 +37,34 @@ from runtime.receiver.viewing import Viewing
 
 if TYPE_CHECKING:
     from runtime.receiver.archive import Archive
-    from runtime.receiver.freshness_store import FreshnessStore
 
 log = logging.getLogger(__name__)
 
-_FRESH_S = 1.0
 _LAST_S = 5.0
 
 
 class StreamReceiver:
     """Receiver of one or more streams. Use it as a context manager, or as one of `async with`.
 
-    Pictures are taken in one of three ways: `for picture in receiver`, `async for picture in receiver`, or by
-    `on_picture`. The loops end when the receiver is stopped. A picture that nobody takes holds up the decoders, and
-    meanwhile newer frames replace those that wait: nothing stale is ever handed out.
+    Pictures are taken by `for picture in receiver`, `async for picture in receiver`, or `on_picture`. The loops end
+    when the receiver is stopped. A picture that nobody takes holds up the decoders, and meanwhile newer frames replace
+    those that wait. `on_picture` is called on the decoder threads, for one stream in order, for several at the same
+    time; what it raises is logged, and a promised frame for which it raises is given to it again at the next start.
 
     `address` is the broker's, or those of several nodes of a cluster. `streams` are filters `site/device/stream` in
     which `+` stands for any name. `bundle` is the folder of the senders' bundle, by default the one that ships, or
     several folders: each packet is drawn with the one that it was made with (in a list, None is the one that ships).
-    `folder` is where promised frames are kept: without one, none is acknowledged as kept. With a `key` (32 bytes),
-    packets that are not sealed by it are refused. `on_picture` is called on the decoder threads, for one stream in
-    order, for several at the same time; what it raises is logged, and a promised frame for which it raises is given to
-    it again at the next start. `archive` takes every packet whose turn has come; `semantic_filter` says which frames
-    become pictures. `on_stream_forgotten` is called with the name of a stream that was silent for long and had to make
-    room for another; it must not block. `state_folder` is where the newest birth and frame of each sealed stream are
-    kept: without one, a receiver that starts anew shows recorded packets as new. `other_topics` are more topics to
-    subscribe to, with what takes their messages, on the network thread; `will` is what the broker publishes for us,
-    retained, once the connection is lost. With `on_demand`, the pictures that it does not need are not drawn.
+    With a `key` (32 bytes), packets that are not sealed by it are refused. Promised frames are kept in `folder`:
+    without one, none is acknowledged as kept. `state_folder` has the newest birth and frame of each sealed stream:
+    without one, a receiver that starts anew shows recorded packets as new. `archive` takes every packet whose turn has
+    come; `semantic_filter` says which frames become pictures; with `on_demand`, those that it does not need are not
+    drawn. `on_stream_forgotten` is called with the name of a silent stream that had to make room for another; it must
+    not block. `other_topics` are more topics to subscribe to, with what takes their messages, on the network thread;
+    `will` is what the broker publishes for us, retained, once the connection is lost.
 
-    All methods may be called from any thread while the receiver is entered. A lost connection is taken up again by
-    itself. Constructing raises UsageError for a filter that is none; entering raises BundleError if a bundle cannot be
-    used, UsageError if none can do the steps asked for or two have one id, and LinkError if a decoder does not start.
+    All methods may be called from any thread while the receiver is entered; a lost connection is made anew. Raises
+    UsageError for a filter that is none; entering raises BundleError if a bundle cannot be used, UsageError if none can
+    do the steps asked for or two have one id, and LinkError if a decoder does not start.
     """
 
     def __init__(
@@ -110,20 +104,16 @@ class StreamReceiver:
         self._on_stream_forgotten = on_stream_forgotten
         self._state_folder, self._other_topics, self._will = state_folder, dict(other_topics or {}), will
         self._on_up, self._on_demand = on_up, on_demand
-        self._subscriptions: ShardSubscriptions | None = None
-        if self.options.shard is not None:
-            memory = None if state_folder is None else ShardMemory(state_folder, self.options.limits.streams)
-            self._subscriptions = ShardSubscriptions(self._filter, lambda: self.connection, memory)
-        self._freshness: FreshnessStore | None = None
-        self._unsaved: dict[tuple[str, bytes], FreshStart] = {}
-        """What the disk has not taken yet, by stream and public key."""
+        memory = None
+        if self._filter.sharded and state_folder is not None:
+            memory = ShardMemory(state_folder, self.options.limits.streams)
+        self._subscriptions = ShardSubscriptions(self._filter, lambda: self.connection, memory)
         self._store: PromisedStore | None = None
         self._pool: DecoderPool
         self._hand_over = PictureHandOver()
         self._iterable = on_picture is None
         self._on_picture = on_picture or self._hand_over.put
         self._stop = threading.Event()
-        self._limited_log = RateLimitedLog(log)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> StreamReceiver:
@@ -142,10 +132,11 @@ class StreamReceiver:
                 # Who seals is known; others must be named to get more than their share of the disk.
                 is_reserved = self._filter.is_named if self._key is None else lambda _: True
                 self._store = stack.enter_context(PromisedStore(self._folder, is_reserved=is_reserved))
+            freshness = None
             if self._state_folder is not None and self._key is not None:
                 from runtime.receiver.freshness_store import FreshnessStore
 
-                self._freshness = stack.enter_context(FreshnessStore(self._state_folder))
+                freshness = stack.enter_context(FreshnessStore(self._state_folder))
             self.streams = Streams(
                 bundle_ids=bundles.ids,
                 publish=lambda topic, payload, qos: self.connection.publish(topic, payload, qos=qos, early=True),
@@ -157,19 +148,18 @@ class StreamReceiver:
                 key=self._key,
                 references=bundles.has_reference,
                 on_forgotten=self._forgotten,
-                on_admitted=self._admitted,
+                on_admitted=self._subscriptions.admitted,
                 stream_filter=self._filter,
-                remembered=[] if self._freshness is None else self._freshness.load(),
+                remembered=[] if freshness is None else freshness.load(),
                 ask_birth=lambda topic: self.connection.subscribe(topic),
             )
-            known_topics = () if self._subscriptions is None else self._subscriptions.topics
             self.connection = Connection(
                 self._address,
                 name="receiver",
-                subscribe=[*self._filter.topics(), *known_topics, *self._other_topics],
+                subscribe=[*self._subscriptions.topics, *self._other_topics],
                 on_message=self._take,
                 on_up=self._up,
-                on_down=self._down,
+                on_down=self._subscriptions.down,
                 will=self._will,
                 retry=True,
             )
@@ -177,16 +167,10 @@ class StreamReceiver:
                 self.streams, bundles, self._on_picture, self._archive, self._semantic_filter, self._on_demand
             )
             pool.begin(self.streams, drawer.draw)
-            if self._freshness is not None:
-                ended = threading.Event()
-                args = self._freshness, ended
-                thread = threading.Thread(target=self._keep_fresh, args=args, name="freshness", daemon=True)
-                thread.start()
-                stack.callback(thread.join, _LAST_S)  # a disk that hangs must not hold up the end of the program
-                stack.callback(ended.set)
+            if freshness is not None:
+                freshness.begin(self.streams.fresh_starts)
             stack.callback(self.stop)
-            if self._subscriptions is not None:
-                stack.callback(self._subscriptions.save)
+            stack.callback(self._subscriptions.save)
             stack.enter_context(self.connection)
             self.viewing = Viewing(self.streams.all, self.command, mode=self.options.view)
             stack.callback(self.viewing.close)
@@ -217,8 +201,7 @@ class StreamReceiver:
 
     async def __anext__(self) -> ReceivedPicture:
         self._check_iterable()
-        picture = await self._hand_over.get_async()
-        if picture is None:
+        if (picture := await self._hand_over.get_async()) is None:
             raise StopAsyncIteration
         return picture
 
@@ -278,7 +261,7 @@ class StreamReceiver:
         Returns at once: whether it is on its way.
         """
         stream = self.streams.find(name)
-        if stream is None or not self.streams.draw_newest(stream):
+        if stream is None or not self.streams.skipped.draw(stream):
             return False
         self.streams.on_ready()
         return True
@@ -314,27 +297,16 @@ class StreamReceiver:
             raise UsageError("this receiver gives its pictures to on_picture: leave that out to iterate over them")
 
     def _up(self) -> None:
-        if self._subscriptions is not None:
-            self._subscriptions.up()
+        self._subscriptions.up()
         self._on_up()
 
-    def _down(self, _reason: str) -> None:
-        if self._subscriptions is not None:
-            self._subscriptions.down()
-
-    def _admitted(self, topics: Topics) -> None:
-        if self._subscriptions is not None:
-            self._subscriptions.admitted(topics)
-
     def _forgotten(self, name: str) -> None:
-        if self._subscriptions is not None:
-            self._subscriptions.forgotten(name)
+        self._subscriptions.forgotten(name)
         self._on_stream_forgotten(name)
 
     def _take(self, topic: str, payload: bytes) -> None:
         """Take a message; on the network thread."""
-        if self._subscriptions is not None:
-            self._subscriptions.heard()
+        self._subscriptions.heard()
         take = self._other_topics.get(topic)
         if take is None:
             self.streams.on_message(topic, payload)
@@ -343,20 +315,3 @@ class StreamReceiver:
             take(payload)
         except Exception:  # a caller's: messages go on
             log.exception("a message on %s", topic)
-
-    def _keep_fresh(self, store: FreshnessStore, ended: threading.Event) -> None:
-        """Write what is new of sealed streams to disk, once a second and at the end; on a thread of its own."""
-        while not ended.wait(_FRESH_S):
-            self._save_freshness(store)
-        self._save_freshness(store)
-
-    def _save_freshness(self, store: FreshnessStore) -> None:
-        try:
-            self._unsaved |= {(one.stream, one.public_key): one for one in self.streams.fresh_starts()}
-            if self._unsaved:
-                store.save(self._unsaved.values())
-                self._unsaved.clear()
-        except EdgesemError as error:
-            self._limited_log.warn("%s", error)
-        except Exception:
-            log.exception("the newest frames could not be remembered")

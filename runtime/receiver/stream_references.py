@@ -66,6 +66,10 @@ class StreamReferences:
     def __len__(self) -> int:
         return sum(map(len, self._buffers.values()))
 
+    def has_any(self, epoch: int) -> bool:
+        """Whether there is a latent of an epoch."""
+        return bool(self._buffers.get(epoch))
+
     def put(self, epoch: int, frame: int, layers: int, latent: HeldLatent, *, senders: int = 1) -> None:
         """Keep a latent; the epochs that were used longest ago go if there are more of them than `senders`."""
         self._buffers.setdefault(epoch, ReferenceBuffer()).put(epoch, frame, layers, latent)

@@ -18,14 +18,13 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.birth_requests import BirthRequests
 from runtime.receiver.fair_scheduler import FairScheduler
 from runtime.receiver.feedback import Feedback
-from runtime.receiver.frame_queue import SkippedPicture
-from runtime.receiver.fresh_start import FreshStart
 from runtime.receiver.kept_frames import KeptFrames
 from runtime.receiver.options import Limits
 from runtime.receiver.promised_store import PromisedStore
 from runtime.receiver.reference_memory import ReferenceMemory
 from runtime.receiver.sender_requests import SenderRequests
-from runtime.receiver.stream import Stream
+from runtime.receiver.skipped_picture import SkippedPicture, SkippedPictures
+from runtime.receiver.stream import FreshStart, Stream
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.stream_maker import StreamMaker
 from runtime.receiver.stream_table import StreamTable
@@ -36,7 +35,6 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 0.3
 """A frame is decoded without its missing layers when none has come for so long."""
 
-_MOST_FAILURES = 3  # of drawing one picture
 _HAND_OVER_S = 1e-5
 """What a decoder's thread takes to wake up, and to take the interpreter's lock, if we leave that; at least."""
 
@@ -81,6 +79,8 @@ class Streams:
         self.on_ready: Callable[[], None] = lambda: None
         """Called without the lock when a frame waits for a decoder; must not block."""
         self._changed = threading.Condition(self.lock)
+        self.skipped = SkippedPictures(self._changed)
+        """Newest frames that were decoded without their picture."""
         self.bundle_ids = tuple(bundle_ids)
         """The bundles that frames can be decoded with."""
         self._limits, self._key = limits or Limits(), key
@@ -173,7 +173,11 @@ class Streams:
             elif known is None:
                 self.strays += 1
             dark = kind != "birth" and stream.birth is None
-        self._tell(admitted, forgotten)
+            told = kind != "pkt" and (known is not None or admitted is not None)
+        self._tell(admitted, forgotten)  # of one shard, it is subscribed to before anything is asked
+        if told:
+            with self.lock:
+                self._requests.after_news(stream)
         if dark:
             self._births.ask(stream.topics)
         if ready:
@@ -208,40 +212,11 @@ class Streams:
                 stream.inbox.counters.undecodable += 1
             self._changed.notify()
 
-    def skip_picture(self, stream: Stream, skipped: SkippedPicture | None) -> None:
-        """Note the newest frame of a stream as one that was decoded without its picture; None: it has one."""
-        with self.lock:
-            stream.skipped = skipped
-
-    def draw_newest(self, stream: Stream) -> bool:
-        """Queue the picture of a stream's newest frame if it was skipped; whether it is on its way. Returns at once."""
-        with self.lock:
-            skipped = stream.skipped
-            if skipped is None:
-                return False
-            if not skipped.asked:
-                skipped.asked = True
-                stream.inbox.queue.add_skipped(skipped)
-                self._changed.notify()
-            return True
-
-    def is_skipped(self, stream: Stream, frame: Packet | SkippedPicture) -> bool:
-        """Whether this is still the newest frame of the stream, and has no picture."""
-        with self.lock:
-            skipped = stream.skipped
-            return skipped is not None and frame in (skipped, skipped.packet)
-
     def done_skipped(self, stream: Stream, skipped: SkippedPicture, *, decode_s: float, drawn: bool) -> None:
-        """A decoder has finished with a picture that was skipped; its frame was counted before.
-
-        One that could not be drawn is tried again when it is asked for again, but not for ever.
-        """
+        """A decoder has finished with a picture that was skipped; its frame was counted before."""
         with self.lock:
             self._scheduler.done(stream, decode_s)
-            skipped.asked = False
-            skipped.failures += not drawn
-            if stream.skipped is skipped and (drawn or skipped.failures >= _MOST_FAILURES):
-                stream.skipped = None
+            self.skipped.done(stream, skipped, drawn=drawn)
             self._changed.notify()
 
     def flush(self) -> None:

@@ -58,6 +58,8 @@ class Viewing:
         """How many watch until they leave."""
         self._told: dict[str, tuple[float, int]] = {}
         """When each stream's sender was told last that somebody watches, and which start of it that was."""
+        self._is_new = False
+        """Somebody watches since the senders were told."""
         self._thread: threading.Thread | None = None
         self._closed = False
         self._limited_log = RateLimitedLog(log)
@@ -119,14 +121,19 @@ class Viewing:
             if self._thread is None and not self._closed and self._mode != "never":
                 self._thread = threading.Thread(target=self._run, name="viewing", daemon=True)
                 self._thread.start()
+            self._is_new = True
             self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
+            with self._changed:
+                self._is_new = False
             self._tell()
             with self._changed:
                 if self._closed:
                     break
+                if self._is_new:
+                    continue
                 now_s = time.monotonic()
                 for name in [name for name, until_s in self._until_s.items() if until_s <= now_s]:
                     del self._until_s[name]

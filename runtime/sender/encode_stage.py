@@ -177,7 +177,7 @@ class EncodeStage:
 
     def _hurry(self) -> None:
         """A frame was left out: if it was a thumbnail, or somebody waits for it, the next one goes when it comes."""
-        if self._is_idle or self._owes_picture:
+        if self._is_idle or self._owes_viewer:
             self.frame_slot.hurry()
 
     @property
@@ -187,10 +187,16 @@ class EncodeStage:
             return self._viewers is not None and not self._viewers.watched
 
     @property
-    def _owes_picture(self) -> bool:
-        """Whether somebody has begun to watch, and waits for a picture, whatever it shows."""
+    def _owes_viewer(self) -> bool:
+        """Whether somebody has begun to watch, and waits for a picture."""
         with self._publisher.lock:
             return self._viewers is not None and self._viewers.owed and self._viewers.watched
+
+    @property
+    def _owes_picture(self) -> bool:
+        """Whether somebody waits for a picture, whatever it shows: who has begun to watch, or wants a keyframe."""
+        with self._publisher.lock:
+            return self._owes_viewer or (self._packer.owes_keyframe and not self._is_idle)
 
     def _promise(self, analyzed: _Analyzed, max_bytes: int, handle: DeliveryHandle | None) -> None:
         """Put a promised frame on the disk; it is sent as an ordinary one if the disk takes no more."""

@@ -32,7 +32,7 @@ class InFlight:
     """Table of the messages that were published and are not confirmed, and a memory of those published lately.
 
     Two confirmations are told apart: the broker's (PUBACK), after which a message is no longer in flight, and the
-    receiver's (ack topic). `epoch` is the sender's, and may change. Times are of the sender's monotonic clock. Not
+    receiver's (ack topic). `epoch` is the sender's. Times are of the sender's monotonic clock. Not
     thread-safe: the publisher's lock guards it.
     """
 
@@ -51,6 +51,9 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._messages)
 
+    def __contains__(self, key: MessageKey) -> bool:
+        return key in self._messages
+
     @property
     def age_s(self) -> float | None:
         """Seconds since the capture of the newest frame that a receiver has; None before the first."""
@@ -59,6 +62,10 @@ class InFlight:
     def has_frame(self, epoch: int, frame: int) -> bool:
         """Whether a message of a frame is in flight."""
         return any(key[:2] == (epoch, frame) for key in self._messages)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The frames are numbered anew, in another epoch."""
+        self.epoch, self._newest_frame = epoch, 0
 
     def begin(self, now_s: float) -> None:
         """A new connection: whatever was in flight is gone with the old one."""

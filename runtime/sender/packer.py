@@ -104,6 +104,11 @@ class Packer:
         """Whether ordinary frames are averaged where nothing changes."""
         return self._mean is not None
 
+    @property
+    def owes_keyframe(self) -> bool:
+        """Whether a receiver has asked for a keyframe, and none was made since. Under the publisher's lock."""
+        return self._references is not None and self._references.asked
+
     def analyze(self, frame: Frame, *, promised_bytes: int = 0) -> Any:
         """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.
 

@@ -202,7 +202,7 @@ class SenderPipeline:
         """All frame numbers are used: a new epoch, as at a new start."""
         with self.publisher.lock:
             self.epoch = (self.epoch + 1) % 2**16 if self._spool is None else self._spool.next_epoch()
-            self.publisher.in_flight.epoch = self.epoch
+            self.publisher.in_flight.begin_epoch(self.epoch)
             if self._references is not None:
                 self._references.epoch = self.epoch
                 self._references.clear()

@@ -151,6 +151,11 @@ class Publisher:
         # messages: then the rest of the budget stays unused.
         return min(self.format.around_bytes + max(0, budget_bytes - whole_bytes), self.format.around_frame_bytes)
 
+    def is_under_way(self, frame: int) -> bool:
+        """Whether the base layer of this ordinary frame has not reached the broker, as far as we know. Under the
+        lock."""
+        return self.layers.waits_to_begin(frame) or (self.in_flight.epoch, frame, 0) in self.in_flight
+
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
         with self.lock:
@@ -286,10 +291,10 @@ class Publisher:
 
     def _confirmed(self, key: MessageKey, refused: str = "", topic: str = "") -> None:
         """The broker has this message, or refuses it."""
-        now_s = self._clock()
         if refused:
             self._tell_refused(key, topic, refused)
         with self.changed:
+            now_s = self._clock()  # not before: another thread may send it again meanwhile, and that would be later
             message = self.in_flight.confirm(key, now_s)
             if self._promised is not None and refused:
                 self._promised.refused(key, refused, now_s)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgesem.errors import InputError
-from runtime.sender.spool_file import SpoolFile, is_no_disk, put_aside
+from runtime.sender.spool_file import SpoolFile, is_no_disk, is_taken, put_aside
 from runtime.sender.spool_note import SpoolNote
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,11 @@ class Spool:
             if self._rejected:
                 log.warning("%d promised frames in %s are dead letters: nobody took them", len(self._rejected), path)
         except (OSError, sqlite3.Error) as error:
+            if is_taken(error):
+                raise InputError(
+                    f"another sender of this stream runs with {path}: give this one a name of its own (--device, "
+                    "--stream), or stop the other"
+                ) from error
             if not is_no_disk(error):
                 raise InputError(
                     f"cannot keep promised frames in {path}: {error}; name another monitor.state_dir"

@@ -141,6 +141,11 @@ def put_aside(path: Path) -> Path:
     return aside
 
 
+def is_taken(error: Exception) -> bool:
+    """Whether another process, or another part of this one, has the file open."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 def is_no_disk(error: Exception) -> bool:
     """Whether a disk is full, read-only or broken: no reason for a sender not to start."""
     if isinstance(error, OSError):

@@ -42,9 +42,11 @@ def test_every_snippet_passes_mypy_strict(tmp_path):
     assert len(found) >= 4
     for number, (page, code) in enumerate(found):
         (tmp_path / f"{Path(page).stem.replace('-', '_').lower()}_{number}.py").write_text(code, "utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-incremental"]
-    checked = subprocess.run([*command, *sorted(tmp_path.glob("*.py"))], capture_output=True, text=True, cwd=ROOT)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    # With the settings and the cache of the packages: what `mypy` has checked there is not checked again
+    command = [sys.executable, "-m", "mypy", "--strict", *sorted(tmp_path.glob("*.py"))]
+    checked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    wrong = [line for line in checked.stdout.splitlines() if tmp_path.name in line]
+    assert (checked.returncode < 2, wrong) == (True, []), checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("code", containing("edgesem.load()", "docs/getting-started.md"))

@@ -15,10 +15,10 @@ from typing import Any
 
 from edgesem.errors import LinkError, UsageError
 from runtime.bench.fleet.brokers import started
+from runtime.bench.fleet.disturbances import Disturbances
 from runtime.bench.fleet.figures import (
     SPARE,
     Delays,
-    Kill,
     dark_of,
     dark_streams,
     over_time,
@@ -27,9 +27,8 @@ from runtime.bench.fleet.figures import (
     what_binds,
 )
 from runtime.bench.fleet.load import Load
-from runtime.bench.fleet.nodes import Brokers, NodeBytes
+from runtime.bench.fleet.nodes import Brokers
 from runtime.bench.fleet.process_use import ProcessUse, busy_s, use_of
-from runtime.bench.fleet.rabbit_cluster import RabbitCluster
 from runtime.bench.fleet.receivers import Receivers
 from runtime.bench.fleet.recorded import record
 from runtime.bench.fleet.run_catalogue import RunCatalogue
@@ -47,14 +46,6 @@ _RECORDED, _INTER_FRAMES = 4, 6
 """Sequences that are recorded, and the inter frames of each: at a frame in 10 s, enough until the next keyframe."""
 _WINDOWS = 12
 """Delays over time are told for so many parts of the run at most."""
-_KILLS_FROM, _KILLS_TO = 0.1, 0.85
-"""Of the time that cameras film."""
-_WHOLE_S = 1.0
-"""How often a cluster is asked whether it is whole again, and how long it is left alone then."""
-_LEARN_S = 12.0
-"""A receiver that is added hears of all streams within this time: by their states, each 10 s."""
-_CUT_S = 20.0
-"""How long a node is cut off."""
 
 
 def run_load(
@@ -106,11 +97,6 @@ class _Run:
         self._site = f"bench-{secrets.token_hex(4)}"
         self._events: queue.Queue[tuple[str, Job]] = queue.Queue()
         self._totals: Job = {}
-        self._kills: list[Kill] = []
-        self._dead = ProcessUse()
-        """What nodes of the broker have used that were killed."""
-        self._carried = [NodeBytes() for _ in brokers.endpoints] if brokers else []
-        """Bytes through each node of the broker, until it was killed last."""
         self._filmed: Job = {}
         tell(f"{load.cameras} cameras connect")
         sequences = record(_RECORDED, load.size, load.budget_bytes, _INTER_FRAMES if load.inter_frames else 0)
@@ -133,6 +119,7 @@ class _Run:
         self._receivers = Receivers(load, self._site, addresses, folder, more)
         stack.callback(self._receivers.end)
         self._receivers.wait_ready()
+        self._disturbances = Disturbances(load, brokers, self._receivers, self._wait, tell)
 
     def figures(self) -> dict[str, Any]:
         """Film, wait for what is under way, and count."""
@@ -144,7 +131,7 @@ class _Run:
         before, began_s, others_s = self._uses(), time.monotonic(), busy_s()
         if self._catalogue and load.stop_catalogue_s:
             self._catalogue.stop_later((load.seconds - load.stop_catalogue_s) / 2, load.stop_catalogue_s)
-        self._disturb(began_s)
+        self._disturbances.run(began_s, lambda: bool(self._filmed))
         sent = int((self._filmed or self._wait_for("filmed", load.seconds + _CHILD_S))["sent"])
         seconds = time.monotonic() - began_s
         uses = {name: use.since(before.get(name, ProcessUse())) for name, use in self._uses().items()}
@@ -153,8 +140,7 @@ class _Run:
         if self._catalogue:
             self._tell("the catalogue catches up")
             self._catalogue.wait_for(self._totals["promised"], self._site, self._wait)
-        for number in range(len(self._carried)):
-            self._count_bytes(number)
+        self._disturbances.count_bytes()
         self._cameras.finish(timeout_s=_CHILD_S)
         self._receivers.end()
         return self._counted(uses, began_s, seconds, max(0.0, others_s / seconds))
@@ -196,7 +182,7 @@ class _Run:
             "promised_shown_twice": repeated(shown, promised=True),
             "in_catalogue": self._catalogue and self._catalogue.figures(self._totals["promised"], self._site),
             "parts": parts_of(uses, seconds, in_time),
-            "nodes": [asdict(one) for one in self._carried],
+            "nodes": [asdict(one) for one in self._disturbances.carried],
             "heard_of_others": round(sum(one["others_bytes"] for one in done) / own, 4) if own else None,
             "processors": processors,
             "others_cores": round(others_cores, 2),
@@ -211,79 +197,12 @@ class _Run:
             "cameras_on_two_cores": round(2 * SPARE / ours_cores * in_time / seconds * load.interval_s)
             if ours_cores
             else None,
-            "dark": dark_of(self._kills, shown, load.interval_s, load.receivers, began_s + seconds),
+            "dark": dark_of(self._disturbances.kills, shown, load.interval_s, load.receivers, began_s + seconds),
             "dark_streams": [asdict(one) for one in dark_streams(shown, names, began_s, seconds, load.interval_s)],
         }
 
-    def _disturb(self, began_s: float) -> None:
-        """Kill receivers and nodes, and cut nodes off, in turn, evenly over the time, as far as that reaches."""
-        load = self._load
-        if load.add_receiver:
-            self._wait(began_s + load.seconds / 4)
-            self._add_receiver()
-        counts = {"receiver": load.kill_receivers, "node": load.kill_nodes, "link": load.cut_nodes}
-        kinds = [kind for kind, count in counts.items() for _ in range(count)]
-        kinds = [kind for _, kind in sorted(zip(_places(*counts.values()), kinds, strict=True))]
-        for place, kind in enumerate(kinds):
-            part = _KILLS_FROM + (_KILLS_TO - _KILLS_FROM) * (place + 0.5) / len(kinds)
-            self._wait(began_s + part * load.seconds)
-            if self._filmed:
-                return
-            number = sum(one.kind == kind for one in self._kills)
-            if kind == "receiver":
-                self._kill_receiver(number % load.receivers)
-            elif kind == "node":
-                self._kill_node(number % len(self._carried))
-            else:
-                self._cut_node(number % len(self._carried))
-
-    def _kill_receiver(self, index: int) -> None:
-        self._tell(f"receiver {index} is killed and started anew")
-        self._kills.append(Kill("receiver", index, self._receivers.replace(index)))
-
-    def _kill_node(self, number: int) -> None:
-        brokers = self._brokers
-        assert brokers is not None
-        self._tell(f"node {number} of the broker is killed and started anew")
-        self._count_bytes(number)
-        before = use_of(brokers.pids())
-        self._kills.append(Kill("node", number, time.monotonic()))
-        brokers.kill(number)
-        left = use_of(brokers.pids())
-        self._dead += ProcessUse(before.cpu_s - left.cpu_s if len(brokers.endpoints) > 1 else before.cpu_s)
-        brokers.start(number)
-        self._wait_whole(brokers)
-
-    def _cut_node(self, number: int) -> None:
-        cluster = self._brokers
-        assert isinstance(cluster, RabbitCluster)
-        self._tell(f"node {number} of the broker is cut off for {_CUT_S:g} s")
-        self._kills.append(Kill("link", number, time.monotonic()))
-        cluster.cut(number)
-        self._wait(time.monotonic() + _CUT_S)
-        cluster.join(number)
-        self._wait_whole(cluster)
-
-    def _add_receiver(self) -> None:
-        self._tell("a receiver is added, and the others start anew")
-        self._receivers.begin_one_more()
-        self._wait(time.monotonic() + _LEARN_S)
-        for index in range(self._load.receivers):
-            self._kills.append(Kill("move", index, self._receivers.restart(index)))
-            self._wait(time.monotonic() + self._load.interval_s)
-
-    def _wait_whole(self, brokers: Brokers) -> None:
-        while not brokers.whole():
-            self._wait(time.monotonic() + _WHOLE_S)
-        self._wait(time.monotonic() + _WHOLE_S)
-
-    def _count_bytes(self, number: int) -> None:
-        """Count what went through a node since it was started."""
-        assert self._brokers is not None
-        self._carried[number] += self._brokers.carried(number)
-
     def _uses(self) -> dict[str, ProcessUse]:
-        uses = {} if self._brokers is None else {"broker": use_of(self._brokers.pids()) + self._dead}
+        uses = {} if self._brokers is None else {"broker": use_of(self._brokers.pids()) + self._disturbances.dead}
         return uses | self._receivers.uses() | {"cameras": use_of([self._camera_pid])}
 
     def _drain(self, sent: int) -> None:
@@ -330,11 +249,6 @@ class _Run:
         elif event["event"] == "filmed":
             self._filmed = event
         return event
-
-
-def _places(*counts: int) -> list[float]:
-    """For things of several kinds, where each stands if each kind is spread evenly."""
-    return [(number + 0.5) / count for count in counts for number in range(count)]
 
 
 def _plain(address: Address) -> dict[str, Any]:

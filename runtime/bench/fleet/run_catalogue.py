@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from edgesem.errors import InputError, UsageError
-from runtime.bench.fleet.forwarder import Forwarder
+from runtime.bench.relay import Relay
 from runtime.catalogue.database import Database
 
 _PORT = 5432
@@ -34,11 +34,11 @@ class RunCatalogue:
         parts = urlsplit(url)
         if not parts.hostname:
             raise UsageError("name the host of the catalogue: postgresql://USER@HOST/NAME")
-        self._forwarder = Forwarder((parts.hostname, parts.port or _PORT))
+        self._relay = Relay(target=(parts.hostname, parts.port or _PORT), rate_bps=None)
         user, _, _ = parts.netloc.rpartition("@")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        # The host keeps its name, by which its certificate is checked; the address is the forwarder's.
-        place = f"{user}{'@' if user else ''}{host}:{self._forwarder.port}"
+        # The host keeps its name, by which its certificate is checked; the address is the relay's.
+        place = f"{user}{'@' if user else ''}{host}:{self._relay.port}"
         query = "&".join(filter(None, (parts.query, "hostaddr=127.0.0.1")))
         self.arguments = ["--catalogue", urlunsplit(parts._replace(netloc=place, query=query))]
         """Of `edgesem receive`."""
@@ -51,7 +51,7 @@ class RunCatalogue:
 
     def __enter__(self) -> RunCatalogue:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._forwarder)
+            stack.enter_context(self._relay)
             stack.enter_context(self._database)
             with self._database.connection() as connection:
                 if connection.execute("select to_regnamespace('edgesem')").fetchone() != (None,):
@@ -70,7 +70,7 @@ class RunCatalogue:
 
     def stop_later(self, after_s: float, away_s: float) -> None:
         """Make it unreachable for receivers in `after_s` seconds, for `away_s` seconds."""
-        self._timers = [threading.Timer(after_s, self._forwarder.stop), threading.Timer(after_s + away_s, self._start)]
+        self._timers = [threading.Timer(after_s, self._relay.stop), threading.Timer(after_s + away_s, self._start)]
         for timer in self._timers:
             timer.daemon = True
             timer.start()
@@ -93,7 +93,7 @@ class RunCatalogue:
 
     def _start(self) -> None:
         self._back_s = time.time()
-        self._forwarder.start()
+        self._relay.start()
 
     def _count(self, site: str) -> tuple[int, int]:
         """Rows of promised frames, and how many frames these are."""

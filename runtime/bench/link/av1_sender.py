@@ -38,7 +38,11 @@ class Av1Options:
     constant_quality: bool = False
     """By CRF, as fine as the link bears; else by CBR."""
     margin: float = 0.8
-    """Share of the capacity, and of a frame's budget, that it aims at."""
+    """Share of the capacity (CBR), and of a frame's budget (CRF), that it aims at."""
+    large_margin: float = 0.1
+    """CBR: the same where frames have more than `large_bytes` with it: quality grows ever less with size, and a picture
+    is as old as its bytes took to come."""
+    large_bytes: int = 1500
     rise: float = 4.0
     """CBR: a new encoder once the capacity is so many times what the present one was opened for."""
     fall: float = 0.4
@@ -80,7 +84,9 @@ class ConstantRate:
         """As of RateFollower."""
         options = self._options
         most_bps = 8 * budget_bytes * self._rate_hz
-        target_bps = options.margin * min(most_bps, capacity_bps or most_bps)
+        bears_bps = min(most_bps, capacity_bps or most_bps)
+        small_bps = min(options.margin * bears_bps, 8 * options.large_bytes * self._rate_hz)
+        target_bps = max(small_bps, options.large_margin * bears_bps)
         new = key or self._encoder is None or not options.fall <= target_bps / self._opened_bps <= options.rise
         encoder = self._opened(frame, target_bps) if new or self._encoder is None else self._encoder
         data = encoder.encode(frame)
@@ -205,10 +211,10 @@ class Av1Sender:
         """The camera's newest frame; one that still waits for room is dropped."""
         self._waiting = self._newest = tick, frame
 
-    def ask_for_key(self, number: int) -> None:
-        """A receiver has missed what came before the fragment of this number: the newest frame goes again, as a
-        keyframe, unless one has been sent since then."""
-        if number > self._key_number:
+    def ask_for_key(self, number: int | None) -> None:
+        """A receiver has missed what came before the fragment of this number, or all (None): the newest frame goes
+        again, as a keyframe, unless one has been sent since then."""
+        if number is None or number > self._key_number:
             self._key_asked, self._waiting = True, self._newest
 
     def step(self, now_s: float) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgesem.codec.codec import Codec
+from edgesem.codec.latent import LEVELS
 from edgesem.packet.packet import Packet
-from edgesem.packet.side_information import SideInformation
 from edgesem.trace import Trace
 from runtime.bench.link.bench import Options, Outcome, run_endpoints
 from runtime.bench.link.clip import Image, ping_pong
@@ -122,7 +122,7 @@ def _keyframe_sizes(images: list[Image], codec: Codec) -> Callable[[int, int, in
         if index not in latents:
             latents[index] = codec.analyze(images[index])
         if (key := (index, level, layers)) not in sizes:
-            sizes[key] = codec.trial(latents[index], level, layers).size_bytes
+            sizes[key] = codec.pack(latents[index], quality=level / LEVELS).prefix(layers).size_bytes
         return sizes[key]
 
     return size
@@ -137,7 +137,7 @@ def _saved(
     sent = sum(packet.size_bytes for packet in packets)
     as_keyframes = 0.0
     for packet in packets:
-        if packet.side_info == SideInformation():
+        if packet.side_info.reference is None:
             as_keyframes += packet.size_bytes
         else:
             as_keyframes += keyframe_size(image_of[packet.epoch, packet.frame], packet.q, packet.total_layers)

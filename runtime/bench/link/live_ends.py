@@ -61,6 +61,10 @@ class Ends(Protocol):
     def keyframes(self) -> int:
         """How many keyframes were sent."""
 
+    @property
+    def background_keyframes(self) -> int:
+        """Of these, how many were predicted from a background picture of the bundle."""
+
     def offer(self, tick: int, image: Image) -> None:
         """The camera has a new frame."""
 
@@ -84,7 +88,7 @@ class SemanticEnds:
         subscriptions: Sequence[Subscription],
     ) -> None:
         self.encode_s: list[float] = []
-        self.keyframes = 0
+        self.keyframes = self.background_keyframes = 0
         self._path = path
         self._captured_s: dict[int, float] = {}
         self._ticks: dict[int, int] = {}
@@ -134,10 +138,13 @@ class SemanticEnds:
             self.keyframes += event.refers_to is None
 
     def _publish(self, topic: str, payload: bytes, confirm: Callable[[], None]) -> None:
+        packet = Packet.from_bytes(payload)
+        self.background_keyframes += packet.first_layer == 0 and packet.side_info.background is not None
+
         def arrived() -> None:
             for receiver in self.receivers:
                 if receiver.subscription.takes(self._path.now_s):
-                    receiver.take(Packet.from_bytes(payload), self._path.now_s)
+                    receiver.take(packet, self._path.now_s)
 
         self._path.send(self._sender.publisher.format.around_bytes + len(payload), arrived, confirm)
 
@@ -148,6 +155,8 @@ class SemanticEnds:
 
 class VideoEnds:
     """A sender of AV1 and its receivers; `size` is width and height of the camera's pictures."""
+
+    background_keyframes = 0
 
     def __init__(
         self,
@@ -198,5 +207,5 @@ class VideoEnds:
 
         self._path.send(size_bytes, arrived, lambda: confirm(self._path.now_s))
 
-    def _ask(self, number: int) -> None:
+    def _ask(self, number: int | None) -> None:
         self._path.answer(lambda: self._sender.ask_for_key(number))

@@ -37,6 +37,8 @@ SENDERS: dict[str, Av1Options | None] = {
     "av1-p8": Av1Options(preset=8, rtc=False),
     "av1-p10-rtc": Av1Options(preset=10, rtc=True),
     "av1-p8-crf": Av1Options(preset=8, rtc=False, constant_quality=True, margin=0.3),
+    "av1-p4": Av1Options(preset=4, rtc=False),
+    "av1-p4-crf": Av1Options(preset=4, rtc=False, constant_quality=True, margin=0.3),
 }
 """Senders to compare, and how each uses SVT-AV1; None: edgesem's own."""
 
@@ -101,6 +103,7 @@ def run_live(sender: str, *, images: list[Image], codec: Codec, trace: Trace, op
         "shown": shown,
         "skipped": ticks - shown,
         "keyframes": ends.keyframes,
+        "background_keyframes": ends.background_keyframes,
         "encode_cpu_s": percentile(ends.encode_s, 50),
     }
     for viewer, receiver in zip(viewers[1:], late, strict=True):

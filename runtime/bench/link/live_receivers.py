@@ -66,6 +66,8 @@ class Receiver(Protocol):
 class SemanticReceiver:
     """Of edgesem's receiver, reassembly, queue, references and decoder. `now_s` is the time of the run.
 
+    One that comes after the sender has begun asks for a keyframe at once: the broker has kept birth and state for it.
+
     size: width and height of the camera's pictures. answer: what to do with an acknowledgement or a command, at once.
     captured_s: when a frame was captured, by its number.
     """
@@ -87,6 +89,7 @@ class SemanticReceiver:
         self._references = ReferenceBuffer()
         self._last_s = 0.0
         self._asked_s = float("-inf")
+        self._is_late = subscription.since_s > 0
 
     def take(self, packet: Packet, now_s: float) -> None:
         """A message has arrived: acknowledge it, and queue what it completes."""
@@ -96,6 +99,9 @@ class SemanticReceiver:
 
     def step(self, now_s: float) -> None:
         """Decode what is complete, or as complete as it will be."""
+        if self._is_late and now_s >= self.subscription.since_s:
+            self._is_late = False
+            self._ask(now_s)
         if now_s >= self._last_s + PATIENCE_S and self._start.reassembly.due_s(PATIENCE_S) is not None:
             self._queue.add(self._start, self._start.reassembly.early())
         while isinstance(packet := self._queue.pop(), Packet):
@@ -108,8 +114,7 @@ class SemanticReceiver:
             held = self._references.get(packet.epoch, named.frame, named.layers)
             if held is None:
                 if now_s - self._asked_s >= KEY_EVERY_S:
-                    self._asked_s = now_s
-                    self._answer(Command("key"))
+                    self._ask(now_s)
                 return
             known = held.latent(self._codec.bundle.gain)
         latent = self._codec.unpack(packet, known)
@@ -117,6 +122,10 @@ class SemanticReceiver:
         self._acknowledge(packet, layers - 1, held=layers, now_s=now_s)
         self.picture = _enlarged(self._codec.synthesize(latent), self._size)
         self.arrivals.append((now_s, self._captured_s(packet.frame)))
+
+    def _ask(self, now_s: float) -> None:
+        self._asked_s = now_s
+        self._answer(Command("key"))
 
     def _acknowledge(self, packet: Packet, layer: int, *, held: int, now_s: float) -> None:
         number = self.subscription.number
@@ -127,7 +136,8 @@ class VideoReceiver:
     """Receiver of AV1: shows each frame when its last fragment is there.
 
     Where a fragment is missing it keeps its picture until the next keyframe, which it asks for at once: a frame whose
-    references are damaged is not shown. `ask(number)`: the fragment of this number came after a gap.
+    references are damaged is not shown. `ask(number)`: the fragment of this number came after a gap; None: it has had
+    none, and comes after the sender has begun.
     """
 
     def __init__(
@@ -135,7 +145,7 @@ class VideoReceiver:
         subscription: Subscription,
         *,
         size: tuple[int, int],
-        ask: Callable[[int], None],
+        ask: Callable[[int | None], None],
         captured_s: Callable[[int], float],
     ) -> None:
         self.subscription = subscription
@@ -145,6 +155,7 @@ class VideoReceiver:
         self._decoder: LowDelayDecoder | None = None
         self._parts: list[bytes] = []
         self._next = 0
+        self._is_late = subscription.since_s > 0
 
     def take(self, fragment: Fragment, now_s: float) -> None:
         """A fragment has arrived; TCP and the broker keep their order."""
@@ -164,7 +175,10 @@ class VideoReceiver:
             self.arrivals.append((now_s, self._captured_s(fragment.tick)))
 
     def step(self, now_s: float) -> None:
-        """Nothing waits here."""
+        """Ask for a first keyframe, if it is time to; nothing else waits here."""
+        if self._is_late and now_s >= self.subscription.since_s:
+            self._is_late = False
+            self._ask(None)
 
 
 def _enlarged(picture: Image, size: tuple[int, int]) -> Image:

@@ -69,8 +69,9 @@ def test_a_rate_is_a_trace_too(tmp_path):
     ],
 )
 def test_what_is_no_trace_is_refused(data, words):
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as said:
         parse_trace("t", data)
+    assert len(str(said.value)) < 120
 
 
 @given(st.binary(max_size=200) | st.text("0123456789. \n-einfa\t", max_size=200).map(str.encode))

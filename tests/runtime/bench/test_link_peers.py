@@ -69,11 +69,22 @@ def test_where_the_link_goes_away_pictures_are_older_and_fewer(images, codec):
 
 @needs_svtav1
 def test_cbr_is_opened_anew_when_the_link_has_moved_and_only_then(images):
-    follower = ConstantRate(Av1Options(margin=0.5, rise=2, fall=0.5), 2)
+    follower = ConstantRate(Av1Options(margin=0.5, large_bytes=30_000, rise=2, fall=0.5), 2)
     rates = [100e3, 100e3, 120e3, 300e3, 300e3, 40e3]
     keys = [follower.encode(image, round(rate / 16), rate)[1] for image, rate in zip(images, rates, strict=False)]
     assert keys == [True, False, False, True, False, True]
     assert follower.keyframes == 3
+    follower.close()
+
+
+@needs_svtav1
+@pytest.mark.parametrize(("large_margin", "least_bytes", "most_bytes"), [(0.05, 700, 5000), (0.8, 6000, 24_000)])
+def test_cbr_leaves_most_of_a_wide_link_unused_unless_it_is_told_not_to(images, large_margin, least_bytes, most_bytes):
+    follower = ConstantRate(Av1Options(preset=8, rtc=False, large_margin=large_margin), 2)
+    noise = np.random.default_rng(0)  # a scene for which more bytes are always worth something
+    frames = [noise.integers(0, 255, images[0].shape, np.uint8) for _ in range(8)]
+    sizes = [len(follower.encode(frame, 20_000, 400e3)[0]) for frame in frames]
+    assert least_bytes < np.mean(sizes) < most_bytes
     follower.close()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesem.errors import EnvironmentMissing, InputError
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 from tests.support.videos import greys, write_video
@@ -266,10 +266,21 @@ def test_the_raspberry_pi_s_camera_is_read_through_its_own_program(tmp_path, mon
     assert list(frames) == []
 
 
+def test_standard_input_that_ends_without_a_picture_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(InputError, match="ended before its first picture"):
+        list(source("-")[0])
+
+
+def test_a_camera_s_number_is_asked_for_as_it_is_written():
+    with pytest.raises(UsageError, match="such as picamera:0"):
+        next(iter(source("picamera:x")[0]))
+
+
 def test_a_camera_s_program_that_ends_or_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentMissing, match="rpicam-apps-lite"):
         next(iter(source("picamera:1")[0]))
     on_path(monkeypatch, tmp_path, count=0)
-    with pytest.raises(EnvironmentMissing, match=r"it has ended \(exit code 0\): .*rpicam-vid"):
+    with pytest.raises(EnvironmentMissing, match=r"has ended \(exit code 0\).*by hand: .*rpicam-vid"):
         list(source("picamera:1")[0])

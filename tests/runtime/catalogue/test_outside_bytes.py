@@ -9,7 +9,8 @@ from edgesem.errors import EdgesemError, InputError, UsageError
 from edgesem.packet.packet import MAX_PACKET_BYTES
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes, to_bytes
 from runtime.catalogue.block import BLOCK_FRAMES, Block, scales_of, similarities
-from runtime.catalogue.catalogue import Catalogue, entry_of, event_of, total_of
+from runtime.catalogue.catalogue import Catalogue
+from runtime.catalogue.catalogue_entry import entry_of, event_of, total_of
 from runtime.catalogue.database import check_url
 from runtime.catalogue.objects import FolderObjects, check_name, open_objects
 from tests.support.embeddings import packet, vector

@@ -325,6 +325,17 @@ def test_old_frames_go_and_promised_ones_later(database, tmp_path, monkeypatch):
         assert search(catalogue, labels().query_of("x", vector(3))) == ([], 0)
 
 
+def test_an_object_that_nobody_names_goes_also_where_nothing_came_after_it(database, tmp_path):
+    place, stray = tmp_path / "objects", segment_name("killed")
+    database.prepare()
+    open_objects(str(place)).put(stray, b"x")
+    os.utime(place / stray, (0, 0))
+    with Catalogue(database, str(place)) as catalogue:
+        done = tidy(catalogue, before_s=0.0, promised_before_s=0.0)
+        assert (done.objects, done.object_bytes) == (1, 1)
+        assert list(catalogue.objects.list("segments")) == []
+
+
 def test_a_clock_that_is_ahead_deletes_nothing(postgres, database, tmp_path, monkeypatch, capsys):
     place, now_s = tmp_path / "objects", time.time()
     with Archive(tmp_path / "a") as archive:

@@ -6,7 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from runtime.cli import broker, receive, send
+from edgesem.cli import main as cli
+from runtime.cli import broker, options, receive, send
 from runtime.daemon.broker_settings import BrokerServiceSettings
 from runtime.daemon.receive_settings import ReceiveSettings
 from runtime.daemon.send_settings import SendSettings
@@ -24,3 +25,19 @@ def test_an_option_has_the_type_and_the_default_of_its_setting(command, kind):
         with contextlib.suppress(ValueError):
             shown = float(flag.default)
             assert shown == next(one.default for one in dataclasses.fields(holder) if one.name == last), option
+
+
+@pytest.mark.parametrize("name", ["send", "receive", "broker"])
+def test_help_has_the_whole_name_of_each_option_at_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    flags = {"send": send, "receive": receive, "broker": broker}[name]._FLAGS
+    assert [option for option in flags if option not in shown.replace(",", " ")] == []
+
+
+def test_an_option_that_takes_something_away_gives_false():
+    given = {flag.parameter: None for flag in receive._FLAGS.values()}
+    assert options._gathered(receive._FLAGS, given)["out.home_assistant_control"] is None
+    given["out_home_assistant_control"] = True  # as the command line has it: the option is there
+    assert options._gathered(receive._FLAGS, given)["out.home_assistant_control"] is False

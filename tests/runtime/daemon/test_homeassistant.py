@@ -1,6 +1,7 @@
 """Home Assistant: the devices that it is told of, their figures, and what it asks."""
 
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -145,6 +146,29 @@ def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_ag
     about = HomeAssistantDevice(topics, "homeassistant", home.topic.rpartition("/")[0])
     all_of_it = {home.topic, about.discovery(ALL)[0], availability_topic(topics), about.figures_topic}
     assert all_of_it <= set(said[at + 1 :])
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_stream_that_is_removed_while_it_is_announced_is_unavailable_in_the_end(at):
+    said, home, topics = [], HomeAssistant("homeassistant", about="x"), Topics("a", "b", "c")
+    inbox = Inbox(topics=topics, bundle_ids=(), acknowledge=lambda *_: None)
+    stream = Stream(topics, inbox, SynthesisOptions())
+    stream.heard_s = time.monotonic()
+
+    def publish(topic, payload, retain):
+        if len(said) == at:
+            home.remove(stream.name)  # comes in the connection's thread, before the publisher goes on
+        said.append((topic, payload))
+
+    home.receiver = SimpleNamespace(
+        max_steps=4,
+        connection=SimpleNamespace(connected=True, publish=publish),
+        streams=SimpleNamespace(find=lambda _: stream, bundle_ids=()),
+    )
+    home.add(stream.name, topics)
+    for _ in range(3):
+        home.refresh()
+    assert [payload for topic, payload in said if topic == availability_topic(topics)][-1:] == [b"offline"]
 
 
 JSON = st.recursive(

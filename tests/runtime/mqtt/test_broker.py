@@ -1,5 +1,6 @@
 """Real brokers and real connections: only we get in, only from this machine, and nothing stays behind."""
 
+import contextlib
 import queue
 import socket
 from dataclasses import replace
@@ -101,6 +102,23 @@ def test_a_broker_that_will_not_start_is_an_error_with_its_words(monkeypatch):
     monkeypatch.setattr("runtime.mqtt.mosquitto.find_tool", lambda name: "/bin/false")
     with pytest.raises(EnvironmentMissing, match="mosquitto did not start"), Broker(kind="mosquitto"):
         pytest.fail("it started")
+
+
+@pytest.mark.parametrize("kind", [MOSQUITTO, AMQTT])
+def test_nobody_gets_the_port_before_the_broker_listens(kind, monkeypatch):
+    taken = []
+
+    def take(broker):
+        with socket.socket() as other, contextlib.suppress(OSError):
+            other.bind((broker.address.host, broker.address.port))
+            taken.append(broker.address.port)
+        return listening(broker)
+
+    listening = Broker._listening
+    monkeypatch.setattr(Broker, "_listening", take)
+    with Broker(kind=kind) as broker:
+        socket.create_connection((broker.address.host, broker.address.port), timeout=10).close()
+    assert not taken
 
 
 def test_no_broker_at_an_address_is_a_link_error():

@@ -140,6 +140,13 @@ def test_a_refusal_that_nobody_waits_for_is_logged_with_its_topic(caplog):
         wait_for(lambda: "refuses a message on home/gate: Quota exceeded" in caplog.text)
 
 
+def test_a_connection_that_breaks_off_without_a_word_is_told_as_that(caplog):
+    with ScriptedBroker() as broker, Connection(there(broker), name="x") as connection:
+        connection.publish("a", b"1")
+        broker.hang_up()
+        wait_for(lambda: "it broke off: the broker or the link is gone" in caplog.text)
+
+
 def test_a_topic_that_is_no_text_costs_a_log_line_and_no_thread(caplog):
     arrived = queue.Queue()
     with (

@@ -102,7 +102,7 @@ def test_an_archive_is_not_for_all_users_of_the_machine(tmp_path):
         assert {path.stat().st_mode & 0o007 for path in tmp_path.iterdir()} == {0}
 
 
-def test_on_a_disk_that_is_nearly_full_new_frames_take_the_place_of_old_ones(tmp_path):
+def test_on_a_disk_that_is_nearly_full_new_frames_take_the_place_of_old_ones(tmp_path, caplog):
     with Archive(tmp_path) as archive:
         for frame in range(100):
             archive.add("a/b/c", packet(frame, time_ms=frame), float(frame))
@@ -112,6 +112,7 @@ def test_on_a_disk_that_is_nearly_full_new_frames_take_the_place_of_old_ones(tmp
         entries, _ = archive.find()
     assert entries[-1].frame == 199
     assert len(entries) < 100
+    assert caplog.text.count("the oldest frames make room") == 1  # its owner would else find it out much later
 
 
 def test_a_disk_that_stays_full_does_not_empty_an_archive_frame_by_frame(tmp_path):

@@ -128,6 +128,15 @@ def test_what_an_archive_has_is_shown(archive, capsys):
     assert datetime.fromisoformat(row["first"]).timestamp() == BEGIN_S - 3600
 
 
+def test_the_size_of_an_archive_counts_what_is_not_in_the_file_itself_yet(archive, capsys):
+    with Archive(archive) as opened:  # a receiver that runs
+        for number in range(100, 400):
+            opened.add("home/door/main", frame(number), BEGIN_S)
+        assert main(["archive", "show", "--archive", str(archive), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["file_bytes"] > 0.9 * sum(row["size_bytes"] for row in told["streams"])
+
+
 @pytest.mark.parametrize(
     ("flags", "why"),
     [

@@ -15,8 +15,8 @@ from runtime.receiver.archive import Archive
 from runtime.receiver.bundle_set import BundleSet
 from runtime.receiver.decoder_process import DecoderProcess
 from runtime.receiver.frame_drawer import FrameDrawer, OnDemand
-from runtime.receiver.frame_queue import SkippedPicture
 from runtime.receiver.promised_store import PromisedStore
+from runtime.receiver.skipped_picture import SkippedPicture
 from runtime.receiver.streams import Streams
 from runtime.web.gallery import Gallery
 from tests.support.publishing import codec, frame, photo_packet
@@ -165,7 +165,7 @@ def test_the_newest_frame_is_drawn_when_somebody_comes_and_counts_once(decoder, 
         drawer.draw(*packets)
         stream = drawer.streams.all()[0]
         for _ in range(2):  # the second time there is nothing left to draw
-            drawer.streams.draw_newest(stream)
+            drawer.streams.skipped.draw(stream)
             drawer.draw()
         assert len(archive.entries()) == 2
     assert [picture.packet.frame for picture in demand.shown] == [1]
@@ -178,7 +178,7 @@ def test_a_newer_frame_is_drawn_in_place_of_the_one_that_was_asked_for(decoder):
     drawer = Drawer(decoder, pictures.append, on_demand=demand.on_demand)
     drawer.draw(frame(1))
     demand.needed = True
-    drawer.streams.draw_newest(drawer.streams.all()[0])
+    drawer.streams.skipped.draw(drawer.streams.all()[0])
     drawer.draw(frame(2))
     assert [(picture.packet.frame, picture.drawn) for picture in pictures] == [(1, False), (2, True)]
     assert demand.shown == []
@@ -189,7 +189,7 @@ def test_who_comes_while_a_frame_is_decoded_without_its_picture_gets_it_all_the_
 
     def come(_picture):
         demand.needed = True
-        drawer.streams.draw_newest(drawer.streams.all()[0])
+        drawer.streams.skipped.draw(drawer.streams.all()[0])
 
     def come_unheard(_picture):
         demand.needed = True
@@ -208,7 +208,7 @@ def test_a_skipped_picture_is_drawn_also_where_what_it_refers_to_was_forgotten(d
         drawer.draw(packet)
     stream = drawer.streams.all()[0]
     stream.references.clear()
-    drawer.streams.draw_newest(stream)
+    drawer.streams.skipped.draw(stream)
     drawer.draw()
     assert [picture.packet.frame for picture in demand.shown] == [1]
     assert stream.inbox.counters.missing_reference == 0
@@ -219,13 +219,13 @@ def test_a_skipped_picture_that_cannot_be_drawn_is_tried_again_and_not_for_ever(
     drawer = Drawer(decoder, lambda _: None, on_demand=OnDemand(lambda *_: demand.needed, lambda _: shown[0]))
     drawer.draw(frame(1))
     stream, asked = drawer.streams.all()[0], 0
-    while drawer.streams.draw_newest(stream):
+    while drawer.streams.skipped.draw(stream):
         drawer.draw()  # who takes the picture raises
         asked += 1
     assert 1 < asked < 10
     drawer.draw(frame(2))
     drawer.drawer._on_demand = demand.on_demand
-    assert drawer.streams.draw_newest(stream)
+    assert drawer.streams.skipped.draw(stream)
     drawer.draw()
     assert [picture.packet.frame for picture in demand.shown] == [2]
 
@@ -237,9 +237,9 @@ def test_a_newer_frame_that_cannot_be_decoded_does_not_take_the_skipped_ones_pla
     drawer.draw(packets[0])
     stream = drawer.streams.all()[0]
     if asked_first:
-        drawer.streams.draw_newest(stream)
+        drawer.streams.skipped.draw(stream)
     drawer.streams.on_message(TOPICS.layer(0), packets[2].to_bytes())  # refers to one that never came
-    drawer.streams.draw_newest(stream)
+    drawer.streams.skipped.draw(stream)
     drawer.draw()
     assert [picture.packet.frame for picture in demand.shown] == [0]
 
@@ -249,11 +249,11 @@ def test_a_newer_frame_that_is_skipped_meanwhile_is_drawn_in_place_of_the_older_
     drawer = Drawer(decoder, pictures.append, on_demand=demand.on_demand)
     streams = drawer.streams
     drawer.draw(frame(1))
-    streams.draw_newest(streams.all()[0])
+    streams.skipped.draw(streams.all()[0])
     older = streams.next_frame(0)  # one decoder's thread has it, and waits
-    streams.skip_picture(older[0], SkippedPicture(frame(2), None))
+    streams.skipped.note(older[0], SkippedPicture(frame(2), None))
     drawer.drawer.draw(decoder, *older)
-    streams.draw_newest(older[0])
+    streams.skipped.draw(older[0])
     drawer.draw()
     assert ([picture.packet.frame for picture in pictures], demand.shown[0].packet.frame) == ([1], 2)
 
@@ -268,7 +268,7 @@ def test_promised_frames_take_turns_with_a_picture_that_somebody_waits_for(decod
     drawer.draw(frame(100))
     for number in range(1, 6):
         drawer.streams.on_message(TOPICS.layer(0), captured(frame(number), DAY_S).to_bytes())
-    drawer.streams.draw_newest(drawer.streams.all()[0])
+    drawer.streams.skipped.draw(drawer.streams.all()[0])
     drawer.draw()
     assert order.index(100, 1) <= 2
 

@@ -7,12 +7,10 @@ import pytest
 
 from edgesem.errors import InputError
 from edgesem.packet.seal import Seal
-from runtime.mqtt.address import Address
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver import freshness_store
 from runtime.receiver.freshness_store import FILE, FreshnessStore, FreshStart
-from runtime.receiver.stream_receiver import StreamReceiver
 from runtime.receiver.streams import Streams
 from tests.support.publishing import birth, identity, plain
 
@@ -166,24 +164,16 @@ def test_a_memory_of_a_later_version_is_an_error_that_says_so(tmp_path):
 
 def test_what_a_full_disk_did_not_take_is_remembered_once_it_does(tmp_path):
     born = birth(sealed=True, start=1)
-    run, full, saved = Receiver(tmp_path), [True], []
-
-    class Disk:
-        def save(self, starts):
-            if full[0]:
-                raise InputError("the disk is full")
-            saved.extend(starts)
-
-    receiver = StreamReceiver(Address("127.0.0.1", 1), key=KEY)
-    receiver.streams = run.streams
+    run = Receiver(tmp_path)
     run.hears_birth(born)
     assert run.hears(born, 1) == [1]
-    receiver._save_freshness(Disk())
-    full[0] = False
-    receiver._save_freshness(Disk())
-    assert [one.newest for one in saved] == [(1, 1)]
-    receiver._save_freshness(Disk())
-    assert len(saved) == 1
+    with FreshnessStore(tmp_path / "state") as store:
+        store._base.execute("create trigger full before insert on starts begin select raise(abort, 'full'); end")
+        store._write(run.streams.fresh_starts)
+        assert store.load() == []
+        store._base.execute("drop trigger full")
+        store._write(run.streams.fresh_starts)
+        assert [one.newest for one in store.load()] == [(1, 1)]
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch):

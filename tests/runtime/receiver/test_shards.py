@@ -14,8 +14,7 @@ from runtime.protocol.shard import Shard, shard_of
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics
 from runtime.receiver.options import Limits, ReceiverOptions
-from runtime.receiver.shard_memory import ShardMemory
-from runtime.receiver.shard_subscriptions import ShardSubscriptions
+from runtime.receiver.shard_subscriptions import ShardMemory, ShardSubscriptions
 from runtime.receiver.stream_filter import StreamFilter
 from runtime.receiver.stream_receiver import StreamReceiver
 from tests.support.publishing import birth, frame, identity, plain, wait_for
@@ -199,9 +198,13 @@ def test_where_births_are_retained_nothing_else_is_heard_of_other_shards(broker)
             cameras.link.publish(camera.state, State(True, 1, 0).to_bytes(), retain=True)
         with shard(broker, 0, site="kept") as receiver:
             wait_for(lambda: len(names(receiver)) == len(cameras.all) - len(others))
-            for camera in cameras.all:
-                cameras.link.publish(camera.state, State(True, 1, 1).to_bytes())
-            wait_for(lambda: all(stream.state and stream.state.time_ms == 1 for stream in receiver.streams.all()))
+
+            def all_have_the_new_state():  # one that is published before the broker has our subscription is lost
+                for camera in cameras.all:
+                    cameras.link.publish(camera.state, State(True, 1, 1).to_bytes())
+                return all(stream.state and stream.state.time_ms == 1 for stream in receiver.streams.all())
+
+            wait_for(all_have_the_new_state)
             births = [birth(sealed=False).to_bytes(cameras.identity, base=camera.base) for camera in others]
             assert receiver.streams.others_bytes == sum(map(len, births))
 
@@ -249,7 +252,8 @@ def test_streams_that_are_gone_are_forgotten(tmp_path):
         unsubscribe = subscribe
 
     subscriptions = ShardSubscriptions(StreamFilter(["s/+/+"], shard=Shard(0, 1)), Link, memory, listen_s=0)
-    assert subscriptions.topics == [f"edgesem/v1/s/old/main/{kind}" for kind in ("birth", "state", "pkt/+")]
+    old = [f"edgesem/v1/s/old/main/{kind}" for kind in ("birth", "state", "pkt/+")]
+    assert subscriptions.topics == ["edgesem/v1/s/+/+/birth", *old]
     subscriptions.admitted(Topics("s", "new", "main"))
     subscriptions.save()
     assert [one.device for one in memory.load()] == ["new", "old"]
@@ -278,7 +282,7 @@ def test_a_connection_that_was_short_forgets_no_stream(tmp_path):
     filters = StreamFilter(["s/+/+"], shard=Shard(0, 1))
     subscriptions = ShardSubscriptions(filters, Link, memory, listen_s=25, clock=lambda: now_s[0])
     subscriptions.up()
-    subscriptions.down()
+    subscriptions.down("")
     now_s[0] = 60.0
     subscriptions.heard()
     subscriptions.up()

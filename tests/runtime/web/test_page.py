@@ -31,6 +31,15 @@ def test_the_wall_is_compact(walls, browser, cameras, size):
     choose(browser, "view", "wall")
 
 
+def test_few_cameras_have_larger_pictures(walls, browser):
+    wide = []
+    for cameras in (1, 20):
+        shown(browser, walls[cameras], cameras, DESKTOP)
+        wide.append(browser.evaluate("document.querySelector('#wall > li').offsetWidth"))
+    assert wide[0] >= 400
+    assert wide[1] < 300
+
+
 def test_pictures_out_of_sight_are_fetched_when_they_come_into_sight(walls, browser):
     shown(browser, walls[20], 20, PHONE)
     assert not browser.evaluate("document.querySelector('#wall > :last-child img').hasAttribute('src')")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgesem.cli.main import main
-from runtime.bench.fleet.forwarder import Forwarder
+from runtime.bench.relay import Relay
 from runtime.catalogue.database import PASSWORD_VARIABLE, Database
 from runtime.mqtt.mosquitto import find_tool
 from tests.support.postgres import PASSWORD, needs_postgres, running_postgres
@@ -58,28 +58,31 @@ def test_what_cannot_be_counted_is_refused(capsys, words, said):
     assert said in capsys.readouterr().err
 
 
-def test_a_stopped_forwarder_cuts_connections_and_takes_none():
-    with socket.create_server(("127.0.0.1", 0)) as server, Forwarder(server.getsockname()[:2]) as forwarder:
-        with _through(forwarder, server) as (near, far):
+def test_a_stopped_relay_cuts_connections_and_takes_none():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Relay(target=server.getsockname()[:2], rate_bps=None) as relay,
+    ):
+        with _through(relay, server) as (near, far):
             near.sendall(b"there")
             assert far.recv(5) == b"there"
             far.sendall(b"back")
             assert near.recv(4) == b"back"
-            forwarder.stop()
+            relay.stop()
             assert _ended(near)
             assert _ended(far)
-        with socket.create_connection(("127.0.0.1", forwarder.port), timeout=10) as refused:
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as refused:
             assert _ended(refused)
-        server.accept()[0].close()  # which the forwarder had made for it
-        forwarder.start()
-        with _through(forwarder, server) as (near, far):
+        server.accept()[0].close()  # which the relay had made for it
+        relay.start()
+        with _through(relay, server) as (near, far):
             near.sendall(b"again")
             assert far.recv(5) == b"again"
 
 
 @contextlib.contextmanager
-def _through(forwarder, server):
-    with socket.create_connection(("127.0.0.1", forwarder.port), timeout=10) as near:
+def _through(relay, server):
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:
         far, _ = server.accept()
         far.settimeout(10)
         with far:
