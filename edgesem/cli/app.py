@@ -173,8 +173,9 @@ class _FiniteCommand(TyperCommand):
         left: list[str] = super().parse_args(context, args)
         for option in self.params:
             value = context.params.get(option.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise typer.BadParameter(f"{value} is not a finite number", ctx=context, param=option)
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise typer.BadParameter(f"{one} is not a finite number", ctx=context, param=option)
         return left
 
 

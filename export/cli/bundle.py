@@ -126,12 +126,13 @@ def quantize(
 
     Ranges come from real pictures, never from noise. The report ranks the layers by what rounding each alone costs.
 
-    A decoder that was trained for it (--run) has all its convolutions in int8.
+    With --run it is the decoder of a training run, with its ranges, and no layers are ranked.
 
     Example: edgesem quantize bundle --data photos
     """
     from edgesem.bundle.bundle import Bundle
     from export.bundle.int8_decoder import quantize_run
+    from export.bundle.model import history_of
     from export.bundle.pipeline import seal
     from export.quantization.forms import evaluation_pieces, feeds, quantize_part, speedup
     from export.quantization.quantize import PROFILES
@@ -156,7 +157,7 @@ def quantize(
         meter = CostMeter(opened, evaluation_pieces(frames))
         with stage_progress("quantizing") as show:
             if run is not None:
-                result = quantize_run(run, trial, meter, percent, show)
+                result = quantize_run(run, opened.folder / f"{part}.onnx", trial, meter, percent, show)
             else:
                 result = quantize_part(
                     opened,
@@ -170,7 +171,7 @@ def quantize(
                     always_rank=True,
                     progress=show,
                 )
-        found = result.report()
+        found = result.report() | ({"history": history_of(run)} if run is not None else {})
         if profile == "cpu":
             plain = opened.folder / f"{part}.onnx"
             found["speedup_here"] = round(speedup(plain, trial, feeds(opened, part, frames[:1])[0]), 2)

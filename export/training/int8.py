@@ -149,7 +149,7 @@ def calibrate(net: Decoder, batch: Callable[[], tuple[Tensor, Tensor]]) -> None:
         hook.remove()
     for name, module in roundings(net):
         lowest, highest = min(low for low, _ in ends[name]), max(high for _, high in ends[name])
-        module.start(*best_range(torch.cat(seen[name]).numpy(), min(0.0, lowest), max(0.0, highest)))
+        module.start(*best_range(torch.cat(seen[name]).numpy(force=True), min(0.0, lowest), max(0.0, highest)))
 
 
 def train_int8(
@@ -224,5 +224,5 @@ def open_int8(run: Path) -> tuple[Decoder, Ranges]:
 def _load(net: Decoder, path: Path) -> None:
     try:
         net.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} holds no weights of edgesem train --decoder-int8: {error}") from error
+    except RuntimeError as error:  # which names every layer
+        raise InputError(f"{path} holds no weights of edgesem train --decoder-int8: other layers or shapes") from error

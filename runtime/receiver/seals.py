@@ -48,6 +48,10 @@ class StreamSeals:
         """The seal that signs commands: of the last new packet, before there was one of the latest birth."""
         return self._starts[0].seal if self._starts else None
 
+    def of(self, public_key: bytes) -> Seal | None:
+        """The seal of the birth that this key has signed."""
+        return next((start.seal for start in self._starts if start.public_key == public_key), None)
+
     def offer(self, public_key: bytes, seal: Seal, floor: tuple[int, int] | None = None) -> None:
         """Take the seal of an authenticated birth; those that are too many go, the ones that opened nothing first."""
         start = SealedStart(public_key, seal, floor, self._layers)

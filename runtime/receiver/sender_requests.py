@@ -11,6 +11,7 @@ from runtime.receiver.stream import Stream
 
 _APART_EVERY_S = APART_S / 3
 KEY_EVERY_S = 1.0
+_MOST_FIRST, _FIRST_AGAIN_S = 5, 9.0  # states come each 10 s
 _BUNDLE_EVERY_S = 60.0
 
 
@@ -32,20 +33,26 @@ class SenderRequests:
             self._feedback.command(stream.topics, command, inbox.other_seal)
 
     def after_news(self, stream: Stream) -> None:
-        """Ask for a first keyframe if birth and state tell of a sender that has sent frames before we came.
+        """Ask for a first keyframe if birth and state tell of a sender that has sent frames, and we hold none of them.
 
-        Once for each start of a sender: what else is missing shows when it is referred to. With QoS 0, because many
-        streams may be heard of at once, and a broker takes few messages of QoS 1 at a time.
+        Five times for each start of a sender, at states that are 10, 20, 40 and 80 s apart at least: a request may be
+        lost. What else is missing shows when it is referred to. With QoS 0, because many streams may be heard of at
+        once, and a broker takes few messages of QoS 1 at a time.
         """
         birth, state = stream.birth, stream.state
-        if birth is None or state is None or not state.up or birth.epoch != state.epoch:
+        if birth is None or state is None or not state.up or birth.epoch != state.epoch or not state.frames:
             return
-        if stream.asked_first == birth.salt or birth.bundle_id not in self._bundle_ids or not self._feedback.receiver:
+        if birth.bundle_id not in self._bundle_ids or not self._feedback.receiver:
             return
-        stream.asked_first = birth.salt
-        if state.frames and not stream.references.has_any(birth.epoch):
-            stream.asked_key_s = time.monotonic()
-            self._feedback.command(stream.topics, Command("key"), stream.inbox.seals.for_commands, qos=0)
+        if stream.asked_first[0] != birth.salt:
+            stream.asked_first = (birth.salt, 0)
+        times = stream.asked_first[1]
+        if times == _MOST_FIRST or stream.references.has_any(birth.epoch):
+            return
+        now_s = time.monotonic()
+        if now_s - stream.asked_key_s >= (_FIRST_AGAIN_S * 2 ** (times - 1) if times else KEY_EVERY_S):
+            stream.asked_key_s, stream.asked_first = now_s, (birth.salt, times + 1)
+            self._feedback.command(stream.topics, Command("key"), stream.inbox.seals.of(birth.public_key), qos=0)
 
     def keyframe(self, stream: Stream) -> None:
         """Ask for a keyframe, once a second at most. Not where we have no number: nobody would refer to our frames."""

@@ -69,8 +69,8 @@ class Stream:
     """Their memory."""
     asked_key_s: float = float("-inf")
     """When its sender was last asked for a keyframe."""
-    asked_first: bytes = b""
-    """The start of the sender, by its salt, of which it is settled whether a first keyframe is asked for."""
+    asked_first: tuple[bytes, int] = (b"", 0)
+    """The salt of the sender's start, and how often it was asked for a first keyframe."""
     told_bundle_s: float = float("-inf")
     """When its sender was last told that we do not have its bundle."""
     asked_apart_s: float = float("-inf")

@@ -83,8 +83,6 @@ class FrameSlot:
         """Whether a frame of an event goes before others: they go in turn, so that none waits for all of the others."""
         self._offered: Frame | None = None
         self._latest: Frame | None = None
-        self._taken: Frame | None = None
-        """The ordinary one that was taken last."""
         self._to_promise: deque[QueuedFrame] = deque()
         self._snapshot_bytes = 0
         """Of a snapshot that was asked for before there was a frame."""
@@ -93,8 +91,8 @@ class FrameSlot:
         """Whether no frames are wanted at this time of the day."""
         self._next_s = clock()
         """Before this, the next frame would be one more than was asked for."""
-        self._awaited_s = float("inf")
-        """From when on somebody waits for a frame that is not due."""
+        self._awaited = False
+        """Whether somebody waits for a frame that is not due."""
         self._waits_since_s: float | None = None
         """Since when a frame waits for nothing but room, or when one was last skipped meanwhile."""
         self._busy = self._closed = False
@@ -152,14 +150,13 @@ class FrameSlot:
             self._paused_until_s = self._clock() + seconds
             self._arrived.notify_all()
 
-    def send_newest(self, wait_s: float = 0.0) -> None:
+    def send_newest(self) -> None:
         """Somebody waits for a picture: the newest frame that there was goes now, also if it was sent before.
 
-        wait_s: or so much later, if none goes until then. The frames that are due stay so: a camera that gives no more
-        than those would else be late from then on.
+        The frames that are due stay so: a camera that gives no more than those would else be late from then on.
         """
         with self._arrived:
-            self._awaited_s = min(self._awaited_s, self._clock() + wait_s)
+            self._awaited = True
             if self._viewers is not None and self._viewers.watched:
                 self._next_s = min(self._next_s, self._clock() + self._control.interval_s)
             if self._offered is None:
@@ -196,9 +193,7 @@ class FrameSlot:
         """Whether a newer frame is there than the one taken last, and could be taken now. Under the lock."""
         if self._to_promise or self._event_waits:
             return True
-        if self._offered is None or self._offered is self._taken:  # somebody waits for the one that was taken
-            return False
-        return not self._look_at_all or self._clock() >= self._wanted_s
+        return self._offered is not None and (not self._look_at_all or self._awaited or self._clock() >= self._next_s)
 
     @property
     def idle(self) -> bool:
@@ -237,12 +232,12 @@ class FrameSlot:
                     return self._taken_at(now_s, interval_s, self._to_promise.popleft())
                 condition, timeout_s = self._arrived, IDLE_S
                 if self._offered is not None and not self.paused:
-                    if now_s < self._wanted_s:
-                        timeout_s = min(self._wanted_s - now_s, IDLE_S)
+                    if now_s < self._next_s and not self._awaited:
+                        timeout_s = min(self._next_s - now_s, IDLE_S)
                     elif self._look_at_all or self._publisher.budget_bytes(self._ready_in_s()) is not None:
-                        queued, self._taken, self._offered = QueuedFrame(self._offered), self._offered, None
-                        self._awaited_s = float("inf")
-                        return self._taken_at(now_s, interval_s, queued, beside=now_s < self._next_s)
+                        queued, self._offered = QueuedFrame(self._offered), None
+                        beside, self._awaited = self._awaited and now_s < self._next_s, False
+                        return self._taken_at(now_s, interval_s, queued, beside=beside)
                     else:
                         self._wait_for_room(now_s, interval_s)
                         condition, timeout_s = self._publisher.changed, ROOM_S
@@ -252,11 +247,6 @@ class FrameSlot:
                     return None
                 condition.wait(timeout_s)
         return None
-
-    @property
-    def _wanted_s(self) -> float:
-        """When a frame goes: when it is due, or when somebody waits for it."""
-        return min(self._next_s, self._awaited_s)
 
     @property
     def _event_waits(self) -> bool:

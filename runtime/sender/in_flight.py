@@ -51,9 +51,6 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def __contains__(self, key: MessageKey) -> bool:
-        return key in self._messages
-
     @property
     def age_s(self) -> float | None:
         """Seconds since the capture of the newest frame that a receiver has; None before the first."""

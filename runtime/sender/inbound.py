@@ -26,7 +26,7 @@ from runtime.sender.viewers import Viewers
 log = logging.getLogger(__name__)
 
 _MOST_COMMANDS, _COMMANDS_S = 60, 10.0
-"""So many commands in so many seconds are obeyed, whoever sends them; requests of a keyframe do not count."""
+"""So many commands in so many seconds are obeyed, whoever sends them."""
 
 
 class InboundMessages:
@@ -89,9 +89,6 @@ class InboundMessages:
         if not seen.first_time(command):
             return
         now_s = self._clock()
-        if command.kind == "key":  # many receivers may ask at a time, and it costs a keyframe at most
-            self._make_keyframe(now_s)
-            return
         if len(self._commands) == _MOST_COMMANDS and now_s - self._commands[0] < _COMMANDS_S:
             raise UsageError(f"more than {_MOST_COMMANDS} commands in {_COMMANDS_S:.0f} s: this one is not obeyed")
         self._commands.append(now_s)
@@ -117,6 +114,9 @@ class InboundMessages:
                 if self._recorder is None:
                     raise UsageError("this sender makes no events: start it with --events")
                 self._recorder.begin("ask", command.label)
+            elif command.kind == "key" and self._references is not None:
+                if self._references.ask_for_key(now_s):
+                    self._frame_slot.send_newest()
             elif command.kind == "apart":
                 self._publisher.layers.separate_until_s = self._clock() + APART_S
             elif command.kind == "roi":
@@ -130,23 +130,6 @@ class InboundMessages:
                     raise UsageError("this sender looks for nothing: start it with --watch or --send-on change")
                 self._trigger.look_for(command.queries, command.vectors)
         self._on_event(CommandTaken(command.kind))
-
-    def _make_keyframe(self, now_s: float) -> None:
-        """Have a keyframe made, unless one is under way: whoever asks before the broker has that one gets it.
-
-        So many receivers that come together have one made.
-        """
-        references = self._references
-        if references is None:
-            return
-        with self._publisher.lock:
-            under_way = references.key_frame is not None and self._publisher.is_under_way(references.key_frame)
-            wait_s = None if under_way else references.ask_for_key(now_s)
-            if wait_s is None:
-                return
-            self._frame_slot.send_newest(wait_s)
-        self._limited_info.info("asked for: a keyframe")
-        self._on_event(CommandTaken("key"))
 
     def _cut(self, command: Command) -> None:
         """Promise the part of the newest picture that somebody wants to see."""

@@ -29,10 +29,6 @@ class LayerOutlet:
         """Whether the frame has not even begun to go."""
         return self._rest is not None and self._rest.first_layer == 0
 
-    def waits_to_begin(self, frame: int) -> bool:
-        """Whether it is this frame that has not even begun to go."""
-        return self.base_waits and self._rest is not None and self._rest.frame == frame
-
     def put(self, packet: Packet | None) -> Packet | None:
         """Have a frame, or none, in place of what waits; returns that."""
         rest, self._rest = self._rest, packet

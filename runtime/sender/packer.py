@@ -106,8 +106,8 @@ class Packer:
 
     @property
     def owes_keyframe(self) -> bool:
-        """Whether a receiver has asked for a keyframe, and none was made since. Under the publisher's lock."""
-        return self._references is not None and self._references.asked
+        """Whether a keyframe was asked for that may go beside the frames that are due. Under the publisher's lock."""
+        return self._references is not None and self._references.owes(self._clock())
 
     def analyze(self, frame: Frame, *, promised_bytes: int = 0) -> Any:
         """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.

@@ -151,11 +151,6 @@ class Publisher:
         # messages: then the rest of the budget stays unused.
         return min(self.format.around_bytes + max(0, budget_bytes - whole_bytes), self.format.around_frame_bytes)
 
-    def is_under_way(self, frame: int) -> bool:
-        """Whether the base layer of this ordinary frame has not reached the broker, as far as we know. Under the
-        lock."""
-        return self.layers.waits_to_begin(frame) or (self.in_flight.epoch, frame, 0) in self.in_flight
-
     def put(self, packet: Packet) -> None:
         """Have a frame published, in place of the one that waits: the newest wins."""
         with self.lock:

@@ -74,16 +74,14 @@ class References:
         self._made: OrderedDict[int, _MadeFrame] = OrderedDict()
         self._last_ack_s: dict[int, float] = {}
         self._key_s = float("-inf")
-        self.key_frame: int | None = None
-        """Number of the last keyframe of this epoch."""
-        self.asked = False
-        """Whether somebody wants a keyframe, and none was made since."""
+        self._asked = False
+        self._at_once_s = float("-inf")
         self._chosen = -1
 
     def made(self, packet: Packet, latent: Any, reference: Any, now_s: float) -> None:
         """A packet is on its way; `latent` is what is decoded from it, `reference` what it was predicted from."""
         if packet.side_info.reference is None:
-            self._key_s, self.key_frame, self.asked = now_s, packet.frame, False
+            self._key_s, self._asked = now_s, False
         self._made[packet.frame] = _MadeFrame(packet, latent, reference)
         while len(self._made) > REMEMBERED and self._forget():
             pass
@@ -104,21 +102,26 @@ class References:
             if len(made.holders) > _MOST_RECEIVERS_REMEMBERED:
                 made.holders.pop(next(iter(made.holders)))
 
-    def ask_for_key(self, now_s: float) -> float | None:
-        """Somebody wants the next packet to be a keyframe. In how many seconds it is made at the latest; 0: at once.
+    def ask_for_key(self, now_s: float) -> bool:
+        """Somebody wants the next packet to be a keyframe. Whether it should be made at once, and not at its time.
 
-        None if somebody has asked before, and not shortly after a keyframe: whoever asks too often gets no more frames.
+        Not shortly after a keyframe, nor after another such request: whoever asks too often gets no more frames.
         """
-        if self.asked:
-            return None
-        self.asked = True
-        return max(0.0, self._key_s + KEY_AT_ONCE_S - now_s)
+        at_once = now_s - max(self._key_s, self._at_once_s) >= KEY_AT_ONCE_S
+        if at_once:
+            self._at_once_s = now_s
+        self._asked = True
+        return at_once
+
+    def owes(self, now_s: float) -> bool:
+        """Whether somebody has asked for a keyframe, none was made since, and the last one is some seconds old."""
+        return self._asked and now_s - self._key_s >= KEY_AT_ONCE_S
 
     def choose(self, now_s: float) -> ReferenceFrame | None:
         """The newest frame that every live receiver holds from equally many layers; None for a keyframe."""
         self._last_ack_s = {who: at_s for who, at_s in self._last_ack_s.items() if now_s - at_s < self._silence_s}
         live = self._last_ack_s.keys()
-        if self.asked or now_s - self._key_s >= self._key_interval_s or not 1 <= len(live) <= self._most_receivers:
+        if self._asked or now_s - self._key_s >= self._key_interval_s or not 1 <= len(live) <= self._most_receivers:
             return None
         for frame, made in reversed(self._made.items()):
             layers = {made.holders.get(receiver, 0) for receiver in live}
@@ -137,7 +140,7 @@ class References:
     def clear(self) -> None:
         """Forget all frames: what comes next has another size, or nothing to do with them."""
         self._made.clear()
-        self._chosen, self.key_frame = -1, None
+        self._chosen = -1
 
     def _latent(self, made: _MadeFrame, layers: int) -> Any:
         if layers == len(made.packet.chunks):

@@ -12,6 +12,7 @@ _LOSSES = {
     "lpips_weight": ("lpips",),
     "vgg_weight": ("lpips_vgg", "dists", "dists_like"),
 }
+_PARTS = ("int8", "decoder.large")
 _FILES = {"lpips_weight": "lpips", "vgg_weight": "vgg"}  # without its file of weights a loss is not computed
 
 
@@ -24,6 +25,8 @@ def trained_on(manifest: Mapping[str, Any]) -> list[str] | None:
     runs = list(_runs(manifest.get("training")))
     if not runs:
         return None
+    for part in _PARTS:  # put into a bundle after its export
+        runs.extend(_runs(manifest.get(part)))
     found = {"psnr"}
     for settings in runs:
         for loss, measures in _LOSSES.items():

@@ -190,7 +190,7 @@ class Camera:
 
     def _wants_keyframe(self, command: Command) -> bool:
         """Whether a command has a frame sent at once."""
-        return command.kind == "key" and self._references.ask_for_key(self._clock()) == 0
+        return command.kind == "key" and self._references.ask_for_key(self._clock())
 
     def _acknowledged(self, ack: Ack) -> None:
         self._references.acknowledged(ack, self._clock())

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.bundle.runner import OrtRunner
@@ -124,6 +125,7 @@ def test_quantize_puts_it_into_a_bundle_where_it_costs_little_enough(trained, bu
     entry = Bundle.open(bundle.folder).manifest["int8"]["decoder"]
     assert entry["kept"]
     assert entry["integer_share"] == report["integer_share"]
+    assert [run["ms_ssim"] for run in entry["history"]] == [0.6]
     assert "decoder.int8.onnx" in Bundle.open(bundle.folder).files
 
 
@@ -141,7 +143,31 @@ def test_it_goes_on_from_weights_and_from_where_it_stopped(codec, trained, tmp_p
     assert train(codec, tmp_path / "more", "--start", str(start), "--minutes", "0.03") == 0
     later = [json.loads(line)["step"] for line in (tmp_path / "more" / "log.jsonl").read_text().splitlines()]
     assert later[-1] > steps[-1]
+    begun = [json.loads(line)["from_step"] for line in (tmp_path / "more" / "history.jsonl").read_text().splitlines()]
+    assert begun == [0, steps[-1]]
     assert isinstance(open_int8(tmp_path / "more")[0], Decoder)
+
+
+def test_it_begins_with_the_ranges_of_the_weights_that_it_is_given(codec, trained, tmp_path):
+    weights = load_file(trained / "weights.safetensors")
+    ends = [name for name in weights if name.endswith((".below", ".above"))]
+    wide = {name: value + 0.05 if name in ends else value for name, value in weights.items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    assert train(codec, tmp_path / "run", "--start", str(tmp_path / "wide.safetensors"), "--learning-rate", "1e-9") == 0
+    begun = load_file(tmp_path / "run" / "weights.safetensors")
+    assert ends
+    assert all(torch.allclose(begun[name], wide[name], atol=0.01) for name in ends)
+
+
+def test_a_run_for_another_codec_is_refused(trained, bundle, tmp_path, capsys):
+    weights = load_file(trained / "weights.safetensors")
+    weights["linear.weight"] = weights["linear.weight"] * 1.01
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    save_file(weights, other / "weights.safetensors")
+    argv = ["quantize", str(bundle.folder), "--part", "decoder", "--run", str(other), "--data", str(PHOTOS)]
+    assert cli.main([*argv, "--percent", "900"]) == 1
+    assert "another codec" in capsys.readouterr().err
 
 
 def test_a_run_of_something_else_is_refused(codec):

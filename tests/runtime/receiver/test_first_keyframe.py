@@ -1,4 +1,4 @@
-"""A receiver that comes late asks for its first picture as soon as it knows of the sender, and once."""
+"""A receiver that comes late asks for its first picture as soon as it knows of the sender, and again if none comes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from runtime.protocol.topics import Topics
 from runtime.receiver.held_latent import HeldLatent
 from runtime.receiver.streams import Streams
 from runtime.sender.events import CommandTaken, FramePacked
-from tests.support.publishing import birth, codec, identity, wait_for
+from tests.support.publishing import birth, codec, identity, plain, wait_for
 
 KEY = bytes(range(32))
 TOPICS = Topics("home", "mast", "main")
@@ -42,6 +42,11 @@ class Asked:
     def state(self, topics=TOPICS, *, up=True, epoch=1, frames=9):
         self.streams.on_message(topics.state, State(up=up, epoch=epoch, time_ms=1, frames=frames).to_bytes())
 
+    def later(self, seconds):
+        """So much time passes."""
+        for stream in self.streams.all():
+            stream.asked_key_s -= seconds
+
     @property
     def keys(self):
         """The topics of the requests of a keyframe."""
@@ -58,10 +63,40 @@ def test_it_asks_once_whichever_comes_first_and_again_after_a_new_start(first):
     for _ in range(3):
         asked.state()
     assert len(asked.keys) == 1
+    asked.later(1)
     asked.birth(epoch=2, start=2)
     assert len(asked.keys) == 1  # that state is of the start before
     asked.state(epoch=2)
     assert len(asked.keys) == 2
+
+
+def test_it_asks_five_times_ever_more_seldom_while_nothing_comes():
+    asked = Asked()
+    asked.birth()
+    after = []
+    for number in range(60):
+        asked.state()
+        after += [number] * (len(asked.keys) - len(after))
+        asked.later(10)
+    assert after == [0, 1, 3, 7, 15]
+
+
+def test_it_asks_when_a_sender_says_that_it_has_sent_a_frame_which_it_did_not_say_before():
+    asked = Asked()
+    asked.birth()
+    asked.state(frames=0)
+    assert not asked.keys
+    asked.state(frames=1)
+    assert asked.keys == [TOPICS.cmd]
+
+
+def test_strangers_who_claim_the_name_do_not_make_it_ask_more_often():
+    asked = Asked()
+    for start in range(1, 50):
+        asked.device = identity()
+        asked.birth(start=start)
+        asked.state()
+    assert len(asked.keys) == 1
 
 
 def test_it_asks_nothing_of_a_sender_that_is_gone_begins_now_or_has_another_bundle():
@@ -70,7 +105,6 @@ def test_it_asks_nothing_of_a_sender_that_is_gone_begins_now_or_has_another_bund
     gone.state(up=False)
     begins.birth()
     begins.state(frames=0)
-    begins.state(frames=20)  # its first frame has come, or will be missed
     other.birth(bundle_id=8)
     other.state()
     plain.birth()
@@ -90,6 +124,19 @@ def test_it_asks_nothing_where_it_holds_a_frame():
     asked.birth(epoch=2, start=2)
     asked.state(epoch=2)
     assert asked.keys == [TOPICS.cmd]
+
+
+def test_a_board_that_took_over_a_sealed_stream_is_asked_with_the_seal_of_its_own_birth():
+    asked = Asked(key=KEY)
+    seal = Seal(KEY, stream=TOPICS.base, salt=asked.birth().salt)
+    asked.state(frames=0)
+    for part in plain(0).split():
+        asked.streams.on_message(TOPICS.layer(part.first_layer), seal.seal(part.to_bytes()))
+    asked.device = identity()
+    said = asked.birth(epoch=2)
+    asked.state(epoch=2)
+    ((topic, payload),) = [(topic, payload) for topic, payload, _ in asked.commands if b"key" in payload]
+    assert Command.from_bytes(Seal(KEY, stream=TOPICS.base, salt=said.salt).verify(payload, topic)).kind == "key"
 
 
 def test_in_a_sealed_stream_it_is_signed_with_what_the_birth_says():
@@ -130,7 +177,8 @@ class Camera:
 @pytest.mark.skipif(find_tool("mosquitto") is None, reason="mosquitto is not installed")
 @pytest.mark.skipif(not (DEFAULT / reference_graph(0)).is_file(), reason="the default bundle has no references")
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
-def test_over_a_broker_a_late_receiver_gets_a_picture_long_before_the_next_frame(broker, tmp_path, key):
+def test_over_a_broker_a_late_receiver_gets_a_picture_long_before_the_next_frame(broker, tmp_path, monkeypatch, key):
+    monkeypatch.setattr("runtime.sender.references.KEY_AT_ONCE_S", 0.0)  # as if the first keyframe was long ago
     picture = np.ascontiguousarray(read_picture(sorted(PHOTOS.glob("*.jpg"))[0])[100:196, 100:196])
     address, options = broker.address, ReceiverOptions(decoders=1)
     camera = Camera(address, tmp_path, key)

@@ -145,29 +145,6 @@ def test_a_newer_picture_goes_to_whoever_waits_without_room_for_one():
     assert max(late_s for number, late_s in taken if number != 5) < 0.01
 
 
-def test_a_picture_that_waits_for_room_is_not_overtaken_by_itself_but_by_a_newer_one():
-    world = World(begin_s=100.0 - STEP_S)
-    world.take(1)
-    assert not world.frame_slot.overtaken
-    world.frame_slot.send_newest()
-    assert not world.frame_slot.overtaken
-    while world.frames < 2:
-        world.step()
-    assert world.frame_slot.overtaken
-
-
-def test_who_waits_for_a_picture_at_a_later_time_gets_it_then_or_before_if_one_is_due():
-    world = World(begin_s=100.0 - STEP_S)
-    world.take(1)
-    world.control.interval_s = 10 * INTERVAL_S
-    world.take(1)
-    world.frame_slot.send_newest(3 * INTERVAL_S)
-    ((number, late_s),) = world.take(1)
-    assert (number, late_s < 0.01) == (4, True)
-    world.frame_slot.send_newest(30 * INTERVAL_S)
-    assert [number for number, _ in world.take(3)] == [10, 20, 30]
-
-
 def test_a_thumbnail_that_found_no_room_is_made_up_for_by_the_next_frame():
     world = World(idle_every_s=1.0)
     world.take(1)

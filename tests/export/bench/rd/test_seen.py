@@ -11,7 +11,10 @@ def test_what_any_run_of_any_part_was_trained_on_is_seen():
     training = {"history": [CODEC, {**CODEC, "ssimulacra2": 0.3}], "flow": {"history": [FLOW]}, "steps": 9}
     assert trained_on({"training": training}) == ["lpips", "ms_ssim", "psnr", "ssimulacra2"]
     assert trained_on({"training": {"history": [CODEC]}}) == ["ms_ssim", "psnr"]
-    assert trained_on({"training": {"history": [{"ms_ssim": 0.0}]}}) == ["psnr"]
+    plain = {"training": {"history": [{"ms_ssim": 0.0}]}}
+    assert trained_on(plain) == ["psnr"]
+    assert trained_on({**plain, "int8": {"decoder": {"history": [CODEC]}}}) == ["ms_ssim", "psnr"]
+    assert trained_on({**plain, "decoder.large": {"history": [CODEC]}}) == ["ms_ssim", "psnr"]
 
 
 def test_training_that_looks_through_vgg_has_seen_every_measure_by_it():
