@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from edgesem.errors import PacketError
 from edgesem.packet.packet import Packet
+from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.ack import Ack
 from runtime.sender.delivery import DeliveryHandle, DeliveryHandles
 from runtime.sender.events import PromiseKept, PromiseRejected
@@ -46,6 +47,7 @@ class Redelivery:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._limited_log = RateLimitedLog(log)  # a full disk refuses each frame
         self._new = NewFrames()
         self._slots = Slots()
         self._later: dict[int, float] = {}
@@ -94,7 +96,7 @@ class Redelivery:
         try:
             row_id = self._spool.add(epoch=packet.epoch, frame=packet.frame, packet=packet.to_bytes())
         except SpoolFull as error:
-            log.error("cannot promise frame %d: %s; sending it as an ordinary one", packet.frame, error)
+            self._limited_log.warn("cannot promise frame %d: %s; sending it as an ordinary one", packet.frame, error)
             self._handles.refuse(key, f"the spool has no room: {error}")
             self._handles.leave(key)
             return False

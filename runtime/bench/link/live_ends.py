@@ -194,6 +194,8 @@ class VideoEnds:
         before_s = time.process_time()
         if self._sender.step(self._path.now_s):
             self.encode_s.append(time.process_time() - before_s)
+        for receiver in self.receivers:
+            receiver.step(self._path.now_s)
 
     def close(self) -> None:
         """As of Ends."""

@@ -345,3 +345,11 @@ def test_on_a_long_link_a_receiver_has_four_round_trips_to_answer(spool):
     line.run(100)
     first_s, second_s, *_ = line.times(1)
     assert second_s - first_s == pytest.approx(20, abs=0.6)
+
+
+def test_a_full_disk_costs_one_line_and_not_one_for_each_frame(tmp_path, caplog):
+    (tmp_path / "no-folder").write_text("")
+    redelivery = Redelivery(Spool(tmp_path / "no-folder" / "a.spool", max_bytes=1 << 20))
+    for frame in range(20):
+        assert not redelivery.keep(Packet(1, 7, frame, 0, 64, 64, 9, 1, 0, (b"x" * 50,), promised=True))
+    assert sum("cannot promise" in line for line in caplog.messages) == 1
