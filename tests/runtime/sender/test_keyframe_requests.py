@@ -24,7 +24,9 @@ class Quiet:
 
 
 def of_a_quiet_scene(interval_s):
-    sender = SimulatedSender(codec=Model(), control=Control(interval_s=interval_s), trigger=Quiet(), key_interval_s=3600)
+    sender = SimulatedSender(
+        codec=Model(), control=Control(interval_s=interval_s), trigger=Quiet(), key_interval_s=3600
+    )
     assert [event["event"] for event in sender.show()] == ["unchanged"]
     return sender
 
