@@ -195,8 +195,9 @@ def info(
 
 def _brief(result: dict[str, Any]) -> dict[str, Any]:
     """A description without what has a line for each file, trial or run of training: that is for machines."""
-    shown = {key: value for key, value in result.items() if key not in ("files", "int8", "parity", "training")}
-    return shown if shown == result else {**shown, "more": "files, int8, parity, training: with --json"}
+    long = [key for key in ("files", "int8", "parity", "training") if key in result]
+    shown = {key: value for key, value in result.items() if key not in long}
+    return {**shown, "more": f"{', '.join(long)}: with --json"} if long else shown
 
 
 class _Clock:

@@ -33,13 +33,14 @@ pytestmark = [
 class Camera:
     """A sender of a scene that stands still, and when it did what."""
 
-    def __init__(self, port, picture):
+    def __init__(self, port, picture, folder):
         self.did, self._end = [], threading.Event()
         self._sender = StreamSender(
             Address("127.0.0.1", port, user="u", password="p"),
             STREAM,
             SenderOptions(fps=1 / INTERVAL_S, max_bytes=1200),
             codec=codec(),
+            folder=folder,  # with which it has a birth
             on_event=lambda event: self.did.append((time.monotonic(), event)),
         )
         self._thread = threading.Thread(target=self._film, args=(picture,))
@@ -71,7 +72,7 @@ def test_it_gets_a_picture_within_a_round_trip_that_climbs_without_a_burst(tmp_p
             DelayLine(("127.0.0.1", broker.port), RTT_S / 2) as line,
             Relay(target=("127.0.0.1", line.port), rate_bps=24_000) as relay,
             StreamReceiver(Address("127.0.0.1", broker.port, user="u", password="p"), STREAM) as first,
-            Camera(relay.port, picture) as camera,
+            Camera(relay.port, picture, tmp_path / "camera") as camera,
         ):
             until_s = time.monotonic() + WAIT_S
             while sum(event.refers_to is not None for _, event in camera.packed()) < 5:
