@@ -118,6 +118,16 @@ def spread_levels(count: int) -> Tensor:
     return (place * (LEVELS + 1)).floor().clamp(max=LEVELS).view(count, 1, 1, 1)
 
 
+def random_sending(count: int, dropout: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random levels, as of `spread_levels`, and how many layers are sent: all, or with probability `dropout` fewer.
+
+    Both [count,1,1,1].
+    """
+    level = spread_levels(count).to(device)
+    fewer = torch.rand(count, 1, 1, 1, device=device) < dropout
+    return level, torch.where(fewer, torch.randint(1, len(GROUPS), fewer.shape, device=device), len(GROUPS))
+
+
 def lambda_of(quality: Tensor, config: TrainConfig) -> Tensor:
     """Weight of distortion at quality 0..1, on a log grid."""
     low, high = math.log(config.lambda_low), math.log(config.lambda_high)
@@ -127,9 +137,7 @@ def lambda_of(quality: Tensor, config: TrainConfig) -> Tensor:
 def loss_of(net: nn.Module, frame: Tensor, config: TrainConfig, done: float) -> tuple[Tensor, dict[str, float]]:
     """Rate-distortion loss of one batch at random qualities, and what to log of it. `done` is 0..1 of the run."""
     batch = frame.shape[0]
-    level = spread_levels(batch).to(frame.device)
-    fewer = torch.rand(batch, 1, 1, 1, device=frame.device) < config.nested_dropout
-    layers = torch.where(fewer, torch.randint(1, len(GROUPS), fewer.shape, device=frame.device), len(GROUPS))
+    level, layers = random_sending(batch, config.nested_dropout, frame.device)
     keep = (torch.rand(batch, 1, 1, 1, device=frame.device) >= config.without_stage).float() if config.teacher else None
     picture, bpp = net(frame, level, layers, keep)
     distortion, figures = base_distortion(picture, frame, config, done)
@@ -170,6 +178,14 @@ def base_distortion(
         extra[turn] = 2 * share * config.ssimulacra2 * SSIMULACRA2_WEIGHT * far
         distortion = distortion + extra
     return distortion, figures
+
+
+def drawing_loss(
+    picture: Tensor, frame: Tensor, level: Tensor, config: TrainConfig, done: float
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of pictures of packets whose bits are what they are, drawn at `level` [B,1,1,1]; and what to log of it."""
+    distortion, figures = base_distortion(picture, frame, config, done)
+    return (lambda_of(level.flatten() / LEVELS, config).sqrt() * distortion).mean(), figures
 
 
 def train(

@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import InputError
 from export.data.crops import Crops
 from export.networks.codec import Decoder
 from export.quantization.ranges import STEPS, best_range
-from export.training.codec import TrainConfig, base_distortion, lambda_of, open_run, spread_levels
+from export.training.codec import TrainConfig, drawing_loss, open_run, random_sending
 from export.training.loop import Progress, RunOptions, device_of, read_settings, read_weights, run
 
 _LARGEST = 127  # of a signed weight
@@ -176,9 +175,7 @@ def train_int8(
     def sent() -> tuple[Tensor, Tensor, Tensor]:
         """A batch of frames, their latents as a receiver has them, and their levels."""
         frame = crops.varied_batch(config.batch)
-        level = spread_levels(config.batch).to(frame.device)
-        fewer = torch.rand_like(level) < config.nested_dropout
-        layers = torch.where(fewer, torch.randint(1, len(GROUPS), fewer.shape, device=frame.device), len(GROUPS))
+        level, layers = random_sending(config.batch, config.nested_dropout, frame.device)
         with torch.no_grad():
             return frame, codec.send(frame, level, layers)[0], level
 
@@ -193,9 +190,7 @@ def train_int8(
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame, latent, level = sent()
-        distortion, figures = base_distortion(net(latent, level / LEVELS), frame, config, done)
-        weight = lambda_of(level.flatten() / LEVELS, config).sqrt()
-        return (weight * distortion).mean(), figures
+        return drawing_loss(net(latent, level / LEVELS), frame, level, config, done)
 
     return run(net, config, out, loss, progress, options, resumed=crops.restart)
 

@@ -13,11 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import GROUPS
 from edgesem.errors import InputError
 from export.data.crops import Crops
 from export.networks.codec import Decoder, large_decoder
-from export.training.codec import TrainConfig, base_distortion, lambda_of, open_run, spread_levels
+from export.training.codec import TrainConfig, drawing_loss, open_run, random_sending
 from export.training.loop import Progress, RunOptions, device_of, read_settings, read_weights, run
 from export.training.losses import psnr_db
 
@@ -60,16 +59,13 @@ def train_large(
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.varied_batch(config.batch)
-        level = spread_levels(config.batch).to(frame.device)
-        fewer = torch.rand_like(level) < config.nested_dropout
-        layers = torch.where(fewer, torch.randint(1, len(GROUPS), fewer.shape, device=frame.device), len(GROUPS))
+        level, layers = random_sending(config.batch, config.nested_dropout, frame.device)
         with torch.no_grad():
             latent, bpp = codec.send(frame, level, layers)
             small = codec.decoder(latent, level / LEVELS).float()
-        distortion, figures = base_distortion(net(latent, level / LEVELS), frame, config, done)
+        drawn, figures = drawing_loss(net(latent, level / LEVELS), frame, level, config, done)
         base_psnr = psnr_db((small - frame).square().mean((1, 2, 3)))
-        weight = lambda_of(level.flatten() / LEVELS, config).sqrt()
-        return (weight * distortion).mean(), {"bpp": bpp.mean().item(), "base_psnr": base_psnr, **figures}
+        return drawn, {"bpp": bpp.mean().item(), "base_psnr": base_psnr, **figures}
 
     return run(net, config, out, loss, progress, options, resumed=crops.restart)
 

@@ -35,7 +35,7 @@ class SenderRequests:
     def after_news(self, stream: Stream) -> None:
         """Ask for a first keyframe if birth and state tell of a sender that has sent frames, and we hold none of them.
 
-        Five times for each start of a sender, at states that are 10, 20, 40 and 80 s apart at least: a request may be
+        Five times for each start of a sender, at states that are 9, 18, 36 and 72 s apart at least: a request may be
         lost. What else is missing shows when it is referred to. With QoS 0, because many streams may be heard of at
         once, and a broker takes few messages of QoS 1 at a time.
         """

@@ -124,17 +124,11 @@ def test_that_the_receiver_runs_is_said_once_on_each_connection_also_without_a_s
     assert said == [(home.topic, b"online")] * 2
 
 
-@pytest.mark.parametrize("at", range(6))
-def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_again(at):
-    said, home, topics = [], HomeAssistant("homeassistant", about="x"), Topics("a", "b", "c")
+def announce(home, topics, publish):
+    """Announce a stream that runs; `publish(topic, payload, retain)` is the connection's."""
     inbox = Inbox(topics=topics, bundle_ids=(), acknowledge=lambda *_: None)
     stream = Stream(topics, inbox, SynthesisOptions())
-
-    def publish(topic, payload, retain):
-        said.append(topic)
-        if len(said) == at + 1:
-            home.announce_again()  # comes in the connection's thread, before the publisher goes on
-
+    stream.heard_s = time.monotonic()
     home.receiver = SimpleNamespace(
         max_steps=4,
         connection=SimpleNamespace(connected=True, publish=publish),
@@ -143,6 +137,18 @@ def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_ag
     home.add(stream.name, topics)
     for _ in range(3):
         home.refresh()
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_again(at):
+    said, home, topics = [], HomeAssistant("homeassistant", about="x"), Topics("a", "b", "c")
+
+    def publish(topic, payload, retain):
+        said.append(topic)
+        if len(said) == at + 1:
+            home.announce_again()  # comes in the connection's thread, before the publisher goes on
+
+    announce(home, topics, publish)
     about = HomeAssistantDevice(topics, "homeassistant", home.topic.rpartition("/")[0])
     all_of_it = {home.topic, about.discovery(ALL)[0], availability_topic(topics), about.figures_topic}
     assert all_of_it <= set(said[at + 1 :])
@@ -151,23 +157,13 @@ def test_a_home_assistant_that_starts_while_a_stream_is_announced_is_told_all_ag
 @pytest.mark.parametrize("at", range(6))
 def test_a_stream_that_is_removed_while_it_is_announced_is_unavailable_in_the_end(at):
     said, home, topics = [], HomeAssistant("homeassistant", about="x"), Topics("a", "b", "c")
-    inbox = Inbox(topics=topics, bundle_ids=(), acknowledge=lambda *_: None)
-    stream = Stream(topics, inbox, SynthesisOptions())
-    stream.heard_s = time.monotonic()
 
     def publish(topic, payload, retain):
         if len(said) == at:
-            home.remove(stream.name)  # comes in the connection's thread, before the publisher goes on
+            home.remove(topics.name)  # comes in the connection's thread, before the publisher goes on
         said.append((topic, payload))
 
-    home.receiver = SimpleNamespace(
-        max_steps=4,
-        connection=SimpleNamespace(connected=True, publish=publish),
-        streams=SimpleNamespace(find=lambda _: stream, bundle_ids=()),
-    )
-    home.add(stream.name, topics)
-    for _ in range(3):
-        home.refresh()
+    announce(home, topics, publish)
     assert [payload for topic, payload in said if topic == availability_topic(topics)][-1:] == [b"offline"]
 
 
