@@ -125,6 +125,11 @@ def ms_ssim_db(value: float) -> float:
     return -10 * math.log10(max(1 - value, 1e-9))
 
 
+def gmsd_db(value: float) -> float:
+    """GMSD as -20 log10(value), which rises with quality: steps that look alike are then about equally wide."""
+    return -20 * math.log10(max(value, 1e-9))
+
+
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The (bpp, quality) points that no cheaper point equals or beats: both rise strictly."""
     front: list[tuple[float, float]] = []

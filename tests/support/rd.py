@@ -19,7 +19,7 @@ def photo(height=99, width=131):
 
 
 def point(codec="edgesem", setting=0.5, size_bytes=100, run="monday", **quality):
-    values = {"psnr": 30.0, "ms_ssim": 0.9, "ssimulacra2": 50.0} | quality
+    values = {"psnr": 30.0, "ms_ssim": 0.9, "ssimulacra2": 50.0, "gmsd": 0.1} | quality
     coding = Coding(size_bytes, 0.02, 0.03, 0.019, 0.029, "pixels", run)
     return Point("a.png", "digest", 8000, codec, setting, "1", coding, Quality(**values))
 
@@ -29,7 +29,12 @@ def curve(name, factor, bpps, run="monday"):
     points = []
     for bpp in bpps:
         gain = np.log2(bpp / factor / 0.02)
-        quality = {"psnr": 20 + 2.5 * gain, "ms_ssim": float(1 - 0.3 * 0.6**gain), "ssimulacra2": -50 + 25 * gain}
+        quality = {
+            "psnr": 20 + 2.5 * gain,
+            "ms_ssim": float(1 - 0.3 * 0.6**gain),
+            "ssimulacra2": -50 + 25 * gain,
+            "gmsd": float(0.3 * 0.8**gain),
+        }
         made = point(name, bpp, run=run, **quality)
         points.append(replace(made, pixels=10**6, coding=replace(made.coding, bytes=round(bpp * 10**6 / 8))))
     return points

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from edgesem.errors import UsageError
 from edgesem.files import read_picture
-from edgesem.quality.metrics import Frame, ms_ssim, psnr
+from edgesem.quality.metrics import Frame, gmsd, ms_ssim, psnr
 from edgesem.quality.ssimulacra2 import ssimulacra2
 from edgesem.sources import program_digest
 from export.bench.rd.baselines import CodecUnderTest
@@ -51,7 +51,7 @@ class PictureMetrics:
         lpips_vgg: Path | None = None,
         dists: Path | None = None,
     ) -> PictureMetrics:
-        """PSNR, MS-SSIM and SSIMULACRA2; with the user's files of weights, the metrics that need them.
+        """PSNR, MS-SSIM, SSIMULACRA2 and GMSD; with the user's files of weights, the metrics that need them.
 
         lpips: AlexNet's LPIPS. vgg: VGG16, for a measure in the manner of DISTS. dists: DISTS' learned weights, for
         DISTS itself in its place. lpips_vgg: the linear weights of LPIPS by VGG16, if `vgg` does not hold them. Raises
@@ -86,6 +86,7 @@ class PictureMetrics:
                 psnr=min(psnr(original, decoded), 100.0),
                 ms_ssim=ms_ssim(original, decoded),
                 ssimulacra2=ssimulacra2(original, decoded),
+                gmsd=gmsd(original, decoded),
             )
         for name, paths, weights in self.networks:
             if getattr(known, f"{name}_weights") != weights:

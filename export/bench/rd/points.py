@@ -39,6 +39,7 @@ class Quality:
     """dB; 100 stands for equal pictures, so that a mean exists."""
     ms_ssim: float
     ssimulacra2: float
+    gmsd: float
     lpips: float | None = None
     lpips_weights: str | None = None
     """Digest of the weights that `lpips` was measured with."""

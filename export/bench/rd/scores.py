@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from edgesem.quality.metrics import ms_ssim_db
+from edgesem.quality.metrics import gmsd_db, ms_ssim_db
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ SCORES = {
     "psnr": Score("PSNR", 2, 1),
     "ms_ssim": Score("MS-SSIM", 4, 3, ms_ssim_db),
     "ssimulacra2": Score("SSIMULACRA2", 1, 0),
+    "gmsd": Score("GMSD", 4, 3, gmsd_db),
     "lpips": Score("LPIPS", 3, 3, _negated),
     "lpips_vgg": Score("LPIPS-VGG", 3, 3, _negated),
     "dists": Score("DISTS", 4, 3, _negated),
     "dists_like": Score("DISTS-like", 3, 3, _negated),
 }
-_FIRST = ("dists", "dists_like", "lpips_vgg", "lpips", "ssimulacra2", "ms_ssim", "psnr")
+_FIRST = ("dists", "dists_like", "lpips_vgg", "lpips", "ssimulacra2", "gmsd", "ms_ssim", "psnr")
 
 
 def honest_order(metrics: Iterable[str], trained_on: Collection[str] | None) -> list[str]:

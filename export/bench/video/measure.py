@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -11,7 +10,7 @@ import numpy as np
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.packet.packet import Packet
-from edgesem.quality.metrics import Frame, bd_rate, gmsd, ms_ssim, ms_ssim_db, psnr
+from edgesem.quality.metrics import Frame, bd_rate, gmsd, gmsd_db, ms_ssim, ms_ssim_db, psnr
 from export.bench.video import peers, scenes
 from export.bench.video.chain import chained
 from export.bench.video.coded import ClipCoder, Clock, Coded
@@ -99,15 +98,10 @@ def share_at_equal_quality(mine: Sequence[Row], other: Sequence[Row], measure: s
 
     None if there is nothing that both reach.
     """
-    in_db = {"ms_ssim": ms_ssim_db, "gmsd": _gmsd_db}[measure]
+    in_db = {"ms_ssim": ms_ssim_db, "gmsd": gmsd_db}[measure]
     old, new = ([(row["bytes_per_frame"], in_db(row[measure])) for row in rows] for rows in (other, mine))
     found = bd_rate(old, new)
     return None if found is None else 1 + found.percent / 100
-
-
-def _gmsd_db(value: float) -> float:
-    """GMSD as a quality that rises, in dB, so that steps are about equally wide."""
-    return -20 * math.log10(max(value, 1e-9))
 
 
 def share_of_time(mine: Sequence[Row], other: Sequence[Row]) -> float:

@@ -53,7 +53,7 @@ class QuickMetrics(rd.PictureMetrics):
 
     def __call__(self, original, decoded, known):
         self.calls.append(known)
-        return known or Quality(psnr(original, decoded), 0.9, 50.0)
+        return known or Quality(psnr(original, decoded), 0.9, 50.0, 0.1)
 
 
 @pytest.fixture

@@ -33,16 +33,16 @@ def report():
 def test_means_have_the_keys_that_scripts_read(report):
     for means in report["codecs"].values():
         for mean in means:
-            assert {"bpp", "psnr", "ms_ssim", "ssimulacra2", "lpips", "encode_s", "decode_s"} <= mean.keys()
+            assert {"bpp", "psnr", "ms_ssim", "ssimulacra2", "gmsd", "lpips", "encode_s", "decode_s"} <= mean.keys()
         assert [mean["bpp"] for mean in means] == sorted(mean["bpp"] for mean in means)
 
 
 def test_a_measure_that_one_codec_lacks_is_not_tabled():
     points = [replace(p, quality=replace(p.quality, lpips=0.2)) for p in curve("jpeg", 4.0, (0.1, 0.3))]
-    assert rd_report.summarize(points)["metrics"] == ["lpips", "ssimulacra2", "ms_ssim", "psnr"]
+    assert rd_report.summarize(points)["metrics"] == ["lpips", "ssimulacra2", "gmsd", "ms_ssim", "psnr"]
     points += curve("edgesem", 1.0, (0.04, 0.2))
     summary = rd_report.summarize(points)
-    assert summary["metrics"] == ["ssimulacra2", "ms_ssim", "psnr"]
+    assert summary["metrics"] == ["ssimulacra2", "gmsd", "ms_ssim", "psnr"]
     assert rd_report.as_markdown({"data": "d", "pictures": [], "machine": {"processor": "p"}, **summary})
 
 
@@ -53,17 +53,17 @@ def test_a_judge_that_training_did_not_see_comes_first_and_others_are_marked():
         for p in (*curve("edgesem", 1.0, (0.04, 0.2)), *curve("jpeg", 4.0, (0.1, 0.6)))
     ]
     summary = rd_report.summarize(points, trained_on=["lpips", "ms_ssim", "psnr"])
-    assert summary["metrics"] == ["dists", "ssimulacra2", "lpips", "ms_ssim", "psnr"]
+    assert summary["metrics"] == ["dists", "ssimulacra2", "gmsd", "lpips", "ms_ssim", "psnr"]
     assert summary["trained_on"] == ["lpips", "ms_ssim", "psnr"]
     report = {"data": "d", "pictures": ["a"], "machine": {"processor": "p"}, **summary}
     for text in (rd_report.as_markdown(report), rd_readme.table(report)):
-        assert "Training saw DISTS never, nor SSIMULACRA2." in text
-        assert "| DISTS | SSIMULACRA2 | LPIPS (trained on) | MS-SSIM (trained on) |" in text
+        assert "Training saw DISTS never, nor SSIMULACRA2 nor GMSD." in text
+        assert "| DISTS | SSIMULACRA2 | GMSD | LPIPS (trained on) | MS-SSIM (trained on) |" in text
 
 
 @pytest.mark.parametrize(
     ("trained_on", "sentence"),
-    [(None, "not known"), (["psnr", "ms_ssim", "ssimulacra2"], "none is an independent judge")],
+    [(None, "not known"), (["psnr", "ms_ssim", "ssimulacra2", "gmsd"], "none is an independent judge")],
 )
 def test_a_report_says_where_there_is_no_independent_judge(trained_on, sentence):
     summary = rd_report.summarize(curve("edgesem", 1.0, (0.04, 0.2)), trained_on=trained_on)
@@ -95,7 +95,7 @@ def test_means_are_over_pictures():
 
 
 def test_bd_rate_of_each_metric_is_the_known_factor(report):
-    for metric in ("psnr", "ms_ssim", "ssimulacra2"):
+    for metric in ("psnr", "ms_ssim", "ssimulacra2", "gmsd"):
         assert report["bd_rate"]["edgesem"]["avif-s6"][metric]["percent"] == pytest.approx(-20, abs=0.5)
         assert report["bd_rate"]["edgesem"]["jpeg"][metric]["percent"] == pytest.approx(-75, abs=0.5)
     anchors = report["bd_rate"]["edgesem"]
