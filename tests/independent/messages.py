@@ -203,6 +203,10 @@ def read_state(data: bytes) -> dict[str, Any]:
         fields[name] = found.get(key, missing)
         if key in found and not check(found[key]):
             raise RefusedError("value", key)
+    if found.get("S", 0) != 0:
+        fields["silent_s"] = found["S"]
+        if not integer(0, 86400)(found["S"]):
+            raise RefusedError("value", "S")
     for name in ("rtt_s", "age_s"):
         if fields[name] is not None:
             fields[name] /= 1000
