@@ -109,7 +109,7 @@ def card(
     from devices.deployment.wheels import GLIBC_OF
     from devices.provision import card as cards
     from devices.provision import image as images
-    from devices.provision.seed import Setup
+    from devices.provision.setup import Setup
     from devices.provision.template import template as template_for
     from devices.shell import Shell
 
@@ -218,7 +218,7 @@ def jetson(
     from devices.board import Board
     from devices.cli import display
     from devices.provision import jetson as jetsons
-    from devices.provision.seed import Setup
+    from devices.provision.setup import Setup
     from devices.shell import Shell, spelled
     from edgesem.errors import EnvironmentMissing
 
@@ -231,6 +231,7 @@ def jetson(
             raise EnvironmentMissing(f"{warning}: use one of them, or say --any-host if you know that it works")
         log.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     setup = Setup.read(config, known)
+    jetsons.check_setup(setup)
     password = jetsons.password_in(password_file)
     shell = Shell(dry_run=not yes)
     release = release_for(shell, known, *opened.python(), bundle, wheel, cache)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from devices.deployment.deploy import Access
+    from devices.deployment.access import Access
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle to bring.", show_default="the one that ships")]
@@ -41,7 +41,7 @@ def ssh_access(port: int | None, identity: Path | None, ssh_config: Path | None,
     """How boards are reached; EnvironmentMissing without ssh."""
     import shutil
 
-    from devices.deployment.deploy import Access
+    from devices.deployment.access import Access
     from edgesem.errors import EnvironmentMissing
 
     if shutil.which("ssh") is None:

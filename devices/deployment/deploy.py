@@ -8,79 +8,28 @@ Whatever fails on the way, the board goes on with what it ran before; `devices.o
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import logging
-import re
-import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
+from devices.deployment.access import Access, check_host
 from devices.deployment.answer import BadAnswer, parse_answer
 from devices.deployment.explain import explained
 from devices.deployment.release import Release, agent_source, content_bytes
-from devices.shell import Shell, printable, spelled
+from devices.shell import Shell, printable
 from edgesem.errors import EdgesemError, LinkError, UsageError
 
 log = logging.getLogger(__name__)
 
-_HOST = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*")
-_START = (
-    "import sys;sys.version_info>=(3,10) or sys.exit('edgesem needs Python 3.10 or later, this is '+sys.version[:6]);"
-    "exec(compile(sys.stdin.buffer.read({size}),'agent','exec'))"
-)
 _QUIET_S = 900.0  # an installation on the slowest board says nothing for minutes
 _ANSWER_S = 300.0  # a loaded board takes as long to start the agent, stop its daemons, and go back
 _MAX_LOG_LINE = 2000
 _FACTS = ("arch", "python", "libc")
-
-
-@dataclass(frozen=True)
-class Access:
-    """How boards are reached."""
-
-    port: int | None = None
-    identity: Path | None = None
-    config: Path | None = None
-    """A file for ssh -F."""
-    root: str = "/"
-    """Where the board's file system begins; another folder for a trial."""
-    python: str = "python3"
-
-    def argv(self, host: str, *words: str) -> tuple[str, ...]:
-        """The ssh command that runs `words` on `host`."""
-        check_host(host)
-        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30"]
-        # The question whether the board is alive waits behind megabytes that a thin link has not taken yet.
-        options += ["-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10"]
-        return ("ssh", *options, *self._place(), host, "--", shlex.join(words))
-
-    def _place(self) -> list[str]:
-        options = ["-p", str(self.port)] if self.port else []
-        options += ["-i", str(self.identity)] if self.identity else []
-        return options + (["-F", str(self.config)] if self.config else [])
-
-    def by_hand(self, host: str) -> str:
-        """The command that connects to `host` from a terminal."""
-        return spelled(("ssh", *self._place(), host))
-
-    def agent(self, host: str, step: str, *args: str) -> tuple[str, ...]:
-        """The ssh command that runs one step of the agent, whose source comes first on stdin."""
-        start = _START.format(size=len(agent_source()))
-        return self.argv(host, *self.as_root(host), self.python, "-c", start, step, *args, "--root", self.root)
-
-    def as_root(self, host: str) -> tuple[str, ...]:
-        """What comes before a command that only root may run."""
-        return ("sudo", "-n") if self.root == "/" and not host.startswith("root@") else ()
-
-
-def check_host(host: str) -> None:
-    """Raise UsageError if `host` could not be the name of one: ssh would take some for an option."""
-    if not _HOST.fullmatch(host):
-        raise UsageError(f"{host!r} is no host: name it as user@host or as an alias of your ssh configuration")
 
 
 @dataclass
@@ -197,9 +146,12 @@ def deploy(
                 step("runs it already")
                 return progress
             _install(board, release, facts, progress, step)
+        configured: list[str] = []
         if config:
             step("configuring")
-            board.ask("configure", feed=lambda stdin: _write(stdin, _configuration(config)))
+            files = _configuration(config)
+            configured = ["--configured", hashlib.sha256(files).hexdigest()]
+            board.ask("configure", feed=lambda stdin: _write(stdin, files))
         step("switching")
 
         def heard(word: str, stdin: IO[bytes]) -> None:
@@ -207,7 +159,7 @@ def deploy(
             if word == "healthy":
                 _write(stdin, b"confirm\n")
 
-        words = ("switch", version, "--health-s", str(health_s), *(["--configured"] if config else []))
+        words = ("switch", version, "--health-s", str(health_s), *configured)
         answer = board.ask(*words, heard=heard, keep_open=True, quiet_s=health_s + _ANSWER_S)
         progress.running, progress.ok = str(answer.get("running")), True
         step("done")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devices.deployment.deploy import Board, Progress, check_host, failure, for_each
+from devices.deployment.access import check_host
+from devices.deployment.deploy import Board, Progress, failure, for_each
 from edgesem.config import read_toml
 from edgesem.errors import LinkError, UsageError
 

@@ -26,8 +26,11 @@ def facts(layout: Layout) -> dict[str, Any]:
     model = ""
     with contextlib.suppress(OSError), open(os.path.join(layout.root, "proc/device-tree/model"), "rb") as file:
         model = file.read(256).rstrip(b"\0").decode("utf-8", "replace")
+    arch = platform.machine()
+    if arch == "aarch64" and sys.maxsize < 2**32:
+        arch = "armv8l"  # a 32-bit system on a 64-bit kernel, such as Raspberry Pi OS: no 64-bit wheel fits its Python
     return {
-        "arch": platform.machine(),
+        "arch": arch,
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "libc": "".join(platform.libc_ver()),
         "model": model,

@@ -43,6 +43,7 @@ class Layout:
         self.pending = os.path.join(self.base, "pending.json")
         self.staged = os.path.join(self.base, "configuration.json")
         self.etc = os.path.join(self.root, "etc/edgesem")
+        self.units = os.path.join(self.root, "etc/systemd/system")
         self.run = os.path.join(self.root, "run/edgesem")
 
     def release(self, version: str) -> str:
@@ -82,12 +83,49 @@ class Layout:
 def write_whole(path: str, data: bytes, mode: int = 0o644) -> None:
     """Put `data` in a file so that nobody ever sees half of it, not even after a power cut."""
     part = path + ".part"
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
     sync_folder(os.path.dirname(path))
+
+
+def exchange(path: str, data: bytes, mode: int = 0o644, keep: bool = False) -> None:
+    """Give a file this content, if it has another, and with `keep` leave its old one beside it.
+
+    Content that lies beside it comes back by a new name alone: on a full disk nothing could be written.
+    """
+    beside = _beside(path)
+    if holds(path, data):
+        return
+    if holds(beside, data):
+        os.replace(beside, path)
+        sync_folder(os.path.dirname(path))
+        return
+    if keep:
+        with contextlib.suppress(OSError):  # there is nothing to keep, or the file system has no second names
+            os.link(path, beside, follow_symlinks=False)
+    write_whole(path, data, mode)
+
+
+def _beside(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.before")
+
+
+def remove_kept(*folders: str) -> None:
+    """Delete what `exchange` has left in folders, and in those right below them."""
+    for folder in map(glob.escape, folders):
+        for pattern in (".*.before", "*/.*.before"):
+            for path in glob.glob(os.path.join(folder, pattern)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
 
 def sync_folder(folder: str) -> None:

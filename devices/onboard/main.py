@@ -12,9 +12,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from devices.onboard.intake import facts, install, keep_blob, missing, receive, remove_unused_blobs
+from devices.onboard.intake import (
+    facts,
+    install,
+    keep_blob,
+    missing,
+    receive,
+    remove_old_releases,
+    remove_unused_blobs,
+)
 from devices.onboard.layout import MAX_MANIFEST_BYTES, Busy, Layout, Refused, Report, checked, load
-from devices.onboard.probation import configure, install_agent, settle, switch
+from devices.onboard.probation import configure, install_agent, settle, staged_configuration, switch
 from devices.onboard.services import Services, prepare_system
 
 _STEPS = ("facts", "missing", "receive", "install", "configure", "switch", "take", "rollback", "settle", "status")
@@ -34,9 +42,14 @@ def status(layout: Layout, services: Services) -> dict[str, Any]:
 def take(layout: Layout, folder: str, report: Report) -> str:
     """Install what lies in a folder of the card or of the root file system, and return its version.
 
-    That is the first boot: there is no network yet, nothing to go back to, and nobody to confirm.
+    That is the first boot: there is no network yet, nothing to go back to, and nobody to confirm. If it was cut, it is
+    done again; if another release was deployed meanwhile, that one stays.
     """
     manifest = checked(load(os.path.join(folder, "manifest.json")))
+    running = layout.running()
+    if running not in (None, manifest["version"]):
+        return str(running)
+    remove_old_releases(layout)  # one that was cut half-way must not take the room for its repetition
     missing(layout, manifest)
     os.makedirs(layout.blobs, exist_ok=True)
     for digest, _ in manifest["files"].values():
@@ -68,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", default="/")
     parser.add_argument("--health-s", type=float, default=90)
     parser.add_argument("--confirm-s", type=float, default=60)
-    parser.add_argument("--configured", action="store_true", help="with switch: bring in what configure has left")
+    parser.add_argument("--configured", default="", help="with switch: SHA-256 of what configure has left, to bring in")
     parser.add_argument("--no-start", action="store_true")
     parser.add_argument("--if-abandoned", action="store_true", help="with settle: it is well if somebody watches")
     options = parser.parse_args(argv)
@@ -117,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
                 switch(layout, services, version, report, health_s=options.health_s, staged={}, confirm=lambda: True)
             else:
                 version = options.argument
-                staged = load(layout.staged) if options.configured else {}
+                staged = staged_configuration(layout, options.configured) if options.configured else {}
                 confirm = confirmed_by(options.confirm_s, report)
                 switch(layout, services, version, report, health_s=options.health_s, staged=staged, confirm=confirm)
             remove_unused_blobs(layout)

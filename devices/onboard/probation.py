@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-from devices.onboard.layout import FILE_NAME, Layout, Refused, Report, load, sync_folder, write_whole
+from devices.onboard.layout import (
+    FILE_NAME,
+    MAX_MANIFEST_BYTES,
+    Layout,
+    Refused,
+    Report,
+    exchange,
+    load,
+    remove_kept,
+    sync_folder,
+    write_whole,
+)
 from devices.onboard.services import Services, prepare_system
 
 ENOUGH_ACKNOWLEDGED = 3  # layers: less than one whole frame, so that a slow stream proves itself too
@@ -36,6 +48,7 @@ def switch(
     changes = back != version or bool(staged)
     if changes:
         install_agent(layout, version, replace=False)
+        remove_kept(layout.etc, layout.units)  # an agent that knows of none may have settled the last switch
         pending: dict[str, Any] = {"to": version, "back": back, "etc": {}}
         for name in staged:
             with contextlib.suppress(FileNotFoundError), open(os.path.join(layout.etc, name), "rb") as file:
@@ -43,8 +56,8 @@ def switch(
             pending["etc"].setdefault(name)
         write_whole(layout.pending, json.dumps(pending).encode(), 0o600)
     try:
-        write_configuration(layout, staged)
-        services.apply(version)
+        write_configuration(layout, staged, keep=changes)
+        services.apply(version, keep=changes)
         report("switched")
         if services.wanted():
             services.wait_until_healthy(health_s, ENOUGH_ACKNOWLEDGED, report)
@@ -52,16 +65,17 @@ def switch(
             raise Refused(f"no configuration in {layout.etc}, so nothing would run: put send.toml there")
         if not confirm():
             raise Refused("the connection was lost before the switch was confirmed")
+        if changes:  # what a full disk forbids now must lead back too
+            install_agent(layout, version, replace=True)
+            if back != version:
+                write_whole(layout.state, json.dumps({"previous": back, "since_s": int(time.time())}).encode())
     except BaseException as error:
         if changes:
             settle(layout, services)
             raise Refused(f"{error}; back to {back or 'nothing'}") from error
         raise
     if changes:
-        if back != version:
-            write_whole(layout.state, json.dumps({"previous": back, "since_s": int(time.time())}).encode())
         _end_probation(layout)
-        install_agent(layout, version, replace=True)
 
 
 def settle(layout: Layout, services: Services, start: bool = True) -> str | None:
@@ -77,7 +91,8 @@ def settle(layout: Layout, services: Services, start: bool = True) -> str | None
 
 
 def _end_probation(layout: Layout) -> None:
-    """Remove what a probation has left."""
+    """Remove what a probation has left; the note of it last."""
+    remove_kept(layout.etc, layout.units)
     for path in (layout.staged, layout.pending):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -105,13 +120,22 @@ def configure(layout: Layout, data: bytes) -> list[str]:
     return sorted(files)
 
 
-def write_configuration(layout: Layout, files: dict[str, str | None]) -> None:
-    """Write files, given in base64, to /etc/edgesem; None deletes one."""
+def staged_configuration(layout: Layout, digest: str) -> dict[str, Any]:
+    """The files that `configure` has kept; Refused if they are not those with this SHA-256."""
+    with contextlib.suppress(OSError), open(layout.staged, "rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES)
+        if hashlib.sha256(data).hexdigest() == digest:
+            return dict(json.loads(data))
+    raise Refused("somebody else has brought a configuration or switched meanwhile: deploy again")
+
+
+def write_configuration(layout: Layout, files: dict[str, str | None], keep: bool = False) -> None:
+    """Write files, given in base64, to /etc/edgesem; None deletes one. `keep` those of before for a way back."""
     os.makedirs(layout.etc, mode=0o750, exist_ok=True)
     for name, text in files.items():
         path = os.path.join(layout.etc, name)
         if text is not None:
-            write_whole(path, base64.b64decode(text), 0o600)
+            exchange(path, base64.b64decode(text), 0o600, keep)
         elif os.path.exists(path):
             os.unlink(path)
     prepare_system(layout)

@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import Any
 
-from devices.onboard.layout import Layout, Refused, Report, holds, load, run_program, sync_folder, write_whole
+from devices.onboard.layout import Layout, Refused, Report, exchange, load, run_program, sync_folder
 
 ENGINE = "edgesem-engine.service"  # there only on boards with TensorRT
 UNITS = {"send.toml": "edgesem-sender.service", "receive.toml": "edgesem-receiver.service"}
@@ -32,8 +32,10 @@ class Services:
         """The units whose configuration lies in /etc/edgesem."""
         return [unit for name, unit in UNITS.items() if os.path.exists(os.path.join(self.layout.etc, name))]
 
-    def apply(self, version: str | None, start: bool = True) -> None:
-        """Make `version` (None: nothing) what runs now and after the next boot."""
+    def apply(self, version: str | None, start: bool = True, keep: bool = False) -> None:
+        """Make `version` (None: nothing) what runs now and after the next boot; `keep` the units of before for a way
+        back.
+        """
         layout = self.layout
         if version is None:
             if self.there:
@@ -41,7 +43,7 @@ class Services:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(layout.current)
             return
-        self._install_units(os.path.join(layout.release(version), "units"))
+        self._install_units(os.path.join(layout.release(version), "units"), keep)
         fresh = layout.current + ".new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
@@ -61,16 +63,14 @@ class Services:
                 # Without waiting: a unit that never gets ready is what the health check is for.
                 self._call("restart", "--no-block", "edgesem-settle.timer", *self.wanted(), *engine)
 
-    def _install_units(self, units: str) -> None:
-        target = os.path.join(self.layout.root, "etc/systemd/system")
+    def _install_units(self, units: str, keep: bool) -> None:
         for folder, _, names in os.walk(units):
-            into = os.path.normpath(os.path.join(target, os.path.relpath(folder, units)))
+            into = os.path.normpath(os.path.join(self.layout.units, os.path.relpath(folder, units)))
             os.makedirs(into, exist_ok=True)
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
                     content = file.read()
-                if not holds(os.path.join(into, name), content):  # going back must work on a full disk too
-                    write_whole(os.path.join(into, name), content)
+                exchange(os.path.join(into, name), content, keep=keep)
 
     def _call(self, *args: str) -> None:
         run_program([self.systemctl, *args])
@@ -123,10 +123,15 @@ def prepare_system(layout: Layout) -> None:
         run_program(
             ["useradd", "--system", "--home-dir", "/var/lib/edgesem", "--shell", "/usr/sbin/nologin", "edgesem"]
         )
-    group = grp.getgrnam("edgesem").gr_gid
-    for folder, _, names in os.walk(layout.etc):
-        os.chown(folder, 0, group)
+    hand_over(layout.etc, 0, grp.getgrnam("edgesem").gr_gid)
+
+
+def hand_over(top: str, owner: int, group: int) -> None:
+    """Let `owner` and `group` alone read a folder and all in it, but nothing that a symbolic link leads to."""
+    for folder, _, names in os.walk(top):
+        os.chown(folder, owner, group)
         os.chmod(folder, 0o750)  # it may have been made before, for root alone
-        for name in names:
-            os.chown(os.path.join(folder, name), 0, group)
-            os.chmod(os.path.join(folder, name), 0o640)
+        for path in (os.path.join(folder, name) for name in names):
+            if not os.path.islink(path):
+                os.chown(path, owner, group)
+                os.chmod(path, 0o640)

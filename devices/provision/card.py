@@ -5,24 +5,31 @@ image file -> copy -> seed and release onto its FAT partition (mtools, no root) 
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision.image import BootPartition
-from devices.provision.seed import Setup, cloud_init, firstrun
+from devices.provision.seed import cloud_init, firstrun
+from devices.provision.setup import Setup
 from devices.shell import Shell
-from edgesem.errors import InputError, UsageError
+from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
 
 BOOT = "/boot/firmware"
 _WRITERS = ("bmaptool", "rpi-imager")
 _SLACK_BYTES = 4 << 20
+_CHUNK_BYTES = 4 << 20
 _FIRSTRUN = f"systemd.run={BOOT}/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
 
 
@@ -117,7 +124,10 @@ def fill(boot: BootPartition, setup: Setup, release: Release, kind: str) -> list
 
 
 def write_card(shell: Shell, image: Path, disk: Disk, writer: str) -> None:
-    """Write an image to a card, checked once more to be no disk in use."""
+    """Write an image to a card, checked once more to be no disk in use, and read back.
+
+    EnvironmentMissing if the card does not hold what was written.
+    """
     if image.stat().st_size > disk.size_bytes:
         size_mb = image.stat().st_size >> 20
         raise UsageError(f"{image.name} has {size_mb} MB, the card {disk.size_bytes >> 20}: take a larger card")
@@ -125,13 +135,55 @@ def write_card(shell: Shell, image: Path, disk: Disk, writer: str) -> None:
     if writer == "bmaptool":
         bmap = image.with_suffix(".bmap")
         shell.run("bmaptool", "create", "--output", str(bmap), str(image))
-        shell.run("bmaptool", "copy", "--bmap", str(bmap), str(image), disk.path)
-    else:
+        with _left_alone(disk) as written:
+            shell.run("bmaptool", "copy", "--bmap", str(bmap), str(image), disk.path)
+            _read_back(image, written)
+    else:  # reads back by itself
         shell.run("rpi-imager", "--cli", "--disable-eject", str(image), disk.path)
 
 
+@contextlib.contextmanager
+def _left_alone(disk: Disk) -> Iterator[IO[bytes]]:
+    """The card, open to be read, and passed over by udev meanwhile: a desktop would mount what is written, and write
+    to it, before it is compared. EnvironmentMissing if it cannot be read, to the end of the block.
+    """
+    try:
+        with open(disk.path, "rb", buffering=0) as card:
+            fcntl.flock(card, fcntl.LOCK_EX)  # systemd.io/BLOCK_DEVICE_LOCKING
+            yield card
+    except OSError as error:
+        if isinstance(error, EdgesemError):
+            raise
+        raise EnvironmentMissing(
+            f"{disk.path} cannot be read back ({error.strerror}): run it as root, or take another card"
+        ) from error
+
+
+def _read_back(image: Path, written: IO[bytes]) -> None:
+    """Compare a card with the image where that is not empty: bmaptool checks what it reads, not what the card has."""
+    with image.open("rb") as source:
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # from the card, not from memory
+        size = image.stat().st_size
+        end = 0
+        while end < size:
+            try:
+                at = os.lseek(source.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole is left
+                    return
+                raise
+            end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
+            while at < end:
+                most = min(_CHUNK_BYTES, end - at)
+                if os.pread(source.fileno(), most, at) != os.pread(written.fileno(), most, at):
+                    raise EnvironmentMissing(
+                        f"{written.name} does not hold what was written to it, near {at >> 20} MB: take another card"
+                    )
+                at += most
+
+
 def installed_writer() -> str:
-    """The writer that is installed, bmaptool first: it skips what is empty and checks what it wrote."""
+    """The writer that is installed, bmaptool first: it skips what is empty."""
     return next((name for name in _WRITERS if shutil.which(name)), _WRITERS[0])
 
 

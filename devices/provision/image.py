@@ -24,6 +24,9 @@ _CHUNK_BYTES = 4 << 20
 
 def copy_image(image: Path, target: Path) -> None:
     """A copy of an image, unpacked if its name ends in .xz, .gz or .bz2, with holes where it is empty."""
+    from lzma import LZMAError
+    from zlib import error as ZlibError
+
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
     try:
@@ -39,7 +42,7 @@ def copy_image(image: Path, target: Path) -> None:
                     file.write(chunk)
             file.truncate(file.tell())
         os.replace(part, target)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, LZMAError, ZlibError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise InputError(f"{image} is damaged: download it again ({error})") from error
@@ -112,6 +115,8 @@ class ImageFacts:
         """Facts of an unpacked image; InputError if it is no image of a disk that can be made a card."""
         free = BootPartition.find(shell, image).free_bytes()
         system = _system(shell, image)
+        if system.startswith("raspbian"):
+            raise InputError(f"{image.name} holds a 32-bit system ({system}): take Raspberry Pi OS Lite, 64-bit")
         return cls(system, _PYTHONS.get(system, ""), free)
 
 

@@ -16,12 +16,20 @@ from pathlib import Path
 from devices.board import Board
 from devices.deployment.release import Release
 from devices.deployment.wheels import GLIBC_OF
-from devices.provision.seed import ETC, Setup, first_boot_unit
+from devices.provision.seed import first_boot_unit
+from devices.provision.setup import ETC, Setup
 from devices.shell import Shell
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
 
 SEED = "/opt/edgesem/seed"
 _HOSTS = ("22.04", "24.04")
+_HOSTS_FILE = """\
+127.0.0.1\tlocalhost
+127.0.1.1\t{}
+::1\tip6-localhost ip6-loopback
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
 _PYTHONS = {36: "3.10", 38: "3.12", 39: "3.12"}
 """Major release of Jetson Linux -> Python of its Ubuntu (22.04 and 24.04)."""
 _SCRIPTS = ("tools/l4t_flash_prerequisites.sh", "apply_binaries.sh", "tools/l4t_create_default_user.sh")
@@ -100,6 +108,14 @@ def _parts(l4t: str) -> tuple[int, ...]:
     return tuple(int(part) for part in l4t.split("."))
 
 
+def check_setup(setup: Setup) -> None:
+    """UsageError for what stands in the file of a card, but does not get onto a Jetson."""
+    if setup.wifi.ssid:
+        raise UsageError("[wifi] is not set up on a Jetson: leave it out, and join the network on the board by nmcli")
+    if setup.user.password_hash:
+        raise UsageError("user.password_hash has no effect on a Jetson: leave it out, --password-file has the password")
+
+
 def password_in(path: Path) -> str:
     """The first user's password, from a file that holds nothing else."""
     try:
@@ -164,6 +180,11 @@ def overlay(folder: Path, setup: Setup, release: Release) -> list[str]:
     for name, content in setup.etc.items():
         (etc / name).write_bytes(content)
         (etc / name).chmod(0o600)
+    # NVIDIA's script names the first board that is made of a BSP; each other one must not be called like that.
+    (folder / "etc/hostname").write_text(f"{setup.hostname}\n")
+    (folder / "etc/hosts").write_text(_HOSTS_FILE.format(setup.hostname))
+    (folder / "etc/timezone").write_text(f"{setup.timezone}\n")
+    (folder / "etc/localtime").symlink_to(f"/usr/share/zoneinfo/{setup.timezone}")
     units = folder / "etc/systemd/system"
     (units / "multi-user.target.wants").mkdir(parents=True)
     (units / "edgesem-firstboot.service").write_bytes(first_boot_unit(SEED))
@@ -180,7 +201,12 @@ def lay_in(shell: Shell, bsp: Bsp, setup: Setup, release: Release) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="edgesem-overlay-") as scratch:
         paths = overlay(Path(scratch), setup, release)
         rootfs = str(bsp.folder / "rootfs")
+        # What an earlier run has laid there for another board must not come along.
+        shell.run("sudo", "rm", "-rf", f"{rootfs}{ETC.rstrip('/')}", f"{rootfs}{SEED}")
         shell.run("sudo", "cp", "-r", "--no-preserve=ownership", f"{scratch}/.", rootfs)
+        # cp obeys the umask of who runs it, but the services run as a user of their own, and all users read these.
+        shell.run("sudo", "chmod", "0755", f"{rootfs}{SEED.rpartition('/')[0]}")
+        shell.run("sudo", "chmod", "0644", *(f"{rootfs}/etc/{name}" for name in ("hostname", "hosts", "timezone")))
         if setup.user.ssh_keys:  # 1000 is the first user that NVIDIA's script makes
             owner = _owner(bsp, setup.user.name) or "1000:1000"
             shell.run("sudo", "chown", "-R", owner, f"{rootfs}/home/{setup.user.name}/.ssh")

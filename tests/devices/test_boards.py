@@ -13,6 +13,7 @@ from rich.console import Console
 
 from devices.board import BOARDS, Board, detect, match, names, sensors_found
 from devices.cli.display import rows
+from devices.provision.seed import first_boot_unit
 from devices.shell import CommandResult, Shell
 from devices.units import UNITS, exposure, unit_files
 from edgesem.cli import main as cli
@@ -116,6 +117,7 @@ def test_units_have_no_unknown_key(tmp_path):
     for name, data in unit_files(Board.load("jetson-orin-nano")).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
+    (folder / "edgesem-firstboot.service").write_bytes(first_boot_unit("/boot/firmware/edgesem"))
     text = (folder / "edgesem-sender.service").read_text()
     units = sorted(folder.glob("edgesem-*.service"))
     assert complaints(*units) == []

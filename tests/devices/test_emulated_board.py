@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from devices.board import Board
-from devices.deployment.deploy import Access, deploy
+from devices.deployment.access import Access
 from devices.deployment.deploy import Board as Remote
+from devices.deployment.deploy import deploy
 from devices.deployment.release import Release
 from devices.deployment.wheels import own_wheel, wheelhouse
 from devices.shell import Shell

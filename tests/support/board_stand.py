@@ -24,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from devices.deployment.deploy import Access, Board
+from devices.deployment.access import Access
+from devices.deployment.deploy import Board
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

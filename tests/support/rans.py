@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from edgesem.entropy import kernel, rans
 from edgesem.entropy.tables import SCALES, SMALLEST_WIDTH, WIDTH_RATIO, Tables
 
+ROOT = Path(__file__).parents[2]
 PASSES_OF_LAYER = (5, 2, 2, 2)
 
 
@@ -65,3 +67,20 @@ def compile_kernel(target: Path, *flags: str) -> Path:
     strict = ["-std=c99", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
     subprocess.run([*compiler, *strict, *flags, *sources, "-o", target], check=True)
     return target
+
+
+def run_sanitized(code: str, folder: Path) -> str:
+    """What a program prints that gets a kernel's path as its argument; the kernel is compiled in `folder`.
+
+    The sanitizers for addresses and undefined behaviour watch, which see NumPy's arrays too.
+    """
+    try:
+        path = compile_kernel(folder / "libkernel.so", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    except subprocess.CalledProcessError:
+        pytest.skip("this C compiler has no sanitizers")
+    needed = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout.splitlines()
+    runtime = next(line.split()[2] for line in needed if "libasan" in line)
+    env = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, env=env)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from devices.deployment.deploy import Access
+from devices.deployment.access import Access
 from tests.support.board_stand import Stand
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from devices.deployment.deploy import Access, Progress, deploy, for_each, logs, rollback
+from devices.deployment.access import Access
 from devices.deployment.deploy import Board as Remote
+from devices.deployment.deploy import Progress, deploy, for_each, logs, rollback
 from devices.deployment.release import Release, ReleaseMaker, agent_source
 from edgesem.cli import main as cli
 from edgesem.errors import LinkError, UsageError
@@ -244,7 +245,8 @@ def test_two_deployments_at_once_do_not_mix(stand, old, tmp_path, monkeypatch):
         if progress.step == "switched":
             impatient = agent_source().replace(b"_LOCK_S = 15.0", b"_LOCK_S = 0.5")
             with monkeypatch.context() as patch:
-                patch.setattr("devices.deployment.deploy.agent_source", lambda: impatient)
+                for module in ("access", "deploy"):
+                    patch.setattr(f"devices.deployment.{module}.agent_source", lambda: impatient)
                 second.append(bring(stand, release(tmp_path / "other", version="0.0.4")))
 
     first = bring(stand, release(tmp_path / "new"), tell)

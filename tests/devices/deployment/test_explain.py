@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from devices.deployment.deploy import Access, logs
+from devices.deployment.access import Access
+from devices.deployment.deploy import logs
 from devices.deployment.explain import explained
 from devices.shell import CommandResult
 from edgesem.cli import main as cli

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from devices.deployment.access import Access
 from devices.deployment.answer import BadAnswer, parse_answer
-from devices.deployment.deploy import Access, Progress, deploy
 from devices.deployment.deploy import Board as Remote
+from devices.deployment.deploy import Progress, deploy
 from devices.deployment.wheels import wheelhouse
 from devices.shell import Shell, execute, printable
 from edgesem.cli import main as cli

@@ -16,7 +16,7 @@ from devices.onboard import main as agent
 from devices.onboard.intake import receive
 from devices.onboard.layout import Layout, Refused, checked
 from devices.onboard.probation import configure, settle
-from devices.onboard.services import Services
+from devices.onboard.services import Services, hand_over
 from devices.units import unit_files
 
 GOOD = {"version": "1.0-abc", "files": {"wheels/a.whl": ["0" * 64, 3]}}
@@ -131,6 +131,51 @@ def test_the_board_says_what_it_is(layout, capsys):
     assert facts["arch"] == os.uname().machine
     assert facts["libc"].startswith("glibc") or facts["libc"] == ""
     assert facts["running"] is None
+
+
+def test_a_32_bit_python_on_a_64_bit_kernel_is_a_32_bit_board(layout, capsys, monkeypatch):
+    """Raspberry Pi OS of 32 bits runs on a kernel of 64, which says aarch64."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    for largest, arch in ((2**63 - 1, "aarch64"), (2**31 - 1, "armv8l")):
+        monkeypatch.setattr("sys.maxsize", largest)
+        assert agent.main(["facts", "--root", layout.root]) == 0
+        assert json.loads(capsys.readouterr().out)["arch"] == arch
+
+
+def test_secrets_are_handed_to_the_services_but_not_what_a_link_leads_to(tmp_path):
+    elsewhere, etc = tmp_path / "ca-certificates.crt", tmp_path / "etc"
+    (etc / "more").mkdir(parents=True, mode=0o700)
+    for path in (elsewhere, etc / "key", etc / "more/key"):
+        path.write_text("")
+        path.chmod(0o644)
+    (etc / "ca.pem").symlink_to(elsewhere)
+    (etc / "gone").symlink_to(tmp_path / "gone")
+    (etc / "all").symlink_to(tmp_path)
+    hand_over(str(etc), os.geteuid(), os.getegid())
+    modes = [path.stat().st_mode & 0o777 for path in (etc / "key", etc / "more/key", etc / "more")]
+    assert modes == [0o640, 0o640, 0o750]
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_card_s_release_does_not_replace_one_that_was_deployed_later(layout, tmp_path):
+    later = layout.release("2-later")
+    os.makedirs(later)
+    with open(os.path.join(later, "release.json"), "w") as file:
+        file.write("{}")
+    os.symlink("releases/2-later", layout.current)
+    (tmp_path / "manifest.json").write_text(json.dumps(GOOD))
+    assert agent.main(["take", str(tmp_path), "--root", layout.root, "--no-start"]) == 0
+    assert layout.running() == "2-later"
+
+
+def test_a_configuration_that_somebody_else_brought_meanwhile_is_not_switched_to(layout, monkeypatch, capsys):
+    mine, other = (json.dumps({"send.toml": text}).encode() for text in ("bWluZQ==", "b3RoZXI="))
+    for data in (mine, other):
+        configure(layout, data)
+    digest = hashlib.sha256(mine).hexdigest()
+    assert agent.main(["switch", "1", "--configured", digest, "--root", layout.root]) == 1
+    assert "somebody else" in capsys.readouterr().out
+    assert not os.path.exists(os.path.join(layout.etc, "send.toml"))
 
 
 @pytest.mark.parametrize("board", ["jetson-orin-nano", "raspberry-pi-5"])

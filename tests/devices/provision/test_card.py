@@ -1,8 +1,13 @@
 """Cards: seeds that cloud-init takes, a real FAT partition filled without root, and disks that are left alone."""
 
 import base64
+import bz2
+import fcntl
+import gzip
 import json
 import lzma
+import os
+import random
 import shutil
 import subprocess
 from dataclasses import replace
@@ -16,11 +21,12 @@ from devices.board import Board
 from devices.deployment.release import Release
 from devices.provision import card
 from devices.provision.image import BootPartition, ImageFacts, copy_image, partitions
-from devices.provision.seed import Setup, cloud_init, firstrun
+from devices.provision.seed import cloud_init, firstrun
+from devices.provision.setup import Setup
 from devices.provision.template import template
 from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
-from edgesem.errors import InputError, UsageError
+from edgesem.errors import EnvironmentMissing, InputError, UsageError
 from tests.support.board_stand import pip_wheel, wheel
 from tests.support.releases import prepared_cache
 
@@ -86,6 +92,27 @@ def test_the_seed_says_what_the_file_says(setup):
     network = json.loads(files["network-config"])["network"]["wifis"]["wlan0"]
     assert network["access-points"] == {setup.wifi.ssid: {"password": 'p@ss: "word" #x'}}
     assert network["regulatory-domain"] == "CH"
+
+
+def test_an_installation_that_a_power_cut_ended_begins_again_at_the_next_boot(setup):
+    """cloud-init notes that runcmd was done before it runs it, so what takes minutes must not stand there."""
+    user_data = json.loads(cloud_init(setup, "/boot/firmware")["user-data"].partition(b"\n")[2])
+    (unit,) = [entry for entry in user_data["write_files"] if entry["path"].startswith("/etc/systemd/system/")]
+    assert unit["path"] == "/etc/systemd/system/edgesem-firstboot.service"
+    text = base64.b64decode(unit["content"]).decode()
+    assert "ExecStart=/usr/bin/python3 /boot/firmware/edgesem/agent.py take /boot/firmware/edgesem\n" in text
+    assert "ExecStartPost=/bin/systemctl disable edgesem-firstboot.service\n" in text  # after success alone
+    assert not any("agent.py" in word for command in user_data["runcmd"] for word in command)
+    commands = user_data["runcmd"]
+    enabled, begun = (["systemctl", verb, "edgesem-firstboot.service"] for verb in ("enable", "start"))
+    assert commands.index(enabled) < commands.index(["sync"]) < commands.index(begun) == len(commands) - 1
+    assert commands.index(["systemctl", "enable", "ssh"]) < commands.index(["sync"])
+
+
+def test_who_has_a_password_and_no_key_can_log_in_by_ssh(setup):
+    only_password = replace(setup, user=replace(setup.user, ssh_keys=(), password_hash="$6$x"))
+    for one, expected in ((setup, False), (only_password, True)):
+        assert json.loads(cloud_init(one, "/b")["user-data"].partition(b"\n")[2])["ssh_pwauth"] is expected
 
 
 def yaml_scalars(text: str) -> dict:
@@ -184,6 +211,8 @@ def test_the_script_for_older_images_is_shell_and_holds_everything(setup, tmp_pa
     text = script.decode()
     assert "set_wlan 'Bar: " in text
     assert "systemctl enable edgesem-firstboot.service" in text
+    # A power cut between the two must not leave a kernel that runs a script which is gone.
+    assert text.index("sed -i 's| systemd.run") < text.index("rm -f /boot/firmware/firstrun.sh")
     # What it writes is what was meant, whatever the shell thinks of quotes.
     for path_there, path_here in (("/etc/", "etc/"), ("/usr/lib/", "bin/"), ("/boot/", "boot/")):
         text = text.replace(path_there, f"{tmp_path}/{path_here}")
@@ -288,6 +317,18 @@ def test_an_image_is_unpacked_with_its_holes(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize(("suffix", "module"), [(".xz", lzma), (".gz", gzip), (".bz2", bz2)])
+@pytest.mark.parametrize("at", [0, 0.5, 1])
+def test_a_download_with_a_wrong_byte_is_refused_in_words(tmp_path, suffix, module, at):
+    data = bytearray(module.compress(bytes(random.Random(1).choices(b"abcdefgh", k=5 << 16))))
+    data[min(int(at * len(data)), len(data) - 6)] ^= 0xFF
+    packed = tmp_path / f"a.img{suffix}"
+    packed.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged: download it again"):
+        copy_image(packed, tmp_path / "b.img")
+    assert os.listdir(tmp_path) == [packed.name]
+
+
 # The disk, by what lsblk said on real machines; recorded, not run on them
 
 CARD = {"path": "/dev/sdb", "size": 31_914_983_424, "type": "disk", "rm": True, "ro": False, "tran": "usb",
@@ -346,6 +387,49 @@ def test_the_disk_is_looked_at_again_before_it_is_written(tmp_path):
     assert calm.record == [("rpi-imager", "--cli", "--disable-eject", str(tmp_path / "x.img"), "/dev/sdb")]
     with pytest.raises(UsageError, match="larger card"):
         card.write_card(calm, tmp_path / "x.img", card.Disk("/dev/sdb", 0, "", "usb"), "bmaptool")
+
+
+@pytest.mark.parametrize("at", [None, 3, 9 << 20, (14 << 20) - 1])
+def test_what_is_on_the_card_is_read_back(tmp_path, at):
+    """A worn or counterfeit card takes every write; what is empty in the image is not written, and may be anything."""
+    data = b"boot" + bytes((9 << 20) - 4) + b"end" + bytes((5 << 20) - 4) + b"."
+    (tmp_path / "whole.img").write_bytes(data)
+    copy_image(tmp_path / "whole.img", tmp_path / "x.img")  # with holes
+    written = bytearray(data) + b"beyond"
+    written[6 << 20] = 1
+    if at is not None:
+        written[at] ^= 1
+    (tmp_path / "sdb").write_bytes(written)
+
+    def execute(argv, stdin, timeout_s):
+        return lsblk(path=str(tmp_path / "sdb")).execute(argv, stdin, timeout_s)
+
+    shell, disk = Shell(execute=execute), card.Disk(str(tmp_path / "sdb"), len(written), "", "usb")
+    if at is None:
+        card.write_card(shell, tmp_path / "x.img", disk, "bmaptool")
+        return
+    with pytest.raises(EnvironmentMissing, match="take another card"):
+        card.write_card(shell, tmp_path / "x.img", disk, "bmaptool")
+
+
+def test_nothing_mounts_the_card_before_it_is_read_back(tmp_path):
+    """udev passes over a disk that is locked, so that no desktop mounts it and writes to it between."""
+    for name in ("x.img", "sdb"):
+        (tmp_path / name).write_bytes(b"boot")
+    disk, locked = card.Disk(str(tmp_path / "sdb"), 4, "", "usb"), []
+
+    def execute(argv, stdin, timeout_s):
+        if argv[1] == "copy":
+            with (tmp_path / "sdb").open("rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locked.append(argv[-1])
+        return lsblk(path=disk.path).execute(argv, stdin, timeout_s)
+
+    card.write_card(Shell(execute=execute), tmp_path / "x.img", disk, "bmaptool")
+    assert locked == [disk.path]
+    (tmp_path / "sdb").unlink()
+    with pytest.raises(EnvironmentMissing, match="cannot be read back"):
+        card.write_card(Shell(execute=execute), tmp_path / "x.img", disk, "bmaptool")
 
 
 # The command
@@ -449,6 +533,16 @@ def with_system(folder: Path, disk: Path, release: str) -> Path:
         file.seek(start)
         file.write(part.read_bytes())
     return disk
+
+
+@needs_tools
+def test_a_32_bit_system_is_refused_whatever_python_is_named(tmp_path, config, capsys):
+    disk = with_system(tmp_path, image(tmp_path), 'ID=raspbian\nVERSION_ID="12"')
+    args = ["device", "card", "--board", "raspberry-pi-4", "--config", str(config), "--image", str(disk)]
+    for more in ([], ["--yes"]):
+        assert cli.main([*args, "--out", str(tmp_path / "card.img"), "--python", "3.11", *more]) != 0
+        assert "32-bit" in capsys.readouterr().err
+    assert not (tmp_path / "card.img").exists()
 
 
 @needs_tools

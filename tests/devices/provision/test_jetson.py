@@ -6,14 +6,25 @@ import os
 import platform
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devices.board import Board
 from devices.deployment.release import Release
-from devices.provision.jetson import Bsp, check, flash_command, in_recovery, nvidia_steps, overlay, prepare
-from devices.provision.seed import Setup, User
+from devices.provision.jetson import (
+    Bsp,
+    check,
+    check_setup,
+    flash_command,
+    in_recovery,
+    lay_in,
+    nvidia_steps,
+    overlay,
+    prepare,
+)
+from devices.provision.setup import Setup, User, Wifi
 from devices.shell import CommandResult, Shell
 from edgesem.cli import main as cli
 from edgesem.errors import EnvironmentMissing, InputError, UsageError
@@ -131,6 +142,39 @@ def test_the_overlay_holds_release_configuration_and_first_boot(tmp_path):
     unit = (tmp_path / "rootfs/etc/systemd/system/edgesem-firstboot.service").read_text()
     assert "ExecStart=/usr/bin/python3 /opt/edgesem/seed/agent.py take /opt/edgesem/seed" in unit
     assert (tmp_path / "rootfs/etc/edgesem/send.toml").stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def closed_umask():
+    """The umask of somebody whose new files no other user can read."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_a_second_board_from_the_same_bsp_gets_its_own_name_and_files(tmp_path, closed_umask):
+    """NVIDIA's script, which sets the name, is not run again for a user that is there."""
+    shell = Shell(execute=lambda argv, stdin, timeout_s: CommandResult(
+        subprocess.run(argv[1:], check=False).returncode if argv[1] in ("cp", "rm", "chmod") else 0))  # fmt: skip
+    opened = Bsp.open(bsp(tmp_path / "bsp"))
+    release = Release.make([wheel(tmp_path / "w"), pip_wheel()], None, ORIN)
+    root = opened.folder / "rootfs"
+    for name, etc in (("cam-1", {"receive.toml": b"", "seal.key": b"1"}), ("cam-2", {"send.toml": b""})):
+        setup = replace(SETUP, hostname=name, timezone="Europe/Zurich", etc=etc)
+        lay_in(shell, opened, setup, release)
+        assert (root / "etc/hostname").read_text() == f"{name}\n"
+        assert f"127.0.1.1\t{name}\n" in (root / "etc/hosts").read_text()
+        assert sorted(os.listdir(root / "etc/edgesem")) == sorted(etc)
+    assert os.readlink(root / "etc/localtime") == "/usr/share/zoneinfo/Europe/Zurich"
+    modes = {name: (root / name).stat().st_mode & 0o777 for name in ("etc/hostname", "etc/hosts", "opt/edgesem")}
+    assert modes == {"etc/hostname": 0o644, "etc/hosts": 0o644, "opt/edgesem": 0o755}
+
+
+def test_a_setting_that_a_jetson_would_not_get_is_refused():
+    check_setup(SETUP)
+    for changes in ({"wifi": Wifi("harbour", "password", "", "CH")}, {"user": User("edge", (), "$6$x")}):
+        with pytest.raises(UsageError, match="Jetson"):
+            check_setup(replace(SETUP, **changes))
 
 
 def every_file(folder: Path) -> list[Path]:
