@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def load_config(path: Path | None, kind: type[T], overrides: Mapping[str, Any] |
     cannot be read, and UsageError, with file and key, for anything in it that does not fit `kind`.
     """
     tree = {} if path is None else read_toml(path)
-    where = {key: str(path) for key in _paths(tree)}
+    where = {key: str(path) for key in _paths(tree)} | {"": "command line" if path is None else str(path)}
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _put(tree, dotted, value)
@@ -90,7 +91,7 @@ def _build(tree: Mapping[str, Any], kind: type[T], prefix: str, where: Mapping[s
     values: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = prefix + key
-        place = where.get(dotted, "configuration")
+        place = where.get(dotted, where[""])
         if key not in fields:
             raise UsageError(f"{place}: unknown key {_short(dotted)}{_nearest(key, fields, prefix)}")
         if dataclasses.is_dataclass(hints[key]):
@@ -106,7 +107,7 @@ def _build(tree: Mapping[str, Any], kind: type[T], prefix: str, where: Mapping[s
     try:
         return kind(**values)
     except UsageError as error:
-        raise UsageError(f"{where.get(prefix.rstrip('.'), 'configuration')}: {error}") from error
+        raise UsageError(f"{where.get(prefix.rstrip('.'), where[''])}: {error}") from error
 
 
 def _nearest(key: str, known: Mapping[str, Any], prefix: str) -> str:
@@ -122,7 +123,7 @@ def _convert(value: Any, kind: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"must be a list, not {_short(value)}")
         return tuple(_convert(item, get_args(kind)[0]) for item in value)
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # not NaN, nor a huge int
         return float(value)
     if kind is Path and isinstance(value, (str, Path)) and str(value) and "\0" not in str(value):
         return Path(value).expanduser()
@@ -140,7 +141,8 @@ def _check(value: Any, bounds: Mapping[str, Any]) -> None:
     if bounds["one_of"] and value not in bounds["one_of"]:
         raise ValueError(f"must be one of {', '.join(bounds['one_of'])}, not {_short(value)}")
     if isinstance(value, (int, float)) and not bounds["low"] <= value <= bounds["high"]:
-        raise ValueError(f"is {value:g}, must be {bounds['low']:g} to {bounds['high']:g}")
+        shown = f"{value:g}" if isinstance(value, float) else _short(value)  # an int may be more than a float can hold
+        raise ValueError(f"is {shown}, must be {bounds['low']:g} to {bounds['high']:g}")
 
 
 def _short(value: Any) -> str:

@@ -8,8 +8,9 @@ import os
 import secrets
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgesem.errors import InputError, PacketError, UsageError
 from edgesem.packet.packet import MAX_PACKET_BYTES, MAX_SIDE, Packet
@@ -31,12 +32,18 @@ _MAX_PICTURE_BYTES = 1 << 29
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and below, sorted. Raises InputError if there are none.
+    """The picture files in a folder and below, sorted. Raises InputError if there are none, or it cannot be read.
 
     HEIC counts where its plugin is installed; elsewhere a warning says that it is left out.
     """
+    try:
+        os.scandir(folder).close()  # the search finds nothing in what it cannot read, without an error
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
     files = picture_files(folder)
     found = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     hint = ""
@@ -55,6 +62,13 @@ def find_pictures(folder: Path) -> list[Path]:
 def picture_files(folder: Path) -> list[Path]:
     """The files in a folder and below that are named as pictures, HEIC too, sorted; none if there are none."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*PICTURE_SUFFIXES, *HEIC_SUFFIXES))
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, at even distances, from the first to the last."""
+    import numpy as np
+
+    return [items[place] for place in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
 def read_picture(path: Path, *, fit: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -111,7 +125,10 @@ def fitted(image: Image, fit: tuple[int, int] | None) -> Image:
 
 
 def write_picture(frame: NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 [H, W, 3] RGB in the format that the file's ending names."""
+    """Write uint8 [H, W, 3] RGB in the format that the file's ending names, whole or not at all.
+
+    Raises UsageError for an ending that names none, and InputError if the file cannot be written.
+    """
     from PIL import Image
 
     picture_format = picture_format_of(path)
@@ -148,7 +165,7 @@ def read_packet(path: Path) -> Packet:
 def write_whole(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Put `data` in a file so that nobody ever sees half of it, not even after a power cut.
 
-    `mode` is of the file, less the umask.
+    `mode` is of the file, less the umask. Raises InputError if it cannot be written.
     """
     path = Path(os.path.realpath(path))  # a link stays a link
     part = path.parent / f".edgesem-{secrets.token_hex(8)}.part"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +36,12 @@ def folder_frames(context: CaptureContext) -> Iterator[Frame]:
     is played has its own, the first time; what is watched, or played again, has one now and then.
     """
     if context.settings.watch:
-        yield from context.paced(_coming(context), 1 / context.fps)
-        return
+        return context.paced(_coming(context), 1 / context.fps)
+    find_pictures(Path(context.uri))
+    return _played(context)
+
+
+def _played(context: CaptureContext) -> Iterator[Frame]:
     limited_log, again_log = RateLimitedLog(log, 0.0), RateLimitedLog(log, _AGAIN_S)
     while not context.stop.is_set():
         pictures = _readable(find_pictures(Path(context.uri)), context, limited_log)
@@ -71,7 +76,7 @@ def _coming(context: CaptureContext) -> Iterator[tuple[Picture, str]]:
 
 def _versions(folder: Path) -> dict[Path, _Version]:
     """The pictures there, and what tells their contents apart. Raises OSError if the folder cannot be read."""
-    folder.stat()
+    os.scandir(folder).close()  # the search below finds nothing there, without an error
     found = {}
     for path in picture_files(folder):
         try:

@@ -18,14 +18,15 @@ _SENSOR = (1920, 1080)  # the mode that nvarguscamerasrc is asked for
 
 
 def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
-    """The pipeline's frames, by gst-launch-1.0. EnvironmentMissing if that is not installed, or ends.
+    """The pipeline's frames, by gst-launch-1.0. EnvironmentMissing if that is not installed, or, later, if it ends.
 
     A pipeline's pictures keep their shape, with black borders where the size that is asked for has another one.
     `csi` has not run on a board yet.
     """
     width, height = context.camera_size
-    if context.uri.startswith("gst:"):
-        pipeline = _words(context.uri.removeprefix("gst:"))
+    kind, _, given = context.uri.partition(":")
+    if kind.lower() == "gst":
+        pipeline = _words(given)
     else:
         width, height = _even(fitted(*_SENSOR, width, height))
         pipeline = _words(
@@ -41,7 +42,11 @@ def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
     tool = shutil.which("gst-launch-1.0")
     if tool is None:
         raise EnvironmentMissing("gst-launch-1.0 is not installed: apt install gstreamer1.0-tools")
-    for data in piped_pictures([tool, "-q", *pipeline], width * height * 3, context.stop):
+    return _piped_frames(context, [tool, "-q", *pipeline], width, height)
+
+
+def _piped_frames(context: CaptureContext, argv: list[str], width: int, height: int) -> Iterator[Frame]:
+    for data in piped_pictures(argv, width * height * 3, context.stop):
         picture = np.frombuffer(data, np.uint8).reshape(height, width, 3)
         yield context.shrunk_frame(picture, _NAME) if context.settings.detail else context.frame(picture, _NAME)
 
@@ -49,9 +54,12 @@ def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
 def _words(pipeline: str) -> list[str]:
     """The words of a pipeline as a shell would split them, with its quotes."""
     try:
-        return shlex.split(pipeline)
+        words = shlex.split(pipeline)
     except ValueError as error:
         raise UsageError(f"gst:{pipeline}: a quote is not closed ({error})") from error
+    if not words:
+        raise UsageError("gst: a pipeline stands after the colon, such as gst:videotestsrc")
+    return words
 
 
 def _even(size: tuple[int, int]) -> tuple[int, int]:

@@ -24,8 +24,13 @@ _TRANSPORTS = ("tcp", "udp")
 def network_frames(context: CaptureContext) -> Iterator[Frame]:
     """The camera's frames until the stop; each failure costs a log line and a wait, longer each time.
 
-    An RTSP camera that gives nothing by TCP is tried by UDP, and so on in turn.
+    An RTSP camera that gives nothing by TCP is tried by UDP, and so on in turn. MissingDependency without PyAV.
     """
+    require("av", "video")
+    return _camera_frames(context)
+
+
+def _camera_frames(context: CaptureContext) -> Iterator[Frame]:
     wait_s, attempt = _FIRST_WAIT_S, 0
     while not context.stop.is_set():
         shown = 0

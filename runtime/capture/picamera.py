@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +19,17 @@ _NAME = "picamera"
 
 
 def picamera_frames(context: CaptureContext) -> Iterator[Frame]:
-    """The camera's frames. EnvironmentMissing if neither way is installed, or the program ends."""
+    """The camera's frames. EnvironmentMissing if neither way is installed, or, later, if the program ends."""
     number = context.camera_number
     try:
         from picamera2 import Picamera2  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        yield from _rpicam_frames(context, number)
-        return
-    with Picamera2(number) as camera:
+        return _rpicam_frames(context, number)
+    return _picamera2_frames(context, Picamera2, number)
+
+
+def _picamera2_frames(context: CaptureContext, make_camera: Any, number: int) -> Iterator[Frame]:
+    with make_camera(number) as camera:
         # libcamera names formats by the order in a register: its BGR888 is R, G, B in memory.
         main = {"size": context.camera_size, "format": "BGR888"}
         camera.configure(camera.create_video_configuration(main=main))
@@ -37,11 +41,16 @@ def picamera_frames(context: CaptureContext) -> Iterator[Frame]:
 
 def _rpicam_frames(context: CaptureContext, number: int) -> Iterator[Frame]:
     """The same by the program that the board's system brings."""
-    av = require("av", "video")
-
+    require("av", "video")
     tool = shutil.which("rpicam-vid")
     if tool is None:
         raise EnvironmentMissing("rpicam-vid is not installed: apt install rpicam-apps-lite")
+    return _piped_frames(context, tool, number)
+
+
+def _piped_frames(context: CaptureContext, tool: str, number: int) -> Iterator[Frame]:
+    av = require("av", "video")
+
     width, height = context.camera_size
     width = -(-width // 64) * 64  # its rows then have no padding
     argv = [tool, "-n", "-t", "0", "--camera", str(number), "--codec", "yuv420", "--width", str(width)]

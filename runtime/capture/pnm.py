@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesem.errors import InputError
+from edgesem.errors import InputError, UsageError
 from edgesem.packet.packet import MAX_SIDE
 from runtime.capture.context import CaptureContext
 from runtime.capture.frame import MIN_SIDE, Frame
@@ -23,7 +23,16 @@ Picture = NDArray[np.uint8]
 
 
 def stdin_frames(context: CaptureContext) -> Iterator[Frame]:
-    """The pictures of standard input as they come. InputError for anything but PNM, and for an end without any."""
+    """The pictures of standard input as they come. UsageError if that is a terminal.
+
+    Later InputError for anything but PNM, and for an end without any.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("nothing is piped into edgesem: pipe `ffmpeg ... -f image2pipe -c:v ppm -` into it")
+    return _piped_frames(context)
+
+
+def _piped_frames(context: CaptureContext) -> Iterator[Frame]:
     came = False
     for frame in context.paced(read_pnm(sys.stdin.buffer), 0):
         came = True

@@ -34,7 +34,11 @@ from runtime.settings import SourceSettings
 
 
 class _Kind(NamedTuple):
-    """A kind of source: how its URIs begin, what reads it, and whether it is a camera that gives frames for ever."""
+    """A kind of source: how its URIs begin, what reads it, and whether it is a camera that gives frames for ever.
+
+    `frames` first looks at what costs little: whether there is such a device, folder or program. Then it gives an
+    iterator, which opens it.
+    """
 
     prefixes: tuple[str, ...]
     frames: Callable[[CaptureContext], Iterator[Frame]]
@@ -43,10 +47,11 @@ class _Kind(NamedTuple):
 
 _KINDS = (
     _Kind(NETWORK_SCHEMES, network_frames),
-    _Kind(("/dev/",), v4l2_frames),
-    _Kind(("picamera",), picamera_frames),
-    _Kind(("csi", "gst:"), gstreamer_frames),
+    _Kind(("picamera:",), picamera_frames),
+    _Kind(("csi:", "gst:"), gstreamer_frames),
 )
+"""A prefix without what follows its colon is a name, too: `csi`."""
+_DEVICE = _Kind((), v4l2_frames)
 _STDIN = _Kind(("-",), stdin_frames, continuous=False)
 _FOLDER = _Kind((), folder_frames, continuous=False)
 _VIDEO_FILE = _Kind((), video_file_frames, continuous=False)
@@ -65,8 +70,9 @@ class Source:
         self._mask = None if settings.mask is None else PrivacyMask.load(settings.mask)
         self._grey = GreyFilter(settings.grey)
         self._context = CaptureContext(settings, fps, stop)
-        self._kind = _kind_of(settings.uri)
-        self.continuous = self._kind.continuous
+        kind = _kind_of(settings.uri)
+        self.continuous = kind.continuous
+        self._frames = kind.frames(self._context)
 
     @property
     def left_out(self) -> int:
@@ -84,7 +90,7 @@ class Source:
         return self._grey.grey
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame in self._kind.frames(self._context):
+        for frame in self._frames:
             picture, full = frame.image, frame.full
             if self._mask is not None:
                 picture = self._mask.apply(picture)
@@ -97,10 +103,13 @@ class Source:
 
 def _kind_of(uri: str) -> _Kind:
     for kind in _KINDS:
-        if uri.lower().startswith(kind.prefixes):
+        if uri.lower().startswith(kind.prefixes) or f"{uri.lower()}:" in kind.prefixes:
             return kind
     if uri == "-":
         return _STDIN
-    if not Path(uri).exists():
+    path = Path(uri)
+    if uri.startswith("/dev/") and not (path.is_dir() or path.is_file()):  # /dev/shm has folders
+        return _DEVICE
+    if not path.exists():
         raise InputError(f"{without_login(uri)}: no such file, folder or device")
-    return _FOLDER if Path(uri).is_dir() else _VIDEO_FILE
+    return _FOLDER if path.is_dir() else _VIDEO_FILE

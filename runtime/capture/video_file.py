@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgesem.video import read_video
+from edgesem.errors import require
+from edgesem.video import read_video, video_info
 from runtime.capture.context import CaptureContext
 from runtime.capture.frame import Frame
 from runtime.process.rate_limit import RateLimitedLog
@@ -20,8 +21,15 @@ _LATE_S = 0.04
 def video_file_frames(context: CaptureContext) -> Iterator[Frame]:
     """The frames of a video in their time; what is late is left out. With `loop`, again and again.
 
-    Raises InputError if the file is no video or is damaged.
+    Raises MissingDependency without PyAV, InputError if the file is no video, and later if it is damaged.
     """
+    require("av", "video")
+    if Path(context.uri).is_file():  # a pipe would lose what is read of it
+        video_info(Path(context.uri))
+    return _played_frames(context)
+
+
+def _played_frames(context: CaptureContext) -> Iterator[Frame]:
     path, limited_log = Path(context.uri), RateLimitedLog(log)
 
     def leave_out(why: str) -> None:

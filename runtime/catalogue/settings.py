@@ -30,4 +30,4 @@ class CatalogueSettings:
         if self.url:
             check_url(self.url)
         if bool(self.url) != bool(self.objects):
-            raise UsageError("a catalogue and a place for packets go together: name --catalogue and --objects")
+            raise UsageError("catalogue and packets go together: name catalogue.url and catalogue.objects")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
+
+from edgesem.config import read_toml
+from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")]
@@ -108,12 +113,47 @@ def broker_options(command: Callable[..., None]) -> Callable[..., None]:
         hosts = given["broker.host"]
         return given | {"broker.host": ",".join(hosts) if hosts else None, "broker.hosts": () if hosts else None}
 
-    return expanded(command, "broker", _parameters(_BROKER), gather)
+    return expanded(command, "broker", _parameters(_BROKER), gather, _BROKER)
+
+
+_OTHER_OPTIONS = {
+    "source.uri": "source",
+    "stream.bundle": "bundle",
+    "draw.bundle": "bundle",
+    "draw.more_bundles": "bundle",
+    "once.frames": "once",
+    "schedule.latitude": "position",
+    "schedule.longitude": "position",
+    "event.command": "on_event_command",
+    "monitor.state_dir": "state_dir",
+}
+"""Settings that a parameter of a command gives, where it has that."""
+_SETTING = re.compile(r"(?<![\w./-])[a-z]+\.[a-z_]+(?![\w/])")
+
+
+def named_as_given(message: str, options: Mapping[str, str], config: Path | None) -> str:
+    """A message in which settings, such as `broker.port`, are called by their options, as `options` has them.
+
+    Those in the file `config` keep their names, where the command line did not replace them.
+    """
+    tree: Mapping[str, Any] = {}
+    with contextlib.suppress(EdgesemError):  # then that is what the message says
+        tree = {} if config is None else read_toml(config)
+
+    def called(found: re.Match[str]) -> str:
+        section, _, key = found[0].partition(".")
+        table = tree.get(section)
+        written = isinstance(table, dict) and key in table and not message.startswith(f"command line: {found[0]} ")
+        return found[0] if written else options.get(found[0], found[0])
+
+    return re.sub(r"(--[\w-]+) and \1(?![\w-])", r"\1", _SETTING.sub(called, message))
 
 
 def setting_options(flags: Mapping[str, Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator of a command: these options, by name, in place of its parameter `given`."""
-    return lambda command: expanded(command, "given", _parameters(flags), lambda **values: _gathered(flags, values))
+    return lambda command: expanded(
+        command, "given", _parameters(flags), lambda **values: _gathered(flags, values), flags
+    )
 
 
 def _gathered(flags: Mapping[str, Flag], values: Mapping[str, Any]) -> Given:
@@ -140,16 +180,29 @@ def expanded(
     name: str,
     parameters: Iterable[inspect.Parameter],
     gather: Callable[..., Any],
+    flags: Mapping[str, Flag] | None = None,
 ) -> Callable[..., None]:
-    """The same command with `parameters` in place of the one called `name`, which gets what `gather` makes of them."""
+    """The same command with `parameters` in place of the one called `name`, which gets what `gather` makes of them.
+
+    What it raises names settings as the user gave them: by their `flags`, or as in the file.
+    """
     ours = {one.name: one for one in parameters}
     all_: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         all_ += ours.values() if parameter.name == name else [parameter]
 
+    options = {flag.key: names.split()[0] for names, flag in (flags or {}).items()}
+    for key, other in _OTHER_OPTIONS.items():
+        if any(one.name == other for one in all_):
+            options[key] = "SOURCE" if other == "source" else f"--{other.replace('_', '-')}"
+
     def run(**given: Any) -> None:
         gathered = gather(**{one: given.pop(one) for one in ours})
-        command(**given, **{name: gathered})
+        try:
+            command(**given, **{name: gathered})
+        except (UsageError, InputError, EnvironmentMissing) as error:
+            error.args = (named_as_given(str(error), options, given.get("config")),)
+            raise
 
     run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
     keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in all_]

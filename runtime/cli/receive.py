@@ -113,7 +113,13 @@ _FLAGS = {
     ),
     "--max-pixels": Flag("draw.max_pixels", int, "Largest frame to decode, in pixels.", "1920*1088"),
     "--max-bytes": Flag(
-        "out.max_bytes", int, "With --out: disk space of ordinary pictures, in bytes; the oldest go.", "all but 256 MiB"
+        "out.max_bytes", int, "With --out: disk space of ordinary pictures, in bytes; the oldest go.", "as much as fits"
+    ),
+    "--free-bytes": Flag(
+        "out.free_bytes",
+        int,
+        "Leave so many bytes of the disk free; the oldest ordinary frames go.",
+        "256 MiB, or an eighth of a disk below 2 GiB",
     ),
     "--max-age": Flag(
         "out.max_age", str, "Delete ordinary pictures, videos and archived frames after so long, such as 30d.", "never"

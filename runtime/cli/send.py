@@ -227,8 +227,10 @@ def _show_state(event: Mapping[str, Any], found: str) -> None:
     rate = "unknown" if capacity is None else f"{capacity / 1000:.0f} kbit/s"
     age = "nothing delivered yet" if event["age_s"] is None else f"newest delivered {event['age_s']:.1f} s old"
     live = f", {event['live']}" if event["live"] else ""
+    silent_s = event.get("silent_s", 0)
+    camera = f", NO PICTURE FROM THE CAMERA for {silent_s} s" if silent_s else ""
     say(
-        f"{'connected' if event['up'] else 'NOT CONNECTED'}{live}, link {rate}, {event['frames']} frames, "
+        f"{'connected' if event['up'] else 'NOT CONNECTED'}{camera}{live}, link {rate}, {event['frames']} frames, "
         f"{event['skipped']} skipped, {event['sent_bytes']} bytes, {age}, "
         f"{event['promised_waiting']} promised wait{found}"
     )

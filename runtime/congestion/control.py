@@ -40,7 +40,7 @@ class Control:
       in the last `recent_s`), and not while acknowledgements are overdue by `stall_s`: in an outage nothing is added
       to the queue, and the first frame after it is the newest.
     - budget = what drains in the interval, and up to `aim_s` more, less what is queued already. With few frames a
-      second (an interval above 0.2 s) that only up to 800 bytes, and beyond what drains in `fill_share` of the interval
+      second (an interval above 0.2 s) that only up to 600 bytes, and beyond what drains in `fill_share` of the interval
       (0.2 s at least): a picture is as old as its bytes took to come, and an outage catches more of the frames that
       take long, while quality grows ever less with size.
     - where frames refer to earlier ones (`refers`), a frame of more than 1500 bytes gets only what drains in `aim_s`:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import queue
 import secrets
@@ -24,6 +23,7 @@ from runtime.mqtt.credentials import published_login
 from runtime.mqtt.loopback_broker import amqtt_job, answers, choose_kind
 from runtime.mqtt.mosquitto import Listening, end, end_orphans, reload_users, start_mosquitto
 from runtime.process.child import Child, Job
+from runtime.process.folder_lock import locked_folder
 from runtime.process.service import Service, running_service
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,8 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
     """
     kind = settings.kind or choose_kind()
     home = settings.monitor.folder() / "broker"
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{home}: {error.strerror}; name another --state-dir") from error
-    with _only_one(home), running_service() as service:
+    lock = locked_folder(home, owner="an edgesem broker", setting="monitor.state_dir", mode=0o700)
+    with lock, running_service() as service:
         orphan = end_orphans(home)
         if orphan:
             log.warning("ended a mosquitto that an earlier start has left behind: it was killed")
@@ -168,29 +165,13 @@ def _with_accounts(listening: Listening, users: dict[str, str], accounts: Accoun
     return replace(listening, users=users if by_certificate else {**accounts.passwords(), **users}, acl=rules)
 
 
-@contextlib.contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with this process, whatever ends it. EnvironmentMissing if it is held."""
-    try:
-        file = (home / "lock").open("ab")
-    except OSError as error:
-        raise InputError(f"{home}: {error.strerror}; name another --state-dir") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EnvironmentMissing(
-                f"an edgesem broker runs with the files in {home} already: stop it, or name another --state-dir"
-            ) from None
-        yield
-
-
 def _wait_for_port(listen: ListenSettings, *, patient: bool) -> None:
     """EnvironmentMissing if somebody listens on the port; `patient`: also waits for our own broker to leave it."""
     deadline_s = time.monotonic() + (_PORT_S if patient else 0.0)
     while answers(listen.host, listen.port):
         if time.monotonic() >= deadline_s:
-            raise EnvironmentMissing(f"something listens on {listen.host}:{listen.port} already: name another --port")
+            where = f"{listen.host}:{listen.port}"
+            raise EnvironmentMissing(f"something listens on {where} already: name another listen.port")
         time.sleep(0.1)
 
 

@@ -51,7 +51,7 @@ class EventSettings:
     def __post_init__(self) -> None:
         self.options()
         if self.pin() is not None and not self.on:
-            raise UsageError("event.gpio makes events, so event.on = true (--events) belongs to it")
+            raise UsageError("event.gpio makes events, so event.on belongs to it")
 
     def options(self) -> EventOptions | None:
         """What the sender is told; None without events. Raises UsageError for a value that cannot be."""

@@ -239,7 +239,10 @@ class PictureOutputs:
         if kind in ("archive", "none"):
             return None
         if not self._quotas[0].make_room():
-            raise InputError(f"{folder}: no room for ordinary pictures, which is left to promised ones: make room")
+            raise InputError(
+                f"{folder}: no room for ordinary pictures, which is left to promised ones: make room, or leave less "
+                "free (out.free_bytes, --free-bytes)"
+            )
         if kind == "mkv":
             return self._write_video(picture)
         path = home / f"{frame_name(packet)}.{kind}"

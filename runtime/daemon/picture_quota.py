@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver import disk_room
 from runtime.receiver.age_limit import AgeLimit
 from runtime.receiver.event_record import EVENTS, NAME
 from runtime.receiver.promised_store import PROMISED
@@ -45,8 +46,8 @@ class PictureQuota:
     clips and contact sheets of events. Thread-safe.
 
     At most `max_bytes` of them are kept (0: as many as fit), none that was written more than `max_age_s` ago (0: of
-    any age; see AgeLimit), and `free_bytes` of the disk are left free. `on_deleted` is called with the path and size of
-    each file.
+    any age; see AgeLimit), and `free_bytes` of the disk are left free (None: 256 MiB, or an eighth of a disk below
+    2 GiB). `on_deleted` is called with the path and size of each file.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class PictureQuota:
         folder: Path,
         *,
         max_bytes: int,
-        free_bytes: int,
+        free_bytes: int | None,
         max_age_s: float = 0.0,
         promised: bool = False,
         on_deleted: Callable[[Path, int], None] = lambda *_: None,
@@ -129,8 +130,10 @@ class PictureQuota:
         if self._max_bytes and self._used_bytes > self._max_bytes:
             return True
         with contextlib.suppress(OSError):
-            disk = os.statvfs(self._folder)
-            return disk.f_bavail * disk.f_frsize < self._free_bytes
+            left_bytes = self._free_bytes
+            if left_bytes is None:
+                left_bytes = disk_room.reserve_bytes(self._folder, disk_room.ORDINARY_FREE_BYTES)
+            return disk_room.free_bytes(self._folder) < left_bytes
         return False
 
     def _delete(self, path: str, size_bytes: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgesem.errors import EdgesemError, LinkError
 from runtime.daemon.picture_outputs import PictureOutputs
 from runtime.daemon.receive_settings import OutSettings, ReceiveSettings
+from runtime.process.folder_lock import locked_folder
 from runtime.process.service import running_service
 from runtime.receiver.frame_drawer import OnDemand
 from runtime.receiver.stream_receiver import StreamReceiver
@@ -50,6 +52,13 @@ def run_receive(
     started_s = time.monotonic()
     out = settings.out
     with running_service() as service, contextlib.ExitStack() as stack:
+        held: list[Path] = []
+        for folder, setting in _owned_folders(settings).items():
+            if any(os.path.exists(folder) and os.path.samefile(folder, one) for one in held):
+                continue  # mounted twice
+            mode = 0o700 if setting == "monitor.state_dir" else 0o777
+            stack.enter_context(locked_folder(folder, owner="another edgesem receive", setting=setting, mode=mode))
+            held.append(folder)
         home = _home_assistant(settings) if out.home_assistant else None
         outputs = stack.enter_context(PictureOutputs(out, on_event, max_pictures=max_pictures, home_assistant=home))
         if out.folder is not None:
@@ -148,6 +157,18 @@ def run_receive(
         | _catalogued(uploader)
         | ({} if semantic_filter is None else {"only": semantic_filter.figures()})
     )
+
+
+def _owned_folders(settings: ReceiveSettings) -> dict[Path, str]:
+    """Folders that no other receiver may write, each once, and the setting that names each."""
+    out, owned = settings.out, dict[Path, str]()
+    if settings.shard:  # others only add to what they remember there
+        owned[Path(os.path.realpath(settings.monitor.folder()))] = "monitor.state_dir"
+    if out.archive_folder is not None:
+        owned[Path(os.path.realpath(out.archive_folder))] = "out.archive"
+    if out.folder is not None:
+        owned[Path(os.path.realpath(out.folder))] = "out.folder"
+    return owned
 
 
 def _event_outputs(settings: ReceiveSettings, folder: Path, outputs: PictureOutputs) -> EventOutputs:

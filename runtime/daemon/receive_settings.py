@@ -84,8 +84,9 @@ class OutSettings:
     """Disk space of promised frames and their pictures: the oldest are deleted; 0: as much as there is."""
     promised_max_age: str = ""
     """Promised frames and their pictures are deleted after so long, such as 365d; never if empty."""
-    free_bytes: int = setting(256 << 20, low=0, high=2**50)
-    """What ordinary frames leave free on the disk, for promised ones: the oldest are deleted."""
+    free_bytes: int | None = setting(None, low=0, high=2**50)
+    """What ordinary frames leave free on the disk, for promised ones: the oldest are deleted. 256 MiB, or an eighth of
+    a disk below 2 GiB, if it is not named."""
     stamp: str = setting("auto", one_of=STAMPS)
     """Time, camera and "drawn" over each picture: off, small or bar; auto: only a label where detail was invented."""
     view: str = setting("page", one_of=VIEWS)
@@ -110,12 +111,12 @@ class OutSettings:
 
     def __post_init__(self) -> None:
         if self.kind != KINDS[0] and self.folder is None:
-            raise UsageError(f"--as {self.kind} needs a folder to write to: name one by --out")
+            raise UsageError(f"out.kind {self.kind} needs a folder to write to: name one by out.folder")
         if any(c in "/+#" for c in self.home_assistant_prefix) or not self.home_assistant_prefix.isprintable():
-            raise UsageError(f"home_assistant_prefix {self.home_assistant_prefix!r} is no part of a topic")
+            raise UsageError(f"out.home_assistant_prefix {self.home_assistant_prefix!r} is no part of a topic")
         for name in self.allowed_hosts:
             if not name or name != name.strip() or set(name) & set("/:*@[] "):
-                raise UsageError(f"allowed_hosts: {name!r} is no name of a host, such as cams.example")
+                raise UsageError(f"out.allowed_hosts: {name!r} is no name of a host, such as cams.example")
         self.listen_address()
         self.max_ages_s()
 
@@ -133,8 +134,8 @@ class OutSettings:
         ordinary_s, promised_s = (parse_span(text, name) if text else 0.0 for name, text in ages.items())
         if promised_s and (not ordinary_s or promised_s < ordinary_s):
             raise UsageError(
-                f"promised_max_age {self.promised_max_age}: ordinary frames go before promised ones, "
-                f"so give a max_age that is not longer, got {self.max_age or 'none'}"
+                f"out.promised_max_age {self.promised_max_age}: ordinary frames go before promised ones, "
+                f"so give an out.max_age that is not longer, got {self.max_age or 'none'}"
             )
         return ordinary_s, promised_s
 
@@ -162,9 +163,9 @@ class ReceiveSettings:
     def __post_init__(self) -> None:
         self.options()  # checks the shard
         if self.catalogue.url and self.out.archive_folder is None:
-            raise UsageError("--catalogue takes what is archived: name a folder by --out or --archive")
+            raise UsageError("catalogue.url takes what is archived: name a folder by out.folder or out.archive")
         if self.event.active and self.out.folder is None:
-            raise UsageError("--on-event-command and --on-event-webhook need a folder for the clips: name one by --out")
+            raise UsageError("event.command and event.webhook need a folder for the clips: name one by out.folder")
 
     def options(self) -> ReceiverOptions:
         """The options of the receiver."""

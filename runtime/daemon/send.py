@@ -20,6 +20,7 @@ from edgesem.files import write_whole
 from runtime.capture.gpio_line import GpioLine
 from runtime.capture.network import without_login
 from runtime.capture.source import Source
+from runtime.daemon.camera_watch import CameraWatch
 from runtime.daemon.send_once import Wake
 from runtime.daemon.send_settings import SendSettings
 from runtime.daemon.sender_metrics import serve_metrics
@@ -69,7 +70,8 @@ def _open_data_budget(settings: SendSettings, topics: Topics) -> DataBudget | No
 def _told_at_once(state: State) -> tuple[object, ...]:
     """What of a state is published as soon as it changes."""
     limits = state.max_bytes, state.max_rate_bps
-    return state.paused, state.grey, state.shrunk_percent, state.detail, state.watch, limits, state.live
+    silent = state.silent_s > 0
+    return silent, state.paused, state.grey, state.shrunk_percent, state.detail, state.watch, limits, state.live
 
 
 class _SendDaemon:
@@ -84,8 +86,7 @@ class _SendDaemon:
         self._refusal = ""
         """Why the broker has refused a message, the last one."""
         self._source_ended = threading.Event()
-        self._frame_s = time.monotonic()
-        """When the source gave its last frame."""
+        self._watch = CameraWatch()
         stream = settings.stream
         self._topics = stream.topics()
         address, key = settings.broker.addresses(), settings.seal.key()
@@ -112,6 +113,7 @@ class _SendDaemon:
             "masked": self._source.masked,
             "grey": self._source.grey,
             "left_out": self._source.left_out,
+            "silent_s": self._watch.silent_s if self._source.continuous else 0,
             "data": None if data_budget is None else data_budget.usage(),
         }
         self._schedule, self._fps = settings.schedule.schedule(), stream.fps
@@ -124,6 +126,11 @@ class _SendDaemon:
                 max_bytes=min(stream.max_bytes, MAX_PROMISED_BYTES),
                 period_s=1 / stream.fps,
             )
+
+    @property
+    def _camera(self) -> str:
+        """The source, as it may be named in a log."""
+        return without_login(self._settings.source.uri)
 
     def _take_event(self, event: SenderEvent) -> None:
         if isinstance(event, MessageRefused):
@@ -155,7 +162,8 @@ class _SendDaemon:
             raise self._failure
         state, left = self._pipeline.state(), {}
         if self._wake is not None:
-            report = self._wake.report(trouble or self._refusal)
+            camera = f"no picture from {self._camera}" if state.silent_s or not self._watch.seen else ""
+            report = self._wake.report(trouble or self._refusal or camera)
             self._on_event(report)
             left = {"left": report["left"]}
         else:
@@ -183,11 +191,12 @@ class _SendDaemon:
     def _capture(self) -> None:
         """Offer each frame to the sender; on a thread of its own, because a camera may block for ever."""
         all_promised = self._settings.promise.every == 1 and not self._source.continuous
+        self._watch.begun()
         try:
             for frame in self._source:
                 if self._stop.is_set():
                     break
-                self._frame_s = time.monotonic()
+                self._watch.came()
                 if self._wake is not None:
                     self._wake.captured(frame)
                 elif all_promised:
@@ -198,9 +207,7 @@ class _SendDaemon:
             self._failure = error
         except Exception as error:  # a driver's defect must end the daemon with a message, and systemd starts it again
             log.exception("the source failed")
-            self._failure = EdgesemError(
-                f"{without_login(self._settings.source.uri)}: {type(error).__name__}, see the log"
-            )
+            self._failure = EdgesemError(f"{self._camera}: {type(error).__name__}, see the log")
         self._source_ended.set()
 
     def _watch_gpio(self, stack: contextlib.ExitStack) -> None:
@@ -256,6 +263,10 @@ class _SendDaemon:
                 if self._moves(now_s):
                     self._service.alive()
             seen = _told_at_once(state)
+            if seen[0] and not shown[0]:
+                log.warning("no picture from %s for %d s", self._camera, state.silent_s)
+            elif shown[0] and not seen[0]:
+                log.info("pictures come from %s again", self._camera)
             if state.live != shown[-1]:
                 log.info("somebody watches: pictures" if state.live == "watched" else "nobody watches: thumbnails")
             if now_s - reported_s >= state_s or seen != shown:
@@ -283,7 +294,7 @@ class _SendDaemon:
 
     def _moves(self, now_s: float) -> bool:
         """Whether frames really move, or could: what systemd's watchdog is told."""
-        silent = self._source.continuous and now_s - self._frame_s > _SILENT_S
+        silent = self._source.continuous and self._watch.hangs
         return self._stream_sender.alive and not silent and now_s - self._pipeline.beat_s < _SILENT_S
 
     def _write_status(self, state: State) -> None:

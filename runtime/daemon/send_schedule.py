@@ -105,7 +105,9 @@ class Schedule:
         self._rules = [_Rule.parse(rule) for rule in rules]
         self._position, self._zone = position, zone
         if position is None and any(rule.needs_position for rule in self._rules):
-            raise UsageError("schedule: sunrise and sunset need a position: name latitude and longitude in degrees")
+            raise UsageError(
+                "schedule: sunrise and sunset need a position: name schedule.latitude and schedule.longitude"
+            )
 
     def fps(self, now_s: float, otherwise: float) -> float:
         """The rate at a time in Unix seconds; `otherwise` where no rule holds."""

@@ -121,9 +121,11 @@ class SendSettings:
 
     def __post_init__(self) -> None:
         if self.live.mode == "on-demand" and self.once.frames:
-            raise UsageError("--live on-demand waits for somebody who watches, --once sends and ends: choose one")
+            raise UsageError("live.mode on-demand waits for viewers, once.frames sends and ends: choose one")
         if self.event.on and (self.once.frames or self.promise.every == 1):
-            raise UsageError("--events needs a sender that goes on, and promises no frame already: leave out --once")
+            raise UsageError(
+                "event.on needs a sender that goes on and promises not all: leave out once.frames and promise.every"
+            )
 
     def options(self) -> SenderOptions:
         """The options of the sender."""

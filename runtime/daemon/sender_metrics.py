@@ -46,4 +46,4 @@ def serve_metrics(where: str, pipeline: SenderPipeline, topics: Topics) -> None:
     try:
         start_http_server(address.port, addr=address.host, registry=registry)
     except OSError as error:
-        raise EnvironmentMissing(f"no metrics at {where}: {error.strerror}; name another --metrics") from error
+        raise EnvironmentMissing(f"no metrics at {where}: {error.strerror}; name another monitor.metrics") from error

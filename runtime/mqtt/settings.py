@@ -68,7 +68,7 @@ class BrokerSettings:
         object.__setattr__(self, "tls", bool(places[0].tls))
         object.__setattr__(self, "hosts", tuple(map(str, places)) if len(places) > 1 else ())
         if not any(place.tls for place in places) and (self.ca_file or self.cert_file):
-            raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls = true")
+            raise UsageError("broker.ca_file and broker.cert_file are of no use without broker.tls")
 
     def _place(self, text: str) -> HostText:
         """Host, port and TLS of one of the brokers."""

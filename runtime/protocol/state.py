@@ -106,6 +106,8 @@ class State:
     """The most bits a second of ordinary frames; 0: as many as the link bears."""
     denoised: bool = False
     """Whether ordinary frames are averaged over time where nothing changes."""
+    silent_s: int = 0
+    """For so many seconds its camera has given no picture, where that is too long; 0: it gives some."""
 
     def to_bytes(self) -> bytes:
         """The state as it is published; what is not the case costs nothing."""
@@ -122,6 +124,7 @@ class State:
         optional["B"] = self.max_bytes if self.max_bytes != USUAL_FRAME_BYTES else 0
         optional["R"] = self.max_rate_bps
         optional["N"] = self.denoised
+        optional["S"] = self.silent_s
         known: dict[str, Any] = {"E": self.events} if self.events or self.makes_events else {}
         if self.watch is not None:
             known["W"] = self.watch
@@ -187,14 +190,16 @@ class State:
             max_bytes=fields.integer("B", LARGEST_FRAME_BYTES, MIN_FRAME_BYTES) if "B" in fields else USUAL_FRAME_BYTES,
             max_rate_bps=fields.integer("R", MAX_RATE_BPS) if "R" in fields else 0,
             denoised="N" in fields and fields.flag("N"),
+            silent_s=fields.integer("S", _LONGEST_S) if "S" in fields else 0,
             live=LIVE[fields.integer("L", len(LIVE), 1) - 1] if "L" in fields else "",
             detail=_size(fields) if "D" in fields else None,
             data=DataUsage(*fields.integers("k", _MOST, 3)) if "k" in fields else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it by name, for JSON."""
-        return {**asdict(self), "data": None if self.data is None else self.data._asdict()}
+        """All of it by name, for JSON; `silent_s` only where a camera is silent."""
+        known = {**asdict(self), "data": None if self.data is None else self.data._asdict()}
+        return known if self.silent_s else {name: value for name, value in known.items() if name != "silent_s"}
 
 
 def watch_text(queries: Sequence[str]) -> str:

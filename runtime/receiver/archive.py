@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from edgesem.errors import InputError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, from_bytes
 from runtime.process.rate_limit import RateLimitedLog
-from runtime.receiver import archive_room
+from runtime.receiver import archive_room, disk_room
 from runtime.receiver.age_limit import AgeLimit
 from runtime.receiver.archive_entry import MAX_BYTES, Entry, Total
 from runtime.receiver.archive_file import FILE, SOUND, is_full, open_file
@@ -33,8 +32,8 @@ log = logging.getLogger(__name__)
 _PRUNE_EVERY = 256
 _SAY_EVERY_S = 3600.0
 """That a full disk lets the archive grow no more is logged so often."""
-FREE_BYTES = 32 << 20
-"""With less free on the disk than this, old frames make room for new ones."""
+_LEAST_FREE_BYTES = 32 << 20
+"""What deleting may need of the disk."""
 _SPARE_BYTES = 16 << 10
 """Free pages of the file that a frame needs beyond its own bytes, for the indexes."""
 _ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised, grey"
@@ -43,11 +42,12 @@ _ENTRY = "id, stream, epoch, frame, captured_s, layers, size_bytes, promised, gr
 class Archive:
     """Archive in `folder`, searched by time and meaning; pictures are decoded on demand. Thread-safe.
 
-    At most `max_bytes` of the file are used, and less where the disk has less than `free_bytes` free: what is the
-    oldest goes, ordinary frames before promised ones. `tidy` deletes ordinary frames that were captured longer ago than
-    `max_age_s`, and promised ones by `promised_max_age_s` (0: never). With `sync_promised`, promised frames survive a
-    power cut as soon as `add` returns, and not only a kill. Raises InputError if the file is not an archive,
-    or cannot be written; on a disk that is full now, it is opened once there is room. Use it as a context manager.
+    At most `max_bytes` of the file are used, and less where the disk has less than `free_bytes` free (None: 256 MiB, or
+    an eighth of a disk below 2 GiB): what is the oldest goes, ordinary frames before promised ones. `tidy` deletes
+    ordinary frames that were captured longer ago than `max_age_s`, and promised ones by `promised_max_age_s` (0:
+    never). With `sync_promised`, promised frames survive a power cut as soon as `add` returns, and not only a kill.
+    Raises InputError if the file is not an archive, or cannot be written; on a disk that is full now, it is opened once
+    there is room. Use it as a context manager.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Archive:
         folder: Path,
         *,
         max_bytes: int = MAX_BYTES,
-        free_bytes: int = FREE_BYTES,
+        free_bytes: int | None = None,
         max_age_s: float = 0.0,
         promised_max_age_s: float = 0.0,
         sync_promised: bool = False,
         create: bool = True,
     ) -> None:
         self.path = folder / FILE
-        self._max_bytes, self._free_bytes = max_bytes, max(free_bytes, FREE_BYTES)
+        self._max_bytes, self._free_bytes = max_bytes, free_bytes
         self._sync_promised = sync_promised
         self._age_limits = AgeLimit(max_age_s), AgeLimit(promised_max_age_s)
         """Of ordinary frames, and of promised ones."""
@@ -106,13 +106,7 @@ class Archive:
         try:
             with self._lock:
                 base = self._opened()
-                if self._is_short(packet.size_bytes):
-                    self._room_log.warn(
-                        "%s: less than %d MiB of its disk are free, which stay free (out.free_bytes): the oldest "
-                        "frames make room",
-                        *(self.path, self._free_bytes >> 20),
-                    )
-                    archive_room.prune(base, None)  # while there is room for deleting; its pages are used again
+                self._make_room(base, packet.size_bytes)
                 if self._sync_promised:
                     base.execute(f"pragma synchronous={'full' if packet.promised else 'normal'}")
                 base.execute(
@@ -265,11 +259,24 @@ class Archive:
         except PacketError as error:
             raise InputError(f"{self.path}: frame {entry.frame} of {entry.stream} is damaged: {error}") from error
 
-    def _is_short(self, size_bytes: int) -> bool:
-        """Whether the disk is nearly full, and what was deleted has left no room for a frame in the file either."""
-        disk = os.statvfs(self.path)
-        free_in_file = archive_room.file_bytes(self._opened())[1]
-        return disk.f_bavail * disk.f_frsize < self._free_bytes and free_in_file < size_bytes + _SPARE_BYTES
+    def _make_room(self, base: sqlite3.Connection, size_bytes: int) -> None:
+        """Delete the oldest frames if the disk is nearly full, and the file has no room for a frame of `size_bytes`."""
+        free_bytes, left_bytes = disk_room.free_bytes(self.path), self._left_bytes()
+        used_bytes, free_in_file_bytes = archive_room.file_bytes(base)
+        if free_bytes >= left_bytes or free_in_file_bytes >= size_bytes + _SPARE_BYTES:
+            return
+        self._room_log.warn(
+            "%s: %d MiB of its disk are free, and %d MiB stay free (out.free_bytes, --free-bytes): the archive has %d "
+            "MiB and does not grow, the oldest frames make room",
+            *(self.path, free_bytes >> 20, left_bytes >> 20, used_bytes >> 20),
+        )
+        archive_room.prune(base, None)  # while there is room for deleting; its pages are used again
+
+    def _left_bytes(self) -> int:
+        """How much of the disk is left free."""
+        if self._free_bytes is None:
+            return disk_room.reserve_bytes(self.path, disk_room.ORDINARY_FREE_BYTES)
+        return max(self._free_bytes, disk_room.reserve_bytes(self.path, _LEAST_FREE_BYTES))
 
 
 def _where(stream: str | None, since_s: float | None, until_s: float | None) -> tuple[str, list[object]]:

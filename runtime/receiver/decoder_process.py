@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesem.bundle.runner import give_back
 from edgesem.codec.latent import Latent
 from edgesem.entropy.schedule import CHANNELS, STRIDE
 from edgesem.errors import BundleError, EdgesemError, LinkError
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _LONGEST_S = 60.0
 NICE = 5
 """Below the receiver: messages that it has no time to take would grow stale in the broker."""
+IDLE_S = 2.0
+"""After so long without work a decoder gives memory back."""
 _MAX_BYTES = 3 * MAX_SIDE * MAX_SIDE
 """Of one byte string: the pixels of the largest frame."""
 
@@ -238,6 +241,8 @@ def serve(pipe: Connection, codecs: Mapping[int, Codec]) -> None:
     """Decode what the parent sends; raises EOFError or OSError once it has closed the pipe or is no more."""
     _send(pipe, {})
     while True:
+        if not pipe.poll(IDLE_S):
+            give_back()  # what a picture leaves over speeds up the next one, if that comes soon
         order, parts = _receive(pipe)
         try:
             packet = Packet.from_bytes(parts[0])

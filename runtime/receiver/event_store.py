@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from edgesem.files import write_whole
 from edgesem.packet.capture_time import full_time_ms, utc_text
 from edgesem.packet.event_mark import EventMark
 from runtime.process.rate_limit import RateLimitedLog
+from runtime.receiver import disk_room
 from runtime.receiver.event_frames import MOST_FRAMES, EventFrames
 from runtime.receiver.event_record import BEGUN, COMPLETE, EVENTS, NAME, EventRecord
 from runtime.receiver.promised_store import FILE_MODE
@@ -29,8 +29,7 @@ _MOST_KNOWN = 5000
 """So many events are listed, the newest; files of older ones stay until retention deletes them."""
 _MOST_OPEN = 32
 """Events of one stream whose frames are here; another one has no place until one of them is closed."""
-_FREE_BYTES = 64 << 20
-"""Frames of events leave so much of the disk alone."""
+_FREE_BYTES = disk_room.PROMISED_FREE_BYTES
 
 
 @dataclass
@@ -145,11 +144,15 @@ class EventStore:
         """Write a file of an event. InputError if the disk does not take it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            disk = os.statvfs(path.parent)
+            left_bytes = disk_room.reserve_bytes(path.parent, _FREE_BYTES)
+            free_bytes = disk_room.free_bytes(path.parent)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
-        if disk.f_bavail * disk.f_frsize < _FREE_BYTES + len(data):
-            raise InputError(f"{path.parent}: {_FREE_BYTES} bytes of the disk are left alone: make room")
+        if free_bytes < left_bytes + len(data):
+            raise InputError(
+                f"{path.parent}: its disk has {free_bytes >> 20} MiB free, and {left_bytes >> 20} MiB are left free: "
+                "make room"
+            )
         write_whole(path, data, mode=FILE_MODE)
         self._on_written(len(data))
 

@@ -17,13 +17,13 @@ from edgesem.files import read_packet, write_whole
 from edgesem.packet.packet import MAX_PACKET_BYTES, Packet
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.topics import Topics, from_file_name, stream_folder
+from runtime.receiver import disk_room
 from runtime.receiver.undrawn import DRAWN_SUFFIXES, UndrawnIndex, frame_name
 
 PROMISED = "promised"
 FILE_MODE = 0o640
 """Of the files that a receiver writes: pictures of homes are not for every user of the machine."""
 _MAX_QUEUED = 256
-_FREE_BYTES = 64 * 1024 * 1024  # a promised frame is refused rather than fill the disk to the last byte
 _FREE_FILES = 1024
 _SHARE = 4
 """A device that nobody has named takes at most this part of what its own frames and free space have together."""
@@ -40,15 +40,16 @@ class PromisedStore:
 
     Thread-safe. A thread of its own writes, because the network thread must not wait for a slow disk. A frame that is
     there already is not written again, also not after a restart. Another one of the same name gets a name with a
-    digest. `free_bytes` of the disk are left alone. A device for which `is_reserved` does not answer True gets a share
-    of the disk, so that a stranger does not take the room of the others. Use it as a context manager.
+    digest. `free_bytes` of the disk are left alone (None: 64 MiB, less of a small disk). A device for which
+    `is_reserved` does not answer True gets a share of the disk, so that a stranger does not take the room of the
+    others. Use it as a context manager.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        free_bytes: int = _FREE_BYTES,
+        free_bytes: int | None = None,
         is_reserved: Callable[[Topics], bool] = lambda _: True,
     ) -> None:
         self.folder = folder
@@ -166,12 +167,15 @@ class PromisedStore:
 
     def _check_room(self, topics: Topics, folder: Path, size_bytes: int) -> None:
         """Raise InputError if there is no room for a frame, or none for this device."""
+        left_bytes = self._free_bytes
+        if left_bytes is None:
+            left_bytes = disk_room.reserve_bytes(folder, disk_room.PROMISED_FREE_BYTES)
         disk = os.statvfs(folder)
-        free_bytes = disk.f_bavail * disk.f_frsize - self._free_bytes
+        free_bytes = disk.f_bavail * disk.f_frsize - left_bytes
         if free_bytes < size_bytes or (disk.f_files and disk.f_favail < _FREE_FILES):
             raise InputError(
                 f"{folder}: its disk has {disk.f_bavail * disk.f_frsize >> 20} MiB free, and "
-                f"{self._free_bytes >> 20} MiB and {_FREE_FILES} files are left free: make room (its sender keeps it)"
+                f"{left_bytes >> 20} MiB and {_FREE_FILES} files are left free: make room (its sender keeps it)"
             )
         if self._is_reserved(topics):
             return

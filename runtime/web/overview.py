@@ -81,4 +81,6 @@ def trouble_of(stream: Stream, receiver: StreamReceiver) -> str | None:
         return stream.absence
     if stream.state is not None and stream.state.paused:
         return "paused"
+    if stream.state is not None and stream.state.silent_s:
+        return "its camera gives no picture"
     return None

@@ -19,6 +19,7 @@ class Pump:
     valve: Path | None = None
     mode: str = setting("slow", one_of=("slow", "fast"))
     count: int = 1
+    places: int = setting(1, low=0, high=10)
     on: bool = False
     rooms: tuple[str, ...] = ()
 
@@ -56,6 +57,8 @@ def test_file_and_flags_become_one_typed_whole(tmp_path):
         ("[pump]\nlitres = 11", r"pump\.litres is 11, must be 0 to 10"),
         ("[pump]\nlitres = nan", "must be a number"),
         ("[pump]\nlitres = '1'", "must be a number"),
+        (f"[pump]\nlitres = {10**400}", "must be a number, not 1000"),  # more than a float can hold
+        (f"[pump]\nplaces = {10**400}", r"pump\.places is 1000.*, must be 0 to 10"),
         ("[pump]\ncount = 1.5", "must be a whole number"),
         ("[pump]\ncount = true", "must be a whole number"),
         ("[pump]\non = 1", "must be true or false"),

@@ -22,6 +22,22 @@ def test_a_picture_comes_back_as_it_was_written(tmp_path):
     assert files.read_picture(tmp_path / "a.jpg").shape == frame.shape
 
 
+def test_a_folder_that_cannot_be_read_is_said_so(tmp_path):
+    (tmp_path / "a.txt").touch()
+    for folder, why in ((tmp_path / "b", "No such file"), (tmp_path / "a.txt", "Not a directory")):
+        with pytest.raises(InputError, match=f"{folder.name} cannot be read: {why}"):
+            files.find_pictures(folder)
+    with pytest.raises(InputError, match="name a folder that holds some"):
+        files.find_pictures(tmp_path)
+
+
+def test_a_choice_is_spread_from_the_first_to_the_last():
+    assert files.spread("abcdefghi", 3) == ["a", "e", "i"]
+    assert files.spread("abc", 9) == ["a", "b", "c"]
+    assert files.spread("abc", 1) == ["a"]
+    assert files.spread("", 9) == []
+
+
 @pytest.mark.parametrize("name", ["a", "a.es", "a.txt", ".png"])
 def test_a_name_without_a_picture_format_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match=r"\.png"):

@@ -2,18 +2,22 @@
 
 import io
 import os
+import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgesem.errors import EnvironmentMissing, InputError, UsageError
+from edgesem.cli.main import main
+from edgesem.errors import EnvironmentMissing, InputError, MissingDependency, UsageError
 from runtime.capture.source import Source
 from runtime.settings import SourceSettings
 from tests.support.videos import greys, write_video
@@ -237,6 +241,7 @@ def test_a_folder_is_gone_through_once(tmp_path):
 RPICAM = """\
 #!{python}
 import sys
+import tempfile
 words = sys.argv[1:]
 told = {{name: words[words.index(name) + 1] for name in ("--width", "--height", "--framerate", "--codec", "--camera", "-o")}}
 assert (told["--codec"], told["--camera"], told["-o"], "-n" in words) == ("yuv420", "1", "-", True)
@@ -264,6 +269,58 @@ def test_the_raspberry_pi_s_camera_is_read_through_its_own_program(tmp_path, mon
     assert (red > 220, green < 30, blue < 30) == (True, True, True)  # Y, U, V of pure red
     stop.set()
     assert list(frames) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("/dev/video99", 3, "/dev/video99: no such device; there is"),
+        ("missing.mp4", 1, "no such file, folder or device"),
+        ("empty", 1, "no pictures"),
+        ("photo.mp4", 1, "cannot be read as a video"),
+        ("gst:", 2, "a pipeline stands after the colon"),
+        ("csi", 3, "gst-launch-1.0 is not installed"),
+        ("picamera", 3, "rpicam-vid is not installed"),
+        ("-", 2, "nothing is piped into edgesem"),
+    ],
+)
+def test_a_source_that_is_not_there_is_told_before_anything_is_connected(
+    tmp_path, monkeypatch, capsys, uri, code, words
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photo.mp4").write_bytes(b"no video at all")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    terminal, ours = os.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as broker, open(ours) as stdin:
+        broker.setblocking(False)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        state = str(tmp_path / "state")
+        assert main(["send", uri, "--port", str(broker.getsockname()[1]), "--state-dir", state]) == code
+        with pytest.raises(BlockingIOError):
+            broker.accept()
+    os.close(terminal)
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("uri", ["/dev/null", "rtsp://127.0.0.1:9/cam", "clip.mp4"])
+def test_a_missing_video_library_is_told_before_the_source_is_read(tmp_path, monkeypatch, uri):
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependency, match=r"\.\[video\]"):
+        source(uri)
+
+
+def test_a_folder_may_have_the_name_of_a_camera_or_lie_in_dev(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("csi-shots", "picamera2"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, "0.png", 0)
+        assert [frame.name for frame in source(name, fps=1000)[0]] == ["0"]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        save(Path(folder), "0.png", 0)
+        assert [frame.name for frame in source(folder, fps=1000)[0]] == ["0"]
 
 
 def test_standard_input_that_ends_without_a_picture_is_an_error(monkeypatch):

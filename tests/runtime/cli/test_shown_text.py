@@ -108,6 +108,8 @@ def test_the_score_of_what_is_looked_for_is_shown(printed):
     assert first.endswith("0.89 of 0.8")
     assert ODD in first
     assert second.endswith("promised wait")
+    show({"event": "state", "promised_waiting": 0, "silent_s": 35, **state})
+    assert "connected, NO PICTURE FROM THE CAMERA for 35 s, link" in printed.getvalue()
 
 
 def test_an_event_line_is_json_whatever_is_in_it(capsys):

@@ -11,6 +11,7 @@ import pytest
 from edgesem.errors import InputError
 from edgesem.provenance import Provenance
 from runtime.daemon.picture_outputs import PictureOutputs
+from runtime.daemon.receive import _open_archive
 from runtime.daemon.receive_settings import OutSettings
 from runtime.protocol.topics import Topics
 from runtime.receiver.archive import Archive
@@ -94,8 +95,29 @@ def test_a_promised_frame_is_acknowledged_only_where_there_is_room(disk):
     assert told == [(False, False), (True, True)]
 
 
+def test_a_small_disk_is_used_and_promised_frames_have_a_part_of_it(disk, caplog):
+    """Without a setting, an eighth of it is left free, and a 32nd part by promised frames."""
+    out, told, events = OutSettings(folder=disk, kind="png"), [], []
+    with _open_archive(out, disk, sync_promised=False) as archive, PictureOutputs(out, events.append) as outputs:
+        for number in range(200):
+            archive.add("home/cam/main", frame(number), float(number))
+            outputs.put(picture())
+        assert len(archive.entries()) == 200
+        assert sum(bool(event["file"]) for event in events) == 200
+        assert caplog.text == ""
+        fill(disk, 5 * MIB)
+        for number in range(200, 300):
+            archive.add("home/cam/main", frame(number), float(number))
+        assert "and 6 MiB stay free (out.free_bytes, --free-bytes)" in caplog.text
+        assert archive.entries()[-1].frame == 299
+        with PromisedStore(disk) as store:
+            store.put(TOPICS, frame(next(numbers), promised=True), lambda safe, new: told.append((safe, new)))
+            wait_for(lambda: told, DEADLINE_S)
+        assert told == [(True, True)]
+
+
 def test_an_archive_on_a_full_disk_takes_new_frames_for_old_ordinary_ones(disk):
-    with Archive(disk) as archive:  # 32 MiB are left free
+    with Archive(disk, free_bytes=32 * MIB) as archive:
         for number in range(200):
             archive.add("home/cam/main", frame(number, promised=number < 20), float(number))
         fill(disk, 20 * MIB)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -74,6 +75,48 @@ def test_a_start_at_which_nothing_is_wrong_warns_of_nothing(broker, tmp_path, op
             wait_for(lambda daemon=daemon: any(" connected to " in line for line in daemon.log))
             daemon.end()
         assert [line for line in daemon.log if not line.startswith("INFO ")] == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "option"),
+    [
+        (("--out", "A"), ("--out", "A"), "--out"),
+        (("--archive", "A"), ("--out", "B", "--archive", "link-to-A"), "--archive"),
+        (("--out", "A", "--archive", "B"), ("--out", "B"), "--out"),
+        (("--shard", "0/2", "--state-dir", "A"), ("--shard", "1/2", "--state-dir", "A"), "--state-dir"),
+    ],
+)
+def test_two_receivers_do_not_write_one_folder(broker, tmp_path, capsys, first, second, option):
+    (tmp_path / "link-to-A").symlink_to(tmp_path / "A")
+
+    def words(given):
+        return [str(tmp_path / word) if word[0] in "ABl" else word for word in given]
+
+    with ReceiveDaemon(broker, "test/lock/+", *words(first)) as daemon:
+        assert (
+            main(["receive", "test/lock/+", *words(second), "--seconds", "1", "--port", str(broker.address.port)]) == 3
+        )
+        said = " ".join(capsys.readouterr().err.split())
+        assert "another edgesem receive" in said
+        assert f"name another folder by {option}" in said
+        daemon.process.kill()  # with all decoders: what holds the lock is gone with the process
+        daemon.process.wait()
+        with ReceiveDaemon(broker, "test/lock/+", *words(first)) as again:
+            again.end()
+
+
+def test_one_folder_may_be_mounted_twice(broker, tmp_path):
+    for name in ("out", "archive"):
+        (tmp_path / name).mkdir()
+    paths = [str(tmp_path / name) for name in ("out", "archive")]
+    made = subprocess.run(["mount", "--bind", *paths], check=False, capture_output=True)
+    if made.returncode:
+        pytest.skip(f"a mount needs root: {made.stderr.decode().strip()}")
+    try:
+        with ReceiveDaemon(broker, "test/lock/+", "--out", paths[0], "--archive", paths[1]) as daemon:
+            daemon.end()
+    finally:
+        subprocess.run(["umount", "--lazy", paths[1]], check=True)
 
 
 def test_packets_that_come_while_it_still_connects_are_acknowledged_without_a_warning(broker):
@@ -250,12 +293,12 @@ def test_the_guides_configuration_is_what_can_be_configured(tmp_path):
     ("flags", "why"),
     [
         (["a/b"], "SITE/DEVICE/STREAM"),
-        (["--steps", "9"], "draw.steps"),
+        (["--steps", "9"], "--steps"),
         (["--shard", ""], "write I/N"),
         (["--as", "mkv"], "--out"),
-        (["--http", "here"], "out.http: 'here' is no address to listen on"),
-        (["--max-age", "5"], "out.max_age: '5' is no span of time"),
-        (["--as", "gif"], "out.kind"),
+        (["--http", "here"], "--http: 'here' is no address to listen on"),
+        (["--max-age", "5"], "--max-age: '5' is no span of time"),
+        (["--as", "gif"], "--as must be one of"),
     ],
 )
 def test_what_cannot_be_received_is_a_usage_error(flags, why, capfd):

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ from runtime.protocol.topics import Topics
 from runtime.settings import PromiseSettings, SourceSettings, StreamSettings
 from tests.support import dashboard
 from tests.support.edgesem_process import WAIT_S, edgesem_processes, free_port
+from tests.support.publishing import wait_for
 from tests.support.real_broker import processes_of
 from tests.support.viewer import Viewer
 
@@ -106,13 +108,36 @@ def test_a_session_birth_pictures_snapshot_and_a_clean_end(start, broker, tmp_pa
             assert f"edgesem_sender_spooled_frames{labels} 0.0" in figures
             shown = dashboard.metrics("sender") - {"edgesem_sender_watched"}  # that is of senders on demand
             assert {name for name in shown if f"{name}{labels}" not in figures} == set()
-            status = json.loads((run / "send.json").read_text())
+            status = wait_for(lambda: (found := json.loads((run / "send.json").read_text()))["acknowledged"] and found)
             assert status["pid"] == sender.process.pid
-            assert status["acknowledged"] >= 1
             assert sender.end() == 0
             while (state := State.from_bytes(viewer.next("state"))).up:
                 pass
             assert state.epoch == birth.epoch
+
+
+def test_a_camera_that_gives_no_picture_is_told_beside_the_connection(start, broker, tmp_path):
+    _, address, there = broker
+    with socket.create_server(("127.0.0.1", 0)) as camera:  # it is reached, and says nothing
+        uri = f"tcp://127.0.0.1:{camera.getsockname()[1]}"
+        viewer = Viewer(address, TOPICS)
+        with viewer.connection:
+            sender = send(start, tmp_path, uri, *there)
+            told = sender.wait_for("state", lambda state: state.get("silent_s"))
+            assert told["up"]
+            while not (state := State.from_bytes(viewer.next("state"))).silent_s:
+                assert state.up
+            assert sender.end() == 0
+    log = (tmp_path / "send.log").read_text()
+    assert len(re.findall(r"no picture from tcp://127\.0\.0\.1:\d+ for \d+ s\n", log)) == 1
+
+
+def test_one_wake_without_a_picture_says_so(start, broker, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        uri = f"tcp://127.0.0.1:{camera.getsockname()[1]}"
+        sender = send(start, tmp_path, uri, *broker[2], "--once", "--deadline", 20)
+        assert "no picture from tcp://" in sender.wait_for("once")["trouble"]
+        assert sender.finish() == 4
 
 
 def test_a_killed_sender_is_told_of_by_its_last_will(start, broker, tmp_path, pictures):

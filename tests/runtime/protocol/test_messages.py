@@ -27,7 +27,7 @@ STATES = st.builds(
     State, st.booleans(), st.integers(0, 65535), U53, st.none() | U53, SECONDS, U53, U53, U53, U53, U53, U53, SECONDS,
     U53, U53, U53, st.booleans(), U53, U53, U53,
     max_bytes=st.integers(256, 200_000), max_rate_bps=st.integers(0, 10**9),
-    watch=st.none() | st.lists(st.text(max_size=100), max_size=8).map(watch_text),
+    watch=st.none() | st.lists(st.text(max_size=100), max_size=8).map(watch_text), silent_s=st.integers(0, 86400),
 )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_a_state_with_all_that_can_be_said_is_no_larger_than_a_reader_takes():
         "detail": (4096, 4096),
         "data": DataUsage(*[2**53] * 3),
     }
-    limits = {"max_bytes": 200_000, "max_rate_bps": 10**9, "makes_events": True}
+    limits = {"max_bytes": 200_000, "max_rate_bps": 10**9, "makes_events": True, "silent_s": 86400}
     state = State(
         *(True, 65535, 2**53),
         **dict.fromkeys(counts.split(), 2**53),

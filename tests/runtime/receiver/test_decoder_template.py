@@ -44,6 +44,20 @@ def test_copies_share_what_is_loaded(template):
         assert other.decode(frame(2), BASE)[0].shape == (112, 160, 3)
 
 
+def test_a_decoder_without_work_gives_memory_back(template):
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("needs Linux")
+    large = photo_packet(4000, 768, 512)
+    with DecoderProcess(template=template) as decoder:
+        decoder.decode(large, BASE)
+        pid = decoder._process.pid
+        busy_kb = memory_kb(pid, "Private_Dirty")
+        wait_for(lambda: memory_kb(pid, "Private_Dirty") < busy_kb - 4000)
+        later_kb = memory_kb(pid, "Private_Dirty")
+        print(f"its own: {1.024e-3 * busy_kb:.0f} MB after a picture, {1.024e-3 * later_kb:.0f} MB later")
+        assert decoder.decode(large, BASE)[0].shape == (512, 768, 3)
+
+
 def test_no_copy_is_left_behind(template):
     with DecoderProcess(template=template) as decoder:
         pid = decoder._process.pid

@@ -259,6 +259,10 @@ def test_a_stream_says_what_is_wrong_and_its_pictures_can_be_saved(watched):
     wait_for(lambda: told(daemon)["snapshot"])
     assert get(f"{daemon.url}test/page/main.jpg?promised")[:2] == b"\xff\xd8"
     assert told(daemon)["trouble"] is None
+    camera.connection.publish(camera.topics.state, State(True, 1, 0, silent_s=12).to_bytes())
+    assert wait_for(lambda: told(daemon)["trouble"]) == "its camera gives no picture"
+    camera.connection.publish(camera.topics.state, State(True, 1, 0).to_bytes())
+    wait_for(lambda: told(daemon)["trouble"] is None)
     camera.connection.publish(camera.topics.state, State(False, 1, 0).to_bytes())
     assert wait_for(lambda: told(daemon)["trouble"]) == "the sender is gone"
     assert told(daemon)["heard_s"] >= 0
