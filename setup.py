@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 # No other library, not even libc, so no oldest version of one; nothing that differs from build to build
 SOURCES = ["edgesem/entropy/kernel.c", "edgesem/entropy/context.c", "edgesem/entropy/search.c"]
+HEADERS = ["edgesem/entropy/instruction_sets.h", "edgesem/entropy/layer.h"]
 FLAGS = "-std=c99 -O3 -ffreestanding -ffp-contract=off -fPIC -fvisibility=hidden -shared -nostdlib -g0 -s"
 
 
@@ -47,6 +48,6 @@ class KernelWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[Extension("edgesem.entropy.libkernel", SOURCES, depends=["edgesem/entropy/layer.h"], optional=True)],
+    ext_modules=[Extension("edgesem.entropy.libkernel", SOURCES, depends=HEADERS, optional=True)],
     cmdclass={"build_ext": BuildKernel, "bdist_wheel": KernelWheel},
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesem.bundle.bundle import Bundle
-from edgesem.bundle.engine import FP16, INT8, EngineKey, Gpu, cache_folder, gpu
+from edgesem.bundle.engine import FP16, INT8, EngineKey, Gpu, cache_folder, gpu, read_records
 from edgesem.codec.flow import WINDOW
 from edgesem.entropy.schedule import PERIOD, STRIDE
 from edgesem.errors import ExportError, UsageError, require
@@ -80,10 +80,8 @@ def build_engines(
 def build_cached(trt: Any, key: EngineKey, graph: Path, sizes: Sizes, here: Gpu, cache: Path) -> dict[str, Any]:
     """The engine of a key from the cache, or built and put there."""
     engine = cache / "engines" / f"{key.digest}.engine"
-    record = engine.with_suffix(".json")
-    if engine.exists() and record.exists():
-        known = json.loads(record.read_text())
-        if known.get("engine_sha256") == hashlib.sha256(engine.read_bytes()).hexdigest():
+    for known, _, sha256 in read_records(engine.parent, [key.graph_sha256]):
+        if known == key and hashlib.sha256(engine.read_bytes()).hexdigest() == sha256:
             return {"engine": engine, "built": False, "size_bytes": engine.stat().st_size}
     engine.parent.mkdir(parents=True, exist_ok=True)
     timings = cache / f"timing-{key.tensorrt}-{key.compute_capability}.cache"
@@ -91,6 +89,7 @@ def build_cached(trt: Any, key: EngineKey, graph: Path, sizes: Sizes, here: Gpu,
     plan = build_plan(trt, graph, sizes, workspace_bytes=workspace, timings=timings)
     write_whole(engine, plan)
     written = {"key": asdict(key), "graph": graph.name, "engine_sha256": hashlib.sha256(plan).hexdigest()}
+    record = engine.with_suffix(".json")
     write_whole(record, json.dumps(written, indent=1).encode())  # last: an engine without its record is never loaded
     return {"engine": engine, "built": True, "size_bytes": len(plan)}
 

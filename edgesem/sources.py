@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
+_ENDINGS = (".py", ".c", ".h")
 _LIBRARIES = ("numpy", "onnxruntime", "pillow", "torch")
 
 
@@ -20,7 +21,7 @@ def program_digest(folders: Sequence[str] = ("edgesem",), root: Path = _ROOT) ->
     """
     seen = hashlib.sha256()
     for folder in folders:
-        for path in sorted((root / folder).rglob("*.py")):
+        for path in sorted(path for path in (root / folder).rglob("*") if path.suffix in _ENDINGS):
             data = path.read_bytes()
             seen.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
     for name in _LIBRARIES:

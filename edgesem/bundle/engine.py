@@ -12,7 +12,7 @@ import ctypes
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -102,7 +102,7 @@ def find_engine(bundle: Bundle, part: str, precision: str = "auto", folder: Path
     graphs = {bundle.files[part + suffix]: part + suffix for suffix in suffixes if part + suffix in bundle.files}
     if not graphs:
         return Found(None, f"the bundle has no graph of the {part} for TensorRT", worth_saying=False)
-    records = _records(engines, graphs)
+    records = read_records(engines, graphs)
     if not records:
         return Found(None, f"no engine was built here for {' or '.join(graphs.values())}", engines.exists())
     try:
@@ -118,8 +118,8 @@ def find_engine(bundle: Bundle, part: str, precision: str = "auto", folder: Path
     return Found(None, f"its engines are for another GPU or TensorRT than {here.name}, {version}: run edgesem engine")
 
 
-def _records(folder: Path, graphs: Mapping[str, str]) -> list[tuple[EngineKey, Path, str]]:
-    """Key, engine file and its digest of each engine in the cache that was made from one of these graphs."""
+def read_records(folder: Path, graphs: Collection[str]) -> list[tuple[EngineKey, Path, str]]:
+    """Key, engine file and its digest of each engine in the cache that was made from a graph of these digests."""
     found = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
@@ -129,7 +129,7 @@ def _records(folder: Path, graphs: Mapping[str, str]) -> list[tuple[EngineKey, P
             key, engine = EngineKey(**record["key"]), path.with_suffix(".engine")
             if key.digest == path.stem and key.graph_sha256 in graphs and engine.is_file():
                 found.append((key, engine, str(record["engine_sha256"])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # somebody else's file, or half of an old one: never loaded
     return found
 

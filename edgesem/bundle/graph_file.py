@@ -20,6 +20,7 @@ from edgesem.errors import BundleError
 _TYPES: dict[int, Any] = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8", 10: "<f2"}  # by ONNX's numbers; others are left out
 _LISTS = {1: 4, 2: 5, 3: 5}  # where a constant of that type may stand as a list of numbers, in place of its bytes
 _MOST_BYTES = 1 << 24
+_MOST_DIMENSIONS = 8  # of a constant; the weights of a convolution have 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def read_graph(path: Path) -> GraphFile:
                 name, array = constant_of(tensor)
                 if array is not None:
                     graph.constants[name] = array
-    except (ValueError, IndexError, OverflowError) as error:  # the last: of a side of 2^63
+    except (ValueError, IndexError, OverflowError) as error:  # the last: of a dimension of 2^63
         raise BundleError(f"{path} is no ONNX graph: {error}") from error
     return graph
 
@@ -77,6 +78,8 @@ def node_of(data: bytes) -> Node:
 def constant_of(data: bytes) -> tuple[str, npt.NDArray[Any] | None]:
     """Name and value of a constant; None where it is of a type, or stored in a way, that this reader does not know."""
     shape = [_signed(value) for number, value in fields(data) if number == 1]
+    if len(shape) > _MOST_DIMENSIONS:  # the product of very many takes hours
+        raise ValueError(f"a constant has {len(shape)} dimensions, at most {_MOST_DIMENSIONS} can be")
     kinds = [value for number, value in fields(data) if number == 2]
     number = kinds[-1] if kinds and isinstance(kinds[-1], int) else 0
     kind, raw = _TYPES.get(number), _all(data, 9)

@@ -37,10 +37,10 @@ def bench_uncertainty(
     from edgesem.codec.codec import load
     from edgesem.codec.uncertainty import blocks, busy, error, spearman, spread
     from edgesem.files import find_pictures, read_picture
+    from edgesem.files import spread as spread_over
 
     codec = load(bundle)
-    paths = find_pictures(data)
-    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
+    paths = spread_over(find_pictures(data), most)
     rows: list[dict[str, Any]] = []
     with progress("drawing", len(paths)) as bar:
         for path in paths:

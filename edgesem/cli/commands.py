@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgesem.cli.console import emit, pairs
-from edgesem.errors import BundleError, UsageError
+from edgesem.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgesem.bundle.bundle import Bundle
     from edgesem.codec.codec import Codec
     from edgesem.codec.drawing import DecoderSize
     from edgesem.codec.latent import Latent
-    from edgesem.packet.packet import Packet
 
 _DEFAULT_QUALITY = 0.5
 
@@ -53,6 +51,7 @@ def encode(
     Example: edgesem encode photo.jpg photo.es --bytes 2500
     """
     import edgesem
+    from edgesem.cli.describe import describe_packet
     from edgesem.codec.options import PackOptions
     from edgesem.codec.region import DROP, parse_box, region_of
     from edgesem.files import read_picture, write_whole
@@ -80,7 +79,7 @@ def encode(
         packet = codec.pack(latent, budget_bytes=bytes_, quality=quality, options=options)
         data = packet.to_bytes()
     write_whole(target, data)
-    result = {"file": target, **_describe(packet, data), "encode_s": clock.seconds}
+    result = {"file": target, **describe_packet(packet, data), "encode_s": clock.seconds}
     emit(result, json_, lambda r: pairs(r, f"{target}: {len(data)} bytes"))
 
 
@@ -174,30 +173,22 @@ def info(
 
     Example: edgesem info photo.es
     """
-    from edgesem.bundle.bundle import Bundle
+    from edgesem.bundle.bundle import DEFAULT_WORD, Bundle
+    from edgesem.cli.describe import brief, bundle_of, describe_bundle, describe_packet
     from edgesem.files import PICTURE_SUFFIXES, read_packet
     from edgesem.provenance import read_provenance
 
     path = Path(what)
-    if what == "default":
-        result = _describe_bundle(Bundle.open())
-    elif path.is_dir():
-        result = _describe_bundle(Bundle.open(path))
+    if what == DEFAULT_WORD or path.is_dir():
+        result = describe_bundle(Bundle.open(what))
     elif path.suffix.lower() in PICTURE_SUFFIXES:
         made = read_provenance(path)
         said = {"generated": None, "says": "nothing of how it was made"} if made is None else asdict(made)
         result = {"file": path, **said}
     else:
         packet = read_packet(path)
-        result = {"file": path, **_describe(packet, packet.to_bytes()), "bundle": _bundle_of(packet)}
-    emit(result, json_, lambda _: pairs(_brief(result), what))
-
-
-def _brief(result: dict[str, Any]) -> dict[str, Any]:
-    """A description without what has a line for each file, trial or run of training: that is for machines."""
-    long = [key for key in ("files", "int8", "parity", "training") if key in result]
-    shown = {key: value for key, value in result.items() if key not in long}
-    return {**shown, "more": f"{', '.join(long)}: with --json"} if long else shown
+        result = {"file": path, **describe_packet(packet, packet.to_bytes()), "bundle": bundle_of(packet)}
+    emit(result, json_, lambda _: pairs(brief(result), what))
 
 
 class _Clock:
@@ -218,85 +209,7 @@ def _refuse_same(source: Path, target: Path) -> None:
         raise UsageError(f"{target} is the input itself: name another file to write")
 
 
-def _describe(packet: Packet, data: bytes) -> dict[str, Any]:
-    """All that the header and the sizes of a packet say.
-
-    captured: in UTC; unless `captured_exact`, the time nearest to now, since a header has milliseconds modulo 2^32.
-    """
-    from edgesem.packet.capture_time import capture_text
-
-    return {
-        "size_bytes": packet.size_bytes,
-        "wire_bytes": packet.wire_bytes,
-        "bpp": round(8 * packet.size_bytes / (packet.width * packet.height), 6),
-        "width": packet.width,
-        "height": packet.height,
-        "q": packet.q,
-        "layers": [len(chunk) for chunk in packet.chunks],
-        "first_layer": packet.first_layer,
-        "total_layers": packet.total_layers,
-        "bundle_id": packet.bundle_id,
-        "epoch": packet.epoch,
-        "frame": packet.frame,
-        "captured": capture_text(packet),
-        "captured_exact": packet.side_info.time_high is not None,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    } | ({"side_info": _describe_side_info(packet)} if packet.side_info.size_bytes else {})
-
-
-def _describe_side_info(packet: Packet) -> dict[str, Any]:
-    """The items of side information that a packet has.
-
-    copied: the share of positions that are the reference's. moved: of its blocks, those that have moved, if any have.
-    """
-    side_info, copied = packet.side_info, packet.copied
-    said: dict[str, Any] = {"size_bytes": side_info.size_bytes}
-    if side_info.reference is not None:
-        said["reference"] = {"frame": side_info.reference.frame, "layers": side_info.reference.layers}
-        said["copied"] = 0.0 if copied is None else round(float(copied.mean()), 4)
-        if (motion := packet.motion) is not None:
-            said["moved"] = round(float(motion.any(2).mean()), 4)
-    if side_info.background is not None:
-        said["background"] = side_info.background.frame
-    if side_info.embedding:
-        said["embedding_bytes"] = len(side_info.embedding)
-    if side_info.region is not None:
-        said["region"] = asdict(side_info.region)
-    if side_info.detail is not None:
-        said["detail"] = {"roi": side_info.detail.roi, "request": side_info.detail.request}
-    return said
-
-
 def _embedding(codec: Codec, latent: Latent) -> bytes:
     from edgesem.semantics.embedding import SemanticHead, to_bytes
 
     return to_bytes(SemanticHead(codec.bundle).embed(latent))
-
-
-def _bundle_of(packet: Packet) -> dict[str, Any] | None:
-    """The bundle that made a packet, if it is the one that ships; of any other, only the id is known."""
-    from edgesem.bundle.bundle import Bundle
-
-    try:
-        bundle = Bundle.open()
-    except BundleError:
-        return None
-    if bundle.id != packet.bundle_id:
-        return None
-    return {"name": bundle.manifest.get("name"), "version": bundle.manifest.get("version"), "digest": bundle.digest}
-
-
-def _describe_bundle(bundle: Bundle) -> dict[str, Any]:
-    """Size, what would run each part here and why, cost of each part (null where there is none), and the manifest."""
-    from edgesem.bundle.runner import choose
-    from edgesem.entropy import kernel
-
-    parts = {
-        part: bundle.manifest.get(part) for part in ("encoder", "decoder", "decoder.large", "context", "flow", "head")
-    }
-    rest = {key: value for key, value in bundle.manifest.items() if key not in parts}
-    here = {part: asdict(choose(bundle, part)) for part in parts if f"{part}.onnx" in bundle.files}
-    here["entropy_coder"] = asdict(kernel.choose())
-    sizes = {"size_bytes": bundle.size_bytes, "runs_here": here}
-    backgrounds = len(bundle.backgrounds)
-    return {"bundle_id": bundle.id, "digest": bundle.digest, **sizes, "backgrounds": backgrounds, **parts, **rest}

@@ -277,7 +277,7 @@ class Codec:
         """The picture in a packet's bytes: `Packet.from_bytes`, `unpack` and `synthesize` in one.
 
         layers: how many of the packet's layers are used, all if it is None. Raises PacketError or ChecksumError for
-        bytes that are no packet.
+        bytes that are no packet, and what `unpack` and `synthesize` raise.
         """
         packet = Packet.from_bytes(data)
         latent = self.unpack(packet if layers is None else packet.prefix(layers), reference)

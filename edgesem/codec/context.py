@@ -17,6 +17,7 @@ from edgesem.entropy import kernel
 from edgesem.entropy.schedule import (
     CHANNELS,
     COARSE_LIMIT,
+    EXACT,
     GROUPS,
     PASSES,
     VALUE_LIMIT,
@@ -29,8 +30,6 @@ from edgesem.entropy.schedule import (
 from edgesem.entropy.tables import SCALES
 from edgesem.errors import BundleError
 from edgesem.packet.copy_map import Mask
-
-_EXACT = 1 << 24  # float32 holds all integers up to here
 
 Fill = Callable[[int, Planes, Planes], Planes]
 Networks = Sequence[GraphRunner] | CompiledNetworks
@@ -237,7 +236,7 @@ def _expected(found: Arrays, sweep: Pass, positions: int) -> tuple[Planes, Plane
     count = positions // sweep.stride**2 * len(sweep.phases)
     shape = (sweep.stop - sweep.start, count)
     mean, scale = (output_of(found, name, size=shape[0] * count).reshape(shape) for name in ("mean", "scale"))
-    if not (mean.min() >= -_EXACT and mean.max() <= _EXACT and scale.min() >= 0 and scale.max() < SCALES):
+    if not (mean.min() >= -EXACT and mean.max() <= EXACT and scale.min() >= 0 and scale.max() < SCALES):
         raise BundleError(
             f"the context model gives means or scales (0 to {SCALES - 1}) that cannot be: export it again"
         )

@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesem.bundle.graph_file import GraphFile, Node
-from edgesem.entropy.schedule import COARSE_LIMIT, GATE_STEPS, VALUE_LIMIT, Pass
+from edgesem.entropy.schedule import COARSE_LIMIT, EXACT, GATE_STEPS, HIDDEN_LIMIT, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import SCALES
 
-HIDDEN_LIMIT = 511  # of what is between two layers
 _MOST_HIDDEN = 256  # that the compiled kernel has room for
-_EXACT = 1 << 24
 _END = int(np.iinfo(np.int64).max)
 
 Integers = npt.NDArray[np.int64]
@@ -235,7 +233,7 @@ def _exact(weight: Numbers, bias: Numbers, power: Numbers, dilation: int, limit:
     shift = -np.log2(np.maximum(power, 1e-12))
     whole = all((numbers == np.rint(numbers)).all() for numbers in (weight, bias, shift))
     reach = np.abs(weight).sum((1, 2, 3)) * limit + np.abs(bias)
-    small = np.abs(weight).max() < 1 << 15 and reach.max() < _EXACT and shift.min() >= 0 and shift.max() <= 30
+    small = np.abs(weight).max() < 1 << 15 and reach.max() < EXACT and shift.min() >= 0 and shift.max() <= 30
     if not (whole and small and (power > 0).all()):
         raise OtherForm
     return Layer(weight.astype(np.int64), bias.astype(np.int64), shift.astype(np.int64), dilation)

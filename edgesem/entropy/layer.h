@@ -1,5 +1,5 @@
-/* A layer of a context network at BLOCK positions at a time, for one instruction set: context.c includes this once for
-   each, with these defined:
+/* A layer of a context network at BLOCK positions at a time, for one instruction set: instruction_sets.h includes
+   this once for each, with these defined:
 
    WAY, TARGET         name of the set, and what the compiler must know to use it
    BLOCK, LANES        positions at a time; outputs of a vector

@@ -46,7 +46,7 @@ def lanes_for(bits: float) -> int:
 
 
 def encode(layers: Sequence[Sequence[Symbols]], tables: Tables, lanes: int) -> list[bytes]:
-    """A chunk for each layer. `layers[k]` holds table entries (see Tables.entry), an array for each pass of layer k."""
+    """A chunk for each layer. `layers[k]` holds the entries, int32 [n], of each of its passes: see `Tables.entry`."""
     flat = [entries for passes in layers for entries in passes]
     termination = LaneTermination.choose(flat, tables, lanes)
     writer = _Writer(sum(entries.size for entries in flat), tables, lanes)

@@ -19,8 +19,10 @@ CHANNELS = 96
 GROUPS = (6, 18, 24, 48)
 STRIDE = 16
 MEAN_GRID = 8  # means and decoded values are multiples of 1/8 of a quantizer step
-VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the proof that sums stay below 2^24 rests on it
+EXACT = 1 << 24  # float32 holds every integer below it, so the order of a sum cannot change a bit
+VALUE_LIMIT = 2047  # |decoded value| in 1/8 steps; the proof that sums stay below EXACT rests on it
 COARSE_LIMIT = 511  # |value| in 1/4 steps, the same for most passes
+HIDDEN_LIMIT = 511  # of what is between two layers of a context network
 PERIOD = 4  # rows and columns after which the schedule repeats
 GATE_STEPS = 64  # resolution of the weight that a reference gets: 0 unused, 64 in full
 
@@ -97,24 +99,20 @@ def positions(index: int, height: int, width: int) -> npt.NDArray[np.int64]:
     return np.flatnonzero(PASSES[index].mask(height, width))
 
 
-def coded_positions(index: int, shape: tuple[int, ...], copied: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
-    """int64 [n]: those of them, in planes of `shape` [height, width], that are not `copied`, bool of that shape."""
-    places = positions(index, *shape)
-    return places if copied is None else places[~copied.ravel()[places]]
-
-
 class CodedPositions:
-    """`coded_positions` of all passes of one frame; found once for passes of the same phases."""
+    """The `positions` of each pass that are coded, not copied; found once for passes of the same phases."""
 
     def __init__(self, shape: tuple[int, ...], copied: npt.NDArray[np.bool_] | None) -> None:
+        """shape: height and width of the frame in positions. copied: bool of that shape; None: all are coded."""
         self.shape, self.copied = shape, copied
         self._found: dict[Hashable, npt.NDArray[np.int64]] = {}
 
     def of(self, index: int) -> npt.NDArray[np.int64]:
-        """Those of pass `index`."""
+        """int64 [n]: those of pass `index`."""
         phases = PASSES[index].phases
         if phases not in self._found:
-            self._found[phases] = coded_positions(index, self.shape, self.copied)
+            places = positions(index, *self.shape)
+            self._found[phases] = places if self.copied is None else places[~self.copied.ravel()[places]]
         return self._found[phases]
 
 

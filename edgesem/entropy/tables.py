@@ -118,10 +118,10 @@ class Tables:
         return [(*self.decoding[entry], table << PRECISION) for table, entry in enumerate(self.likeliest.tolist())]
 
     def clipped(self, symbol: Integers, scale: Indices) -> Integers:
-        """Symbols as their tables can hold them."""
+        """Symbols [n] as their tables, of scale indices [n], can hold them."""
         radius = self.radius.take(scale)
         return np.minimum(np.maximum(symbol, -radius), radius)
 
     def entry(self, symbol: Integers, scale: Indices) -> Integers:
-        """Where a symbol stands under its table; |symbol| must not exceed the table's radius."""
+        """int32 [n]: where symbols [n] stand under their tables; |symbol| must not exceed its table's radius."""
         return self.centre.take(scale) + symbol

@@ -1,6 +1,7 @@
 """How good a decoded picture is: PSNR, MS-SSIM and GMSD of a pair, and BD-rate of two curves.
 
-All pictures are uint8 [H, W, 3], RGB. Only numpy is needed, so a board can measure what it sends.
+All pictures are uint8 [H, W, 3], RGB, those of a pair of one size: FrameError for anything else. Only numpy is needed,
+so a board can measure what it sends.
 """
 
 from __future__ import annotations

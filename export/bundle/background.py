@@ -25,7 +25,7 @@ from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.quality.metrics import Frame, bd_rate, ms_ssim, ms_ssim_db, psnr
 from edgesem.video import sample_video
-from export.bundle.pipeline import check_replaceable, replace_folder, seal
+from export.bundle.pipeline import check_replaceable, check_signed, replace_folder, seal
 from export.data.clips import background_of
 
 QUALITY = 0.6  # of a background picture: with finer ones, keyframes of two fixed cameras were up to 3 % larger
@@ -64,8 +64,7 @@ def add_background(
         raise UsageError(f"{bundle.folder} cannot refer to other pictures: export it with --reference")
     if len(bundle.backgrounds) == len(BACKGROUNDS):
         raise UsageError(f"{bundle.folder} has {len(BACKGROUNDS)} background pictures, and no room for more")
-    if "signature" in bundle.manifest and identity is None:
-        raise UsageError(f"{bundle.folder} is signed, and its copy would not be: name your key with --sign")
+    check_signed(bundle, identity)
     if len(frames) < _LEAST_FRAMES:
         raise InputError(f"{len(frames)} frames do not tell what passes: give at least {_LEAST_FRAMES}, of some hours")
     sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})

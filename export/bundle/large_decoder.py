@@ -12,12 +12,12 @@ import torch
 
 from edgesem.bundle.bundle import DECODER, LARGE_DECODER, Bundle
 from edgesem.bundle.runner import OrtRunner
-from edgesem.errors import ExportError, InputError, UsageError
+from edgesem.errors import ExportError, InputError
 from edgesem.files import write_whole
 from edgesem.packet.keys import Identity
 from edgesem.quality.metrics import Frame
 from export.bundle.model import history_of
-from export.bundle.pipeline import seal
+from export.bundle.pipeline import check_signed, seal
 from export.graphs.cost import cost
 from export.graphs.write import export_decoder
 from export.quantization.forms import evaluation_pieces, feeds, speedup
@@ -49,8 +49,7 @@ def add_large_decoder(
     without `identity`, InputError for a run of another codec than the bundle's, and ExportError if the graph is not
     what was trained.
     """
-    if "signature" in bundle.manifest and identity is None:
-        raise UsageError(f"{bundle.folder} is signed, and would not be any more: name your key with --sign")
+    check_signed(bundle, identity)
     if codec is None:
         codec = Path(read_settings(run, LargeConfig).codec) if run.is_dir() else run.with_name("codec.safetensors")
     trained = CodecNet()

@@ -15,12 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from edgesem.bundle.bundle import LARGE_DECODER
+from edgesem.bundle.bundle import KEY, LARGE_DECODER, REFERENCE
 from edgesem.bundle.manifest import digest_of
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.flow import WINDOW
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import PASSES, context_graph, reference_graph
 from edgesem.errors import ExportError, InputError
 from edgesem.files import find_pictures
 from edgesem.quality.metrics import Frame
@@ -73,10 +72,9 @@ class Model:
         self.writers.get(part, GRAPHS[part])(self.parts[part], folder)
 
 
-def graph_files(part: str) -> list[str]:
+def graph_files(part: str) -> tuple[str, ...]:
     """The files that a part consists of."""
-    name = {"context": context_graph, "reference": reference_graph}.get(part)
-    return [f"{part}.onnx"] if name is None else [name(index) for index in range(len(PASSES))]
+    return {"context": KEY, "reference": REFERENCE}.get(part, (f"{part}.onnx",))
 
 
 def model_of_run(

@@ -31,8 +31,8 @@ from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import STRIDE
 from edgesem.entropy.tables import Tables
-from edgesem.errors import ExportError, InputError
-from edgesem.files import find_pictures, read_picture, write_whole
+from edgesem.errors import ExportError, InputError, UsageError
+from edgesem.files import find_pictures, read_picture, spread, write_whole
 from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
@@ -89,8 +89,7 @@ def export_model(
     with ExitStack() as unpacked:
         data = unpacked.enter_context(picture_folder(settings.data))
         check = data if settings.check is None else unpacked.enter_context(picture_folder(settings.check))
-        paths = find_pictures(data)
-        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_PICTURES, len(paths))).astype(int)]
+        paths = spread(find_pictures(data), CALIBRATION_PICTURES)
         frames = [_crop(frame, index) for index, (_, frame) in enumerate(readable_pictures(paths))]
         checked_paths = find_pictures(check)[:24]
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +108,12 @@ def check_replaceable(out: Path) -> None:
     """Raise InputError where something stands that is neither a bundle nor an empty folder: it would be lost."""
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
+
+
+def check_signed(bundle: Bundle, identity: Identity | None) -> None:
+    """Raise UsageError for a signed bundle where nobody signs what is made of it: it would lose its signature."""
+    if "signature" in bundle.manifest and identity is None:
+        raise UsageError(f"{bundle.folder} is signed, and what is made of it would not be: name your key with --sign")
 
 
 def work_folder(out: Path) -> Path:

@@ -25,6 +25,7 @@ from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import Latent
 from edgesem.engine_build import Sizes, build_plan
+from edgesem.entropy.schedule import EXACT
 from edgesem.errors import BundleError, EdgesemError, ExportError, MissingDependency, require
 from edgesem.packet.packet import Packet
 from edgesem.packet.signature import signer
@@ -32,7 +33,6 @@ from edgesem.quality.metrics import Frame
 from export.graphs.exactness import LARGEST, context_graphs, packets_agree, planes_agree
 from export.graphs.proof import largest_sum
 from export.graphs.targets import MAX_IR_VERSION, OPSET, Target
-from export.networks.context import EXACT
 from export.quantization.forms import evaluation_pieces, feeds
 from export.quantization.quantize import PROFILES, calibrate, prepare, quantize, to_half
 from export.quantization.replacement_cost import CostMeter

@@ -10,10 +10,10 @@ import typer
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import InputError
-from export.cli.background import DEFAULT_SIZE, SizeOption, parsed_size
+from export.cli.background import DEFAULT_SIZE, SizeOption
 from export.cli.bundle import identity_of
 from export.cli.bundle_tables import quality_table
-from export.cli.options import WEIGHTS, DeviceOption, JsonOption, SignOption, ThreadsOption
+from export.cli.options import WEIGHTS, DeviceOption, JsonOption, SignOption, ThreadsOption, parsed_size
 
 if TYPE_CHECKING:
     from edgesem.quality.metrics import Frame
@@ -60,9 +60,8 @@ def adapt(
 
     Example: edgesem adapt --data frames --photographs photos --out bundle --minutes 20
     """
-    import numpy as np
-
     from edgesem.bundle.bundle import Bundle
+    from edgesem.files import spread
     from export.bundle.background import CHECKED, add_background, camera_frames, saving
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
@@ -108,8 +107,7 @@ def adapt(
             config, start, trained, progress=lambda done, f: of_run("codec", 0, 1 - share, done, f), options=options
         )
         general = [frame for _, frame in training_pictures(photographs)]
-        chosen = np.linspace(0, len(general) - 1, min(_CHECKED, len(general))).astype(int)
-        result: dict[str, Any] = {"adapted": bounded(trained, start, [general[i] for i in chosen], codec)}
+        result: dict[str, Any] = {"adapted": bounded(trained, start, spread(general, _CHECKED), codec)}
         if held_out is not None:
             result["adapted"] |= gain(codec, start, _some(held_out))
         if share:

@@ -10,9 +10,8 @@ import typer
 from rich.table import Table
 
 from edgesem.cli.console import emit, table
-from edgesem.errors import UsageError
 from export.cli.bundle import identity_of
-from export.cli.options import BundleOption, JsonOption, SignOption, stage_progress
+from export.cli.options import BundleOption, JsonOption, SignOption, parsed_size, stage_progress
 
 SizeOption = Annotated[
     str, typer.Option(metavar="WxH", help="Size that frames are shrunk to fit: the sender's source.width and height.")
@@ -50,14 +49,6 @@ def add_background(
         if held_out:
             found["check"] = {"frames": len(held_out), **saving(Bundle.open(out), held_out, before, show)}
     emit({"bundle": out, **found}, json_, _render)
-
-
-def parsed_size(size: str) -> tuple[int, int]:
-    """Width and height of --size. Raises UsageError for anything else."""
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 4096 and 0 < int(height) <= 4096):
-        raise UsageError(f"--size must be a width and a height, such as 640x360, got {size!r}")
-    return int(width), int(height)
 
 
 def _render(report: Mapping[str, Any]) -> Table:

@@ -133,7 +133,7 @@ def quantize(
     from edgesem.bundle.bundle import Bundle
     from export.bundle.int8_decoder import quantize_run
     from export.bundle.model import history_of
-    from export.bundle.pipeline import seal
+    from export.bundle.pipeline import check_signed, seal
     from export.quantization.forms import evaluation_pieces, feeds, quantize_part, speedup
     from export.quantization.quantize import PROFILES
     from export.quantization.replacement_cost import CostMeter
@@ -148,7 +148,8 @@ def quantize(
         raise UsageError("optimum's quantizer is for graphs of one input: use --backend ort for the decoder")
     if run is not None and (part, profile, backend) != ("decoder", "cpu", "ort"):
         raise UsageError("--run is for --part decoder, --profile cpu and --backend ort")
-    opened = Bundle.open(own_bundle(bundle))
+    opened, identity = Bundle.open(own_bundle(bundle)), identity_of(sign)
+    check_signed(opened, identity)
     frames = calibration_frames(data)
     form = PROFILES[profile]
     path = bundle / f"{part}{form.suffix}.onnx"
@@ -189,7 +190,7 @@ def quantize(
         entry = {(part if profile == "cpu" else path.name): {"kept": True, **found}}
         before = opened.manifest.get(key)
         forms = {**before, **entry} if isinstance(before, dict) else entry
-        seal(bundle, {**opened.manifest, key: forms}, identity_of(sign))
+        seal(bundle, {**opened.manifest, key: forms}, identity)
     emit(report, json_, quantize_table)
     if not result.met:
         _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")
@@ -273,11 +274,10 @@ def calibration_frames(data: Path) -> list[Frame]:
     """Up to _PICTURES pictures of a folder, spread over it, cut to what calibration needs."""
     import numpy as np
 
-    from edgesem.files import find_pictures
+    from edgesem.files import find_pictures, spread
     from export.data.pictures import readable_pictures
 
-    paths = find_pictures(data)
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int)]
+    chosen = spread(find_pictures(data), _PICTURES)
     return [np.ascontiguousarray(frame[:384, :384]) for _, frame in readable_pictures(chosen)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from edgesem.cli.console import progress
 from edgesem.errors import InputError, UsageError
+from edgesem.packet.packet import MAX_SIDE
 
 
 def _weights_folder(own: Path) -> Path:
@@ -57,6 +59,14 @@ def stage_progress(first: str) -> Iterator[Callable[[str, float], None]]:
     """A progress bar as a function of the stage and the share of it that is done, 0..1."""
     with progress(first) as bar:
         yield lambda stage, done: bar.update(done, what=stage)
+
+
+def parsed_size(text: str, least: int = 1) -> tuple[int, int]:
+    """Width and height of --size. Raises UsageError for anything else, or sides that are not `least` to 4096."""
+    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text)
+    if found is None or not all(least <= int(side) <= MAX_SIDE for side in found.groups()):
+        raise UsageError(f"--size takes width and height of {least} to {MAX_SIDE} pixels, as 640x360, not {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def own_bundle(bundle: Path | None) -> Path:

@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from edgesem.cli.console import emit, progress, table
-from edgesem.errors import UsageError
-from export.cli.options import BundleOption, JsonOption, PrecisionOption, one_thread
+from export.cli.options import BundleOption, JsonOption, PrecisionOption, one_thread, parsed_size
 
 _MEANING = {
     "encode_over_webp": ("times WebP, method 4", "to encode a picture to the budget"),
@@ -35,6 +34,10 @@ _MEANING = {
     "receiver_many_rss_bytes": ("MB", "the same with 32 streams"),
     "decoder_rss_bytes": ("MB", "memory of each of its decoder processes"),
     "decoder_private_bytes": ("MB", "of that, what one more decoder takes"),
+    "bare_python_rss_bytes": ("MB", "memory of Python alone"),
+    "bare_libraries_rss_bytes": ("MB", "with NumPy and ONNX Runtime"),
+    "bare_encoder_rss_bytes": ("MB", "with a codec that has analyzed one picture"),
+    "bare_decoder_rss_bytes": ("MB", "with one that has drawn one picture"),
     "idle_cores": ("% of a core", "edgesem send between frames"),
     "idle_wakeups_hz": ("a second", "wake-ups of edgesem send between frames"),
     "install_bytes": ("MB", "edgesem and what it needs, on disk"),
@@ -66,12 +69,14 @@ def bench_speed(
     from tempfile import TemporaryDirectory
 
     import edgesem
+    from edgesem.codec.frames import MIN_SIDE
     from edgesem.files import find_pictures, write_picture
+    from export.bench.speed.bare_memory import bare_memory
     from export.bench.speed.daemons import install_bytes, measure_daemons
     from export.bench.speed.frames import read_frames
     from export.bench.speed.stages import time_frames
 
-    width, height = _size(size)
+    width, height = parsed_size(size, MIN_SIDE)
     frames = read_frames(find_pictures(data), pictures, width, height)
     with edgesem.load(bundle, precision=precision) as codec:
         with progress("timing", len(frames) * rounds) as bar:
@@ -84,17 +89,10 @@ def bench_speed(
             for number, frame in enumerate(frames):
                 write_picture(frame, shown / f"{number}.png")
             figures |= measure_daemons(shown, Path(folder), bundle)
+            figures |= bare_memory(width, height, bundle)
         figures["install_bytes"] = install_bytes()
     about = {"size": f"{width}x{height}", "budget_bytes": bytes_, "pictures": len(frames), "rounds": rounds}
     emit(about | figures, json_, _render)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Width and height in `768x512`."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 4096 and 16 <= int(height) <= 4096):
-        raise UsageError(f"--size takes width and height of 16 to 4096 pixels, such as 768x512, not {text!r}")
-    return int(width), int(height)
 
 
 def _render(result: Mapping[str, Any]) -> Table:

@@ -22,6 +22,7 @@ from edgesem.codec.latent import LEVELS
 from edgesem.entropy.schedule import (
     COARSE_LIMIT,
     GATE_STEPS,
+    HIDDEN_LIMIT,
     MEAN_GRID,
     PASSES,
     VALUE_LIMIT,
@@ -34,7 +35,7 @@ from edgesem.entropy.schedule import (
 from edgesem.entropy.tables import SCALES
 from export.graphs.proof import largest_sum
 from export.graphs.targets import MAX_IR_VERSION, OPSET
-from export.networks.context import HIDDEN_LIMIT, SCALE_STEP, ContextModel, IntConv, PassNet
+from export.networks.context import SCALE_STEP, ContextModel, IntConv, PassNet
 from export.networks.reference import GATE_STEP, ReferenceModel, ReferencePass
 
 

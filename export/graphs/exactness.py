@@ -15,14 +15,14 @@ import numpy.typing as npt
 import onnx
 from onnx import version_converter
 
-from edgesem.bundle.bundle import REFERENCE, Bundle
+from edgesem.bundle.bundle import KEY, REFERENCE, Bundle
 from edgesem.bundle.graph_runner import Arrays, GraphRunner
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.entropy.kernel import load
-from edgesem.entropy.schedule import CHANNELS, GROUPS, PASSES, PERIOD, STRIDE, context_graph
+from edgesem.entropy.schedule import CHANNELS, GROUPS, PERIOD, STRIDE
 from edgesem.errors import BundleError, PacketError
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import NO_SIDE_INFO, Reference, Region, SideInformation
@@ -39,8 +39,7 @@ Progress = Callable[[str, float], None]
 
 def context_graphs(bundle: Bundle) -> list[Path]:
     """The graphs of the context model, of inter frames too if there are any."""
-    names = [context_graph(index) for index in range(len(PASSES))]
-    return [bundle.folder / name for name in (*names, *(REFERENCE if bundle.has_reference else ()))]
+    return [bundle.folder / name for name in (*KEY, *(REFERENCE if bundle.has_reference else ()))]
 
 
 def planes_agree(bundle: Bundle) -> dict[str, Any]:

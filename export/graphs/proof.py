@@ -11,9 +11,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import COARSE_LIMIT, VALUE_LIMIT
+from edgesem.entropy.schedule import COARSE_LIMIT, EXACT, VALUE_LIMIT
 from edgesem.errors import ExportError
-from export.networks.context import EXACT
 
 INPUTS = {  # the lowest and the highest that goes into a graph: see edgesem.codec.context.ContextModel
     "values": (-VALUE_LIMIT, VALUE_LIMIT),

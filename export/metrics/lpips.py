@@ -37,7 +37,7 @@ class Lpips(FeatureDistance):
         """The five layers' features [B, C, h, w], of unit length at each position, of planes float32 [B, 3, H, W].
 
         The first layer always computes in float32. In bfloat16 a pixel has the precision of a grey level or two, which
-        is what two pictures differ by: the gradient's cosine with the real one was 0.84, now it is 0.997.
+        is what two pictures differ by: the gradient's cosine with the exact one is then 0.84, and 0.997 in float32.
         """
         import torch
         from torch.nn import functional as F

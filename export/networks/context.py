@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
+from edgesem.entropy.schedule import EXACT, GROUPS, HIDDEN_LIMIT, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import CENTRES, SCALES
 
-EXACT = 2**24  # float32 holds every integer below it, so the order of a sum cannot change a bit
 WEIGHT_LIMIT = 127
-HIDDEN_LIMIT = 511
 _FINE, _COARSE = 1 / 64, 1 / 32  # one integer step of the inputs in the network's real units (8 quantizer steps = 1)
 HIDDEN_STEP = 1 / 32
 SCALE_STEP = 1 / 8  # one scale index in the network's real units

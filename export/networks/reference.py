@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesem.codec.latent import LEVELS
-from edgesem.entropy.schedule import GATE_STEPS, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
+from edgesem.entropy.schedule import GATE_STEPS, HIDDEN_LIMIT, MEAN_GRID, PASSES, VALUE_LIMIT, Pass
 from edgesem.entropy.tables import SCALES
 from export.networks.context import (
-    HIDDEN_LIMIT,
     HIDDEN_STEP,
     SCALE_STEP,
     ContextModel,

@@ -29,11 +29,11 @@ from edgesem.bundle.manifest import digest_of
 from edgesem.bundle.runner import OrtRunner
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS
-from edgesem.errors import ExportError, InputError, UsageError
+from edgesem.errors import ExportError, InputError
 from edgesem.files import write_whole
 from edgesem.packet.keys import Identity
 from edgesem.semantics.embedding import DIMENSIONS, HEAD, LABELS, Labels, prompt
-from export.bundle.pipeline import seal
+from export.bundle.pipeline import check_signed, seal
 from export.graphs.cost import cost
 from export.semantics.head import Head, export_head
 from export.semantics.photos import SIDE, Answers, Photo, find_photos, squares
@@ -223,8 +223,7 @@ def made_before(
 
 def add_head(bundle: Bundle, folder: Path, identity: Identity | None = None) -> dict[str, Any]:
     """Put the head in `folder` into the bundle, and vouch for it in the manifest; returns what stands there of it."""
-    if "signature" in bundle.manifest and identity is None:
-        raise UsageError(f"{bundle.folder} is signed, and would not be any more: name your key with --sign")
+    check_signed(bundle, identity)
     report = json.loads((folder / REPORT).read_text())
     head = cost([folder / HEAD])
     head |= {name: value for name, value in report.items() if name not in ("made_of", "encoder_mark")}

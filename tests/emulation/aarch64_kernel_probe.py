@@ -87,7 +87,8 @@ for seed in range(24):
     wanted, had, error, change = random.random((4, CHANNELS, height, width), np.float32) * np.float32(0.2)
     change *= random.random((height, width), np.float32) < 0.3
     levels = np.full((height, width), random.integers(256), np.int32)
-    differences = Differences(error**2, change**2, random.integers(0, 256, (height, width)).astype(np.int32), 200)
+    reached, noise = random.integers(0, 256, (height, width)).astype(np.int32), np.zeros((1, 1, 1), np.float32)
+    differences = Differences(error**2, change**2, reached, noise, 200)
     copies = differences.copies(bundle.gain[levels[0, 0]][:, None, None], levels)
     decided.update(b"" if copies is None else copies.mask.tobytes() + copies.data)
     decided.update(budget.features(Latent(wanted, 16 * width, 16 * height), bundle.gain).astype("<f8").tobytes())

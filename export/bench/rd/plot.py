@@ -16,6 +16,7 @@ from export.bench.rd.scores import SCORES, titles
 
 _RANGE_BPP = (0.03, 0.6)
 _TICKS_BPP = (0.03, 0.05, 0.1, 0.2, 0.3, 0.6)
+_COLUMNS = 3
 _MS_SSIM_TICKS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 
 
@@ -32,9 +33,13 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     codecs = report["codecs"]
     metrics = report["metrics"]
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.6 * len(metrics), 5.0), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(1, len(metrics)))
-        for panel, metric in zip(panels, metrics, strict=True):
+        columns = min(len(metrics), _COLUMNS)
+        rows = -(-len(metrics) // columns)
+        figure = Figure(figsize=(4.6 * columns, 0.6 + 4.4 * rows), layout="constrained")
+        panels = np.ravel(figure.subplots(rows, columns))
+        for empty in panels[len(metrics) :]:
+            empty.set_visible(False)
+        for panel, metric in zip(panels[: len(metrics)], metrics, strict=True):
             for name in sorted(codecs, key=is_tested):  # edgesem last in the legend
                 if name.endswith(SMALL):
                     continue

@@ -66,9 +66,14 @@ def _change(before: Frame, now: Frame) -> npt.NDArray[np.float32]:
 
 
 def _still(change: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which pixels are in blocks that change by less than STILL in the mean, [H, W]; blocks at the edge may be cut."""
-    down, right = (np.arange(0, side, BLOCK) for side in change.shape)
-    total = np.add.reduceat(np.add.reduceat(change, down, 0), right, 1)
-    rows, columns = (np.diff(np.append(starts, side)) for starts, side in zip((down, right), change.shape, strict=True))
-    still = total / np.outer(rows, columns) < STILL
-    return np.repeat(np.repeat(still, rows, 0), columns, 1)
+    """Which pixels, [H, W], are in blocks that change by less than STILL in the mean."""
+    still = block_means(change) < STILL
+    return np.repeat(np.repeat(still, BLOCK, 0), BLOCK, 1)[: change.shape[0], : change.shape[1]]
+
+
+def block_means(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Means of values [H, W] over blocks of BLOCK x BLOCK; those at the edge may be cut."""
+    starts = [np.arange(0, side, BLOCK) for side in values.shape]
+    rows, columns = (np.diff(one, append=side) for one, side in zip(starts, values.shape, strict=True))
+    total = np.add.reduceat(np.add.reduceat(values, starts[0], 0), starts[1], 1)
+    return np.asarray(total / np.outer(rows, columns), np.float64)

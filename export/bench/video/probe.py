@@ -14,15 +14,14 @@ from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
-from edgesem.entropy.schedule import STRIDE
+from edgesem.entropy.schedule import GROUPS
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
 from export.bench.video.chain import chained
-from export.bench.video.flicker import figures
+from export.bench.video.flicker import STILL, block_means, figures
 
 PROBED_LEVEL = 140
-_STILL = 2.0  # grey levels that a block of 16x16 pixels may differ by in the mean and count as unchanged
 
 
 def probe(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def sender(codec: Codec, frames: Sequence[Frame], budget_bytes: int) -> dict[str
             latent = codec.analyze(frame)
             copying.look(latent)
             options = PackOptions(
-                side_info=SideInformation(reference=Reference(number - 1, 4)),
+                side_info=SideInformation(reference=Reference(number - 1, len(GROUPS))),
                 reference=known,
                 copying=copying,
                 previous=previous.get(True, previous[False]),
@@ -104,7 +103,7 @@ def unchanged(codec: Codec, frames: Sequence[Frame]) -> dict[str, float]:
         latent = codec.analyze(frame)
         if known is not None and before is not None:
             bits, same, known = _bits(codec, latent, PROBED_LEVEL, known)
-            still = _blocks(frame, before, bits.shape) < _STILL
+            still = block_means(np.abs(frame.astype(np.float64) - before).mean(2)) < STILL  # positions are blocks
             total += float(bits.sum())
             same_bits, still_bits = same_bits + float(bits[same].sum()), still_bits + float(bits[still].sum())
             same_positions.append(float(same.mean()))
@@ -135,21 +134,12 @@ def flickers(codec: Codec, frames: Sequence[Frame], steps: Sequence[int]) -> dic
 
 def _drawn(codec: Codec, frames: Sequence[Frame], steps: int) -> dict[str, list[Frame]]:
     """The pictures of a clip as keyframes, and as inter frames that each refer to the one before."""
-    pictures: dict[str, list[Frame]] = {"intra": [], "reference": []}
-    known: Latent | None = None
-    copying = Copying()
-    for frame in frames:
-        latent = codec.analyze(frame)
-        copying.look(latent)
-        key = codec.trial(latent, PROBED_LEVEL).decoded
-        if known is None:
-            known = key
-        else:
-            options = PackOptions(side_info=SideInformation(Reference(0, 4)), reference=known, copying=copying)
-            known = codec.pack_decoded(latent, quality=PROBED_LEVEL / LEVELS, options=options)[1]
-        pictures["intra"].append(codec.synthesize(key, steps=steps))
-        pictures["reference"].append(codec.synthesize(known, steps=steps))
-    return pictures
+    keys = (codec.trial(codec.analyze(frame), PROBED_LEVEL).decoded for frame in frames)
+    inter = (one.decoded for one in chained(codec, frames, PROBED_LEVEL))
+    return {
+        name: [codec.synthesize(latent, steps=steps) for latent in latents]
+        for name, latents in (("intra", keys), ("reference", inter))
+    }
 
 
 def _bits(
@@ -162,12 +152,3 @@ def _bits(
     gain = by_position(codec.bundle.gain, levels_of(height, width, level, None))
     before, now = in_steps(reference, gain), in_steps(decoded, gain)
     return ledger.reshape(height, width), np.asarray((before == now).all(axis=0)), decoded
-
-
-def _blocks(frame: Frame, before: Frame, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """How much each block of a picture differs from that of the one before, in the mean, grey levels of 255."""
-    change = np.abs(frame.astype(np.float64) - before).mean(2)
-    rows, columns = (np.arange(side) * STRIDE for side in shape)
-    whole = np.add.reduceat(np.add.reduceat(change, rows, 0), columns, 1)
-    counts = np.add.reduceat(np.add.reduceat(np.ones_like(change), rows, 0), columns, 1)
-    return np.asarray(whole / counts)

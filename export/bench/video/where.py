@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgesem.bundle.bundle import REFERENCE
 from edgesem.bundle.runner import open_runner
 from edgesem.codec import budget
 from edgesem.codec.codec import Codec
@@ -25,7 +26,7 @@ from edgesem.codec.latent import LEVELS, Latent, by_position, levels_of
 from edgesem.codec.reference import in_steps, in_units
 from edgesem.codec.rounding import coded_of
 from edgesem.entropy import rans
-from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, positions, reference_graph, whole, within
+from edgesem.entropy.schedule import GROUPS, MEAN_GRID, PASSES, Planes, positions, whole, within
 from edgesem.entropy.tables import MAX_RADIUS
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame, ms_ssim
@@ -66,8 +67,7 @@ class Bookkeeper:
     def __init__(self, codec: Codec) -> None:
         self._bundle = codec.bundle
         self._opened = ExitStack()
-        names = [reference_graph(index).removesuffix(".onnx") for index in range(len(PASSES))]
-        self._runners = [open_runner(codec.bundle, name) for name in names]
+        self._runners = [open_runner(codec.bundle, name.removesuffix(".onnx")) for name in REFERENCE]
         for runner in self._runners:
             self._opened.callback(runner.close)
 
@@ -186,12 +186,11 @@ def _scene(codec: Codec, books: Bookkeeper, scene: Scene) -> dict[str, Any]:
         "unchanged": _shares([one[~changed].sum() for one in by_cause], CAUSES, total),
         "changed": _shares([one[changed].sum() for one in by_cause], CAUSES, total),
         "pulled_steps_unchanged": float(pulled[~changed].mean()) if not changed.all() else None,
-        "ms_ssim": [ms_ssim(scene[0][-1], codec.synthesize(known)), ms_ssim(scene[0][0], _drawn_key(codec, key))],
+        "ms_ssim": [
+            ms_ssim(scene[0][-1], codec.synthesize(known)),
+            ms_ssim(scene[0][0], codec.synthesize(codec.unpack(key))),
+        ],
     }
-
-
-def _drawn_key(codec: Codec, key: Any) -> Frame:
-    return codec.synthesize(codec.unpack(key))
 
 
 def _shares(values: Any, names: Any, total: float) -> dict[str, float]:

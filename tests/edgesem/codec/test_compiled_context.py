@@ -1,9 +1,6 @@
 """Context networks in the compiled kernel: what ONNX Runtime gives, to the bit, and nothing for any other graph."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -24,9 +21,8 @@ from edgesem.codec.rounding import Rounder, Wanted
 from edgesem.entropy.schedule import CHANNELS, PASSES, PERIOD, VALUE_LIMIT, CodedPositions
 from edgesem.errors import BundleError
 from edgesem.packet.side_information import Reference, SideInformation
-from tests.support.rans import compile_kernel
+from tests.support.rans import run_sanitized
 
-ROOT = Path(__file__).parents[3]
 BUNDLE = Bundle.open()
 FOLDER = BUNDLE.folder
 few = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -381,14 +377,4 @@ print("errors", errors)
 
 
 def test_damaged_plans_do_nothing_undefined(tmp_path):
-    """Under the sanitizers for addresses and undefined behaviour, which see NumPy's arrays too."""
-    try:
-        path = compile_kernel(tmp_path / "libkernel.so", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    except subprocess.CalledProcessError:
-        pytest.skip("this C compiler has no sanitizers")
-    lines = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout.splitlines()
-    runtime = next(line.split()[2] for line in lines if "libasan" in line)
-    env = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", HAMMER, path], capture_output=True, text=True, cwd=ROOT, env=env)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert int(run.stdout.split()[1]) > 100
+    assert int(run_sanitized(HAMMER, tmp_path).split()[1]) > 100

@@ -46,9 +46,10 @@ def test_what_is_copied_is_what_plain_python_copies(both, seed, height, width, e
         levels[: height // 2] = 30
     room, refined = random.integers(1, 200), random.choice([np.inf, 300.0])
     had = random.integers(0, 256, (height, width)).astype(np.int32)
+    noise = np.float32(0.01) * random.random((96, 1, 1), np.float32)
 
     def decide():
-        differences = Differences(error, change, had, room)
+        differences = Differences(error, change, had, noise, room)
         copies = differences.copies(by_position(GAIN, levels), levels, refined)
         knots = np.array([0, 100, 255], np.int32)
         likely = differences.likely_bytes(GAIN[knots], knots)

@@ -14,7 +14,7 @@ from edgesem.entropy import kernel, rans
 from edgesem.entropy.kernel import Kernel
 from edgesem.entropy.tables import SCALES, Tables
 from edgesem.errors import PacketError
-from tests.support.rans import TABLES, compile_kernel, message
+from tests.support.rans import TABLES, compile_kernel, message, run_sanitized
 
 ROOT = Path(__file__).parents[3]
 LANES = [1 << log for log in range(9)]
@@ -274,17 +274,4 @@ print("errors", errors)
 
 
 def test_damaged_messages_do_nothing_undefined(tmp_path):
-    """Under the sanitizers for addresses and undefined behaviour, which see NumPy's arrays too."""
-    try:
-        path = compile_kernel(tmp_path / "libkernel.so", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    except subprocess.CalledProcessError:
-        pytest.skip("this C compiler has no sanitizers")
-    runtime = next(line.split()[2] for line in ldd(path) if "libasan" in line)
-    env = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", HAMMER, path], capture_output=True, text=True, cwd=ROOT, env=env)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert int(run.stdout.split()[1]) > 100
-
-
-def ldd(path: Path) -> list[str]:
-    return subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert int(run_sanitized(HAMMER, tmp_path).split()[1]) > 100

@@ -9,8 +9,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from edgesem.errors import UsageError
+from edgesem.errors import LinkError, UsageError
 from export.bench.speed import daemons
+from export.bench.speed.bare_memory import bare_memory
 from export.bench.speed.daemons import install_bytes, measure_daemons
 from export.bench.speed.frames import read_frames
 from export.cli.speed import bench_speed
@@ -59,9 +60,10 @@ def test_the_figures_of_the_stages(pictures):
     assert "times WebP" in shown
 
 
-def test_a_size_that_is_none_is_said_so(pictures):
-    with pytest.raises(UsageError, match="768x512"):
-        run("--data", pictures, "--size", "wide")
+@pytest.mark.parametrize("size", ["wide", "96", "96x64x3", "15x64", "96x4097", "9" * 5000 + "x64"])
+def test_a_size_that_is_none_is_said_so(pictures, size):
+    with pytest.raises(UsageError, match="--size takes width and height of 16 to 4096 pixels"):
+        run("--data", pictures, "--size", size)
 
 
 def test_pictures_get_the_size_without_being_drawn_out(pictures):
@@ -85,6 +87,23 @@ def test_memory_and_start_of_real_daemons(pictures, tmp_path, monkeypatch):
     assert 1e6 < found["sender_private_bytes"] < found["sender_rss_bytes"]
     assert 0 < found["idle_cores"] < 1
     assert 0.1 < found["idle_wakeups_hz"] < 100
+
+
+def test_the_bare_memory_grows_with_what_is_loaded():
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs Linux")
+    found = bare_memory(640, 432)
+    python, libraries, encoder, decoder = (
+        found[f"bare_{part}_rss_bytes"] for part in ("python", "libraries", "encoder", "decoder")
+    )
+    assert 3e6 < python < libraries - 1e7
+    assert libraries + 5e6 < encoder < decoder < 1e9  # at this size
+
+
+def test_a_process_that_cannot_load_is_said_so(tmp_path, capfd):
+    with pytest.raises(LinkError, match="memory of encoder"):
+        bare_memory(96, 64, tmp_path)
+    assert "manifest" in capfd.readouterr().err
 
 
 def test_what_is_installed_has_onnxruntime_in_it():

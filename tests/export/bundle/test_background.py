@@ -173,7 +173,7 @@ def test_the_command_makes_a_bundle_and_says_what_it_gains(frames, tmp_path, cap
     assert cli.main([*argv[:5], "--size", "104x80", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["background"]["width"] == 104
     assert cli.main([*argv[:5], "--size", "wide"]) == 2
-    assert "--size must be" in capsys.readouterr().err
+    assert "--size takes" in capsys.readouterr().err
 
 
 def test_what_cannot_be_made_is_refused(frames, made, tmp_path):

@@ -55,6 +55,21 @@ def test_only_whole_engines_of_this_bundle_are_ever_found(bundle, quantized, tmp
     assert here("10.3.0", "8.7").path is None
 
 
+def test_a_record_that_cannot_be_read_costs_another_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_builder, "build_plan", lambda *_, **__: b"an engine")  # stands in for TensorRT
+    here = engines.Gpu("Orin", "8.7", 1 << 30)
+
+    def build():
+        return engine_builder.build_cached(None, key(), tmp_path / "encoder.onnx", Sizes(), here, tmp_path)
+
+    engine = build()["engine"]
+    assert not build()["built"]
+    for damaged in ("{", "[]", "[" * 100_000, json.dumps({"engine_sha256": hashlib.sha256(b"an engine").hexdigest()})):
+        engine.with_suffix(".json").write_text(damaged)
+        assert build()["built"]
+        assert not build()["built"]
+
+
 def test_sizes_of_a_camera():
     assert str(Sizes.of("1280x720")) == "64x64-1280x720-1920x1088"
     for wrong in ("large", "10x10", "640"):

@@ -11,12 +11,13 @@ from edgesem.bundle.runner import OrtRunner
 from edgesem.cli import main as cli
 from edgesem.codec.codec import Codec
 from edgesem.entropy.schedule import context_graph
-from edgesem.errors import BundleError, ExportError
+from edgesem.errors import BundleError, ExportError, UsageError
 from edgesem.packet.keys import Identity
 from edgesem.packet.signature import signed, signer
 from export.bundle import pipeline
 from export.bundle.steps import Steps
 from export.bundle.verify import verify
+from export.cli.bundle import quantize
 from export.graphs import exactness
 from export.graphs.proof import largest_sum
 from export.graphs.targets import TARGETS, target_of
@@ -104,6 +105,14 @@ def test_a_signature_holds_until_anything_changes():
     assert signer({"name": "a"}) is None
     with pytest.raises(BundleError, match="not signed"):
         signer({"name": "a"}, key)
+
+
+def test_a_signed_bundle_does_not_lose_its_signature_to_an_int8_form(bundle):
+    pipeline.seal(bundle.folder, bundle.manifest, Identity(bytes(32)))
+    before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
+    with pytest.raises(UsageError, match="is signed, and what is made of it would not be: name your key with --sign"):
+        quantize(bundle.folder, data=bundle.folder)
+    assert {path.name: path.read_bytes() for path in bundle.folder.iterdir()} == before
 
 
 def test_steps_are_kept_until_something_before_them_changes(tmp_path):

@@ -11,7 +11,7 @@ import torch
 import edgesem
 from edgesem.bundle.runner import OrtRunner
 from edgesem.cli import main as cli
-from edgesem.entropy.schedule import PASSES, context_graph
+from edgesem.entropy.schedule import EXACT, PASSES, VALUE_LIMIT, context_graph
 from edgesem.errors import ExportError, InputError
 from edgesem.files import read_picture
 from edgesem.quality.metrics import ms_ssim as reference_ms_ssim
@@ -22,7 +22,7 @@ from export.data.pack import pack
 from export.graphs import write as graph
 from export.graphs.context import both_ways, export_context
 from export.networks.codec import klt_basis, move_range
-from export.networks.context import EXACT, VALUE_LIMIT, ContextModel, IntConv
+from export.networks.context import ContextModel, IntConv
 from export.training import losses
 from export.training.codec import CodecNet, TrainConfig, loss_of, open_run, spread_levels, train
 from export.training.loop import learning_rate

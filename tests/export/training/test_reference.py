@@ -15,7 +15,7 @@ from edgesem.codec.codec import Codec, load
 from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
 from edgesem.codec.reference import in_steps
-from edgesem.entropy.schedule import PASSES, VALUE_LIMIT, reference_graph
+from edgesem.entropy.schedule import EXACT, PASSES, VALUE_LIMIT, reference_graph
 from edgesem.errors import UsageError
 from edgesem.files import read_picture
 from edgesem.packet import copy_map
@@ -24,7 +24,7 @@ from export.bundle.tables import starting_tables
 from export.data.sequences import LENGTH, Sequences
 from export.graphs.context import both_ways, export_reference
 from export.graphs.proof import largest_sum
-from export.networks.context import EXACT, ContextModel
+from export.networks.context import ContextModel
 from export.networks.reference import ReferenceModel
 from export.training.codec import CodecNet, TrainConfig
 from export.training.reference import ReferenceConfig, Streams, open_reference, train_reference
