@@ -10,7 +10,8 @@ _USUAL_S = 10.0
 _GAPS = 2.0
 """Of one that gives a frame now and then, so many times the last gap pass first."""
 _LONGEST_S = 30.0
-_MOST_SILENT_S = 86400
+"""After so long without a frame, any camera is said to be silent, and `hangs`."""
+_MOST_SILENT_S = 86400  # as state messages have it at most
 
 
 class CameraWatch:
