@@ -30,6 +30,7 @@ elif [ -e "$NETS/lpips_vgg16_relu33_fp16.npz" ]; then
 else
     set --
 fi
+set -- --detector "$NETS/FastestDet.onnx" "$@"
 
 edgesem bench rd --data "$KODAK" --out "$CACHE/rd" --lpips "$NETS/lpips_alex_fp16.npz" "$@" --bundle "$bundle" \
     --codecs "$ours${control:-},$others" --range 0.04-0.2 --at "$rates" --resamples 300 \

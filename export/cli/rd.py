@@ -48,6 +48,10 @@ def bench_rd(
     lpips_vgg: Annotated[
         Path | None, typer.Option(help="With --vgg: measure LPIPS-VGG, with its linear weights from this file.")
     ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="An ONNX file of FastestDet's form: measure the distance of its features (needs torch)."),
+    ] = None,
     first: Annotated[
         int | None,
         typer.Option("--pictures", min=1, help="So many pictures only, spread over the folder.", show_default="all"),
@@ -100,7 +104,7 @@ def bench_rd(
         rd_readme.around_section(readme, "bench rd")  # what it lacks is said before the hours of measuring
     for name, reason in chosen.left_out.items():
         log.print(Text(f"without {name}: {reason}", "yellow"), soft_wrap=True)
-    metrics = rd.PictureMetrics.create(lpips, vgg, dists=dists, lpips_vgg=lpips_vgg)
+    metrics = rd.PictureMetrics.create(lpips, vgg, dists=dists, lpips_vgg=lpips_vgg, detector=detector)
     store = PointStore(result_folder(out) / "rd_cache.jsonl")
     with progress("coding and measuring", len(pictures) * sum(len(codec.settings) for codec in measured)) as bar:
         points = rd.measure(pictures, measured, store, metrics, jobs=jobs, done=bar.advance)

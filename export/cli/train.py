@@ -69,6 +69,13 @@ def train(
             show_default=False,
         ),
     ] = None,
+    only_decoder: Annotated[
+        bool,
+        typer.Option(
+            "--only-decoder",
+            help="Train only the base decoder of --start's codec: packets stay what they are.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and noise.")] = 0,
     start: Annotated[
         Path | None,
@@ -141,6 +148,8 @@ def train(
             raise UsageError("--start-range goes with --start and the training of a codec alone")
         if not 0 < start_range[0] < start_range[1]:
             raise UsageError(f"--start-range must be two rising weights, got {start_range[0]:g} {start_range[1]:g}")
+    if only_decoder and (start is None or asked):
+        raise UsageError("--only-decoder goes with --start and the training of a codec alone")
     if flow is not None:
         from export.training.flow import FlowConfig, train_flow
 
@@ -169,7 +178,9 @@ def train(
         rounding = Int8Config(codec=str(decoder_int8.resolve()), **given, **about)
         result = shown_run(lambda show: train_int8(rounding, out, start=start, progress=show, options=options))
     else:
-        settings = TrainConfig(teacher=teacher, start_range=start_range, **given, **about)
+        settings = TrainConfig(
+            teacher=teacher and not only_decoder, start_range=start_range, only_decoder=only_decoder, **given, **about
+        )
         result = shown_run(lambda show: train_codec(settings, out, start=start, progress=show, options=options))
     result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **plotted(out, plot)}
     emit(result, json_, lambda r: pairs(r, "trained"))

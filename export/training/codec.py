@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -55,6 +56,8 @@ class TrainConfig(RunSettings):
     """Name of the weights' file that the run began with; the KLT if empty."""
     start_range: tuple[float, float] | None = None
     """lambda_low and lambda_high that those were trained for, if others than this run's."""
+    only_decoder: bool = False
+    """Encoder, gains and context model stay as they are: packets and all that was trained on latents keep fitting."""
 
 
 class CodecNet(nn.Module):
@@ -138,6 +141,12 @@ def loss_of(net: nn.Module, frame: Tensor, config: TrainConfig, done: float) -> 
     """Rate-distortion loss of one batch at random qualities, and what to log of it. `done` is 0..1 of the run."""
     batch = frame.shape[0]
     level, layers = random_sending(batch, config.nested_dropout, frame.device)
+    if config.only_decoder:
+        codec = cast(CodecNet, net)
+        with torch.no_grad():
+            latent, bpp = codec.send(frame, level, layers)
+        drawn, figures = drawing_loss(codec.decoder(latent, level / LEVELS), frame, level, config, done)
+        return drawn, {"bpp": bpp.mean().item(), **figures}
     keep = (torch.rand(batch, 1, 1, 1, device=frame.device) >= config.without_stage).float() if config.teacher else None
     picture, bpp = net(frame, level, layers, keep)
     distortion, figures = base_distortion(picture, frame, config, done)
@@ -212,6 +221,9 @@ def train(
         config = replace(config, ms_ssim_from=-1.0)  # the part with squared error alone is behind it
     elif not (out / "checkpoint.pt").exists():
         net.start_from_klt(crops.batch(KLT_CROPS))
+    if config.only_decoder:
+        for part in (net.encoder, net.gains, net.context):
+            part.requires_grad_(False)
 
     def loss(net: nn.Module, done: float, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
         frame = crops.varied_batch(config.batch)

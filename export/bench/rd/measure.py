@@ -26,6 +26,7 @@ from edgesem.sources import program_digest
 from export.bench.rd.baselines import CodecUnderTest
 from export.bench.rd.clock import cpu_time_s
 from export.bench.rd.points import Coding, Point, PointStore, Quality, picture_digest
+from export.metrics.detector import DetectorFeatures
 from export.metrics.distance import FeatureDistance
 from export.metrics.dists import Dists, DistsLike
 from export.metrics.lpips import Lpips, LpipsVgg
@@ -50,12 +51,14 @@ class PictureMetrics:
         *,
         lpips_vgg: Path | None = None,
         dists: Path | None = None,
+        detector: Path | None = None,
     ) -> PictureMetrics:
         """PSNR, MS-SSIM, SSIMULACRA2 and GMSD; with the user's files of weights, the metrics that need them.
 
         lpips: AlexNet's LPIPS. vgg: VGG16, for a measure in the manner of DISTS. dists: DISTS' learned weights, for
-        DISTS itself in its place. lpips_vgg: the linear weights of LPIPS by VGG16, if `vgg` does not hold them. Raises
-        InputError for a file without such weights, and UsageError for `dists` or `lpips_vgg` without VGG16.
+        DISTS itself in its place. lpips_vgg: the linear weights of LPIPS by VGG16, if `vgg` does not hold them.
+        detector: an ONNX graph of FastestDet's form, for the distance of its features. Raises InputError for a file
+        without such weights, and UsageError for `dists` or `lpips_vgg` without VGG16.
         """
         asked: dict[str, tuple[Path, ...]] = {}
         if lpips:
@@ -68,6 +71,8 @@ class PictureMetrics:
             asked["lpips_vgg"] = _with_vgg(vgg, lpips_vgg, "--lpips-vgg")
         elif vgg and {"lin4", "conv12.w"} <= read_weights(vgg)[0].keys():
             asked["lpips_vgg"] = (vgg,)
+        if detector:
+            asked["detector_features"] = (detector,)
         return cls(tuple((name, paths, _network(name, paths).digest[:16]) for name, paths in asked.items()))
 
     @property
@@ -209,4 +214,5 @@ def _with_vgg(vgg: Path | None, weights: Path, option: str) -> tuple[Path, ...]:
 def _network(name: str, paths: tuple[Path, ...]) -> FeatureDistance:
     kinds: dict[str, Callable[..., FeatureDistance]]
     kinds = {"lpips": Lpips, "lpips_vgg": LpipsVgg, "dists": Dists, "dists_like": DistsLike}
+    kinds["detector_features"] = DetectorFeatures
     return kinds[name](*paths)

@@ -49,6 +49,8 @@ class Quality:
     lpips_vgg_weights: str | None = None
     dists: float | None = None
     dists_weights: str | None = None
+    detector_features: float | None = None
+    detector_features_weights: str | None = None
 
 
 @dataclass(frozen=True)

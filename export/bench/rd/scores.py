@@ -39,8 +39,9 @@ SCORES = {
     "lpips_vgg": Score("LPIPS-VGG", 3, 3, _negated),
     "dists": Score("DISTS", 4, 3, _negated),
     "dists_like": Score("DISTS-like", 3, 3, _negated),
+    "detector_features": Score("detector features", 3, 3, _negated),
 }
-_FIRST = ("dists", "dists_like", "lpips_vgg", "lpips", "ssimulacra2", "gmsd", "ms_ssim", "psnr")
+_FIRST = ("dists", "dists_like", "lpips_vgg", "lpips", "detector_features", "ssimulacra2", "gmsd", "ms_ssim", "psnr")
 
 
 def honest_order(metrics: Iterable[str], trained_on: Collection[str] | None) -> list[str]:

@@ -112,6 +112,18 @@ def test_a_run_goes_on_from_its_checkpoint(run):
     assert [json.loads(line)["from_step"] for line in (run / "history.jsonl").read_text().splitlines()] == [0, before]
 
 
+def test_the_decoder_alone_learns_and_packets_stay_what_they_are(run, tmp_path, capsys):
+    argv = ["train", "--only-decoder", "--data", str(PHOTOS), "--out", str(tmp_path / "run"), "--minutes", "0.02"]
+    argv += ["--crop", "176", "--batch", "1", "--threads", "1", "--no-plot"]
+    assert cli.main(argv) == 2
+    assert "--start" in capsys.readouterr().err
+    assert cli.main([*argv, "--start", str(run / "weights.safetensors")]) == 0
+    before, after = (open_run(folder)[0].state_dict() for folder in (run, tmp_path / "run"))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert "decoder.last.weight" in changed
+    assert all(name.startswith("decoder.") for name in changed)
+
+
 def test_a_folder_without_pictures_or_with_no_run_is_refused(tmp_path):
     with pytest.raises(InputError):
         train(config(data=str(tmp_path)), tmp_path / "run", progress=quiet)
