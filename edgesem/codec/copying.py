@@ -81,6 +81,8 @@ class Copying:
             return
         ours, theirs = (one.values.reshape(CHANNELS, -1) for one in (latent, before))
         total = squares_off(ours, theirs, np.ones(CHANNELS, np.float32), np.inf)
+        if np.count_nonzero(total) < (1 - _STILLEST) * total.size:
+            return  # not seen anew: `edgesem.codec.replenishment`
         still = total <= np.quantile(total, _STILLEST)
         noise = np.square(ours[:, still] - theirs[:, still]).mean(1)[:, None, None] / 2
         usual = float(np.median(noise))

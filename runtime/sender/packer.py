@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
 from edgesem.codec.region import DROP, region_of
+from edgesem.codec.replenishment import Replenishment
 from edgesem.codec.running_mean import RunningMean
 from edgesem.errors import BudgetError, EdgesemError
 from edgesem.packet.capture_time import nearest_ms
@@ -93,6 +94,7 @@ class Packer:
         self._references, self._copying = references, Copying()
         self._limited_log = RateLimitedLog(log)
         self._mean = RunningMean() if denoise and references is not None else None
+        self._scene = Replenishment(codec.analyze) if references is not None and not denoise else None
         self._clock = clock
         self.picture_size = PictureSize()
         """How much of a picture's sides is coded."""
@@ -112,6 +114,7 @@ class Packer:
     def analyze(self, frame: Frame, *, promised_bytes: int = 0) -> Any:
         """The latent of the part of a frame that is asked for, shrunk if there are too few bytes for all of it.
 
+        Of an ordinary frame the encoder network may see only what has changed (`Replenishment`).
         None, and a log line, for a frame that has none. What is promised, in at most so many bytes, takes its time, and
         is not shrunk; but a detail is, where there is more of it than its bytes can show.
         """
@@ -119,7 +122,10 @@ class Packer:
         promised = promised_bytes > 0
         picture = _crop(frame.image, self.roi) if frame.detail is None else fit_bytes(frame.image, promised_bytes)
         try:
-            latent = self._codec.analyze(picture if promised else shrink(picture, self.picture_size.share))
+            if promised or self._scene is None:
+                latent = self._codec.analyze(picture if promised else shrink(picture, self.picture_size.share))
+            else:
+                latent = self._scene.analyze(shrink(picture, self.picture_size.share))
         except EdgesemError as error:
             log.error("frame %s cannot be encoded: %s", frame.name, error)
             return None

@@ -16,6 +16,7 @@ import numpy as np
 import edgesem
 from edgesem.codec.copying import Copying
 from edgesem.codec.options import PackOptions
+from edgesem.codec.replenishment import Replenishment
 from edgesem.packet.side_information import Reference, SideInformation
 from edgesem.quality.metrics import Frame
 from export.bench.rd.baselines import baseline, finest
@@ -98,7 +99,8 @@ def _still_scene(
 ) -> Stages:
     """A sender's work for a later frame of the same scene, as an inter frame and as a keyframe."""
     random, previous, options, copying = np.random.default_rng(0), key, PackOptions(), Copying()
-    copying.look(codec.analyze(frame))
+    scene = Replenishment(codec.analyze)
+    copying.look(scene.analyze(frame))
     for number in range(1, 2 + FRAMES_BEFORE):
         later = np.rint(frame + random.normal(0, CAMERA_NOISE, frame.shape)).clip(0, 255).astype(np.uint8)
         named = Reference(previous.frame, len(previous.chunks))
@@ -110,12 +112,12 @@ def _still_scene(
             copying=copying,
         )
         if number <= FRAMES_BEFORE:
-            latent = codec.analyze(later)
+            latent = scene.analyze(later)
             copying.look(latent)
             previous, known = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
 
     def inter_frame() -> None:
-        latent = codec.analyze(later)
+        latent = scene.analyze(later)
         copying.look(latent)
         packet, _ = codec.pack_decoded(latent, budget_bytes=budget_bytes, options=options)
         codec.is_cut(latent, packet, key)

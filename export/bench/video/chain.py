@@ -12,6 +12,7 @@ from edgesem.codec.codec import Codec
 from edgesem.codec.copying import Copying
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
+from edgesem.codec.replenishment import Replenishment
 from edgesem.codec.running_mean import RunningMean
 from edgesem.entropy.schedule import GROUPS
 from edgesem.packet.packet import Packet
@@ -55,12 +56,13 @@ def chained(
     beside it; a running mean is none that it makes by itself.
     """
     copying = Copying() if copying is None else copying
+    scene = Replenishment(codec.analyze)
     known: Latent | None = None
     for number, frame in enumerate(frames):
         clock = Clock()
         reference = None if key_every and number % key_every == 0 else known
         named = None if reference is None else Reference(number - 1, len(GROUPS))
-        latent = codec.analyze(frame)
+        latent = scene.analyze(frame) if mean is None else codec.analyze(frame)
         copying.look(latent)
         if mean is not None:
             latent = mean.add(latent, copying.noise)

@@ -1,0 +1,148 @@
+"""Conditional replenishment: what has not changed is not seen again, and what has changed is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgesem
+from edgesem.codec.copying import Copying
+from edgesem.codec.replenishment import WHOLE_EVERY, WHOLE_FIRST, Replenishment, _differences
+from edgesem.files import read_picture
+
+PHOTOS = Path(__file__).parents[3] / "runtime" / "photos"
+LEVEL = 140
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return edgesem.load()
+
+
+@pytest.fixture(scope="module")
+def street():
+    return read_picture(sorted(PHOTOS.glob("*.jpg"))[0])[:400, :490]
+
+
+class Camera:
+    """A sender's encoder, and what its network has seen."""
+
+    def __init__(self, codec):
+        self.codec, self.seen = codec, []
+        self.scene = Replenishment(self._analyze)
+
+    def _analyze(self, frame):
+        self.seen.append(frame.shape[:2])
+        return self.codec.analyze(frame)
+
+    def look(self, *frames):
+        for frame in frames:
+            latent = self.scene.analyze(frame)
+        return latent
+
+    def off_steps(self, latent, frame):
+        """How far a latent is from that of the whole frame, at the most, in quantizer steps at LEVEL."""
+        apart = np.abs(latent.values - self.codec.analyze(frame).values)
+        return float((apart * self.codec.bundle.gain[LEVEL][:, None, None]).max())
+
+
+def noisy(picture, seed, grey=1.5):
+    noise = np.random.default_rng(seed).normal(0, grey, picture.shape)
+    return np.rint((picture + noise).clip(0, 255)).astype(np.uint8)
+
+
+def test_the_same_frame_again_is_not_seen_again(codec, street):
+    camera = Camera(codec)
+    first = camera.look(street)
+    assert all(camera.look(street.copy()) is first for _ in range(3 * WHOLE_EVERY))
+    assert len(camera.seen) == 1
+    assert camera.scene.seen_share == 0
+
+
+@pytest.mark.parametrize("grey", [0.5, 2.5])
+def test_noise_is_no_change_but_is_looked_through_now_and_then(codec, street, grey):
+    camera = Camera(codec)
+    camera.look(*(noisy(street, seed, grey) for seed in range(WHOLE_FIRST)))
+    latent = camera.scene.analyze(noisy(street, 50, grey))
+    camera.look(*(noisy(street, seed, grey) for seed in range(100, 98 + WHOLE_EVERY)))
+    assert camera.seen == [street.shape[:2]] * WHOLE_FIRST
+    renewed = camera.look(noisy(street, 200, grey))
+    assert len(camera.seen) == WHOLE_FIRST + 1
+    assert renewed is not latent
+
+
+@pytest.mark.parametrize("place", [(0, 0), (160, 240), (352, 442)])  # the last one ends within a block
+def test_what_moves_is_seen_where_it_is(codec, street, place):
+    camera = Camera(codec)
+    camera.look(*(noisy(street, seed, 0.5) for seed in range(WHOLE_FIRST)), street)
+    top, left = place
+    for shade in (250, 5):
+        frame = street.copy()
+        frame[top : top + 48, left : left + 48] = shade
+        camera.seen.clear()
+        latent = camera.look(frame)
+        (height, width), *others = camera.seen
+        assert not others
+        assert height * width < 0.4 * frame.shape[0] * frame.shape[1]
+    still = codec.bundle.gain[LEVEL][:, None, None] * np.abs(latent.values - codec.analyze(frame).values)
+    still[:, max(0, top // 16 - 2) : top // 16 + 5, max(0, left // 16 - 2) : left // 16 + 5] = 0
+    near = camera.off_steps(latent, frame)
+    assert still.max() < 0.5  # noise of the frames before
+    assert near < 0.5
+    assert (latent.width, latent.height) == (frame.shape[1], frame.shape[0])
+
+
+def test_without_noise_a_part_is_as_good_as_the_whole(codec, street):
+    camera = Camera(codec)
+    camera.look(*(noisy(street, seed, 0.5) for seed in range(WHOLE_FIRST)))
+    camera.scene = Replenishment(camera._analyze)
+    camera.scene.analyze(street)
+    camera.scene._whole_frames = WHOLE_FIRST
+    frame = street.copy()
+    frame[100:180, 200:300] = frame[300:380, 30:130]
+    latent = camera.look(frame)
+    assert camera.seen[-1] != frame.shape[:2]
+    assert camera.off_steps(latent, frame) < 0.12
+
+
+def test_light_that_changes_slowly_is_seen(codec, street):
+    camera = Camera(codec)
+    for number in range(60):
+        frame = noisy(street * (1 - 0.003 * number), number)
+        latent = camera.look(frame)
+    shade = codec.analyze(frame).values[0] - latent.values[0]
+    assert abs(float(shade.mean())) < 3 / 255 * 16  # of a channel that has the mean of 16x16 pixels, times 16
+
+
+def test_another_size_or_another_view_is_seen_whole(codec, street):
+    camera = Camera(codec)
+    camera.look(*(noisy(street, seed) for seed in range(5)))
+    camera.seen.clear()
+    camera.look(street[:200, :300])
+    assert camera.seen == [(200, 300)]
+    camera.look(*(noisy(street[:200, :300], seed) for seed in range(5)))
+    camera.seen.clear()
+    other = street[200:400, 190:490]
+    assert camera.off_steps(camera.look(other), other) == 0
+
+
+def test_a_sender_learns_the_noise_all_the_same(codec, street):
+    camera, copying, whole = Camera(codec), Copying(), Copying()
+    for seed in range(20):
+        frame = noisy(street, seed)
+        copying.look(camera.look(frame))
+        whole.look(codec.analyze(frame))
+    assert float(np.median(copying.noise / whole.noise)) == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (100, 70), (33, 47), (64, 128)])
+def test_differences_are_means_over_blocks_also_at_the_edges(shape):
+    random = np.random.default_rng(7)
+    a, b = (random.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(2))
+    off, mean_off = _differences(a, b)
+    assert off.shape == mean_off.shape == (-(-shape[0] // 16), -(-shape[1] // 16))
+    for row, column in np.ndindex(off.shape):
+        block = np.s_[row * 16 : row * 16 + 16 : 4, column * 16 : column * 16 + 16]
+        apart = a[block].astype(float) - b[block]
+        assert off[row, column] == pytest.approx(np.abs(apart).mean(), rel=1e-5)
+        assert mean_off[row, column] == pytest.approx(np.abs(apart.mean((0, 1))).max(), rel=1e-4, abs=1e-4)
