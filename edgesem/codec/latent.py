@@ -14,6 +14,9 @@ from edgesem.packet.side_information import MAX_LEVEL, Region
 LEVELS = MAX_LEVEL
 ANCHORS = (0, 32, 64, 96, 128, 192, LEVELS)
 """Qualities that pictures of several are drawn at: between them a mix looks the same within 0.1 grey levels."""
+FINE = 192
+"""In pictures of several qualities, those from here on are drawn as the finest: on three pictures of Kodak that changed
+pixels by 0.3 to 0.8 grey levels (root of the mean square) and PSNR by 0.02 dB at most, and a drawing takes its time."""
 
 Levels = npt.NDArray[np.int32]
 
@@ -69,12 +72,14 @@ def drawings(levels: Levels) -> list[tuple[int, npt.NDArray[np.float32] | None]]
     """At which qualities a picture is drawn, the lowest first, and the share of each in place of those before it.
 
     Shares are float32 [16h, 16w], 0..1, fading from one position to the next; None is all of it. A decoder draws with
-    one quality. Of two in a picture both are drawn; of more, those of ANCHORS around them, so that an area that stays
-    as it is also looks as it did, whatever surrounds it.
+    one quality. Where there are several, those from FINE on count as the finest. Of two in a picture both are then
+    drawn; of more, those of ANCHORS around them, so that an area that stays as it is also looks as it did, whatever
+    surrounds it.
     """
     level = int(levels[0, 0])
     if (levels == level).all():  # mostly; what NumPy loads for the rest is 1 MB in each decoder
         return [(level, None)]
+    levels = np.where(levels < FINE, levels, LEVELS)
     drawn = np.unique(levels)
     if drawn.size > 2:
         above = np.searchsorted(ANCHORS, drawn)

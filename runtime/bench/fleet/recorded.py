@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import edgesem
 from edgesem.codec.copying import Copying
+from edgesem.codec.replenishment import Replenishment
 from edgesem.errors import InputError
 from edgesem.files import read_picture
 from edgesem.packet.packet import Packet
@@ -43,9 +44,9 @@ def record(count: int, size: tuple[int, int], budget_bytes: int, inter_frames: i
     with edgesem.load() as codec:
         sequences = []
         for number, photo in enumerate(photos):
-            known, packets, copying = None, list[Packet](), Copying()
+            known, packets, copying, scene = None, list[Packet](), Copying(), Replenishment(codec.analyze)
             for frame in _frames(photo, photos[number - 1], size, 1 + inter_frames):
-                latent = codec.analyze(frame)
+                latent = scene.analyze(frame)
                 copying.look(latent)
                 options = edgesem.PackOptions(copying=copying)
                 if known is not None:

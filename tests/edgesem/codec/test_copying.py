@@ -193,7 +193,10 @@ def test_symbols_where_all_is_copied_are_refused(codec, street):
 def test_a_picture_of_many_levels_is_drawn_at_few(codec, street):
     levels = np.linspace(100, 220, 13 * 19).reshape(13, 19).astype(np.int32)
     assert [level for level, _ in drawings(levels)] == [96, 128, 192, 255]
-    assert [level for level, _ in drawings(np.where(levels > 150, 200, 120))] == [120, 200]
+    assert [level for level, _ in drawings(np.where(levels > 150, 180, 120))] == [120, 180]
+    assert [level for level, _ in drawings(np.where(levels > 150, 200, 120))] == [120, 255]
+    ((level, share),) = drawings(np.where(levels > 150, 200, 240))  # one drawing serves what is fine
+    assert (level, share) == (255, None)
     assert [level for level, _ in drawings(np.full((3, 4), 77))] == [77]
     assert set(ANCHORS) >= {0, 255}
     decoded = codec.trial(codec.analyze(street), 140).decoded
