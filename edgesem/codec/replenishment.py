@@ -92,6 +92,7 @@ class Replenishment:
         share = float(np.prod([one.stop - one.start for one in seen])) / changed.size
         if share > MOST_SHARE:
             return self._whole(frame)
+        self._latent = None  # if the network fails, the next frame is seen whole
         rectangle = _pixels(_widened(ends, 0, changed.shape))
         self._picture[rectangle] = frame[rectangle]
         part = self._analyze(self._picture[_pixels(seen)]).values

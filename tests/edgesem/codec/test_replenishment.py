@@ -126,6 +126,18 @@ def test_another_size_or_another_view_is_seen_whole(codec, street):
     assert camera.off_steps(camera.look(other), other) == 0
 
 
+def test_after_an_error_all_is_seen_again(codec, street):
+    camera = Camera(codec)
+    camera.look(*(noisy(street, seed, 0.5) for seed in range(WHOLE_FIRST)))
+    frame = street.copy()
+    frame[64:96, 64:96] = 255
+    camera.codec = None
+    with pytest.raises(AttributeError):
+        camera.look(frame)
+    camera.codec = codec
+    assert camera.off_steps(camera.look(frame), frame) == 0
+
+
 def test_a_sender_learns_the_noise_all_the_same(codec, street):
     camera, copying, whole = Camera(codec), Copying(), Copying()
     for seed in range(20):
