@@ -117,11 +117,16 @@ def fitted(image: Image, fit: tuple[int, int] | None) -> Image:
     """A picture shrunk to fit a width and height, its aspect kept; it is never enlarged. None: as it is."""
     from PIL.Image import Resampling
 
-    scale = min(1.0, fit[0] / image.width, fit[1] / image.height) if fit else 1.0
-    if scale == 1:
+    size = image.size if fit is None else fitted_size(*image.size, *fit)
+    if size == image.size:
         return image
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def fitted_size(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """The size of a picture shrunk to fit, its aspect kept; never enlarged."""
+    scale = min(1.0, most_width / width, most_height / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def write_picture(frame: NDArray[np.uint8], path: Path) -> None:
@@ -167,12 +172,12 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
     `mode` is of the file, less the umask. Raises InputError if it cannot be written.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link
-    part = path.parent / f".edgesem-{secrets.token_hex(8)}.part"
     try:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             path.write_bytes(data)  # /dev/stdout, a pipe: must not be replaced; a folder: is an error
             return
+        path = Path(os.path.realpath(path))  # a link stays a link
+        part = path.parent / f".edgesem-{secrets.token_hex(8)}.part"
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)

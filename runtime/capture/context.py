@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError, UsageError
-from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame, fitted
+from edgesem.files import fitted_size
+from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame
 from runtime.process.rate_limit import RateLimitedLog
 from runtime.protocol.clock import clock_ms
 from runtime.settings import SourceSettings
@@ -81,7 +82,7 @@ class CaptureContext:
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """The size of a picture shrunk to what is asked for; never enlarged."""
-        return fitted(width, height, *self.most)
+        return fitted_size(width, height, *self.most)
 
     def frame(self, rgb: Picture, name: str, full: Picture | None = None) -> Frame:
         """A picture of the right size as a frame captured now, turned as asked; InputError if it is too small.
@@ -102,7 +103,7 @@ class CaptureContext:
     def scaled_frame(self, rgb: Callable[[int, int], Picture], width: int, height: int, name: str) -> Frame:
         """A picture of this size, which `rgb(width, height)` gives in any, as a frame; with a larger one, if kept."""
         kept = self.settings.detail_size
-        full = None if kept is None else rgb(*fitted(width, height, *kept))
+        full = None if kept is None else rgb(*fitted_size(width, height, *kept))
         return self.frame(rgb(*self.fit(width, height)), name, full)
 
     def _turned(self, rgb: Picture) -> Picture:

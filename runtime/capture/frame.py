@@ -33,9 +33,3 @@ class Frame:
     """The same picture in the camera's full resolution, if that is kept."""
     detail: DetailMark | None = None
     """Which part it is of a picture; None if it is all of it."""
-
-
-def fitted(width: int, height: int, most_width: int = MAX_SIDE, most_height: int = MAX_SIDE) -> tuple[int, int]:
-    """The size of a picture shrunk to fit, its aspect kept; never enlarged."""
-    scale = min(1.0, most_width / width, most_height / height)
-    return max(1, round(width * scale)), max(1, round(height * scale))

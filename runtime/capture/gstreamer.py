@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgesem.errors import EnvironmentMissing, UsageError
+from edgesem.files import fitted_size
 from runtime.capture.context import CaptureContext
-from runtime.capture.frame import MIN_SIDE, Frame, fitted
+from runtime.capture.frame import MIN_SIDE, Frame
 from runtime.capture.pipe import piped_pictures
 
 _NAME = "gstreamer"
@@ -28,7 +29,7 @@ def gstreamer_frames(context: CaptureContext) -> Iterator[Frame]:
     if kind.lower() == "gst":
         pipeline = _words(given)
     else:
-        width, height = _even(fitted(*_SENSOR, width, height))
+        width, height = _even(fitted_size(*_SENSOR, width, height))
         pipeline = _words(
             f"nvarguscamerasrc sensor-id={context.camera_number} ! "
             f"video/x-raw(memory:NVMM),width={_SENSOR[0]},height={_SENSOR[1]} ! "

@@ -34,9 +34,11 @@ def stdin_frames(context: CaptureContext) -> Iterator[Frame]:
 
 def _piped_frames(context: CaptureContext) -> Iterator[Frame]:
     came = False
-    for frame in context.paced(read_pnm(sys.stdin.buffer), 0):
-        came = True
-        yield frame
+    # Not sys.stdin.buffer: a thread that waits in that reader aborts the interpreter at its exit.
+    with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+        for frame in context.paced(read_pnm(stream), 0):
+            came = True
+            yield frame
     if not came and not context.stop.is_set():
         raise InputError("standard input ended before its first picture: see what the program that writes to it says")
 

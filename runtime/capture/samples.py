@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesem.errors import InputError
-from edgesem.files import find_pictures, read_picture
+from edgesem.files import find_pictures, fitted_size, read_picture
 from edgesem.video import sample_video
-from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame, fitted
+from runtime.capture.frame import MAX_SIDE, MIN_SIDE, Frame
 from runtime.protocol.clock import clock_ms
 
 
@@ -27,7 +27,8 @@ def sample_frames(source: Path, count: int) -> Iterator[Frame]:
             yield _frame(read_picture(path, fit=(MAX_SIDE, MAX_SIDE)), path.stem)
     elif source.is_file():
         for number, frame in enumerate(sample_video(source, count)):
-            yield _frame(frame.rgb(*fitted(frame.width, frame.height)), f"{source.stem}-{number:04d}")
+            size = fitted_size(frame.width, frame.height, MAX_SIDE, MAX_SIDE)
+            yield _frame(frame.rgb(*size), f"{source.stem}-{number:04d}")
     else:
         raise InputError(f"{source}: neither a folder of pictures nor a video file")
 

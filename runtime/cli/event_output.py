@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from edgesem.cli.console import plain_json
 from runtime.process.log_lines import PlainFormatter
+from runtime.process.signals import end_in_order
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def print_json_line(event: Mapping[str, Any]) -> None:
             _closed.set()
             _drop_stdout()
             if isinstance(error, BrokenPipeError):
-                os.kill(os.getpid(), signal.SIGTERM)
+                end_in_order()
             else:
                 log.warning("events can no longer be printed: %s", error)
 

@@ -140,16 +140,21 @@ class Accounts:
 
     def stamp(self) -> tuple[int, int]:
         """Something that changes with the accounts."""
-        try:
-            status = self._file.stat()
-        except OSError:
-            return (0, 0)
-        return (status.st_mtime_ns, status.st_ino)
+        return stamp_of(self._file)
 
     def _write(self, accounts: Iterable[Account]) -> None:
         rows = [asdict(account) for account in sorted(accounts, key=lambda one: one.name)]
         write_whole(self._file, (json.dumps(rows, indent=1) + "\n").encode())
         self._file.chmod(0o600)
+
+
+def stamp_of(file: Path) -> tuple[int, int]:
+    """Something that changes with a file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ino)
 
 
 def acl(accounts: Iterable[Account], users: Mapping[str, str], *, by_certificate: bool) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgesem.errors import EdgesemError, EnvironmentMissing, InputError, UsageError
 from edgesem.packet.keys import decode_text, read_secret, write_private
-from runtime.daemon.accounts import LOCAL_USER, PASSWORD_BYTES, Accounts, acl
+from runtime.daemon.accounts import LOCAL_USER, PASSWORD_BYTES, Accounts, acl, stamp_of
 from runtime.daemon.broker_settings import BrokerServiceSettings, ListenSettings
 from runtime.mqtt.credentials import published_login
 from runtime.mqtt.loopback_broker import amqtt_job, answers, choose_kind
@@ -29,7 +29,7 @@ from runtime.process.service import Service, running_service
 log = logging.getLogger(__name__)
 
 _START_S = 30.0
-_LOOK_S = 0.5
+_LOOK_S = 0.4
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
 _STEADY_S = 30.0
 """A broker that ran so long is started again without a longer wait."""
@@ -62,7 +62,12 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
         _wait_for_port(listen, patient=orphan or (home / "amqtt.json").exists())
         users, password_file = _users(listen, home)
         accounts = Accounts(home)
-        stamp = accounts.stamp()  # of those that are read after this, or of earlier ones: then they are read again
+        files = (listen.cert_file, listen.key_file, listen.client_ca_file) if kind == "mosquitto" else ()
+
+        def look() -> object:
+            return accounts.stamp(), [stamp_of(file) for file in files if file is not None]
+
+        stamp = look()  # of those that are read after this, or of earlier ones: then they are read again
         listening = _with_accounts(_listening(settings, users, home), users, accounts, kind)
         about: dict[str, Any] = {
             "kind": kind,
@@ -85,7 +90,7 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
             def renew(old: Listening) -> Listening:
                 return _with_accounts(old, users, accounts, kind)
 
-            _supervise(kind, listening, home, service, listens, renew, accounts, stamp)
+            _supervise(kind, listening, home, service, listens, renew, look, stamp)
 
 
 def _supervise(
@@ -95,11 +100,11 @@ def _supervise(
     service: Service,
     on_listening: Callable[[int], None],
     renew: Callable[[Listening], Listening],
-    accounts: Accounts,
-    stamp: tuple[int, int],
+    look: Callable[[], object],
+    stamp: object,
 ) -> None:
-    """Keep a broker running until the service is to stop. `stamp` is that of the accounts in `listening`: those that
-    were changed before it listens, also while it is down, are taken up then."""
+    """Keep a broker running until the service is to stop. `look()` changes with accounts and certificates; `stamp` is
+    what it was of those in `listening`: what was changed before it listens, also while it is down, is taken up then."""
     wait_s, starts = _SHORTEST_WAIT_S, 0
     while not service.stop.is_set():
         began_s = time.monotonic()
@@ -108,10 +113,12 @@ def _supervise(
                 starts += 1
                 on_listening(starts)
                 service.ready()
+                seen = stamp
                 while broker.runs() and not service.stop.wait(_LOOK_S):
                     service.alive()
-                    if (now := accounts.stamp()) != stamp:
-                        stamp = now
+                    before, seen = seen, look()
+                    if seen == before != stamp:  # certificate and key are not changed at the same moment
+                        stamp = seen
                         listening = _take_up(broker, listening, renew)
             elif not starts and not service.stop.is_set():
                 raise EnvironmentMissing(f"{kind} does not start; what it said stands above")
@@ -124,14 +131,15 @@ def _supervise(
 
 
 def _take_up(broker: _Running, listening: Listening, renew: Callable[[Listening], Listening]) -> Listening:
-    """Give a running broker the accounts as they are now; what is wrong with them is logged, and it keeps the old."""
+    """Give a running broker accounts and certificates as they are now; what is wrong with the accounts is logged, and
+    it keeps the old ones."""
     try:
         changed = renew(listening)
         broker.take_up(changed)
     except EdgesemError as error:
         log.error("the accounts were changed, but the broker keeps those before: %s", error)
         return listening
-    log.info("took up the accounts: %s", ", ".join(sorted(changed.users)) or "none")
+    log.info("took up certificates and accounts: %s", ", ".join(sorted(changed.users)) or "none")
     return changed
 
 

@@ -90,6 +90,7 @@ def _signals_as_exit() -> Iterator[None]:
         yield  # only the main thread may set handlers
         return
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as `nohup` leaves SIGHUP
     before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield

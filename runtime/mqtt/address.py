@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgesem.errors import InputError, UsageError
@@ -32,6 +33,8 @@ class Address:
     key_file: Path | None = None
     congestion: str = ""
     """TCP's congestion control for this connection, such as `cubic`; the system's if empty."""
+    read_login: Callable[[], tuple[str, str | None]] | None = field(default=None, repr=False, compare=False)
+    """Reads user and password anew, where they stand in a file that may change; it may raise EdgesemError."""
 
     def __post_init__(self) -> None:
         written = HostText.parse(self.host)
@@ -41,6 +44,13 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def with_present_login(self) -> Address:
+        """The same with user and password as their file has them now. Raises what `read_login` does."""
+        if self.read_login is None:
+            return self
+        user, password = self.read_login()
+        return replace(self, user=user or None, password=password)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The TLS settings of a connection; None without TLS. InputError if a file cannot be used."""

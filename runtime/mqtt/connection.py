@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from edgesem.errors import LinkError, UsageError
+from edgesem.errors import EdgesemError, LinkError, UsageError
 from runtime.mqtt.address import Address
 from runtime.mqtt.credentials import with_local_login
-from runtime.mqtt.explain import TroubleLog, explain
+from runtime.mqtt.explain import REPEAT_S, TroubleLog, explain
 from runtime.mqtt.message_limit import MessageLimit
 from runtime.mqtt.session import CONNECT_S, DIAL_S, VERSIONS, Session
+from runtime.process.rate_limit import RateLimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class Connection:
 
     With several addresses, the nodes of one cluster of brokers, it begins at any of them, so that a fleet spreads over
     them, and goes on at another when one is lost or does not answer. `address` is the one that it is at, or tries.
+
+    Passwords and certificates are read from their files for each connection, so that new ones hold from then on. Where
+    a file cannot be read any more, what it held before is used.
 
     `keep_alive_s` is how long it may be silent: longer costs less, and a dead link is found out later.
 
@@ -82,11 +86,11 @@ class Connection:
         self._on_down = on_down or (lambda _reason: None)
         self._will = will
         self._retry = retry
-        self._tls = {one: one.tls_context() for one in self._addresses}
+        self._tls = [one.tls_context() for one in self._addresses]
         self._session: Session | None = None
         self._opening: Session | None = None
         """The session that is or was made last: messages may come before it is `_session`, and may be answered."""
-        self._trouble_log = TroubleLog(log)
+        self._trouble_log, self._limited_log = TroubleLog(log), RateLimitedLog(log, REPEAT_S)
         self._plain_will, self._keep_alive_s = False, keep_alive_s
         self._wire_before_bytes = 0
         """What connections have cost that are no more."""
@@ -213,6 +217,15 @@ class Connection:
         """The address, with the login of an `edgesem broker` on this machine if it has none."""
         return with_local_login(self.address)
 
+    def _read_files(self) -> None:
+        """Read login and certificates anew: they may be others since the last connection."""
+        place = self._addresses.index(self.address)
+        try:
+            self.address = self._addresses[place] = self.address.with_present_login()
+            self._tls[place] = self.address.tls_context()
+        except EdgesemError as error:
+            self._limited_log.warn("%s; what it held before is used", error)
+
     def _dial(self) -> str:
         """Connect and subscribe, at the next address if one does not answer; returns what went wrong, or nothing."""
         trouble = ""
@@ -242,6 +255,9 @@ class Connection:
         # What worked last is tried first, but another broker may be there now.
         known = [self.address.version] if self.address.version else [*filter(None, [self.version]), *VERSIONS]
         attempts = list(dict.fromkeys(known))
+        if self._opening is not None:  # else they were read a moment ago
+            self._read_files()
+        tls = self._tls[self._addresses.index(self.address)]
         while attempts:
             version = attempts.pop(0)
             with self._filters_lock:
@@ -250,7 +266,7 @@ class Connection:
                 self._login(),
                 version,
                 name=self._client_id,
-                tls=self._tls[self.address],
+                tls=tls,
                 dial_s=DIAL_S if len(self._addresses) == 1 else _NEXT_S,
                 filters=list(filters),
                 on_message=self._on_message,
@@ -262,6 +278,7 @@ class Connection:
             trouble = session.open()
             if not trouble:
                 self.version, self._session = version, session
+                self._plain_will &= not (session.retains and session.most_qos)  # else another broker is there by now
                 with self._filters_lock:
                     late = [topic for topic in self._filters if topic not in filters]
                 if late:  # added while we dialled

@@ -15,6 +15,9 @@ _LEAST_BYTES = 512
 _BELIEVED_S = 3600.0
 _SHORT_S = 30.0
 """A connection that ends sooner is suspicious."""
+_DOUBTS = 4
+"""So many such connections in a row, each with a message in flight that was larger than all it had confirmed, count
+for more than what earlier ones have confirmed: the broker may be another, or have another limit now."""
 
 
 class MessageLimit:
@@ -23,6 +26,8 @@ class MessageLimit:
 
     def __init__(self) -> None:
         self._largest_confirmed_bytes = 0
+        self._doubts = 0
+        """Connections in a row that ended as if by a message that was too large."""
         self._cut_at_bytes = 0
         """Size of the largest message in flight when the last connection ended unasked; 0 if none was."""
         self._learnt: tuple[int, float] | None = None
@@ -37,12 +42,17 @@ class MessageLimit:
 
     def learn(self, session: Session, place: object) -> None:
         """Look at how a connection to the broker `place` ended."""
-        self._largest_confirmed_bytes = max(self._largest_confirmed_bytes, session.unconfirmed.largest_confirmed_bytes)
-        size_bytes = session.unconfirmed.largest_bytes
+        confirmed_bytes, size_bytes = session.unconfirmed.largest_confirmed_bytes, session.unconfirmed.largest_bytes
         short = time.monotonic() - session.began_s < _SHORT_S
         certain = any(words in session.trouble for words in _TOO_LARGE)
-        suspicious = size_bytes > self._largest_confirmed_bytes and (certain or short) and not session.was_cut
-        if suspicious and (certain or self._cut_at_bytes):
+        seems_cut = size_bytes > confirmed_bytes and (certain or short) and not session.was_cut
+        self._doubts = self._doubts + 1 if seems_cut else 0
+        believed = certain or self._doubts >= _DOUBTS
+        if not (seems_cut and believed):
+            confirmed_bytes = max(self._largest_confirmed_bytes, confirmed_bytes)
+        self._largest_confirmed_bytes = confirmed_bytes
+        suspicious = seems_cut and size_bytes > confirmed_bytes
+        if suspicious and (believed or self._cut_at_bytes):
             limit_bytes = max(self._largest_confirmed_bytes, min(size_bytes, self._cut_at_bytes or size_bytes) // 2)
             self._learnt = (max(_LEAST_BYTES, limit_bytes), time.monotonic() + _BELIEVED_S)
             log.warning(

@@ -105,6 +105,7 @@ class BrokerSettings:
             cert_file=self.cert_file,
             key_file=self.key_file,
             congestion=self.congestion,
+            read_login=None if self.login_file is None and self.password_file is None else self._login,
         )
 
     def _login(self) -> tuple[str, str | None]:

@@ -34,7 +34,8 @@ class ShardSubscriptions:
 
     `topics` are to be subscribed to from the beginning, with a `memory` also those of the streams of the last run.
     `admitted` and `forgotten` may be called by any thread; `up` is called for each new connection, `down` when it is
-    lost, `heard` for each message by the network thread; `save` at the end. All do nothing without a shard.
+    lost, `heard` for each message by the network thread; `save` at the end. All but `leave_birth` do nothing
+    without a shard.
     """
 
     def __init__(
@@ -105,6 +106,11 @@ class ShardSubscriptions:
         self._heard.discard(name)
         if self._sharded and not self._filter.is_named(topics):
             self._connection().unsubscribe(*self._filter.stream_topics(topics))
+
+    def leave_birth(self, topics: Topics) -> None:
+        """A stream's birth was subscribed to besides, and need not be any more."""
+        if not self._filter.is_named(topics) and topics.name not in self._heard:
+            self._connection().unsubscribe(topics.birth)
 
 
 class ShardMemory:

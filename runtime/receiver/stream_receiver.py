@@ -152,6 +152,7 @@ class StreamReceiver:
                 stream_filter=self._filter,
                 remembered=[] if freshness is None else freshness.load(),
                 ask_birth=lambda topic: self.connection.subscribe(topic),
+                leave_birth=self._subscriptions.leave_birth,
             )
             self.connection = Connection(
                 self._address,

@@ -44,10 +44,10 @@ class Streams:
 
     `on_message` is for the network thread and never raises because of what came. `next_frame`, `done`, `refill` and
     `references` are for the decoder threads. `publish(topic, payload, qos)` and `ask_birth(topic)`, which
-    subscribes to one birth, may raise LinkError. Outside of the lock, `on_admitted` is called with the topics of a
-    stream that is new, and `on_forgotten` with the name of one that had to make room for it. `remembered` is what the
-    disk has of sealed streams. With a `stream_filter`, what does not match it is a stray, but for what belongs to
-    another shard.
+    subscribes to one birth, may raise LinkError; `leave_birth(topics)` ends that. Outside of the lock, `on_admitted` is
+    called with the topics of a stream that is new, and `on_forgotten` with the name of one that had to make room for
+    it. `remembered` is what the disk has of sealed streams. With a `stream_filter`, what does not match it is a stray,
+    but for what belongs to another shard.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Streams:
         stream_filter: StreamFilter | None = None,
         remembered: Sequence[FreshStart] = (),
         ask_birth: Callable[[str], None] = lambda _: None,
+        leave_birth: Callable[[Topics], None] = lambda _: None,
     ) -> None:
         self.lock = threading.RLock()
         self.synthesis = synthesis or SynthesisOptions()
@@ -87,7 +88,7 @@ class Streams:
         self._patience_s = patience_s
         self._limited_log = RateLimitedLog(log)
         self._stream_filter = stream_filter
-        self._births = BirthRequests(ask_birth, publish, self._limits.streams)
+        self._births = BirthRequests(ask_birth, publish, self._limits.streams, leave=leave_birth)
         self._is_named = stream_filter.is_named if stream_filter is not None else lambda _: False
         self._table = StreamTable(self._limits, self._is_named)
         self._on_forgotten, self._on_admitted = on_forgotten, on_admitted

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from runtime.capture.frame import Frame
 from runtime.congestion.frame_rate import FrameRate
 from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
-from runtime.sender.data_budget import MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import (
     FramePromised,
@@ -22,6 +22,7 @@ from runtime.sender.events import (
     SenderEvent,
 )
 from runtime.sender.frame_slot import FrameSlot, QueuedFrame
+from runtime.sender.metered_control import MeteredControl
 from runtime.sender.packer import Packer
 from runtime.sender.publisher import ROOM_S, Publisher
 from runtime.sender.redelivery import Redelivery
@@ -213,7 +214,7 @@ class EncodeStage:
         else:
             self._publisher.counters.promised_refused += 1
             self._on_event(PromiseRefused(packet.epoch, packet.frame, frame.name))
-            self._publisher.put(packet)
+            self._publisher.put(replace(packet, promised=False))  # it may go layer by layer, as no promised one does
             self._note(packet.frame, decision)
             return
         self._note(packet.frame, decision)

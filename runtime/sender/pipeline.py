@@ -21,7 +21,6 @@ from runtime.congestion.interface import LinkControl
 from runtime.protocol.command import PROMISED_BYTES
 from runtime.protocol.state import USUAL_INTERVAL_S, State, watch_text
 from runtime.protocol.topics import Topics
-from runtime.sender.data_budget import MeteredControl
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.detail import DetailSlot
 from runtime.sender.encode_stage import EncodeStage
@@ -29,6 +28,7 @@ from runtime.sender.event_recorder import EventRecorder
 from runtime.sender.events import SenderEvent
 from runtime.sender.frame_limits import FrameLimits
 from runtime.sender.inbound import InboundMessages
+from runtime.sender.metered_control import MeteredControl
 from runtime.sender.options import PipelineOptions
 from runtime.sender.outgoing import Publish
 from runtime.sender.packer import Encoder, Packer

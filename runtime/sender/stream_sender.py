@@ -35,9 +35,10 @@ from runtime.protocol.command import LARGEST_FRAME_BYTES, MAX_PROMISED_BYTES, MI
 from runtime.protocol.state import State
 from runtime.protocol.topics import Topics, stream_folder
 from runtime.sender.announcer import EVERY_S, UNRETAINED_S, Announcer
-from runtime.sender.data_budget import DataBudget, MeteredControl
+from runtime.sender.data_budget import DataBudget
 from runtime.sender.delivery import DeliveryHandle
 from runtime.sender.events import SenderEvent, StateReported
+from runtime.sender.metered_control import MeteredControl
 from runtime.sender.options import SenderOptions
 from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,11 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
     files.write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_can_be_written_to_standard_output_that_is_a_pipe():
+    program = "from edgesem.files import Path, write_whole; write_whole(Path('/dev/stdout'), b'abc')"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"abc"
 
 
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):

@@ -19,6 +19,8 @@ class ScriptedBroker:
         self.refuse_will, self.puback_reason, self.closes_at = refuse_will, puback_reason, closes_at
         self.confirms = True
         self.connects, self.subscribes, self.published = [], [], []
+        self.wills = []
+        """Of each CONNECT, whether it has a will that is retained."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets = []
@@ -62,6 +64,7 @@ class ScriptedBroker:
                 if kind == 1:
                     version, flags = body[6], body[7]
                     self.connects.append((version, time.monotonic()))
+                    self.wills.append(bool(flags & 0x20))
                     if version not in self.versions:
                         continue  # it falls silent, as amqtt does
                     refused = self.refuse_will if flags & 0x38 else 0

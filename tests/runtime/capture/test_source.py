@@ -324,9 +324,10 @@ def test_a_folder_may_have_the_name_of_a_camera_or_lie_in_dev(tmp_path, monkeypa
 
 
 def test_standard_input_that_ends_without_a_picture_is_an_error(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    with pytest.raises(InputError, match="ended before its first picture"):
-        list(source("-")[0])
+    with open(os.devnull) as nothing, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", nothing)
+        with pytest.raises(InputError, match="ended before its first picture"):
+            list(source("-")[0])
 
 
 def test_a_camera_s_number_is_asked_for_as_it_is_written():

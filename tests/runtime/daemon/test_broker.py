@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
+import ssl
 import subprocess
 import time
 from dataclasses import replace
@@ -220,6 +222,33 @@ def test_an_account_that_is_added_while_the_broker_is_down_is_taken_up(start, tm
     gate = login(about, "gate", account(capsys, tmp_path / "s", "add", "gate")["password_file"])
     broker.wait_for("listening", lambda event: event["starts"] == 2)
     _wait_until_in(gate)
+
+
+@needs_mosquitto
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_renewed_certificate_is_taken_up(start, tmp_path):
+    """Certificates of today hold for weeks, and brokers run for longer."""
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+
+    def issue(name):
+        made = [file.with_suffix(".new") for file in files]
+        subprocess.run(
+            [*words, "-subj", f"/CN={name}", "-out", made[0], "-keyout", made[1]], check=True, capture_output=True
+        )
+        for new, file in zip(made, files, strict=True):
+            new.replace(file)
+        return ssl.PEM_cert_to_DER_cert(files[0].read_text())
+
+    def shown():
+        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", about["port"]), timeout=WAIT_S))
+
+    first = issue("first")
+    broker = start("--port", free_port(), "--cert-file", files[0], "--key-file", files[1])
+    about = broker.wait_for("listening")
+    assert shown() == first
+    second = issue("second")
+    wait_for(lambda: shown() == second)
 
 
 @needs_mosquitto

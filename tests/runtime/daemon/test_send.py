@@ -132,6 +132,19 @@ def test_a_camera_that_gives_no_picture_is_told_beside_the_connection(start, bro
     assert len(re.findall(r"no picture from tcp://127\.0\.0\.1:\d+ for \d+ s\n", log)) == 1
 
 
+def test_a_pipe_that_gives_nothing_more_does_not_spoil_the_end(start, broker, tmp_path):
+    """Its thread waits in the pipe when the interpreter ends."""
+    _, _, there = broker
+    read_end, write_end = os.pipe()
+    try:
+        sender = start("send", "-", *there, "--device", "t", "--state-dir", tmp_path / "state", stdin=read_end)
+        sender.wait_for("connected")
+        assert sender.end() == 0
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
 def test_one_wake_without_a_picture_says_so(start, broker, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as camera:
         uri = f"tcp://127.0.0.1:{camera.getsockname()[1]}"

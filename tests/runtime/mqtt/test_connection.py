@@ -271,6 +271,22 @@ def test_what_the_broker_says_of_its_limits_is_kept(caplog):
     assert "QoS 0 only" in caplog.text
 
 
+def test_a_broker_that_has_learnt_to_retain_gets_a_retained_will_again(monkeypatch):
+    monkeypatch.setattr("runtime.mqtt.connection._SHORTEST_WAIT_S", 0.05)
+    ups = queue.Queue()
+    with (
+        ScriptedBroker(properties=b"\x25\x00", refuse_will=0x9A, versions=(5,)) as broker,
+        Connection(there(broker), name="x", will=("state", b"gone"), on_up=lambda: ups.put(1), retry=True),
+    ):
+        ups.get(timeout=WAIT_S)
+        assert broker.wills == [True, False]
+        broker.properties, broker.refuse_will = b"", 0
+        for _ in range(2):
+            broker.hang_up()
+            ups.get(timeout=WAIT_S)
+        assert broker.wills[-1]
+
+
 def test_no_more_is_in_flight_than_the_broker_takes():
     with (
         ScriptedBroker(properties=b"\x21\x00\x02") as broker,  # Receive Maximum 2
@@ -309,6 +325,33 @@ def test_a_broker_that_hangs_up_at_a_large_message_is_found_out(caplog, monkeypa
             connection.publish("a", bytes(20_000))
     assert len(broker.connects) < 8
     assert "larger ones than" in caplog.text
+
+
+def test_a_broker_that_takes_less_than_it_did_is_found_out(monkeypatch):
+    """Its limit was lowered, or another broker is there now: what the old one confirmed says nothing."""
+    monkeypatch.setattr("runtime.mqtt.connection._SHORTEST_WAIT_S", 0.05)
+    ups = queue.Queue()
+    with (
+        ScriptedBroker() as broker,
+        Connection(there(broker), name="x", on_up=lambda: ups.put(1), retry=True) as connection,
+    ):
+        confirmed = threading.Event()
+        ups.get(timeout=WAIT_S)
+        connection.publish("a", bytes(20_000), confirm=confirmed.set)
+        assert confirmed.wait(WAIT_S)
+        broker.closes_at = 4000
+        for _ in range(12):
+            confirmed = threading.Event()
+            with contextlib.suppress(LinkError):
+                size_bytes = min(20_000, (connection.limit_bytes or 10**6) - 20)
+                connection.publish("a", bytes(size_bytes), confirm=confirmed.set)
+            wait_for(lambda confirmed=confirmed: confirmed.is_set() or not ups.empty())
+            if confirmed.is_set():
+                break
+            ups.get()
+        assert confirmed.is_set()
+        assert 512 <= connection.limit_bytes <= 4020
+    assert len(broker.connects) < 12
 
 
 @needs_mosquitto

@@ -34,3 +34,20 @@ def test_a_birth_that_could_not_be_asked_for_is_asked_for_with_the_next_frame():
         assert len(link.taken) == before + 1
         now_s = 2.5
     assert link.taken == [TOPICS.birth, TOPICS.cmd]
+
+
+def test_streams_that_are_silent_give_way_to_others():
+    """Names that came and went, or were invented, must not keep a receiver from asking for ever."""
+    link, left, now_s = Link(), [], 0.0
+    requests = BirthRequests(link, link, 2, lambda: now_s, leave=left.append)
+    streams = [Topics("home", f"cam-{number}", "main") for number in range(5)]
+    for stream in streams[:3]:
+        requests.ask(stream)
+    assert link.taken == [one.birth for one in streams[:2]]
+    now_s = 59.0
+    requests.ask(streams[0])  # it still has no birth
+    now_s = 61.0
+    requests.ask(streams[3])
+    requests.ask(streams[4])
+    assert link.taken == [*(one.birth for one in streams[:2]), streams[0].cmd, streams[3].birth]
+    assert left == [streams[1]]

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 import pytest
 
 from edgesem.errors import InputError
-from runtime.sender.data_budget import DataBudget, DataLimits, MeteredControl
+from runtime.sender.data_budget import DataBudget, DataLimits
+from runtime.sender.metered_control import MeteredControl
 
 MONTH_BYTES = 50_000_000
 PING_BYTES = 160

@@ -91,6 +91,24 @@ def test_a_full_spool_is_told_and_the_frame_goes_as_an_ordinary_one(tmp_path):
     spool.close()
 
 
+def test_what_a_full_spool_refuses_is_told_from_a_promised_frame_in_each_layer(tmp_path):
+    """A receiver takes a promised frame in one message only, and would keep its base layer as if that were all."""
+    spool = Spool(tmp_path / "a.spool", max_bytes=65536)
+    bench = Bench(spool=spool, budget_bytes=9000)
+    bench.sender.connected()
+    for _ in range(40):
+        bench.promise(8000)
+    refused, layers = bench.expect("refused")["frame"], 0
+    while layers < 4:
+        part, confirm = bench.next()
+        if part.frame == refused:
+            assert not part.promised
+            layers += len(part.chunks)
+        confirm()
+    bench.sender.__exit__()
+    spool.close()
+
+
 def test_a_sender_without_a_spool_promises_nothing(make):
     with pytest.raises(UsageError, match="spool"):
         make().promise()
