@@ -94,6 +94,7 @@ def as_shown(image: Image) -> Image:
     """
     from PIL import Image
 
+    _refuse_swapped(image)
     turned = _upright(image)
     profile = turned.info.get("icc_profile")
     if turned.mode == "F" or turned.mode.startswith("I"):
@@ -104,6 +105,20 @@ def as_shown(image: Image) -> Image:
     layered = turned if turned.mode == "LA" else turned.convert("RGBA")
     colours = _in_srgb(layered.convert("L" if turned.mode == "LA" else "RGB"), profile)
     return Image.composite(colours, Image.new("RGB", turned.size, BACKGROUND), layered.getchannel("A"))
+
+
+def _refuse_swapped(image: Image) -> None:
+    """InputError for a big-endian TIFF of floats or 32-bit integers, compressed: Pillow swaps its bytes twice."""
+    if image.format != "TIFF" or image.mode not in ("F", "I"):
+        return
+    from PIL.TiffImagePlugin import MM, TiffImageFile
+
+    swapped = isinstance(image, TiffImageFile) and image.tag_v2.prefix == MM
+    if swapped and image.info.get("compression", "raw") != "raw":
+        raise InputError(
+            "it is a big-endian, compressed TIFF of floats or signed integers, which Pillow reads wrongly: save it "
+            "little-endian, or without compression"
+        )
 
 
 def _upright(image: Image) -> Image:

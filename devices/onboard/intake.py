@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import IO, Any
 
 from devices.onboard.layout import DIGEST, MAX_BLOB_BYTES, Layout, Refused, Report, load, run_program, write_whole
@@ -22,7 +22,6 @@ SLACK_BYTES = 32 << 20
 
 def facts(layout: Layout) -> dict[str, Any]:
     """Facts of the board that a deployer must know to build the right release."""
-    free = shutil.disk_usage(_existing(layout.base)).free
     model = ""
     with contextlib.suppress(OSError), open(os.path.join(layout.root, "proc/device-tree/model"), "rb") as file:
         model = file.read(256).rstrip(b"\0").decode("utf-8", "replace")
@@ -34,7 +33,7 @@ def facts(layout: Layout) -> dict[str, Any]:
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "libc": "".join(platform.libc_ver()),
         "model": model,
-        "free_bytes": free,
+        "free_bytes": _free_bytes(layout),
         "running": layout.running(),
         "releases": layout.complete(),
     }
@@ -47,18 +46,31 @@ def _existing(path: str) -> str:
 
 
 def missing(layout: Layout, manifest: dict[str, Any]) -> list[str]:
-    """Digests of the manifest's files that the board does not have. Refused if they would not fit on its disk."""
+    """Digests of the manifest's files that the board does not have. Refused if they would not fit on its disk.
+
+    Old releases are deleted before that is said, as `install` does, and files that nothing needs if it is tight.
+    """
     sizes = dict(manifest["files"].values())
     lacking = {d: s for d, s in sizes.items() if not os.path.exists(os.path.join(layout.blobs, d))}
+    if manifest["version"] in layout.complete() and not lacking:
+        return []
     # A wheel unpacks to about three times its size. What a full disk still does later, it does to a folder that does
     # not count.
     need = sum(lacking.values()) + SLACK_BYTES
     if manifest["version"] not in layout.complete():
-        need += 3 * sum(size for path, (_, size) in manifest["files"].items() if path.endswith(".whl"))
-    free = shutil.disk_usage(_existing(layout.base)).free
+        remove_old_releases(layout)
+        wheels = "wheels/edgesem-" if _packages_to_link(layout, manifest) else "wheels/"
+        need += 3 * sum(size for path, (_, size) in manifest["files"].items() if path.startswith(wheels))
+        if need > _free_bytes(layout):
+            remove_unused_blobs(layout, keep=set(sizes))
+    free = _free_bytes(layout)
     if need > free:
         raise Refused(f"{need >> 20} MB are needed below {layout.base}, {free >> 20} MB are free: delete something")
     return sorted(lacking)
+
+
+def _free_bytes(layout: Layout) -> int:
+    return shutil.disk_usage(_existing(layout.base)).free
 
 
 def receive(layout: Layout, stream: IO[bytes]) -> int:
@@ -150,27 +162,36 @@ def install(layout: Layout, manifest: dict[str, Any], report: Report) -> None:
 
 
 def _same_packages(layout: Layout, manifest: dict[str, Any], folder: str) -> bool:
-    """Whether the packages could be taken over from an installed release that has the same wheels but for our own.
+    """Whether the packages could be taken over from an installed release.
 
     They are linked, not copied: hundreds of megabytes less on a small card. pip never writes into a file
     that is there, it puts a new one in its place.
     """
+    source = _packages_to_link(layout, manifest)
+    if source is None:
+        return False
+    target = _packages(folder)
+    shutil.rmtree(target)
+    shutil.copytree(source, target, copy_function=os.link, ignore=_ours(source))
+    return True
+
+
+def _packages_to_link(layout: Layout, manifest: dict[str, Any]) -> str | None:
+    """The site-packages of an installed release that has the same Python and the same wheels but for our own."""
 
     def others(files: dict[str, Any]) -> set[tuple[str, str]]:
         wheels = {(path, digest) for path, (digest, _) in files.items() if path.startswith("wheels/")}
         return {(path, digest) for path, digest in wheels if not path.startswith("wheels/edgesem-")}
 
-    target = _packages(folder)
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for version in reversed(layout.complete()):
         source = _packages(layout.release(version))
         before = load(os.path.join(layout.release(version), "release.json"))
         alike = before.get("system_packages") == manifest.get("system_packages")
-        alike = alike and os.path.basename(os.path.dirname(source)) == os.path.basename(os.path.dirname(target))
+        alike = alike and os.path.basename(os.path.dirname(source)) == python
         if alike and others(before.get("files", {})) == others(manifest["files"]):
-            shutil.rmtree(target)
-            shutil.copytree(source, target, copy_function=os.link, ignore=_ours(source))
-            return True
-    return False
+            return source
+    return None
 
 
 def _packages(folder: str) -> str:
@@ -205,13 +226,13 @@ def remove_old_releases(layout: Layout) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_unused_blobs(layout: Layout) -> None:
-    """Delete files that no installed release names."""
+def remove_unused_blobs(layout: Layout, keep: Container[str] = ()) -> None:
+    """Delete old releases, and files that no installed release names but those to keep, given by their digests."""
     remove_old_releases(layout)
     named = set()
     for version in layout.complete():
         files = load(os.path.join(layout.release(version), "release.json")).get("files", {})
         named |= {digest for digest, _ in files.values()}
     for path in glob.glob(os.path.join(glob.escape(layout.blobs), "*")):
-        if os.path.basename(path) not in named:
+        if os.path.basename(path) not in named and os.path.basename(path) not in keep:
             os.unlink(path)

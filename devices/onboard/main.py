@@ -12,15 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from devices.onboard.intake import (
-    facts,
-    install,
-    keep_blob,
-    missing,
-    receive,
-    remove_old_releases,
-    remove_unused_blobs,
-)
+from devices.onboard.intake import facts, install, keep_blob, missing, receive, remove_unused_blobs
 from devices.onboard.layout import MAX_MANIFEST_BYTES, Busy, Layout, Refused, Report, checked, load
 from devices.onboard.probation import configure, install_agent, settle, staged_configuration, switch
 from devices.onboard.services import Services, prepare_system
@@ -49,8 +41,7 @@ def take(layout: Layout, folder: str, report: Report) -> str:
     running = layout.running()
     if running not in (None, manifest["version"]):
         return str(running)
-    remove_old_releases(layout)  # one that was cut half-way must not take the room for its repetition
-    missing(layout, manifest)
+    missing(layout, manifest)  # deletes first what was cut half-way: it must not take the room for its repetition
     os.makedirs(layout.blobs, exist_ok=True)
     for digest, _ in manifest["files"].values():
         if not os.path.exists(os.path.join(layout.blobs, digest)):
@@ -107,12 +98,12 @@ def main(argv: list[str] | None = None) -> int:
             return facts(layout)
         if options.step == "status":
             return status(layout, services)
-        if options.step == "missing":
-            return {"missing": missing(layout, manifest())}
         with layout.lock():
             left = settle(layout, services, start=not options.no_start)
             if options.step == "settle":
                 return {"left": left}
+            if options.step == "missing":
+                return {"missing": missing(layout, manifest())}
             if options.step == "receive":
                 return {"received": receive(layout, sys.stdin.buffer)}
             if options.step == "install":

@@ -108,7 +108,7 @@ def progress(what: str, total: float | None = 1.0) -> Iterator[Bar]:
     share = bars.MofNCompleteColumn() if isinstance(total, int) else bars.TaskProgressColumn()
     columns = (bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), share)
     times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
-    with bars.Progress(*columns, *times, console=log, transient=True) as shown:
+    with bars.Progress(*columns, *times, console=log, transient=True, disable=not log.is_terminal) as shown:
         yield Bar(shown, shown.add_task(what, total=total))
 
 

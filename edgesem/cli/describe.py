@@ -56,6 +56,9 @@ def _side_info_of(packet: Packet) -> dict[str, Any]:
         said["embedding_bytes"] = len(side_info.embedding)
     if side_info.region is not None:
         said["region"] = asdict(side_info.region)
+    if (event := side_info.event) is not None:
+        marks = {"event": event.name, "place": event.place, "since_ms": event.since_ms, "cause": event.cause}
+        said["event"] = {**marks, "last": event.last, "label": event.label}
     if side_info.detail is not None:
         said["detail"] = {"roi": side_info.detail.roi, "request": side_info.detail.request}
     return said

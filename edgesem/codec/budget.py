@@ -88,7 +88,9 @@ def fit(coder: Coder, latent: Latent, options: PackOptions, budget_bytes: int) -
         if trial is None or tried != (level, layers):  # else it goes on where it ended early
             trial, tried = coder.try_options(latent, level, options, layers, differences), (level, layers)
         side_bytes = options.side_info_with(trial.copies).size_bytes
-        if left >= MAX_TRIALS - QUICK_TRIALS and level > 0 and level not in moved and layers > QUICK_LAYERS:
+        # With a larger budget it may be one layer that is too big, which the first layers do not tell.
+        quick = left >= MAX_TRIALS - QUICK_TRIALS and budget_bytes <= MAX_CHUNK_BYTES
+        if quick and level > 0 and level not in moved and layers > QUICK_LAYERS:
             likely = _share(trial.likely_bytes(QUICK_LAYERS) + side_bytes, budget_bytes)
             if likely > 1 or (likely < close and level + 1 < too_big):
                 moved[level] = math.log(likely) - float(curve[level])

@@ -30,7 +30,7 @@ from edgesem.codec.options import DEFAULT_OPTIONS, PackOptions
 from edgesem.codec.trial import Trial
 from edgesem.entropy.schedule import CHANNELS, GROUPS, STRIDE
 from edgesem.errors import BudgetError, BundleError, PacketError, UsageError
-from edgesem.packet.packet import MAX_CHUNK_BYTES, Packet
+from edgesem.packet.packet import MAX_CHUNK_BYTES, MAX_PACKET_BYTES, Packet
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -128,6 +128,7 @@ class Codec:
             raise UsageError("pack takes either budget_bytes or quality")
         if budget_bytes is not None and budget_bytes < 1:
             raise UsageError(f"budget_bytes must be positive, got {budget_bytes}")
+        budget_bytes = None if budget_bytes is None else min(budget_bytes, MAX_PACKET_BYTES)  # no packet holds more
         self._coder.check_reference(latent, options.side_info, options.reference)
         if options.reference is None and options.background:
             nearest = self._backgrounds.nearest(latent)

@@ -6,7 +6,6 @@ Nothing is trained: the middle value of each pixel over the frames is the place 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.quality.metrics import Frame, bd_rate, ms_ssim, ms_ssim_db, psnr
 from edgesem.video import sample_video
-from export.bundle.pipeline import check_replaceable, check_signed, replace_folder, seal
+from export.bundle.folder import check_replaceable, check_signed, copied, replace_folder, seal
 from export.data.clips import background_of
 
 QUALITY = 0.6  # of a background picture: with finer ones, keyframes of two fixed cameras were up to 3 % larger
@@ -79,7 +78,7 @@ def add_background(
     data = replace(packet, bundle_id=bundle.plain_id).to_bytes()
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
-        work = Path(shutil.copytree(bundle.folder, Path(place) / "bundle"))
+        work = copied(bundle.folder, Path(place) / "bundle")
         (work / BACKGROUNDS[number]).write_bytes(data)
         made = seal(work, bundle.manifest)
         _restamp(work / GOLDEN, made.id)

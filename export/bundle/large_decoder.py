@@ -13,11 +13,10 @@ import torch
 from edgesem.bundle.bundle import DECODER, LARGE_DECODER, Bundle
 from edgesem.bundle.runner import OrtRunner
 from edgesem.errors import ExportError, InputError
-from edgesem.files import write_whole
 from edgesem.packet.keys import Identity
 from edgesem.quality.metrics import Frame
+from export.bundle.folder import change, check_signed
 from export.bundle.model import history_of
-from export.bundle.pipeline import check_signed, seal
 from export.graphs.cost import cost
 from export.graphs.write import export_decoder
 from export.quantization.forms import evaluation_pieces, feeds, speedup
@@ -61,7 +60,7 @@ def add_large_decoder(
     if not float(np.abs(own - small).max()) <= _SAME_CODEC:
         raise InputError(f"{run} was trained for another codec than that of {bundle.folder}: its packets are others")
     net = open_large(run, trained.decoder)
-    with TemporaryDirectory(dir=bundle.folder.parent, prefix=".large-") as folder:
+    with TemporaryDirectory() as folder:
         graph = Path(folder) / LARGE_DECODER
         progress("writing the graph", 0.1)
         export_decoder(net, Path(folder), LARGE_DECODER)
@@ -75,6 +74,5 @@ def add_large_decoder(
         found = cost([graph]) | {"history": history_of(run) if run.is_dir() else [], "pictures": len(frames)}
         found |= CostMeter(bundle, evaluation_pieces(frames)).cost({"decoder": runner}).as_dict()
         found["times_as_long"] = round(1 / speedup(bundle.folder / DECODER, graph, feed), 2)
-        write_whole(bundle.folder / LARGE_DECODER, graph.read_bytes())  # damaged from here on until it is sealed
-    seal(bundle.folder, {**bundle.manifest, PART: found}, identity)
+        change(bundle, {LARGE_DECODER: graph}, {PART: found}, identity)
     return found

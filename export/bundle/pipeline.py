@@ -23,22 +23,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgesem.bundle.bundle import FORMAT, GOLDEN, Bundle
-from edgesem.bundle.manifest import MANIFEST, digest_of
+from edgesem.bundle.bundle import FORMAT, GOLDEN
+from edgesem.bundle.manifest import digest_of
 from edgesem.codec.budget import KNOTS
 from edgesem.codec.codec import Codec
 from edgesem.codec.latent import LEVELS, Latent
 from edgesem.codec.options import PackOptions
 from edgesem.entropy.schedule import STRIDE
 from edgesem.entropy.tables import Tables
-from edgesem.errors import ExportError, InputError, UsageError
+from edgesem.errors import ExportError
 from edgesem.files import find_pictures, read_picture, spread, write_whole
 from edgesem.packet.keys import Identity
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
-from edgesem.packet.signature import signed
 from edgesem.quality.metrics import Frame, ms_ssim, psnr
 from edgesem.sources import program_digest
+from export.bundle.folder import check_replaceable, replace_folder, seal, work_folder
 from export.bundle.model import Model, check_parity, graph_files
 from export.bundle.steps import Steps
 from export.bundle.tables import count_references, count_symbols, fitted_tables, rate_guess, starting_tables
@@ -98,27 +98,18 @@ def export_model(
             manifest = _make(model, steps, settings, target, frames, checked_paths, progress, identity)
             checks = _verified(steps.files, target, progress)
             replace_folder(steps.files, out, copy=settings.resume)
-        finally:
-            if not settings.resume:
-                shutil.rmtree(steps.folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            raise  # the folder stays for --resume
+        except BaseException:
+            _clear(steps, settings)
+            raise
+        _clear(steps, settings)
     return {**manifest, "checks": checks, "steps": steps.seconds}
 
 
-def check_replaceable(out: Path) -> None:
-    """Raise InputError where something stands that is neither a bundle nor an empty folder: it would be lost."""
-    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is in the way and is no bundle: name another --out or remove it")
-
-
-def check_signed(bundle: Bundle, identity: Identity | None) -> None:
-    """Raise UsageError for a signed bundle where nobody signs what is made of it: it would lose its signature."""
-    if "signature" in bundle.manifest and identity is None:
-        raise UsageError(f"{bundle.folder} is signed, and what is made of it would not be: name your key with --sign")
-
-
-def work_folder(out: Path) -> Path:
-    """Folder in which the bundle `out` is made."""
-    return out.parent / f".{out.name}.export"
+def _clear(steps: Steps, settings: Settings) -> None:
+    if not settings.resume:
+        shutil.rmtree(steps.folder, ignore_errors=True)
 
 
 def _verified(folder: Path, target: Target, progress: Progress) -> dict[str, bool | None]:
@@ -262,35 +253,6 @@ def write_golden(codec: Codec, frames: Sequence[Frame]) -> dict[str, Any]:
             add(codec.pack(latent, quality=(0.4, 0.5, 0.7)[index], options=options), known)
     write_whole(codec.bundle.folder / GOLDEN, (json.dumps(entries, indent=1) + "\n").encode())
     return {}
-
-
-def seal(folder: Path, draft: dict[str, Any], identity: Identity | None = None) -> Bundle:
-    """Write the manifest over the files as they are now, signed if somebody signs, and open the bundle."""
-    files = {path.name: digest_of(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    manifest = {key: value for key, value in draft.items() if key not in ("files", "signature")} | {"files": files}
-    manifest = manifest if identity is None else signed(manifest, identity)
-    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return Bundle.open(folder)
-
-
-def replace_folder(work: Path, out: Path, *, copy: bool) -> None:
-    """Put the finished folder, or a copy, in place of `out`; whoever looks sees the old bundle or the new one."""
-    if copy:
-        fresh = out.with_name(f".{out.name}-new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        work = Path(shutil.copytree(work, fresh))
-    os.chmod(work, 0o755)
-    old = out.with_name(f".{out.name}-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.rename(out, old)
-    try:
-        os.rename(work, out)
-    except OSError:
-        if old.exists():
-            os.rename(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _crop(frame: Frame, index: int) -> Frame:

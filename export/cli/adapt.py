@@ -61,8 +61,9 @@ def adapt(
     Example: edgesem adapt --data frames --photographs photos --out bundle --minutes 20
     """
     from edgesem.bundle.bundle import Bundle
-    from edgesem.files import spread
+    from edgesem.files import find_pictures, spread
     from export.bundle.background import CHECKED, add_background, camera_frames, saving
+    from export.bundle.folder import check_replaceable
     from export.bundle.model import model_of_run
     from export.bundle.pipeline import Settings, export_model
     from export.data.crops import LEAST_CROP, fitting_crop
@@ -77,6 +78,9 @@ def adapt(
     if not start.is_file():
         raise InputError(f"{start} is not there: call it in a checkout of edgesem, or name a folder with --weights")
     target_of(target)  # what is wrong is said before the training, not after it
+    check_replaceable(out)
+    if check is not None and check.is_dir():
+        find_pictures(check)
     identity = identity_of(sign)
     work = out.parent / f".{out.name}.adapt"
     options = RunOptions(threads, device=device)
@@ -133,6 +137,7 @@ def adapt(
         if share:
             try:
                 result |= add_background(Bundle.open(out), camera_frames(frames, fit), out, show, identity)
+                manifest |= Bundle.open(out).manifest  # with other files and another signature than before
             except InputError as error:
                 log.print(f"no background picture: {error}", markup=False)
         if held_out is not None:

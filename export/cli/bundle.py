@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -65,10 +66,14 @@ def export(
 
     Example: edgesem export run --out bundle --target raspberry-pi-5
     """
+    from edgesem.files import find_pictures
     from export.bundle.custom_model import model_of_file
+    from export.bundle.folder import check_replaceable, work_folder
     from export.bundle.model import model_of_run
-    from export.bundle.pipeline import Settings, export_model, work_folder
+    from export.bundle.pipeline import Settings, export_model
     from export.custom.hf import folder_of
+    from export.data.pack import picture_folder
+    from export.graphs.targets import target_of
     from export.training.codec import open_run
 
     if any(run is not None for run in (flow, reference, decoder_large)) and source.suffix in (".toml", ".py"):
@@ -76,7 +81,14 @@ def export(
             "--flow, --reference and --decoder-large belong to the codec of a training run, not to an own model"
         )
 
+    # What can be known to fail is said before minutes of work.
+    check_replaceable(out)
+    target_of(target)
+    identity = identity_of(sign)
     with stage_progress("reading photographs") as show:
+        if check is not None:
+            with picture_folder(check) as checked:
+                find_pictures(checked)
         if source.suffix in (".toml", ".py"):
             if data is None:
                 raise UsageError("an own model needs pictures to fit the tables and the context model: name --data")
@@ -99,7 +111,7 @@ def export(
             resume,
         )
         try:
-            manifest = export_model(model, out, settings, show, identity_of(sign))
+            manifest = export_model(model, out, settings, show, identity)
         except KeyboardInterrupt:
             log.print("stopped; the same command with --resume goes on from here")
             raise
@@ -131,9 +143,9 @@ def quantize(
     Example: edgesem quantize bundle --data photos
     """
     from edgesem.bundle.bundle import Bundle
+    from export.bundle.folder import change, check_signed
     from export.bundle.int8_decoder import quantize_run
     from export.bundle.model import history_of
-    from export.bundle.pipeline import check_signed, seal
     from export.quantization.forms import evaluation_pieces, feeds, quantize_part, speedup
     from export.quantization.quantize import PROFILES
     from export.quantization.replacement_cost import CostMeter
@@ -152,13 +164,13 @@ def quantize(
     check_signed(opened, identity)
     frames = calibration_frames(data)
     form = PROFILES[profile]
-    path = bundle / f"{part}{form.suffix}.onnx"
-    trial = path.with_name(f".{path.name}.part")
-    try:
-        meter = CostMeter(opened, evaluation_pieces(frames))
-        with stage_progress("quantizing") as show:
+    name = f"{part}{form.suffix}.onnx"
+    with TemporaryDirectory() as folder, stage_progress("quantizing") as show:
+        try:
+            trial, plain = Path(folder) / name, opened.folder / f"{part}.onnx"
+            meter = CostMeter(opened, evaluation_pieces(frames))
             if run is not None:
-                result = quantize_run(run, opened.folder / f"{part}.onnx", trial, meter, percent, show)
+                result = quantize_run(run, plain, trial, meter, percent, show)
             else:
                 result = quantize_part(
                     opened,
@@ -172,25 +184,20 @@ def quantize(
                     always_rank=True,
                     progress=show,
                 )
-        found = result.report() | ({"history": history_of(run)} if run is not None else {})
-        if profile == "cpu":
-            plain = opened.folder / f"{part}.onnx"
-            found["speedup_here"] = round(speedup(plain, trial, feeds(opened, part, frames[:1])[0]), 2)
-        report = {"bundle": bundle, "graph": path.name, "backend": backend, **found}
-        if result.met:
-            trial.replace(path)
-    except (EdgesemError, OSError):
-        raise
-    except Exception as error:  # each library lets out its own errors of a damaged graph
-        raise BundleError(f"{bundle}: its {part} cannot be quantized: {type(error).__name__}: {error}") from error
-    finally:
-        trial.unlink(missing_ok=True)
-    if result.met:
-        key = "int8" if profile == "cpu" else "tensorrt"
-        entry = {(part if profile == "cpu" else path.name): {"kept": True, **found}}
-        before = opened.manifest.get(key)
-        forms = {**before, **entry} if isinstance(before, dict) else entry
-        seal(bundle, {**opened.manifest, key: forms}, identity)
+            found = result.report() | ({"history": history_of(run)} if run is not None else {})
+            if profile == "cpu":
+                found["speedup_here"] = round(speedup(plain, trial, feeds(opened, part, frames[:1])[0]), 2)
+            if result.met:
+                key = "int8" if profile == "cpu" else "tensorrt"
+                entry = {(part if profile == "cpu" else name): {"kept": True, **found}}
+                before = opened.manifest.get(key)
+                forms = {**before, **entry} if isinstance(before, dict) else entry
+                change(opened, {name: trial}, {key: forms}, identity)
+        except (EdgesemError, OSError):
+            raise
+        except Exception as error:  # each library lets out its own errors of a damaged graph
+            raise BundleError(f"{bundle}: its {part} cannot be quantized: {type(error).__name__}: {error}") from error
+    report = {"bundle": bundle, "graph": name, "backend": backend, **found}
     emit(report, json_, quantize_table)
     if not result.met:
         _fail(f"int8 costs {result.cost.percent:.2f} % of rate, more than {percent:g} %: nothing was written")

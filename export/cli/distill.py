@@ -81,10 +81,14 @@ def distill(
 
     Example: edgesem distill teacher --out student --data photos --minutes 20
     """
+    from edgesem.files import find_pictures, read_picture
     from export.training.distill import DistillConfig
     from export.training.distill import distill as distill_encoder
     from export.training.loop import RunOptions, device_of
 
+    if flow and check is not None:
+        raise UsageError("--check measures an encoder, and --flow trains none: leave out one of them")
+    frames = [] if check is None else [read_picture(path) for path in find_pictures(check)]
     options = RunOptions(threads, resume, device)
     given: dict[str, Any] = {"data": str(data), "minutes": minutes, "seed": seed}
     given |= given_options(learning_rate=learning_rate, crop=crop, batch=batch)
@@ -112,12 +116,10 @@ def distill(
             given["vision"] = str(folder_of(vision).resolve())
         settings = DistillConfig(ms_ssim=ms_ssim, **given)
         result = shown_run(lambda show: distill_encoder(settings, start, out, progress=show, options=options))
-        if check is not None:
-            from edgesem.files import find_pictures, read_picture
+        if frames:
             from export.training.codec import open_run
             from export.training.evaluate import bd_rates
 
-            frames = [read_picture(path) for path in find_pictures(check)]
             result |= bd_rates(open_run(teacher)[0], open_run(out)[0], frames)
     result = {"run": out, "minutes": minutes, "device": device_of(options).type, **result, **plotted(out, plot)}
     emit(result, json_, lambda r: pairs(r, "distilled"))

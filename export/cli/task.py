@@ -10,6 +10,7 @@ from rich.text import Text
 
 from edgesem.cli.console import emit, log, progress
 from edgesem.errors import UsageError
+from edgesem.packet.packet import MAX_PACKET_BYTES
 from export.cli.options import BundleOption, JsonOption, PrecisionOption, SizesOption, one_thread, result_folder
 
 _CODECS = "edgesem,edgesem+1step,avif-s6,webp-m4,jpeg"
@@ -80,6 +81,6 @@ def _budgets(text: str) -> list[int]:
         budgets = sorted({int(part) for part in text.split(",")})
     except ValueError as error:
         raise UsageError(f"--bytes takes numbers with commas such as 1000,2000, not {text!r}") from error
-    if budgets[0] < 1:
-        raise UsageError(f"--bytes takes numbers above 0, not {budgets[0]}")
+    if not 1 <= budgets[0] <= budgets[-1] <= MAX_PACKET_BYTES:
+        raise UsageError(f"--bytes takes numbers of 1 to {MAX_PACKET_BYTES}, the most of a packet, not {text[:80]!r}")
     return budgets

@@ -33,7 +33,7 @@ from edgesem.errors import ExportError, InputError
 from edgesem.files import write_whole
 from edgesem.packet.keys import Identity
 from edgesem.semantics.embedding import DIMENSIONS, HEAD, LABELS, Labels, prompt
-from export.bundle.pipeline import check_signed, seal
+from export.bundle.folder import change, check_signed
 from export.graphs.cost import cost
 from export.semantics.head import Head, export_head
 from export.semantics.photos import SIDE, Answers, Photo, find_photos, squares
@@ -227,9 +227,7 @@ def add_head(bundle: Bundle, folder: Path, identity: Identity | None = None) -> 
     report = json.loads((folder / REPORT).read_text())
     head = cost([folder / HEAD])
     head |= {name: value for name, value in report.items() if name not in ("made_of", "encoder_mark")}
-    for name in (HEAD, LABELS):  # from here on the bundle is damaged until it is sealed
-        write_whole(bundle.folder / name, (folder / name).read_bytes())
-    seal(bundle.folder, {**bundle.manifest, "head": head}, identity)
+    change(bundle, {name: folder / name for name in (HEAD, LABELS)}, {"head": head}, identity)
     return head
 
 

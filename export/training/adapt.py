@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgesem.errors import ExportError
+from edgesem.files import write_whole
 from edgesem.quality.metrics import Frame
 from export.data.crops import Crops
 from export.training.codec import CodecNet, TrainConfig, load_weights, loss_of, open_run
@@ -95,7 +96,7 @@ def bounded(run: Path, start: Path, general: Sequence[Frame], out: Path) -> dict
             out.mkdir(parents=True, exist_ok=True)
             for name in ("config.json", "history.jsonl", "log.jsonl"):
                 shutil.copyfile(run / name, out / name)
-            save_file(mixed, out / "weights.safetensors")
+            write_whole(out / "weights.safetensors", save(mixed))
             return {"share": share, "general_bd_rate_ms_ssim_percent": loss}
     raise ExportError(
         f"{run} costs other pictures more than {MOST_GENERAL_LOSS_PERCENT:g} % of bytes: train for fewer minutes, "

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -249,5 +249,4 @@ def _save(out: Path, saved: Mapping[str, Any], spent_s: float, step: int) -> Non
     os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
     averaged = states["average"].items()
     weights = {key.removeprefix("module."): value.contiguous() for key, value in averaged if key != "n_averaged"}
-    save_file(weights, out / "weights.tmp")
-    os.replace(out / "weights.tmp", out / "weights.safetensors")
+    write_whole(out / "weights.safetensors", save(weights))  # its own file would be the user's alone

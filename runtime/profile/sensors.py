@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.profile.meter import PACKAGE_W, POWER_W, VOLT_V, Meter, MeterFault
@@ -12,6 +13,8 @@ from runtime.profile.sysfs import Sysfs, denied, number, text
 MILLI, MICRO = 1e-3, 1e-6
 # A rail that feeds all others: adding those would count the same joules twice.
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
+# Rails that another one feeds: on an AGX Orin the memory's hangs on the system's 5 V (NVIDIA's forum, thread 223111).
+_FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 _BREAKOUTS = ("ina237", "ina228", "ina219", "ina220", "ina226", "ina230", "ina231", "ina232", "ina260")
 _AGREE = 0.2  # what power and volt x ampere may differ: the two are not converted at the same moment
 _SLACK_W = 0.1
@@ -53,7 +56,8 @@ class HiddenMeter:
 class RailMeter:
     """Meter over rails that give volts and amperes; where they give watts too, both must agree.
 
-    Where a rail feeds the whole board, it alone counts (scope `input`); otherwise all are added up (scope `module`).
+    Where a rail feeds the whole board, it alone counts (scope `input`); otherwise all are added up that no other one
+    feeds (scope `module`).
     """
 
     counts = False
@@ -63,7 +67,8 @@ class RailMeter:
         total = [channel for channel in channels if channel.name in INPUT_RAILS]
         self.name, self.period_s = name, period_s
         self.scope = scope or ("input" if total else "module")
-        self._channels = total[:1] or channels
+        names = {channel.name for channel in channels}
+        self._channels = total[:1] or [channel for channel in channels if _FED_BY.get(channel.name) not in names]
         self.rails = tuple(channel.name for channel in self._channels)
 
     def read(self) -> float:
@@ -226,15 +231,19 @@ def _pmic(sysfs: Sysfs) -> Iterator[Meter]:
 
 
 class RaplMeter:
-    """Meter over the RAPL counters of x86 processor packages, across their wrap."""
+    """Meter over the RAPL counters of x86 processor packages, across their wrap.
+
+    A counter that was set back, as when the machine has slept, has lost what it had: that is a fault, and no wrap.
+    """
 
     counts, scope, limits_w, period_s = True, "package", PACKAGE_W, 0.05
 
-    def __init__(self, zones: list[Path]) -> None:
+    def __init__(self, zones: list[Path], clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"rapl@{'+'.join(zone.name for zone in zones)}"
         self.rails = tuple(text(zone / "name") or zone.name for zone in zones)
         self._zones = zones
-        self._last_j: dict[Path, float] = {}
+        self._clock = clock
+        self._last: dict[Path, tuple[float, float]] = {}  # zone -> seconds, joules
         self._total_j = 0.0
 
     def read(self) -> float:
@@ -244,14 +253,18 @@ class RaplMeter:
             if value_j is None:
                 why = "root may read it alone: sudo chmod a+r it" if denied(zone / "energy_uj") else "gives no number"
                 raise MeterFault(f"{zone / 'energy_uj'} {why}")
-            step_j = value_j - self._last_j.get(zone, value_j)
+            now_s = self._clock()
+            last_s, last_j = self._last.get(zone, (now_s, value_j))
+            self._last[zone] = now_s, value_j
+            step_j = value_j - last_j
             if step_j < 0:
                 range_j = number(zone / "max_energy_range_uj", MICRO)
                 if not range_j:
                     raise MeterFault(f"{zone}: the counter wrapped and its range is not known")
                 step_j += range_j
+                if step_j > self.limits_w[1] * (now_s - last_s + self.period_s):
+                    raise MeterFault(f"{zone}: the counter was set back, as when the machine has slept: measure again")
             self._total_j += step_j
-            self._last_j[zone] = value_j
         return self._total_j
 
 

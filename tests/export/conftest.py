@@ -60,7 +60,7 @@ def vgg_weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def bundle(tmp_path) -> Bundle:
     """The default bundle as a folder of its own, without the forms that it may have."""
-    from export.bundle.pipeline import seal
+    from export.bundle.folder import seal
 
     shutil.copytree(DEFAULT, tmp_path / "bundle")
     for path in (tmp_path / "bundle").glob("*.onnx"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
-from export.bundle.pipeline import seal
+from export.bundle.folder import seal
 
 
 def quiet(stage: str, done: float) -> None:

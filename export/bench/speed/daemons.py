@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from edgesem.errors import EnvironmentMissing, LinkError
 from export.bench.speed.mirror import mirrored
-from export.bench.speed.processes import children, cpu_s, load_over, private_bytes, rss_bytes
+from export.bench.speed.processes import children, cpu_s, load_over, private_bytes, rss_bytes, wait_until_idle
 
 FRAMES = 8  # after so many, a daemon has taken the memory that it keeps
 STREAMS = 32  # of a receiver that serves many cameras
@@ -38,7 +38,8 @@ def measure_daemons(pictures: Path, folder: Path, bundle: Path | None = None) ->
     of STARTS. `sender_rss_bytes`, `receiver_rss_bytes`, `decoder_rss_bytes`: resident memory after FRAMES frames, a
     decoder process's as the mean of those there are. `sender_private_bytes`, `decoder_private_bytes`: what of it is no
     other process's too, so what ends with the process. `receiver_many_rss_bytes`: the receiver with STREAMS streams.
-    `idle_cores`, `idle_wakeups_hz`: what a sender does between frames, as a share of a core and a second.
+    `idle_cores`, `idle_wakeups_hz`: what a sender does between frames, as a share of a core and a second, from when the
+    work of its start has ended.
     `folder` takes their state. EnvironmentMissing where there is no /proc, LinkError if one of them does not get that
     far.
     """
@@ -85,6 +86,7 @@ def measure_daemons(pictures: Path, folder: Path, bundle: Path | None = None) ->
             figures["receiver_many_rss_bytes"] = rss_bytes(receiver.pid)
         idle = start("send", str(pictures), "--loop", "--fps", "0.01", "--stream", "idle", *at, *chosen)
         idle.wait_for("sent")
+        wait_until_idle(idle.pid, IDLE_S)
         load = load_over(idle.pid, IDLE_S)
         return {**figures, "idle_cores": load.cores, "idle_wakeups_hz": load.wakeups_hz}
 

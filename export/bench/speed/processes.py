@@ -11,6 +11,9 @@ from pathlib import Path
 _SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 
 
+IDLE_CORES = 0.01
+
+
 @dataclass(frozen=True)
 class Load:
     """What a process does: share of a core that it takes, and how often a second one of its threads wakes up."""
@@ -48,6 +51,16 @@ def load_over(pid: int, seconds: float) -> Load:
     time.sleep(seconds)
     took_s = time.monotonic() - began_s
     return Load((cpu_s(pid) - cpu_before_s) / took_s, (_wakeups(pid) - wakeups_before) / took_s)
+
+
+def wait_until_idle(pid: int, longest_s: float) -> None:
+    """Wait for a process to end the work that it has begun: a second in which it takes less than IDLE_CORES of a core.
+
+    One that never does is waited for so long, and no longer.
+    """
+    end_s = time.monotonic() + longest_s
+    while load_over(pid, 1.0).cores > IDLE_CORES and time.monotonic() < end_s:
+        pass
 
 
 def _wakeups(pid: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.onboard.intake import missing
 from devices.onboard.layout import Layout, Refused
 from devices.onboard.main import take
 
@@ -121,6 +122,58 @@ def test_a_release_that_is_started_again_leaves_nothing_beside_its_units(layout)
     Path(layout.units, "edgesem-sender.service").write_text("edited by hand")
     assert switched(layout, "same") == 0
     assert told(layout) == OLD
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Layout of a board that has 64 MB below opt/edgesem."""
+    if os.geteuid() or shutil.which("mount") is None:
+        pytest.skip("a small file system needs root")
+    layout = Layout(str(tmp_path / "root"))
+    os.makedirs(layout.base)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", layout.base], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield layout
+    subprocess.run(["umount", layout.base], check=True)
+
+
+def installed(layout: Layout, version: str, files: dict) -> None:
+    """A release whose packages are there, made of these wheels."""
+    packages = Path(layout.release(version), f"venv/lib/python3.{sys.version_info[1]}/site-packages")
+    packages.mkdir(parents=True)
+    Path(layout.release(version), "release.json").write_text(json.dumps({"version": version, "files": files}))
+
+
+def test_an_update_that_links_the_packages_needs_no_room_for_them(small_disk):
+    """20 MB of wheels would unpack to 60 MB, where 44 MB are free."""
+    others, ours = {"wheels/onnxruntime-1.whl": ["a" * 64, 20 << 20]}, {"wheels/edgesem-1.whl": ["b" * 64, 1 << 20]}
+    installed(small_disk, "1", others | ours)
+    Path(small_disk.blobs).mkdir()
+    Path(small_disk.blobs, "a" * 64).write_bytes(bytes(20 << 20))
+    update = {"version": "2", "files": others | {"wheels/edgesem-2.whl": ["c" * 64, 1 << 20]}}
+    assert missing(small_disk, update) == ["c" * 64]
+    with pytest.raises(Refused, match="delete something"):  # another wheel, so all are unpacked again
+        missing(small_disk, {"version": "2", "files": update["files"] | {"wheels/numpy-2.whl": ["d" * 64, 1]}})
+
+
+def test_what_nothing_needs_is_deleted_before_an_update_is_refused(small_disk):
+    installed(small_disk, "1", {"bundle/a": ["a" * 64, 1 << 20]})
+    Path(small_disk.blobs).mkdir()
+    for digest in "abc":
+        Path(small_disk.blobs, digest * 64).write_bytes(bytes(10 << 20))
+    update = {"version": "2", "files": {"bundle/b": ["b" * 64, 10 << 20], "bundle/d": ["d" * 64, 10 << 20]}}
+    assert missing(small_disk, update) == ["d" * 64]
+    assert {name[0] for name in os.listdir(small_disk.blobs)} == {"a", "b"}  # c was of a deployment that was given up
+
+
+def test_a_release_that_is_there_needs_no_room_and_is_not_deleted(small_disk):
+    for version in "12345":
+        installed(small_disk, version, {})
+        os.utime(Path(small_disk.release(version), "release.json"), (int(version), int(version)))
+    Path(small_disk.base, "large").write_bytes(bytes(60 << 20))
+    assert missing(small_disk, {"version": "1", "files": {}}) == []
+    assert len(small_disk.complete()) == 5
 
 
 def test_what_a_cut_first_boot_has_left_does_not_take_the_room_of_the_next(tmp_path):

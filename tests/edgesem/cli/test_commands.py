@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ import edgesem
 from edgesem.cli import main as cli
 from edgesem.entropy import kernel
 from edgesem.files import read_picture
+from edgesem.packet.event_mark import EventMark
 from edgesem.packet.packet import Packet
+from edgesem.packet.side_information import SideInformation
 
 PHOTO = sorted((Path(__file__).parents[3] / "runtime" / "photos").glob("*.jpg"))[0]
 
@@ -64,6 +66,24 @@ def test_a_picture_fits_the_bytes_that_were_asked_for(photo, tmp_path, run):
         key: result[key] for key in ("size_bytes", "width", "height", "q", "layers", "bundle_id", "sha256")
     }
     assert said["bundle"]["digest"] == run("info", "default")[1]["digest"]
+
+
+def test_info_shows_to_which_event_a_promised_frame_belongs(photo, tmp_path, run):
+    out = tmp_path / "a.es"
+    run("encode", photo, out, "--bytes", 1500)
+    mark = EventMark(event=0xABC, place=2, since_ms=-1500, kind=1, last=True, label="a car")
+    promised = replace(Packet.from_bytes(out.read_bytes()), side_info=SideInformation(event=mark))
+    out.write_bytes(promised.to_bytes())
+    code, said = run("info", out)
+    assert code == 0
+    assert said["side_info"]["event"] == {
+        "event": "00000abc",
+        "place": 2,
+        "since_ms": -1500,
+        "cause": "watch",
+        "last": True,
+        "label": "a car",
+    }
 
 
 def test_each_layer_brings_the_picture_closer(photo, tmp_path, run):

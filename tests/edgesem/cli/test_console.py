@@ -39,4 +39,6 @@ def test_progress_leaves_stdout_alone(capsys, total):
         bar.advance()
         bar.update(2, total=4, what="drawing")
     emit({}, True, pairs)
-    assert json.loads(capsys.readouterr().out) == {}
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {}
+    assert err == ""  # nothing is drawn where stderr is no terminal, not even an empty line

@@ -27,7 +27,7 @@ from edgesem.codec.rounding import Rounder
 from edgesem.entropy.schedule import PASSES
 from edgesem.errors import BudgetError, BundleError, FrameError, PacketError, UsageError
 from edgesem.files import read_picture
-from edgesem.packet.packet import Packet
+from edgesem.packet.packet import MAX_PACKET_BYTES, Packet
 from edgesem.packet.side_information import Region, SideInformation
 from edgesem.quality.metrics import psnr
 
@@ -50,6 +50,12 @@ def test_a_budget_is_met_within_five_percent_and_never_exceeded(codec, photo, bu
     packet = codec.pack(codec.analyze(read_picture(photo)), budget_bytes=budget)
     assert len(packet.to_bytes()) == packet.size_bytes <= budget
     assert packet.size_bytes >= 0.95 * budget or packet.q == 255
+
+
+def test_a_budget_beyond_every_packet_and_number_is_the_largest_packet(codec, frame):
+    latent = codec.analyze(frame)
+    largest = codec.pack(latent, budget_bytes=MAX_PACKET_BYTES)
+    assert codec.pack(latent, budget_bytes=10**400) == largest  # 10**309 is no float any more
 
 
 def test_a_budget_that_cannot_be_met_says_which_can(codec, frame):

@@ -1,6 +1,8 @@
 """bench speed: the figures that it prints, on small pictures and real daemons."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from export.bench.speed import daemons
 from export.bench.speed.bare_memory import bare_memory
 from export.bench.speed.daemons import install_bytes, measure_daemons
 from export.bench.speed.frames import read_frames
+from export.bench.speed.processes import cpu_s, load_over, wait_until_idle
 from export.cli.speed import bench_speed
 from tests.support.rd import photo
 
@@ -87,6 +90,20 @@ def test_memory_and_start_of_real_daemons(pictures, tmp_path, monkeypatch):
     assert 1e6 < found["sender_private_bytes"] < found["sender_rss_bytes"]
     assert 0 < found["idle_cores"] < 1
     assert 0.1 < found["idle_wakeups_hz"] < 100
+
+
+def test_the_work_of_a_start_is_waited_for_and_is_not_that_of_idling():
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs Linux")
+    program = "import time\nprint(flush=True)\nwhile time.process_time() < 1.5: pass\ntime.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            wait_until_idle(process.pid, 60)
+            assert cpu_s(process.pid) > 1.4
+            assert load_over(process.pid, 0.5).cores < 0.1
+        finally:
+            process.kill()
 
 
 def test_the_bare_memory_grows_with_what_is_loaded():

@@ -237,7 +237,9 @@ def test_the_command_writes_table_json_and_plot(folder, tmp_path, command, detec
     assert json.loads(command(*arguments, "--json").stdout) == printed  # all from the cache
 
 
-@pytest.mark.parametrize("wrong", [("--bytes", "0"), ("--bytes", "2k"), ("--codecs", "png"), ("--sizes", "third")])
+@pytest.mark.parametrize(
+    "wrong", [("--bytes", "0"), ("--bytes", "2k"), ("--bytes", "9" * 400), ("--codecs", "png"), ("--sizes", "third")]
+)
 def test_wrong_options_are_refused(folder, tmp_path, command, detector, wrong):
     result = command("--data", folder, "--out", tmp_path / "out", *detector, *wrong)
     assert isinstance(result.exception, UsageError)

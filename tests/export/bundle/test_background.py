@@ -19,7 +19,7 @@ from edgesem.files import find_pictures, read_picture, write_picture
 from edgesem.packet.packet import Packet
 from edgesem.packet.side_information import Reference, SideInformation
 from export.bundle.background import add_background, camera_frames
-from export.bundle.pipeline import seal
+from export.bundle.folder import seal
 from export.bundle.verify import golden
 from export.data.clips import background_of
 from runtime.capture.frame import PHOTOS

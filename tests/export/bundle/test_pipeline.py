@@ -15,6 +15,7 @@ from edgesem.errors import BundleError, ExportError, UsageError
 from edgesem.packet.keys import Identity
 from edgesem.packet.signature import signed, signer
 from export.bundle import pipeline
+from export.bundle.folder import seal
 from export.bundle.steps import Steps
 from export.bundle.verify import verify
 from export.cli.bundle import quantize
@@ -26,12 +27,12 @@ from tests.support.bundles import quiet, with_file
 
 def test_an_export_whose_bundle_does_not_verify_is_an_error(bundle, frames):
     pipeline.write_golden(Codec(bundle, precision="fp32"), frames[:3])
-    pipeline.seal(bundle.folder, bundle.manifest)
+    seal(bundle.folder, bundle.manifest)
     assert pipeline._verified(bundle.folder, target_of("x86"), quiet)["golden packets"] is True
     golden = json.loads((bundle.folder / "golden.json").read_text())
     golden[0]["latent_sha256"][0] = "0" * 64
     (bundle.folder / "golden.json").write_text(json.dumps(golden))
-    pipeline.seal(bundle.folder, bundle.manifest)
+    seal(bundle.folder, bundle.manifest)
     with pytest.raises(ExportError, match="golden packet 0"):
         pipeline._verified(bundle.folder, target_of("x86"), quiet)
 
@@ -39,7 +40,7 @@ def test_an_export_whose_bundle_does_not_verify_is_an_error(bundle, frames):
 def test_verify_passes_the_default_model_and_names_what_is_wrong_with_altered_ones(bundle, quantized, frames):
     bundle = with_file(bundle, quantized[0] / "cpu.onnx", "encoder.int8.onnx")
     pipeline.write_golden(Codec(bundle), frames[:3])
-    pipeline.seal(bundle.folder, bundle.manifest)
+    seal(bundle.folder, bundle.manifest)
 
     def outcome(**changes):
         checks = verify(bundle.folder, target=target_of("x86"), frames=[], packets=4, **changes)
@@ -60,7 +61,7 @@ def test_verify_passes_the_default_model_and_names_what_is_wrong_with_altered_on
     text = golden.read_text()
     golden.write_text(text.replace('sha256": [\n   "', 'sha256": [\n   "0'))
     assert outcome() == {"digests": False}
-    pipeline.seal(bundle.folder, bundle.manifest)  # the digests hold again: now the packets themselves must notice
+    seal(bundle.folder, bundle.manifest)  # the digests hold again: now the packets themselves must notice
     assert outcome()["golden packets"] is False
 
 
@@ -108,7 +109,7 @@ def test_a_signature_holds_until_anything_changes():
 
 
 def test_a_signed_bundle_does_not_lose_its_signature_to_an_int8_form(bundle):
-    pipeline.seal(bundle.folder, bundle.manifest, Identity(bytes(32)))
+    seal(bundle.folder, bundle.manifest, Identity(bytes(32)))
     before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
     with pytest.raises(UsageError, match="is signed, and what is made of it would not be: name your key with --sign"):
         quantize(bundle.folder, data=bundle.folder)

@@ -115,6 +115,15 @@ def test_a_board_that_there_is_not_is_refused_before_any_training(frames, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_in_the_way_and_frames_that_there_are_not_are_told_before_any_training(frames, tmp_path):
+    (tmp_path / "diary.txt").write_text("mine")
+    with pytest.raises(InputError, match="in the way"):
+        command.adapt(frames, PHOTOS, tmp_path, 0.1, weights=START.parent)
+    with pytest.raises(InputError, match="no pictures"):
+        command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, weights=START.parent, check=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+
+
 def test_small_cameras_get_small_crops(tmp_path):
     for index in range(2):
         picture = np.random.default_rng(index).integers(0, 255, (192, 208, 3), np.uint8)
