@@ -37,12 +37,14 @@ FINER = 8
 """Quality levels by which a reference may be coarser than what would be coded now."""
 NOISE_TIMES = 12.0
 """A difference whose square is below so many variances of the sensor's noise is taken for noise."""
-NOISE_LEFT = 0.5
+NOISE_LEFT, NOISE_LEFT_STILL = 0.5, 2.0
 """What noise leaves of a position's change all the same, in variances of its channels, summed: no change up to there.
-Gaussian noise leaves 0.05 in the mean. Without it fine quantizer steps code noise; measured on noisy still scenes."""
+The second where nothing moves in all of the picture: then what is left is noise, which is more in smooth parts than the
+estimate, and less is lost by it. Without them fine quantizer steps code noise; measured on noisy still scenes."""
 _SWEEPS = 3
 REFINED_TIMES = 1.5  # what coded positions really cost among copied ones, over what is said above; measured
 _STILLEST = 0.25  # share of positions that tell the noise: those that have changed least
+_ALIKE, _ALL = 6.0, 0.99  # nothing moves if such a share has changed by at most so many times what the stillest have
 _NEW_SHARE = 0.2  # of the latest frame in the estimate of the noise
 _MOST_TIMES = 3.0  # variance of a channel's noise over that of the median one: more is a change of light
 _MOST_GREY = 4.0  # standard deviation of the sensor's noise that is believed, in grey levels of 255
@@ -68,6 +70,7 @@ class Copying:
         self._before: Latent | None = None
         self._noise = np.zeros((1, 1, 1), np.float32)  # variance of each channel, once two frames were seen
         self._known = False
+        self._still = False  # whether nothing but noise was new in the latest frame
 
     @property
     def noise(self) -> Values | None:
@@ -77,6 +80,7 @@ class Copying:
     def look(self, latent: Latent) -> None:
         """Learn from a frame's latent, straight from the encoder, how much the sensor's noise changes it."""
         before, self._before = self._before, latent
+        self._still = False
         if before is None or before is latent or before.values.shape != latent.values.shape:
             return
         ours, theirs = (one.values.reshape(CHANNELS, -1) for one in (latent, before))
@@ -88,6 +92,7 @@ class Copying:
         usual = float(np.median(noise))
         if usual > (_NOISE_GAIN * _MOST_GREY / 255) ** 2:
             return  # no sensor is so noisy: all of the picture has moved
+        self._still = bool((total <= np.float32(_ALIKE) * total[still].mean()).mean() >= _ALL)
         noise = np.minimum(noise, np.float32(_MOST_TIMES * usual))
         self._noise = self._noise + np.float32(_NEW_SHARE) * (noise - self._noise) if self._known else noise
         self._known = True
@@ -110,18 +115,19 @@ class Copying:
             change = np.square(latent.values - origin) - np.float32(NOISE_TIMES) * self._noise
             error = np.square(latent.values - reference.values) - 2 * self._noise
             np.maximum(change, 0, out=change)
-        return Differences(error, change, had, self._noise, room_bytes)
+        left = NOISE_LEFT_STILL if self._still else NOISE_LEFT
+        return Differences(error, change, had, np.float32(left) * self._noise, room_bytes)
 
 
 class Differences:
     """What coding a frame's positions anew would save, and cost, at any quality."""
 
-    def __init__(self, error: Values, change: Values, had: Levels, noise: Values, room_bytes: int) -> None:
+    def __init__(self, error: Values, change: Values, had: Levels, left: Values, room_bytes: int) -> None:
         """error, change: squared differences to the reference, and to what it was coded from, less noise, [96, h, w],
         in the encoder's units. had: up to which level a position that has not changed need not be coded, [h, w].
-        noise: variance of the sensor's noise, [96, 1, 1], or [1, 1, 1] for all channels."""
+        left: what noise leaves of a change, squared, of each channel, [96, 1, 1], or [1, 1, 1] for all channels."""
         self._error, self._change, self._had = error, change, had
-        self._noise = np.broadcast_to(noise, (CHANNELS, 1, 1))
+        self._left = np.broadcast_to(left, (CHANNELS, 1, 1))
         self._room_bytes = min(room_bytes, copy_map.MAX_BYTES)
 
     def copies(self, steps: Planes, levels: Levels, refined_bytes: float = np.inf) -> Copies | None:
@@ -160,7 +166,7 @@ class Differences:
         error, change, had = self._sample
         scale, levels = np.square(gain[:, :, None]), levels[:, None]
         pays, bits = _pays(error, scale, levels)
-        coded = (pays > 0) & ((had < levels) | (_news(change, scale, self._noise[..., 0]) > 0))
+        coded = (pays > 0) & ((had < levels) | (_news(change, scale, self._left[..., 0]) > 0))
         times = self._had.size / had.size
         return [REFINED_TIMES * float(b[c].sum()) / 8 * times for b, c in zip(bits, coded, strict=True)]
 
@@ -174,7 +180,7 @@ class Differences:
         """Squared steps that coding each position saves, less what its bits are worth, and these bits, [h, w] each."""
         scale = np.square(steps)[None]
         (pays,), (bits,) = _pays(self._error, scale, levels)
-        (news,) = _news(self._change, scale, self._noise)
+        (news,) = _news(self._change, scale, self._left)
         changed = np.minimum(pays, news)
         if (coarse := (self._had < levels) & (news <= 0) & (pays > 0)).any():
             order = np.argsort(self._had[coarse], kind="stable")  # whole rows: their map is short
@@ -191,12 +197,12 @@ def _pays(error: Values, scale: Planes, levels: Levels) -> tuple[Values, Values]
     return saved - np.float32(WORTH) * bits, bits
 
 
-def _news(change: Values, scale: Planes, noise: Values) -> Values:
+def _news(change: Values, scale: Planes, left: Values) -> Values:
     """Squared steps by which positions have changed, beyond what counts as unchanged: see `_excess`.
 
-    noise: variance of each channel, in shape as one of `scale`.
+    left: what noise leaves of a change, squared, of each channel, in shape as one of `scale`.
     """
-    unchanged = np.float32(CHANGE) + np.float32(NOISE_LEFT) * (scale * noise).sum(1, dtype=np.float32)
+    unchanged = np.float32(CHANGE) + (scale * left).sum(1, dtype=np.float32)
     return np.asarray(_excess(change, scale, counted=False)[0] - unchanged)
 
 

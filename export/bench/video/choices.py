@@ -17,7 +17,7 @@ from export.bench.video.chain import chained
 
 FRAMES = 9  # after the keyframe
 MOTION_LEVEL = 140
-MEAN_LEVELS = (140, 200)
+MEAN_LEVELS = (140, 200, 250)
 TURNS = (16, 20, 32)
 """Pixels by which a camera turns to the right from one frame to the next."""
 SPEEDS = (8, 16)

@@ -100,6 +100,13 @@ def test_fine_quality_does_not_code_the_noise_anew_once_it_is_known(codec, stree
     assert min(one.copied.mean() for one in later) > copied
 
 
+@pytest.mark.parametrize("quality", [0.86, 0.98])
+def test_a_noisy_scene_that_stands_still_costs_next_to_nothing_at_fine_qualities(codec, street, quality):
+    stream = Stream(codec)
+    sizes = [stream.send(noisy(street, seed), quality=quality).size_bytes for seed in range(9)]
+    assert np.mean(sizes[3:]) < 0.04 * sizes[0]
+
+
 def test_a_chain_of_copies_does_not_drift_through_levels_layers_and_regions(codec, street):
     """What stands still is the same to the bit after any number of frames, and looks the same."""
     stream, moving = Stream(codec), street.copy()
@@ -158,7 +165,8 @@ def test_budgets_are_kept_with_copies_and_are_spent_on_refinement(codec, street)
 
 def test_a_part_that_is_far_too_big_is_given_up_before_its_last_layers(codec, street, monkeypatch):
     passes, took = [], Rounder.took
-    monkeypatch.setattr(copying, "NOISE_LEFT", 0.0)  # so that refined parts hold noise, and come out too big
+    for name in ("NOISE_LEFT", "NOISE_LEFT_STILL"):  # so that refined parts hold noise, and come out too big
+        monkeypatch.setattr(copying, name, 0.0)
     monkeypatch.setattr(Rounder, "took", lambda self, *pass_: passes.append(pass_) or took(self, *pass_))
     packets, counts = [], []
     for least_bytes in (Trial.least_bytes, lambda self, layers: 0.0):
