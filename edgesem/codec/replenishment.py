@@ -27,16 +27,22 @@ MOST_SHARE = 0.7
 RENEWED, MARGIN = 2, 4
 """Positions beside what has changed whose values are renewed, and that the network sees for that: farther off, they
 change by less than 0.05 quantizer steps at level 140; measured."""
+EDGE = 1
+"""Positions beside what has changed where the picture is renewed too: for edges, which fill less of their blocks."""
 NOISE_TIMES, LEAST_CHANGE = 1.3, 0.25
 """A block has changed if its pixels are off by so many times the noise and so many grey levels, in the mean."""
-MEAN_TIMES, LEAST_MEAN_CHANGE = 0.8, 0.4
+MEAN_TIMES, LEAST_MEAN_CHANGE = 0.7, 0.4
 """The same for the mean of a colour over the block, in which noise is smaller: a slow change of light."""
+LEAST_LIGHT_CHANGE = 0.5
+"""Grey levels by which most of the picture has become brighter or darker in a colour: then all is seen again."""
 MOST_NOISE = 3.0
 """Grey levels, in the mean of a block, that are believed to be noise: that of a sensor with a deviation of 2.6."""
 _QUIETEST = 0.25  # share of the blocks that tell the noise of all
 _MOST_TIMES = 2.0  # noise of a block over that: more is a change that goes on
-_RISE = 1.05  # of an estimate, a frame: noise grows slowly
+_RISE = 1.05  # of the noise of all, a frame: it grows slowly
+_BLOCK_RISE = 1.01  # of that of one block: faster, and what moves in slowly would pass for noise
 _ROWS = 4  # one row of pixels in so many is looked at
+_FIRST_ROWS = (0, 2, 1, 3)  # in turn: what is two pixels high is seen in two frames
 
 Values = npt.NDArray[np.float32]
 
@@ -64,16 +70,18 @@ class Replenishment:
         if latent is None or check_frame(frame).shape != self._picture.shape:
             self._noise, self._whole_frames = None, 0
             return self._whole(frame)
-        off, mean_off = _differences(frame, self._picture)
-        if not off.any():
+        first = _FIRST_ROWS[self._frames % _ROWS]
+        off, mean_off = _differences(frame[first:], self._picture[first:], -(-frame.shape[0] // STRIDE))
+        if not off.any() and np.array_equal(frame, self._picture):
             self.seen_share = 0.0
             return latent
         noise = self._learn(off)
         self._frames += 1
-        if self._whole_frames < WHOLE_FIRST or self._frames >= WHOLE_EVERY:
+        light = np.abs(np.median(mean_off, (0, 1))).max()
+        if self._whole_frames < WHOLE_FIRST or self._frames >= WHOLE_EVERY or light > LEAST_LIGHT_CHANGE:
             return self._whole(frame)
         changed = off > NOISE_TIMES * noise + LEAST_CHANGE
-        changed |= mean_off > MEAN_TIMES * noise + LEAST_MEAN_CHANGE
+        changed |= np.abs(mean_off).max(2) > MEAN_TIMES * noise + LEAST_MEAN_CHANGE
         if not changed.any():
             self.seen_share = 0.0
             return latent
@@ -93,7 +101,7 @@ class Replenishment:
         if share > MOST_SHARE:
             return self._whole(frame)
         self._latent = None  # if the network fails, the next frame is seen whole
-        rectangle = _pixels(_widened(ends, 0, changed.shape))
+        rectangle = _pixels(_widened(ends, EDGE, changed.shape))
         self._picture[rectangle] = frame[rectangle]
         part = self._analyze(self._picture[_pixels(seen)]).values
         values = latent.values.copy()
@@ -107,8 +115,8 @@ class Replenishment:
     def _learn(self, off: Values) -> Values:
         """The noise of each block, [h, w], with what a frame is off by."""
         before = off if self._noise is None else self._noise
-        noise = np.minimum(off, np.float32(_RISE) * before)
-        usual = min(float(np.quantile(noise, _QUIETEST)), MOST_NOISE)
+        usual = min(float(np.quantile(np.minimum(off, np.float32(_RISE) * before), _QUIETEST)), MOST_NOISE)
+        noise = np.minimum(off, np.float32(_BLOCK_RISE) * before)
         self._noise = np.clip(noise, np.float32(usual), np.float32(_MOST_TIMES * usual))
         return self._noise
 
@@ -125,23 +133,24 @@ def _pixels(positions: list[slice]) -> tuple[slice, ...]:
     return tuple(slice(one.start * STRIDE, one.stop * STRIDE) for one in positions)
 
 
-def _differences(a: Frame, b: Frame) -> tuple[Values, Values]:
-    """Of each block, float32 [h, w]: how far two frames are apart in the mean of its pixels, and in the mean of that
-    colour in which it is most. One row in four is looked at."""
+def _differences(a: Frame, b: Frame, rows: int) -> tuple[Values, Values]:
+    """Of each of so many rows of blocks: how far two frames are apart in the mean of its pixels, float32 [h, w], and
+    how much brighter the first one is in the mean of each colour, [h, w, 3]. One row in four is looked at: 0 for a last
+    block that has none."""
     a, b = a[::_ROWS], b[::_ROWS]
-    rows, columns = -(-a.shape[0] // (STRIDE // _ROWS)), -(-a.shape[1] // STRIDE)
+    columns = -(-a.shape[1] // STRIDE)
     apart = np.maximum(a, b)
     apart -= np.minimum(a, b)
     counts = np.outer(_extents(a.shape[0], STRIDE // _ROWS, rows), _extents(a.shape[1], STRIDE, columns))
     sums = [_sums(one, rows, columns) for one in (apart, a, b)]
     off = sums[0].sum(2) / (3 * counts)
-    mean_off = np.abs(sums[1] - sums[2]).max(2) / counts
+    mean_off = (sums[1] - sums[2]) / counts[:, :, None]
     return off.astype(np.float32), mean_off.astype(np.float32)
 
 
 def _extents(side: int, block: int, count: int) -> npt.NDArray[np.int32]:
-    """How many pixels each block has along a side: the last one may have fewer."""
-    return np.minimum(block, side - block * np.arange(count, dtype=np.int32))
+    """How many pixels each block has along a side: the last one may have fewer; 1 for none."""
+    return np.clip(side - block * np.arange(count, dtype=np.int32), 1, block)
 
 
 def _sums(planes: Frame, rows: int, columns: int) -> Values:

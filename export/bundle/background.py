@@ -6,6 +6,7 @@ Nothing is trained: the middle value of each pixel over the frames is the place 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,7 @@ def add_background(
     than three frames, for frames of several sizes, or where `out` is something else than a bundle.
     """
     check_replaceable(out)
+    out = Path(os.path.realpath(out))  # behind a link there may be another disk, and no folder is moved to that
     if not bundle.has_reference:
         raise UsageError(f"{bundle.folder} cannot refer to other pictures: export it with --reference")
     if len(bundle.backgrounds) == len(BACKGROUNDS):

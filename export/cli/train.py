@@ -150,6 +150,8 @@ def train(
             raise UsageError(f"--start-range must be two rising weights, got {start_range[0]:g} {start_range[1]:g}")
     if only_decoder and (start is None or asked):
         raise UsageError("--only-decoder goes with --start and the training of a codec alone")
+    if only_decoder and start_range is not None:
+        raise UsageError("--start-range changes packets, which --only-decoder keeps: leave one of them out")
     if flow is not None:
         from export.training.flow import FlowConfig, train_flow
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import secrets
+import ssl
 import stat
 import subprocess
 import threading
@@ -88,6 +89,7 @@ def run_broker(settings: BrokerServiceSettings, on_event: Callable[[dict[str, An
                 on_event({"event": "listening", "starts": starts, **about})
 
             def renew(old: Listening) -> Listening:
+                _check_certificate(old)
                 return _with_accounts(old, users, accounts, kind)
 
             _supervise(kind, listening, home, service, listens, renew, look, stamp)
@@ -131,16 +133,29 @@ def _supervise(
 
 
 def _take_up(broker: _Running, listening: Listening, renew: Callable[[Listening], Listening]) -> Listening:
-    """Give a running broker accounts and certificates as they are now; what is wrong with the accounts is logged, and
-    it keeps the old ones."""
+    """Give a running broker accounts and certificates as they are now; what is wrong with them is logged, and it keeps
+    the old ones until they change again."""
     try:
         changed = renew(listening)
         broker.take_up(changed)
     except EdgesemError as error:
-        log.error("the accounts were changed, but the broker keeps those before: %s", error)
+        log.error("certificates or accounts were changed, but the broker keeps those before: %s", error)
         return listening
     log.info("took up certificates and accounts: %s", ", ".join(sorted(changed.users)) or "none")
     return changed
+
+
+def _check_certificate(listening: Listening) -> None:
+    """Raise InputError for a certificate that its key does not fit: mosquitto would take it, and then serve nobody."""
+    if listening.cert_file is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(listening.cert_file, listening.key_file, password="")  # which it never asks for
+        if listening.client_ca_file is not None:
+            context.load_verify_locations(listening.client_ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise InputError(f"the TLS files of section [listen] cannot be used: {error}") from error
 
 
 def _listening(settings: BrokerServiceSettings, users: dict[str, str], home: Path) -> Listening:

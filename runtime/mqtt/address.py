@@ -52,14 +52,17 @@ class Address:
         user, password = self.read_login()
         return replace(self, user=user or None, password=password)
 
-    def tls_context(self) -> ssl.SSLContext | None:
-        """The TLS settings of a connection; None without TLS. InputError if a file cannot be used."""
+    def tls_context(self, *, asks: bool = True) -> ssl.SSLContext | None:
+        """The TLS settings of a connection; None without TLS. InputError if a file cannot be used.
+
+        asks: the terminal is asked for the passphrase of an encrypted key; else such a key cannot be used.
+        """
         if not self.tls:
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
+                context.load_cert_chain(self.cert_file, self.key_file, password=None if asks else "")
         except OSError as error:  # ssl.SSLError is one
             files = ", ".join(str(path) for path in (self.ca_file, self.cert_file, self.key_file) if path is not None)
             raise InputError(f"cannot use the TLS files {files}: {error}") from error

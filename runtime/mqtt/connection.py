@@ -222,7 +222,7 @@ class Connection:
         place = self._addresses.index(self.address)
         try:
             self.address = self._addresses[place] = self.address.with_present_login()
-            self._tls[place] = self.address.tls_context()
+            self._tls[place] = self.address.tls_context(asks=False)
         except EdgesemError as error:
             self._limited_log.warn("%s; what it held before is used", error)
 

@@ -16,8 +16,8 @@ _BELIEVED_S = 3600.0
 _SHORT_S = 30.0
 """A connection that ends sooner is suspicious."""
 _DOUBTS = 4
-"""So many such connections in a row, each with a message in flight that was larger than all it had confirmed, count
-for more than what earlier ones have confirmed: the broker may be another, or have another limit now."""
+"""So many such connections in a row, each with a smaller message confirmed and a larger one in flight, count for more
+than what earlier ones have confirmed: the broker may be another, or have another limit now."""
 
 
 class MessageLimit:
@@ -27,7 +27,8 @@ class MessageLimit:
     def __init__(self) -> None:
         self._largest_confirmed_bytes = 0
         self._doubts = 0
-        """Connections in a row that ended as if by a message that was too large."""
+        """Connections in a row that ended as if by a message that was too large. Those that had confirmed nothing do
+        not count: that broker fails at all messages."""
         self._cut_at_bytes = 0
         """Size of the largest message in flight when the last connection ended unasked; 0 if none was."""
         self._learnt: tuple[int, float] | None = None
@@ -46,8 +47,8 @@ class MessageLimit:
         short = time.monotonic() - session.began_s < _SHORT_S
         certain = any(words in session.trouble for words in _TOO_LARGE)
         seems_cut = size_bytes > confirmed_bytes and (certain or short) and not session.was_cut
-        self._doubts = self._doubts + 1 if seems_cut else 0
-        believed = certain or self._doubts >= _DOUBTS
+        self._doubts = self._doubts + (confirmed_bytes > 0) if seems_cut else 0
+        believed = certain or (self._doubts >= _DOUBTS and confirmed_bytes > 0)
         if not (seems_cut and believed):
             confirmed_bytes = max(self._largest_confirmed_bytes, confirmed_bytes)
         self._largest_confirmed_bytes = confirmed_bytes

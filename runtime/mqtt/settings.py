@@ -105,7 +105,7 @@ class BrokerSettings:
             cert_file=self.cert_file,
             key_file=self.key_file,
             congestion=self.congestion,
-            read_login=None if self.login_file is None and self.password_file is None else self._login,
+            read_login=self._login if _may_change(self.login_file) or _may_change(self.password_file) else None,
         )
 
     def _login(self) -> tuple[str, str | None]:
@@ -115,3 +115,8 @@ class BrokerSettings:
         if not user or not colon:
             raise UsageError(f"{self.login_file} must hold one line, USER:PASSWORD")
         return user, password
+
+
+def _may_change(path: Path | None) -> bool:
+    """Whether a file can be read again: a pipe would give nothing, or wait for ever."""
+    return path is not None and path.is_file()

@@ -55,7 +55,7 @@ class Packer:
 
     After the last of 2^32 frame numbers `next_epoch` is called, and numbers begin again in the epoch that it gives.
     Not thread-safe: for the encoding thread, but `roi`, `region` and `drop` may be set by others. `clock` gives
-    monotonic seconds.
+    monotonic seconds. `looks_whole`: the encoder network sees all of each frame, for who judges how new it is.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Packer:
         on_event: Callable[[SenderEvent], None],
         references: References | None = None,
         denoise: bool = False,
+        looks_whole: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.epoch, self.frame = epoch, 0
@@ -94,7 +95,8 @@ class Packer:
         self._references, self._copying = references, Copying()
         self._limited_log = RateLimitedLog(log)
         self._mean = RunningMean() if denoise and references is not None else None
-        self._scene = Replenishment(codec.analyze) if references is not None and not denoise else None
+        in_parts = references is not None and not denoise and not looks_whole
+        self._scene = Replenishment(codec.analyze) if in_parts else None
         self._clock = clock
         self.picture_size = PictureSize()
         """How much of a picture's sides is coded."""

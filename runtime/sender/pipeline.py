@@ -113,6 +113,7 @@ class SenderPipeline:
             on_event=on_event,
             references=references,
             denoise=options.denoise,
+            looks_whole=trigger is not None,
             clock=clock,
         )
         self.details = DetailSlot()

@@ -1,7 +1,9 @@
 """Background pictures: keyframes that are predicted from them, and what is refused."""
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -195,3 +197,15 @@ def test_what_cannot_be_made_is_refused(frames, made, tmp_path):
     with pytest.raises(UsageError, match="no room for more"):
         add_background(bundle, camera_frames(frames), tmp_path / "mine", ignore)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_link_to_another_disk_stays_one(frames, tmp_path):
+    memory = "/dev/shm"
+    if not os.access(memory, os.W_OK) or os.stat(memory).st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs two file systems")
+    with tempfile.TemporaryDirectory(dir=memory) as store:
+        (tmp_path / "mine").symlink_to(f"{store}/bundle")
+        add_background(Bundle.open(), camera_frames(frames), tmp_path / "mine", ignore)
+        assert (tmp_path / "mine").is_symlink()
+        assert Bundle.open(f"{store}/bundle").backgrounds
+        assert os.listdir(store) == ["bundle"]

@@ -5,13 +5,16 @@ import os
 import resource
 from contextlib import contextmanager
 
+import onnx
 import pytest
 
 from edgesem.bundle.bundle import Bundle
 from edgesem.cli import main as cli
 from edgesem.errors import InputError
+from edgesem.semantics.embedding import HEAD, LABELS
 from export.bundle import custom_model, pipeline
 from export.bundle.folder import change, copied, replace_folder, work_folder
+from export.semantics.align import REPORT, add_head
 from tests.support.bundles import quiet
 from tests.support.own_model import write_own
 
@@ -42,6 +45,19 @@ def test_a_disk_that_is_full_leaves_the_bundle_as_it_was(bundle, tmp_path, room_
     with files_of_at_most(room_bytes), pytest.raises((OSError, InputError)):
         change(bundle, {"encoder.onnx": tmp_path / "head"}, {}, None)
     assert sorted(os.listdir(bundle.folder)) == names
+    assert Bundle.open(bundle.folder).manifest == bundle.manifest
+
+
+def test_a_disk_that_is_full_after_the_first_of_two_files_leaves_the_head_as_it_was(bundle, tmp_path):
+    head, files = onnx.load(bundle.folder / HEAD), sorted(os.listdir(bundle.folder))
+    head.doc_string = "another one"
+    onnx.save(head, tmp_path / HEAD)
+    room_bytes = 2 * (tmp_path / HEAD).stat().st_size
+    (tmp_path / LABELS).write_bytes(bytes(room_bytes + 1))
+    (tmp_path / REPORT).write_text("{}")
+    with files_of_at_most(room_bytes), pytest.raises(OSError, match="File too large"):
+        add_head(bundle, tmp_path)
+    assert sorted(os.listdir(bundle.folder)) == files
     assert Bundle.open(bundle.folder).manifest == bundle.manifest
 
 

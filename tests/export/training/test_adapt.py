@@ -146,14 +146,21 @@ def test_too_small_a_camera_is_told_before_any_training(tmp_path):
 
 
 @pytest.mark.long
-def test_the_command_makes_a_signed_bundle(frames, tmp_path):
+def test_the_command_makes_a_signed_bundle_and_prints_its_manifest(frames, tmp_path, capsys):
     from edgesem.packet.keys import new_key
 
-    key = tmp_path / "key"
+    key, camera = tmp_path / "key", tmp_path / "camera"
     new_key(key)
-    command.adapt(frames, PHOTOS, tmp_path / "bundle", 0.1, check=PHOTOS, int8=False, sign=key, threads=1)
+    camera.mkdir()
+    for number in range(3):  # as many as a background picture needs
+        shutil.copy(find_pictures(frames)[0], camera / f"{number}.jpg")
+    given = {"check": PHOTOS, "int8": False, "sign": key, "threads": 1, "json_": True}
+    command.adapt(camera, PHOTOS, tmp_path / "bundle", 0.1, **given)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["signature"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["background"]
+    assert printed | manifest == printed
     codec = edgesem.load(tmp_path / "bundle")
     picture = np.ascontiguousarray(read_picture(find_pictures(frames)[0])[:160, :160])
     assert codec.decode(codec.encode(picture, quality=0.5)).shape == picture.shape

@@ -117,7 +117,10 @@ def test_the_decoder_alone_learns_and_packets_stay_what_they_are(run, tmp_path, 
     argv += ["--crop", "176", "--batch", "1", "--threads", "1", "--no-plot"]
     assert cli.main(argv) == 2
     assert "--start" in capsys.readouterr().err
-    assert cli.main([*argv, "--start", str(run / "weights.safetensors")]) == 0
+    argv += ["--start", str(run / "weights.safetensors")]
+    assert cli.main([*argv, "--start-range", "0.0002", "0.02"]) == 2
+    assert "--start-range" in capsys.readouterr().err
+    assert cli.main(argv) == 0
     before, after = (open_run(folder)[0].state_dict() for folder in (run, tmp_path / "run"))
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert "decoder.last.weight" in changed

@@ -226,18 +226,19 @@ def test_an_account_that_is_added_while_the_broker_is_down_is_taken_up(start, tm
 
 @needs_mosquitto
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_a_renewed_certificate_is_taken_up(start, tmp_path):
+def test_a_renewed_certificate_is_taken_up_once_its_key_fits(start, tmp_path):
     """Certificates of today hold for weeks, and brokers run for longer."""
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
 
-    def issue(name):
+    def issue(name, between=lambda: None):
         made = [file.with_suffix(".new") for file in files]
         subprocess.run(
             [*words, "-subj", f"/CN={name}", "-out", made[0], "-keyout", made[1]], check=True, capture_output=True
         )
         for new, file in zip(made, files, strict=True):
             new.replace(file)
+            between()
         return ssl.PEM_cert_to_DER_cert(files[0].read_text())
 
     def shown():
@@ -249,6 +250,16 @@ def test_a_renewed_certificate_is_taken_up(start, tmp_path):
     assert shown() == first
     second = issue("second")
     wait_for(lambda: shown() == second)
+
+    def half():
+        """The certificate alone was replaced, and the broker has seen it; or the key was too."""
+        if "keeps those before" not in log.read_text():
+            wait_for(lambda: "keeps those before" in log.read_text())
+            assert shown() == second
+
+    log = tmp_path / "broker.log"
+    third = issue("third", half)
+    wait_for(lambda: shown() == third)
 
 
 @needs_mosquitto

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from runtime.capture.frame import PHOTOS
 from runtime.capture.samples import sample_frames
-from runtime.demo.demo import run_demo
+from runtime.demo.demo import _signals_as_exit, run_demo
 from runtime.demo.transfer import Options
 from tests.support.edgesem_process import WAIT_S
 from tests.support.real_broker import needs_mosquitto
@@ -111,6 +111,16 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(number, pictures, tmp_
     demo.process.communicate(timeout=WAIT_S)
     assert demo.process.returncode == 128 + number
     assert demo.leftovers() == []
+
+
+def test_a_closed_terminal_does_not_end_a_demo_that_nohup_has_started():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals_as_exit():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_source_without_pictures_fails_with_one_line(tmp_path):

@@ -1,11 +1,15 @@
 """Passwords and certificates that are changed while a daemon runs: its next connection uses the new ones."""
 
+import os
 import queue
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from edgesem.errors import InputError
+from runtime.mqtt.address import Address
 from runtime.mqtt.connection import Connection
 from runtime.mqtt.mosquitto import Listening, end, find_tool, start_mosquitto
 from runtime.mqtt.settings import BrokerSettings
@@ -106,3 +110,23 @@ def test_another_ca_and_another_certificate_of_ours(tmp_path, monkeypatch):
             told.ups.get(timeout=WAIT_S)
     finally:
         end(process)
+
+
+def test_a_pipe_is_read_once():
+    read, write = os.pipe()
+    os.write(write, b"secret\n")
+    os.close(write)
+    (address,) = BrokerSettings(user="u", password_file=Path(f"/dev/fd/{read}")).addresses()
+    assert address.password == "secret"
+    assert address.with_present_login() is address
+    os.close(read)
+
+
+@needs_openssl
+def test_an_encrypted_key_is_not_asked_for_again(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:word", "-subj", "/CN=x", "-days", "2"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    address = Address("localhost", 8883, tls=True, cert_file=certificate, key_file=key)
+    with pytest.raises(InputError, match="TLS files"):
+        address.tls_context(asks=False)

@@ -341,7 +341,9 @@ def test_a_broker_that_takes_less_than_it_did_is_found_out(monkeypatch):
         assert confirmed.wait(WAIT_S)
         broker.closes_at = 4000
         for _ in range(12):
-            confirmed = threading.Event()
+            small, confirmed = threading.Event(), threading.Event()
+            connection.publish("a", bytes(100), confirm=small.set)
+            assert small.wait(WAIT_S)
             with contextlib.suppress(LinkError):
                 size_bytes = min(20_000, (connection.limit_bytes or 10**6) - 20)
                 connection.publish("a", bytes(size_bytes), confirm=confirmed.set)
@@ -352,6 +354,27 @@ def test_a_broker_that_takes_less_than_it_did_is_found_out(monkeypatch):
         assert confirmed.is_set()
         assert 512 <= connection.limit_bytes <= 4020
     assert len(broker.connects) < 12
+
+
+def test_a_broker_that_fails_at_each_message_does_not_make_pictures_small(monkeypatch):
+    """Mosquitto that is started again and again for some minutes must not cost an hour of poor pictures."""
+    monkeypatch.setattr("runtime.mqtt.connection._SHORTEST_WAIT_S", 0.05)
+    monkeypatch.setattr("runtime.mqtt.connection._LONGEST_WAIT_S", 0.05)
+    ups = queue.Queue()
+    with (
+        ScriptedBroker() as broker,
+        Connection(there(broker), name="x", on_up=lambda: ups.put(1), retry=True) as connection,
+    ):
+        confirmed = threading.Event()
+        ups.get(timeout=WAIT_S)
+        connection.publish("a", bytes(20_000), confirm=confirmed.set)
+        assert confirmed.wait(WAIT_S)
+        broker.closes_at = 4000
+        for _ in range(8):
+            with contextlib.suppress(LinkError):
+                connection.publish("a", bytes(20_000))
+            ups.get(timeout=WAIT_S)
+        assert connection.limit_bytes is None
 
 
 @needs_mosquitto

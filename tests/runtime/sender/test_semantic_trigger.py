@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from edgesem.bundle.bundle import DEFAULT, Bundle
+from edgesem.codec.codec import load
+from edgesem.files import read_picture
 from edgesem.semantics.embedding import DIMENSIONS, EMBEDDING_BYTES, to_bytes
+from runtime.capture.frame import PHOTOS, Frame
 from runtime.protocol.ack import Ack
+from runtime.sender.pipeline import SenderPipeline
 from runtime.sender.semantic_trigger import SemanticTrigger, TriggerDecision
 from runtime.sender.spool import Spool
-from tests.support.sender_bench import TOPICS, Codec, SimulatedSender
+from tests.support.sender_bench import TOPICS, Codec, Control, SimulatedSender
 
 
 @dataclass
@@ -135,6 +139,34 @@ def test_a_change_without_a_connection_is_promised_at_most_each_ten_seconds():
     assert not show(0, 0.0, connected=True)
     trigger.delivered(0)
     assert [second for second in range(1, 100) if show(1 if second < 50 else 2, second)] == [1, 50]
+
+
+@pytest.mark.parametrize("triggered", [False, True])
+def test_who_judges_what_is_new_sees_each_frame_whole(triggered):
+    """Of frames seen in parts most are the same to it; noise in one seen whole would then be new."""
+    codec, random, seen = load(), np.random.default_rng(3), []
+
+    class Watched:
+        has_reference, unpack = True, codec.unpack
+
+        def analyze(self, image):
+            seen.append(image.shape)
+            return codec.analyze(image)
+
+    trigger = SemanticTrigger(Bundle.open(DEFAULT), send_on="change") if triggered else None
+    control = Control()
+    packer = SenderPipeline(codec=Watched(), topics=TOPICS, control=control, publish=print, trigger=trigger).packer
+    photo, news = read_picture(min(PHOTOS.glob("*.jpg")))[:128, :192], []
+    for number in range(80):
+        noise = random.normal(0, 1.5, photo.shape)
+        image = np.rint((photo + noise).clip(0, 255)).astype(np.uint8)
+        latent = packer.analyze(Frame(image, "f", 1))
+        if trigger is not None:
+            news.append(trigger.look(latent, 0.01 * number))
+            trigger.sent(number, news[-1], 0.01 * number)
+            trigger.delivered(number)
+    assert len(seen) == 80 if triggered else len(seen) < 10
+    assert not any(one.novelty >= 1 for one in news[40:])
 
 
 def test_queries_and_a_region_are_asked_for(stand):
