@@ -135,7 +135,7 @@ def test_the_figures_of_the_readme_are_those_of_the_results():
     table = " ".join(line for line in text.splitlines() if line.startswith("|"))
     shares = re.findall(r"[+-]\d+ % \([+-]\d+ to [+-]\d+\)", table)
     ratios = re.findall(r"(\d\.\d\d) times(?: (\(.+?\)))?", table)
-    assert len(shares) == 16
+    assert len(shares) == 18
     assert len(ratios) == 3
     for figure in (*shares, *(" ".join(filter(None, ratio)) for ratio in ratios)):
         assert figure in results, figure
