@@ -58,8 +58,6 @@ class Replenishment:
         self._noise: Values | None = None
         """Of each block, in grey levels, [h, w]: mean difference of pixels from one frame to another."""
         self._frames = self._whole_frames = 0
-        self.seen_share = 1.0
-        """Of the latest frame, how much of it the network has seen, 0..1."""
 
     def analyze(self, frame: Frame) -> Latent:
         """The latent of a frame, uint8 [H, W, 3]: that of all of it, or the one before with what has changed.
@@ -73,7 +71,6 @@ class Replenishment:
         first = _FIRST_ROWS[self._frames % _ROWS]
         off, mean_off = _differences(frame[first:], self._picture[first:], -(-frame.shape[0] // STRIDE))
         if not off.any() and np.array_equal(frame, self._picture):
-            self.seen_share = 0.0
             return latent
         noise = self._learn(off)
         self._frames += 1
@@ -83,14 +80,13 @@ class Replenishment:
         changed = off > NOISE_TIMES * noise + LEAST_CHANGE
         changed |= np.abs(mean_off).max(2) > MEAN_TIMES * noise + LEAST_MEAN_CHANGE
         if not changed.any():
-            self.seen_share = 0.0
             return latent
         return self._part(frame, latent, changed)
 
     def _whole(self, frame: Frame) -> Latent:
         self._latent = self._analyze(frame)
         self._picture = frame.copy()
-        self._frames, self._whole_frames, self.seen_share = 0, self._whole_frames + 1, 1.0
+        self._frames, self._whole_frames = 0, self._whole_frames + 1
         return self._latent
 
     def _part(self, frame: Frame, latent: Latent, changed: npt.NDArray[np.bool_]) -> Latent:
@@ -109,7 +105,6 @@ class Replenishment:
         inner = part[:, rows.start - seen[0].start :, columns.start - seen[1].start :]
         values[:, rows, columns] = inner[:, : rows.stop - rows.start, : columns.stop - columns.start]
         self._latent = Latent(values, latent.width, latent.height)
-        self.seen_share = share
         return self._latent
 
     def _learn(self, off: Values) -> Values:
