@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,13 +154,19 @@ def test_a_failed_gate_leaves_no_bundle(run, bundle, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_is_interrupted_leaves_nothing(run, tmp_path):
+def test_an_export_that_is_interrupted_leaves_no_bundle_and_goes_on_from_its_steps(run, tmp_path):
     def interrupt(stage, done):
-        raise KeyboardInterrupt
+        if "counting" in stage:
+            raise KeyboardInterrupt
 
+    def go(settings, progress=lambda stage, done: None):
+        return pipeline.export_model(model.model_of_run(run), tmp_path / "bundle", settings, progress)
+
+    settings = pipeline.Settings("cut", PHOTOS)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.export_model(model.model_of_run(run), tmp_path / "bundle", pipeline.Settings("cut", PHOTOS), interrupt)
-    assert list(tmp_path.iterdir()) == []
+        go(settings, interrupt)
+    assert not (tmp_path / "bundle").exists()
+    assert go(replace(settings, resume=True))["steps"]["graphs"] == "kept"
 
 
 @torch.no_grad()
