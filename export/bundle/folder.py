@@ -37,7 +37,7 @@ def work_folder(out: Path) -> Path:
 
 def seal(folder: Path, draft: Mapping[str, Any], identity: Identity | None = None) -> Bundle:
     """Write the manifest over the files as they are now, signed if somebody signs, and open the bundle."""
-    files = {path.name: digest_of(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    files = {path.name: digest_of(path) for path in _files_of(folder) if path.name != MANIFEST}
     write_whole(folder / MANIFEST, _manifest(draft, files, identity))
     return Bundle.open(folder)
 
@@ -66,9 +66,14 @@ def change(bundle: Bundle, made: Mapping[str, Path], entries: Mapping[str, Any],
 def copied(folder: Path, target: Path) -> Path:
     """A copy of a folder's files in the new folder `target`, which is returned. OSError for the first that fails."""
     target.mkdir()
-    for path in sorted(folder.iterdir()):
+    for path in _files_of(folder):
         shutil.copyfile(path, target / path.name)
     return target
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a bundle's folder, without what a `change` that was killed has left behind."""
+    return sorted(path for path in folder.iterdir() if not (path.name.startswith(".") and path.suffix == ".part"))
 
 
 def _manifest(draft: Mapping[str, Any], files: Mapping[str, str], identity: Identity | None) -> bytes:

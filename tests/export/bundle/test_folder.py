@@ -13,7 +13,7 @@ from edgesem.cli import main as cli
 from edgesem.errors import InputError
 from edgesem.semantics.embedding import HEAD, LABELS
 from export.bundle import custom_model, pipeline
-from export.bundle.folder import change, copied, replace_folder, work_folder
+from export.bundle.folder import change, copied, replace_folder, seal, work_folder
 from export.semantics.align import REPORT, add_head
 from tests.support.bundles import quiet
 from tests.support.own_model import write_own
@@ -28,6 +28,15 @@ def files_of_at_most(size_bytes):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_killed_change_left_is_no_file_of_the_bundle(bundle):
+    left = bundle.folder / ".head.onnx.part"
+    left.write_bytes(b"he")
+    try:
+        assert seal(bundle.folder, bundle.manifest).files == bundle.files
+    finally:
+        left.unlink()
 
 
 def test_a_change_is_there_whole_and_the_manifest_vouches_for_it(bundle, tmp_path):

@@ -327,6 +327,12 @@ def test_a_broker_that_hangs_up_at_a_large_message_is_found_out(caplog, monkeypa
     assert "larger ones than" in caplog.text
 
 
+def publish_confirmed(connection, size_bytes):
+    confirmed = threading.Event()
+    connection.publish("a", bytes(size_bytes), confirm=confirmed.set)
+    assert confirmed.wait(WAIT_S)
+
+
 def test_a_broker_that_takes_less_than_it_did_is_found_out(monkeypatch):
     """Its limit was lowered, or another broker is there now: what the old one confirmed says nothing."""
     monkeypatch.setattr("runtime.mqtt.connection._SHORTEST_WAIT_S", 0.05)
@@ -335,15 +341,12 @@ def test_a_broker_that_takes_less_than_it_did_is_found_out(monkeypatch):
         ScriptedBroker() as broker,
         Connection(there(broker), name="x", on_up=lambda: ups.put(1), retry=True) as connection,
     ):
-        confirmed = threading.Event()
         ups.get(timeout=WAIT_S)
-        connection.publish("a", bytes(20_000), confirm=confirmed.set)
-        assert confirmed.wait(WAIT_S)
+        publish_confirmed(connection, 20_000)
         broker.closes_at = 4000
         for _ in range(12):
-            small, confirmed = threading.Event(), threading.Event()
-            connection.publish("a", bytes(100), confirm=small.set)
-            assert small.wait(WAIT_S)
+            publish_confirmed(connection, 100)
+            confirmed = threading.Event()
             with contextlib.suppress(LinkError):
                 size_bytes = min(20_000, (connection.limit_bytes or 10**6) - 20)
                 connection.publish("a", bytes(size_bytes), confirm=confirmed.set)
@@ -365,10 +368,8 @@ def test_a_broker_that_fails_at_each_message_does_not_make_pictures_small(monkey
         ScriptedBroker() as broker,
         Connection(there(broker), name="x", on_up=lambda: ups.put(1), retry=True) as connection,
     ):
-        confirmed = threading.Event()
         ups.get(timeout=WAIT_S)
-        connection.publish("a", bytes(20_000), confirm=confirmed.set)
-        assert confirmed.wait(WAIT_S)
+        publish_confirmed(connection, 20_000)
         broker.closes_at = 4000
         for _ in range(8):
             with contextlib.suppress(LinkError):
